@@ -1,0 +1,35 @@
+"""The one kind of error that a user can mend: bad settings, bad data, a server that is not there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class UserError(Exception):
+    """What was wrong, what was received, what is allowed, what to do: one clear line (a list of files may follow it).
+
+    The scripts print it without a traceback and leave with exit status 2.
+    """
+
+
+class TrainingDiverged(UserError):
+    """The loss is no longer a number: the run has failed, and a smaller learning rate is the usual mend."""
+
+
+def exit_with(program: str, error: UserError) -> NoReturn:
+    """Prints `program: error: ...` to stderr and leaves with exit status 2."""
+    print(f"{program}: error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run_program(program: str, main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
+    """Calls main(argv); a UserError becomes one line and exit status 2, Ctrl-C exit status 130."""
+    try:
+        main(argv)
+    except UserError as error:
+        exit_with(program, error)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)

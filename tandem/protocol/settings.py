@@ -1,0 +1,200 @@
+"""The settings of one run: the same frozen dataclasses for both frameworks.
+
+Each field's limits stand in its metadata, beside its default, and its help text in the docstring below it.
+Parsing is in parser.py; what a regime means is in regimes.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Regime = Literal["scratch", "frozen", "two_stage", "finetune"]
+
+
+def limited(
+    default: Any, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
+) -> Any:
+    """A dataclass field whose number has to stay within limits (None: no limit on that side)."""
+    limits = {"above": above, "at_least": at_least, "at_most": at_most}
+    metadata = {name: limit for name, limit in limits.items() if limit is not None}
+    if isinstance(default, tuple):
+        default = list(default)
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which images, how they are split, and how they are stored."""
+
+    source: str = "digits"
+    """`digits` (1,797 images of 8 x 8 pixels that come with scikit-learn), a folder of class folders, or a folder that
+    holds train/, val/ and test/ folders of class folders (val/ or test/ may be missing)."""
+    classes: list[str] | None = None
+    """Keep these classes only, in this order (names of the class folders); all when not given."""
+    image_size: int = limited(224, at_least=8, at_most=2048)
+    """Height and width in pixels of what the backbone sees."""
+    resize: Literal["squash", "crop"] = "squash"
+    """How an image that is not square becomes square: squashed, or its centre cropped."""
+    split: Literal["fractions", "publisher", "folds"] = "fractions"
+    """`fractions`: all images merged, then split per class. `publisher`: the publisher's test images are kept, and
+    where there are no validation images they are carved out of train. `folds`: fold number `fold` of `folds` is test."""
+    fractions: list[float] = limited((0.7, 0.1, 0.2), at_least=0, at_most=1)
+    """Train, validation and test parts of each class; they add up to 1. With `publisher` and `folds`, validation is the
+    second over the sum of the first two of what is not test."""
+    folds: int = limited(5, at_least=2, at_most=100)
+    """Number of folds of `split: folds`."""
+    fold: int = limited(0, at_least=0, at_most=99)
+    """Which of the folds is test, counted from 0."""
+    split_seed: int = limited(0, at_least=0)
+    """Seed of the split and of the limits below; not the run's seed, so that runs of different seeds share a split."""
+    images_per_class: int | None = limited(None, at_least=1)
+    """At most so many images of each class, drawn before the split; all when not given."""
+    train_images_per_class: int | None = limited(None, at_least=1)
+    """At most so many training images of each class, drawn after the split; all when not given."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """What to do about files that are no readable image: list them all and stop, or go on without them."""
+    duplicates: Literal["together", "allow"] = "together"
+    """`together`: exact copies of an image never stand on both sides of a split. `allow`: they are only reported."""
+    cache_folder: str = "~/.cache/tandem"
+    """Where decoded images are stored, once for all runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationSettings:
+    """Random changes to training images, the same for both frameworks."""
+
+    horizontal_flip: bool = False
+    """Mirror each training image with probability one half."""
+    crop_padding: int = limited(0, at_least=0, at_most=256)
+    """Pad by so many black pixels on each side and crop back at a random place; 0 switches it off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings:
+    """What stands behind the backbone's pooled features; a last dense layer with one output a class is always there."""
+
+    hidden: list[int] = limited((), at_least=1, at_most=65536)
+    """Units of dense ReLU layers before the last one, for example [256]; none by default."""
+    dropout: float = limited(0.0, at_least=0, at_most=0.95)
+    """Dropout rate before each dense layer of the head; 0 switches it off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """The optimizer and its constants, which differ between the frameworks' own defaults."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    """Update rule."""
+    beta_1: float = limited(0.9, at_least=0, at_most=0.9999)
+    """Decay of the first moment (adam, adamw)."""
+    beta_2: float = limited(0.999, at_least=0, at_most=0.99999)
+    """Decay of the second moment (adam, adamw)."""
+    epsilon: float = limited(1e-8, above=0, at_most=1)
+    """Added to the denominator (adam, adamw); torch's default is 1e-8, Keras's 1e-7."""
+    momentum: float = limited(0.9, at_least=0, at_most=0.9999)
+    """Momentum (sgd)."""
+    nesterov: bool = False
+    """Nesterov's momentum (sgd)."""
+    weight_decay: float = limited(0.0, at_least=0, at_most=1)
+    """Decoupled weight decay (adamw only; other optimizers refuse it, since the frameworks' meanings differ)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """How the learning rate changes within a phase."""
+
+    name: Literal["none", "plateau"] = "none"
+    """`plateau` multiplies the rate by `factor` after `patience` epochs without a lower validation loss."""
+    factor: float = limited(0.5, above=0, at_most=0.99)
+    """What the learning rate is multiplied by (plateau)."""
+    patience: int = limited(2, at_least=1)
+    """Epochs without improvement before the rate is reduced (plateau)."""
+    min_delta: float = limited(0.0, at_least=0)
+    """A validation loss has to be lower by more than this to count as better (plateau)."""
+    min_learning_rate: float = limited(0.0, at_least=0)
+    """The rate is never reduced below this (plateau)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStoppingSettings:
+    """When a phase ends before its epoch limit, and which weights it leaves behind."""
+
+    patience: int | None = limited(3, at_least=1)
+    """Epochs without a lower validation loss before a phase stops; null trains to the epoch limit."""
+    min_delta: float = limited(0.0, at_least=0)
+    """A validation loss has to be lower by more than this to count as better."""
+    restore: Literal["best", "last"] = "best"
+    """Which weights a phase leaves: those of the epoch with the lowest validation loss, or the last epoch's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingSettings:
+    """Where the run is recorded."""
+
+    uri: str | None = None
+    """MLflow tracking URI; when not given, MLFLOW_TRACKING_URI, else a sqlite file mlflow.db in this folder."""
+    experiment: str = "tandem"
+    """MLflow experiment; comparisons are made within one."""
+    run_name: str | None = None
+    """Name of the run; made from backbone, regime and framework when not given."""
+    folder: str = "runs"
+    """Each run gets a folder in here with its journal and its files."""
+    log_model: bool = True
+    """Log the trained network as an MLflow model that can be served; switch it off for grids."""
+    system_interval: float = limited(5.0, above=0)
+    """Seconds between two samples of CPU, memory and GPU use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one run."""
+
+    regime: Regime = "finetune"
+    """Way of training: `scratch` (random weights), `frozen` (pretrained backbone, new head), `two_stage` (frozen, then
+    everything at a lower rate), `finetune` (pretrained, everything at once)."""
+    backbone: str = "mobilenet_v2"
+    """The network before the head; see tandem/protocol/backbones.py for the names."""
+    weights: str = "imagenet"
+    """Pretrained weights: `imagenet` (downloaded by the framework), a file, `runs:/<run id>` (an earlier run of the same
+    framework), or `random` (untrained). The regime `scratch` always starts from random ones."""
+    pixel_scaling: Literal["auto", "torch", "tf", "caffe", "unit"] = "auto"
+    """How pixels of 0..255 become the backbone's input; `auto` is what the backbone's published weights expect."""
+    learning_rate: float = limited(1e-3, above=0, at_most=10)
+    """Learning rate of every phase but the thawed second one of `two_stage`."""
+    thawed_rate_factor: float = limited(0.1, above=0, at_most=1)
+    """The second phase of `two_stage` trains at the learning rate times this."""
+    batch_size: int = limited(32, at_least=2, at_most=65536)
+    """Images a training step."""
+    max_epochs: int = limited(100, at_least=1)
+    """Epoch limit of each phase."""
+    seed: int = limited(0, at_least=0, at_most=2**31 - 1)
+    """Seed of initial weights, dropout, and the order and augmentation of training images."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Arithmetic of the forward and backward pass; the weights stay in float32. float16 needs a GPU."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to train: a GPU if there is one, or as told."""
+    threads: int | None = limited(None, at_least=1)
+    """CPU threads for the framework's arithmetic; its own choice when not given. Two processes on one machine need it."""
+    data: DataSettings = field(default_factory=DataSettings)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    early_stopping: EarlyStoppingSettings = field(default_factory=EarlyStoppingSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+
+
+def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """The settings as one level of dotted names, `data.image_size` for example, in the order of declaration."""
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if dataclasses.is_dataclass(value):
+            flat.update(flatten(value, f"{prefix}{item.name}."))
+        else:
+            flat[prefix + item.name] = value
+    return flat

@@ -1,0 +1,64 @@
+"""The names under which a run is recorded: one vocabulary, the same from both scripts.
+
+A "/" in a metric's name makes a section of charts in the MLflow UI. Names that end in a unit are in that unit.
+"""
+
+from __future__ import annotations
+
+# Tags. What a run's row can be found and grouped by.
+FRAMEWORK = "tandem.framework"  # torch or keras
+BACKEND = "tandem.backend"  # what computes: torch, tensorflow or jax
+SETTINGS_HASH = "tandem.settings_hash"  # of the settings alone: equal for both frameworks
+SPLIT_HASH = "tandem.split_hash"  # of every image and the part it is in
+TEST_HASH = "tandem.test_hash"  # of the test images and their classes: runs with equal ones are compared row by row
+BATCHES_HASH = "tandem.batches_hash"  # of the first epoch's batches, byte for byte
+DATA_NAME = "tandem.data"
+HARDWARE = "tandem.hardware"
+VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
+WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
+
+# Parameters: every setting under its dotted name (data.image_size), and these.
+NUM_CLASSES = "num_classes"
+NUM_IMAGES = {"train": "num_train_images", "val": "num_val_images", "test": "num_test_images"}
+
+# Metrics of each epoch; the step counts epochs from 0 over all phases of the run.
+TRAIN_LOSS, TRAIN_ACCURACY = "train/loss", "train/accuracy"
+VAL_LOSS, VAL_ACCURACY = "val/loss", "val/accuracy"
+EPOCH_LEARNING_RATE = "epoch/learning_rate"
+EPOCH_SECONDS = "epoch/seconds"  # training and validation of one epoch
+EPOCH_PHASE = "epoch/phase"  # 1, 2, ...: where it changes, the backbone was thawed
+
+# Metrics of a run; the same stand under phase_name(n) for each phase, where `phase` is what it cost alone.
+TRAIN_SECONDS = "cost/train_seconds"  # training and validation of all phases, evaluation apart
+SECONDS_PER_EPOCH = "cost/seconds_per_epoch"
+EPOCHS = "cost/epochs"
+PARAMETERS = "cost/parameters"
+TRAINABLE_PARAMETERS = "cost/trainable_parameters"
+MACS = "cost/macs"  # multiply-accumulates of convolutions and dense layers, one image
+LATENCY_MILLISECONDS = "cost/latency_milliseconds"  # one image, median
+IMAGES_PER_SECOND = "cost/inference_images_per_second"  # batches of the run's batch size, median
+PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
+PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # 0 without a GPU
+BEST_EPOCH = "cost/best_epoch"  # of a phase, counted from 0 within it
+
+TEST_PREFIX = "test/"  # followed by a score's name from tandem.evaluation.metrics
+
+# Artifacts
+SETTINGS_FILE = "settings.yaml"
+SPLIT_FILE = "data/split.csv"
+DATA_REPORT_FILE = "data/report.json"
+BAD_IMAGES_FILE = "data/bad_images.txt"
+DUPLICATES_FILE = "data/duplicates.csv"
+PREDICTIONS_FILE = "predictions.parquet"
+PER_CLASS_FILE = "per_class.csv"
+CONFUSION_MATRIX_FILE = "confusion_matrix.csv"
+FINAL_FOLDER = "final"  # holds the three files above for the trained network; phase_name(n) for those after a phase
+RUN_PAGE_FILE = "run.html"
+WEIGHTS_FOLDER = "weights"
+TRACEBACK_FILE = "traceback.txt"
+JOURNAL_FILE = "journal.jsonl"
+
+
+def phase_name(number: int) -> str:
+    """The prefix of a phase's metrics and the folder of its files; phases are counted from 1."""
+    return f"phase_{number}"
