@@ -163,6 +163,9 @@ class Settings:
     framework), or `random` (untrained). The regime `scratch` always starts from random ones."""
     pixel_scaling: Literal["auto", "torch", "tf", "caffe", "unit"] = "auto"
     """How pixels of 0..255 become the backbone's input; `auto` is what the backbone's published weights expect."""
+    batch_norm_momentum: float | None = limited(0.9, at_least=0, at_most=0.9999)
+    """Share of its running statistics that batch norm keeps at each step (Keras's convention; torch's momentum is one
+    minus this); null leaves each network its own, which is 0.9 in torchvision and up to 0.999 in Keras."""
     learning_rate: float = limited(1e-3, above=0, at_most=10)
     """Learning rate of every phase but the thawed second one of `two_stage`."""
     thawed_rate_factor: float = limited(0.1, above=0, at_most=1)

@@ -1,0 +1,59 @@
+"""What the data part tells the user: single lines, and progress bars over work done on all cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Small enough that the bar moves, large enough that handing work to a thread costs nothing beside it.
+ITEMS_A_TASK = 32
+
+
+def say(line: str, *, quiet: bool) -> None:
+    """Prints one line to stderr, unless quiet."""
+    if not quiet:
+        Console(stderr=True).print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def on_all_cores(work: Callable[[T], R], items: Sequence[T], *, title: str, quiet: bool) -> Iterator[R]:
+    """Yields work(item) in the order of the items, with a progress bar if stderr is a terminal.
+
+    Threads, not processes: Pillow decodes and resizes without holding the GIL, workers write into one memory map, and
+    nothing depends on what the calling program has imported or started before.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    executor = ThreadPoolExecutor(num_cores(), thread_name_prefix="decode")
+    try:
+        with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+            bar = progress.add_task(title, total=len(items))
+            tasks: list[Future[list[R]]] = [
+                executor.submit(_do_all, work, items[start : start + ITEMS_A_TASK])
+                for start in range(0, len(items), ITEMS_A_TASK)
+            ]
+            for task in tasks:
+                results = task.result()
+                progress.advance(bar, len(results))
+                yield from results
+    finally:
+        # after an error or Ctrl-C only what has begun is finished
+        executor.shutdown(cancel_futures=True)
+
+
+def num_cores() -> int:
+    """Cores this process may use, which in a container or batch job can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _do_all(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    return [work(item) for item in items]

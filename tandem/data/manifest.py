@@ -1,0 +1,168 @@
+"""What is known of every image: where it is, its class, its hash and its size; and which files are no image at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import PIL
+from PIL import Image
+
+from tandem.data.console import on_all_cores
+from tandem.data.decoding import to_rgb
+from tandem.data.sources import Source, SourceImage
+from tandem.errors import UserError
+
+SCAN_VERSION = 1  # to be raised when files are judged or measured in another way: earlier scans are then forgotten
+
+COLUMNS = ("key", "label", "part", "hash", "height", "width", "mode", "num_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The readable images of a source.
+
+    images has one row for each image, sorted by key, and these columns:
+        key: path from the source's folder, with forward slashes.
+        label: index of the class, from 0.
+        part: train, val or test where the publisher says so, else the empty text.
+        hash: SHA-256 of the file's bytes, hexadecimal.
+        height, width: in pixels, of the upright image.
+        mode: Pillow's name of the pixel format in the file.
+        num_bytes: size of the file.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    images: pd.DataFrame
+
+    @property
+    def class_names(self) -> list[str]:
+        """The name of each image's class."""
+        return [self.classes[label] for label in self.images["label"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scanned:
+    """What reading one file brought to light; problem is None for a readable image."""
+
+    hash: str
+    height: int
+    width: int
+    mode: str
+    num_bytes: int
+    problem: str | None
+
+
+def scan(source: Source, cache_folder: Path, *, quiet: bool = False) -> tuple[Manifest, tuple[str, ...]]:
+    """Reads and decodes every image once; what has not changed since an earlier scan is not read again.
+
+    Args:
+        source: The images.
+        cache_folder: Where results are kept for the next scan.
+        quiet: No progress bar.
+
+    Returns:
+        The readable images, and a line for each file or class folder that there is something wrong with.
+
+    Raises:
+        UserError: Less than two classes have readable images.
+    """
+    cache = cache_folder / "scans" / f"{_hash_of([SCAN_VERSION, PIL.__version__, source.location])[:32]}.json"
+    known = _read_cache(cache)
+    new = [image for image in source.images if (image.key, image.stamp) not in known]
+    if new:
+        Image.init()  # before the threads, which would otherwise all load Pillow's plugins
+        results = on_all_cores(lambda image: _scan_one(source, image), new, title="Checking images", quiet=quiet)
+        known |= {(image.key, image.stamp): result for image, result in zip(new, results, strict=True)}
+        _write_cache(cache, known)
+    return _to_manifest(source, known)
+
+
+def _scan_one(source: Source, image: SourceImage) -> _Scanned:
+    file_hash, num_bytes = "", 0
+    try:
+        file = source.read(image.key)
+        file_hash, num_bytes = hashlib.sha256(file).hexdigest(), len(file)
+        if not file:
+            raise ValueError("the file is empty")
+        with source.open(file) as opened:
+            mode = opened.mode
+            width, height = to_rgb(opened).size
+    except Exception as error:  # whatever Pillow's readers raise for bytes that are no image
+        problem = _describe(error)
+        return _Scanned(hash=file_hash, height=0, width=0, mode="", num_bytes=num_bytes, problem=problem)
+    return _Scanned(hash=file_hash, height=height, width=width, mode=mode, num_bytes=num_bytes, problem=None)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "not an image, whatever its name says"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    message = " ".join(str(error).split())
+    is_sentence = message and isinstance(error, OSError | ValueError)
+    return message if is_sentence else f"{type(error).__name__} {message}".strip()
+
+
+def _to_manifest(source: Source, known: dict[tuple[str, str], _Scanned]) -> tuple[Manifest, tuple[str, ...]]:
+    problems = list(source.problems)
+    good: list[tuple[SourceImage, _Scanned]] = []
+    for image in source.images:
+        scanned = known[image.key, image.stamp]
+        if scanned.problem is None:
+            good.append((image, scanned))
+        else:
+            problems.append(f"{image.key}: {scanned.problem}")
+    with_images = {image.class_name for image, _ in good}
+    listed = {image.class_name for image in source.images}
+    problems += [f"{name}/: a class without any readable image" for name in listed - with_images]
+    classes = tuple(name for name in source.classes if name in with_images)
+    if len(classes) < 2:
+        raise UserError(
+            f"data.source: {source.location} has readable images of {len(classes)} classes, and a classifier needs at "
+            "least 2; mend or remove these:\n  " + "\n  ".join(sorted(problems))
+        )
+    label_of = {name: label for label, name in enumerate(classes)}
+    rows = [
+        (
+            image.key,
+            label_of[image.class_name],
+            image.part or "",
+            scanned.hash,
+            scanned.height,
+            scanned.width,
+            scanned.mode,
+            scanned.num_bytes,
+        )
+        for image, scanned in sorted(good, key=lambda pair: pair[0].key)
+    ]
+    manifest = Manifest(name=source.name, classes=classes, images=pd.DataFrame(rows, columns=list(COLUMNS)))
+    return manifest, tuple(sorted(problems))
+
+
+def _read_cache(cache: Path) -> dict[tuple[str, str], _Scanned]:
+    try:
+        entries: list[dict[str, Any]] = json.loads(cache.read_text(encoding="utf-8"))
+        return {(entry.pop("key"), entry.pop("stamp")): _Scanned(**entry) for entry in entries}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}  # missing or damaged: everything is read again
+
+
+def _write_cache(cache: Path, known: dict[tuple[str, str], _Scanned]) -> None:
+    # A file that could not be read has no hash, and may be readable the next time.
+    entries = [{"key": key, "stamp": stamp, **vars(result)} for (key, stamp), result in known.items() if result.hash]
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=cache.parent, suffix=".partial", delete=False, encoding="utf-8") as file:
+        json.dump(entries, file)
+    os.replace(file.name, cache)
+
+
+def _hash_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,0 +1,196 @@
+"""From data settings to stored images, their split, and a report on both: what a training script calls."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tandem.data.console import say
+from tandem.data.manifest import Manifest, scan
+from tandem.data.sources import find_source
+from tandem.data.split import PARTS, UNUSED, Split, split_images
+from tandem.data.store import open_store
+from tandem.errors import UserError
+from tandem.protocol.settings import DataSettings
+
+SPLIT_FILE = "split.csv"
+REPORT_FILE = "report.json"
+BAD_IMAGES_FILE = "bad_images.txt"
+DUPLICATES_FILE = "duplicates.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """Images that are ready to be streamed, and all that is to be recorded about them."""
+
+    name: str
+    classes: tuple[str, ...]
+    images: np.memmap
+    """uint8 RGB of shape (images, height, width, 3), read-only."""
+    labels: np.ndarray
+    """int64 of shape (images,)."""
+    keys: tuple[str, ...]
+    """The path of each image in the source's folder."""
+    hashes: tuple[str, ...]
+    """SHA-256 of each image's file."""
+    split: Split
+    report: dict[str, Any]
+    """What describes the data set and its split, in plain JSON values."""
+    bad_images: tuple[str, ...]
+    """One line for each file or class folder that was left out."""
+    duplicates: pd.DataFrame
+    """One row for each image that has an exact copy: hash, key, class, part, note."""
+
+    def rows(self, part: str) -> np.ndarray:
+        """The rows of images in train, val, test or unused, ascending: int64 of shape (images of this part,)."""
+        return self.split.rows(part)
+
+    def write(self, folder: Path) -> None:
+        """Writes split.csv, report.json and, where there is something in them, bad_images.txt and duplicates.csv."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.split.write(folder / SPLIT_FILE)
+        report = json.dumps(self.report, indent=2, ensure_ascii=False)
+        (folder / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
+        if self.bad_images:
+            (folder / BAD_IMAGES_FILE).write_text("\n".join(self.bad_images) + "\n", encoding="utf-8")
+        if len(self.duplicates):
+            self.duplicates.to_csv(folder / DUPLICATES_FILE, index=False, lineterminator="\n")
+
+
+def prepare(settings: DataSettings, *, quiet: bool = False) -> PreparedData:
+    """Lists, checks, splits and stores the images that the settings name; what was done before is not done again.
+
+    Args:
+        settings: Which images, and what to make of them.
+        quiet: Prints nothing; otherwise the work and a summary are reported on stderr.
+
+    Raises:
+        UserError: Something is wrong with the settings or with the images; all bad files are named in one message.
+    """
+    cache_folder = Path(settings.cache_folder).expanduser()
+    try:
+        cache_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"data.cache_folder: received {settings.cache_folder}, which cannot be made ({error.strerror}); "
+            "allowed is any folder in which decoded images may be written"
+        ) from None
+    source = find_source(settings.source, settings.classes)
+    manifest, problems = scan(source, cache_folder, quiet=quiet)
+    if problems and settings.on_bad_image == "error":
+        raise UserError(
+            f"data.source: {len(problems)} things in {source.location} are no readable images; mend or remove them, or "
+            "set data.on_bad_image to skip, which goes on without them:\n  " + "\n  ".join(problems)
+        )
+    split = split_images(manifest, settings)
+    images = open_store(source, manifest, settings, quiet=quiet)
+    duplicates = _find_duplicates(manifest, split)
+    prepared = PreparedData(
+        name=manifest.name,
+        classes=manifest.classes,
+        images=images,
+        labels=manifest.images["label"].to_numpy(dtype=np.int64),
+        keys=tuple(manifest.images["key"]),
+        hashes=tuple(manifest.images["hash"]),
+        split=split,
+        report=_report(manifest, settings, split, images, problems, duplicates),
+        bad_images=problems,
+        duplicates=duplicates,
+    )
+    _summarize(prepared, quiet=quiet)
+    return prepared
+
+
+def _find_duplicates(manifest: Manifest, split: Split) -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "hash": manifest.images["hash"],
+            "key": manifest.images["key"],
+            "class": manifest.class_names,
+            "part": split.parts,
+            "note": [split.dropped.get(row, "") for row in range(len(manifest.images))],
+        }
+    )
+    return table[table["hash"].duplicated(keep=False)].sort_values(["hash", "key"], ignore_index=True)
+
+
+def _report(
+    manifest: Manifest,
+    settings: DataSettings,
+    split: Split,
+    images: np.memmap,
+    problems: tuple[str, ...],
+    duplicates: pd.DataFrame,
+) -> dict[str, Any]:
+    used = duplicates[duplicates["part"] != UNUSED]
+    return {
+        "name": manifest.name,
+        "source": settings.source,
+        "num_images": len(manifest.images),
+        "num_bad_images": len(problems),
+        "parts": _parts_of(split.parts),
+        "classes": _parts_of_classes(manifest, split),
+        "split": {
+            "kind": settings.split,
+            "seed": settings.split_seed,
+            "hash": split.hash,
+            "test_hash": split.test_hash,
+        },
+        "duplicates": {
+            "num_images": len(duplicates),
+            "num_different_images": int(duplicates["hash"].nunique()),
+            # of the images in use, how many different ones stand more than once in one part, and in two parts
+            "within_a_part": int(used[used.duplicated(["hash", "part"])]["hash"].nunique()),
+            "across_parts": int((used.groupby("hash")["part"].nunique() > 1).sum()),
+            "across_classes": int((duplicates.groupby("hash")["class"].nunique() > 1).sum()),
+            "num_left_out": len(split.dropped),
+        },
+        "image_sizes": {
+            side: {
+                "min": int(manifest.images[side].min()),
+                "median": float(manifest.images[side].median()),
+                "max": int(manifest.images[side].max()),
+            }
+            for side in ("height", "width")
+        },
+        "modes": dict(sorted(Counter(manifest.images["mode"].tolist()).items())),
+        "source_bytes": int(manifest.images["num_bytes"].sum()),
+        "store": {"height": images.shape[1], "width": images.shape[2], "bytes": int(images.nbytes)},
+    }
+
+
+def _parts_of_classes(manifest: Manifest, split: Split) -> dict[str, Any]:
+    by_class: dict[str, list[str]] = {name: [] for name in manifest.classes}
+    for name, part in zip(manifest.class_names, split.parts, strict=True):
+        by_class[name].append(part)
+    return {name: _parts_of(parts) for name, parts in by_class.items()}
+
+
+def _parts_of(parts: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    counts = Counter(parts)
+    return {
+        part: {"images": counts[part], "percent": round(100 * counts[part] / len(parts), 2)}
+        for part in (*PARTS, UNUSED)
+    }
+
+
+def _summarize(prepared: PreparedData, *, quiet: bool) -> None:
+    parts = ", ".join(f"{part} {len(prepared.rows(part)):,}" for part in (*PARTS, UNUSED) if len(prepared.rows(part)))
+    say(f"{prepared.name}: {len(prepared.keys):,} images of {len(prepared.classes)} classes ({parts})", quiet=quiet)
+    remarks = []
+    if prepared.bad_images:
+        remarks.append(f"{len(prepared.bad_images)} bad images or class folders left out")
+    duplicates = prepared.report["duplicates"]
+    if duplicates["num_images"]:
+        remarks.append(
+            f"{duplicates['num_images']} images have exact copies ({duplicates['across_parts']} different ones across "
+            f"parts, {duplicates['across_classes']} across classes; {duplicates['num_left_out']} images left out)"
+        )
+    if remarks:
+        say("; ".join(remarks), quiet=quiet)

@@ -1,0 +1,196 @@
+"""Where images come from: scikit-learn's digits, or a folder on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sklearn
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tandem.data.decoding import open_image
+from tandem.errors import UserError
+
+DIGITS = "digits"
+
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
+
+PARTS_OF_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+LAYOUT = (
+    "a folder with one folder of images for each class, or a folder that holds train/, and if there are "
+    "such images val/ and test/, each with one folder for each class"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceImage:
+    """One image before anything of it is read."""
+
+    key: str
+    class_name: str
+    part: str | None
+    """Where its publisher put it: train, val, test, or nowhere."""
+    stamp: str
+    """Changes when the image changes, as far as can be told without reading it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A list of images and how to read them."""
+
+    name: str
+    location: str
+    """What tells this source from all others, for example the absolute path of the folder."""
+    classes: tuple[str, ...]
+    images: tuple[SourceImage, ...]
+    problems: tuple[str, ...]
+    """One line for each thing that stands where an image should: empty class folders, names that are not UTF-8."""
+    read: Callable[[str], bytes]
+    """The bytes of the image with this key."""
+    open: Callable[[bytes], Image.Image]
+    """These bytes as a Pillow image."""
+
+
+def find_source(source: str, classes: list[str] | None = None) -> Source:
+    """Lists the images of `digits` or of a folder.
+
+    Args:
+        source: `digits`, or the path of a folder; `~` is the home folder. A folder named digits is `./digits`.
+        classes: Keep these classes only, in this order; all of them in alphabetical order when None.
+
+    Raises:
+        UserError: There is no such folder, it is not laid out in classes, or it lacks one of the classes.
+    """
+    try:
+        found = _digits(classes) if source == DIGITS else _folder(source, classes)
+    except OSError as error:
+        raise UserError(f"data.source: {source} cannot be listed: {error.strerror}; expected is {LAYOUT}") from None
+    if len(found.classes) < 2:
+        raise UserError(
+            f"data.source: {source} has {len(found.classes)} class folders ({', '.join(found.classes) or 'none'}), "
+            f"and a classifier needs at least 2 classes; expected is {LAYOUT}"
+        )
+    return found
+
+
+def _digits(classes: list[str] | None) -> Source:
+    kept = _choose_classes([str(digit) for digit in range(10)], classes)
+    images, labels = load_digits(return_X_y=True)
+    pixels = np.round(images * 255 / 16).astype(np.uint8)
+    keys = [f"{DIGITS}/{index:04d}" for index in range(len(pixels))]
+    files = {key: image.tobytes() for key, image in zip(keys, pixels, strict=True)}
+    stamp = f"scikit-learn {sklearn.__version__}"
+    return Source(
+        name=DIGITS,
+        location=DIGITS,
+        classes=kept,
+        images=tuple(
+            SourceImage(key=key, class_name=str(label), part=None, stamp=stamp)
+            for key, label in zip(keys, labels.tolist(), strict=True)
+            if str(label) in kept
+        ),
+        problems=(),
+        read=files.__getitem__,
+        open=lambda file: Image.frombytes("L", (8, 8), file),
+    )
+
+
+def _folder(source: str, classes: list[str] | None) -> Source:
+    root = Path(source).expanduser().resolve()
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing"
+        raise UserError(f"data.source: received {source!r}, where there is {found}; allowed: {DIGITS}, or {LAYOUT}")
+    class_folders = [(part, class_folder) for part, folder in _parts(root) for class_folder in _visible_folders(folder)]
+    kept = _choose_classes(sorted({class_folder.name for _, class_folder in class_folders}), classes)
+    images: list[SourceImage] = []
+    problems: list[str] = []
+    for part, class_folder in class_folders:
+        if class_folder.name not in kept:
+            continue
+        listed, bad_names = _list_images(root, class_folder, part)
+        images += listed
+        problems += bad_names
+        if not listed and not bad_names:
+            problems.append(f"{class_folder.relative_to(root).as_posix()}/: a class folder without images")
+    return Source(
+        name=root.name,
+        location=str(root),
+        classes=kept,
+        images=tuple(images),
+        problems=tuple(problems),
+        read=lambda key: (root / key).read_bytes(),
+        open=open_image,
+    )
+
+
+def _choose_classes(available: list[str], wanted: list[str] | None) -> tuple[str, ...]:
+    if wanted is None:
+        return tuple(available)
+    unknown = [name for name in wanted if name not in available]
+    if unknown or len(set(wanted)) < len(wanted):
+        wrong = f"there is no {', '.join(unknown)}" if unknown else "one is named twice"
+        raise UserError(f"data.classes: received {wanted}, but {wrong}; allowed: {', '.join(available)}, each once")
+    return tuple(wanted)
+
+
+def _parts(root: Path) -> list[tuple[str | None, Path]]:
+    """The publisher's parts and their folders, or (None, root) where the class folders stand in the root itself."""
+    folders = _visible_folders(root)
+    named = [folder for folder in folders if folder.name.lower() in PARTS_OF_FOLDERS]
+    flat = [folder for folder in named if not _visible_folders(folder)]
+    if not named or (len(named) < len(folders) and len(named) - len(flat) < 2):
+        # a single `train` among other folders is a class like them
+        return [(None, root)]
+    parts = [PARTS_OF_FOLDERS[folder.name.lower()] for folder in named]
+    if flat or "train" not in parts or len(set(parts)) < len(parts):
+        holds = ", ".join(f"{folder.name}/{' without class folders' if folder in flat else ''}" for folder in named)
+        raise UserError(
+            f"data.source: {root} holds {holds}; allowed is one train/, at most one val/ (or valid/, validation/) and "
+            "at most one test/, each with one folder of images for each class; rename, sort or move the others"
+        )
+    return list(zip(parts, named, strict=True))
+
+
+def _visible_folders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _list_images(root: Path, class_folder: Path, part: str | None) -> tuple[list[SourceImage], list[str]]:
+    """All image files in a class folder and the folders in it, and a line for each whose name cannot be written."""
+    images: list[SourceImage] = []
+    bad_names: list[str] = []
+    for folder, folders, files in os.walk(class_folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = Path(folder).relative_to(root).as_posix()
+        for name in files:
+            if name.startswith(".") or os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
+                continue
+            key = f"{prefix}/{name}"
+            if _is_utf8(key):
+                stamp = _stamp(os.path.join(folder, name))
+                images.append(SourceImage(key=key, class_name=class_folder.name, part=part, stamp=stamp))
+            else:
+                bad_names.append(f"{os.fsencode(key).decode(errors='backslashreplace')}: its name is not UTF-8")
+    return images, bad_names
+
+
+def _stamp(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "unreadable"
+    # the change time too: a file can be replaced by one of the same size and modification time, as by an archive
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,291 @@
+"""Which image is for training, which for validation and which for testing.
+
+Which part an image falls into follows from the split's seed and the image's own bytes: neither the order of files and
+classes nor any library's random numbers have a say in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tandem.data.manifest import Manifest
+from tandem.errors import UserError
+from tandem.protocol.settings import DataSettings
+
+PARTS = ("train", "val", "test")
+UNUSED = "unused"
+
+Groups = dict[str, list[int]]
+"""Rows of the manifest that have to stay together, under a name that does not depend on where they stand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The part of every image of a manifest."""
+
+    manifest: Manifest
+    parts: tuple[str, ...]
+    """For each row of the manifest: train, val, test or unused."""
+    dropped: dict[int, str]
+    """Rows left out of the publisher's train or val because of a copy in a later part, with the reason."""
+
+    def rows(self, part: str) -> np.ndarray:
+        """The rows of the manifest in train, val, test or unused, ascending: int64 of shape (images,)."""
+        return np.flatnonzero(np.array(self.parts) == part).astype(np.int64)
+
+    @cached_property
+    def hash(self) -> str:
+        """Of every image, its class and its part."""
+        return _hash_of(self._lines())
+
+    @cached_property
+    def test_hash(self) -> str:
+        """Of the test images and the classes, whatever the files are called: scores on equal ones can be compared."""
+        tested = sorted((file_hash, name) for _, file_hash, name, part in self._lines() if part == "test")
+        return _hash_of([list(self.manifest.classes), *tested])
+
+    def write(self, path: Path) -> None:
+        """Writes a CSV file with the columns key, hash, class and part, sorted by key."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("key", "hash", "class", "part"))
+            writer.writerows(self._lines())
+
+    def _lines(self) -> list[tuple[str, str, str, str]]:
+        images = self.manifest.images
+        return sorted(zip(images["key"], images["hash"], self.manifest.class_names, self.parts, strict=True))
+
+
+def split_images(manifest: Manifest, settings: DataSettings) -> Split:
+    """Puts every image into train, val, test or, where a limit or a copy rules it out, unused.
+
+    With `duplicates: together`, images with the same bytes land in the same part, also where they stand in different
+    classes. In a publisher's split, whose test is not to be changed, the copy in train or val is left out instead.
+
+    Raises:
+        UserError: The settings contradict the data or each other, or a class is too small to stand in every part.
+    """
+    _check(manifest, settings)
+    splitter = _Splitter(manifest, settings)
+    splitter.limit_all()
+    if settings.split == "publisher":
+        splitter.by_publisher()
+    elif settings.split == "folds":
+        splitter.by_folds()
+    else:
+        splitter.by_fractions()
+    splitter.check_parts()
+    splitter.limit_train()
+    return Split(manifest=manifest, parts=tuple(splitter.parts), dropped=splitter.dropped)
+
+
+def _check(manifest: Manifest, settings: DataSettings) -> None:
+    fractions = settings.fractions
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise UserError(
+            f"data.fractions: received {fractions}, allowed: three numbers above 0 (train, val, test) that add up to 1"
+        )
+    if settings.split == "folds" and not 0 <= settings.fold < settings.folds:
+        raise UserError(f"data.fold: received {settings.fold}, allowed: 0 to {settings.folds - 1}, one of data.folds")
+    published = sorted(set(manifest.images["part"]) - {""})
+    if settings.split == "publisher" and not {"train", "test"} <= set(published):
+        raise UserError(
+            f"data.split: received publisher, but {manifest.name} has no publisher's train and test images "
+            f"(found: {', '.join(published) or 'class folders alone'}); allowed here: fractions, folds"
+        )
+
+
+class _Splitter:
+    """The parts while they are dealt out."""
+
+    def __init__(self, manifest: Manifest, settings: DataSettings) -> None:
+        self.settings = settings
+        self.classes = manifest.classes
+        self.class_names = manifest.class_names
+        self.published: list[str] = manifest.images["part"].tolist()
+        self.hashes: list[str] = manifest.images["hash"].tolist()
+        self.keys: list[str] = manifest.images["key"].tolist()
+        self.parts = [UNUSED] * len(self.hashes)
+        self.dropped: dict[int, str] = {}
+        self.candidates = list(range(len(self.hashes)))
+        # An image's name for all random choices: its bytes, and which of the copies of these bytes it is.
+        self.identities = [""] * len(self.hashes)
+        copies: Counter[str] = Counter()
+        for row in sorted(self.candidates, key=lambda row: self.keys[row]):
+            self.identities[row] = f"{self.hashes[row]}/{copies[self.hashes[row]]}"
+            copies[self.hashes[row]] += 1
+
+    def limit_all(self) -> None:
+        """At most images_per_class candidates; of a publisher's split in the proportion of the publisher's parts."""
+        limit = self.settings.images_per_class
+        if limit is None:
+            return
+        kept: list[int] = []
+        for rows in self._per_class(self.candidates).values():
+            by_part: dict[str, list[int]] = defaultdict(list)
+            for row in rows:
+                by_part[self.published[row] if self.settings.split == "publisher" else ""].append(row)
+            names = sorted(by_part)
+            sizes = [len(by_part[name]) for name in names]
+            wanted = _round_shares(min(limit, len(rows)), [size / len(rows) for size in sizes], names)
+            for name, number in zip(names, wanted, strict=True):
+                kept += self._draw(by_part[name], number, "images_per_class")
+        self.candidates = sorted(kept)
+
+    def limit_train(self) -> None:
+        limit = self.settings.train_images_per_class
+        if limit is None:
+            return
+        for rows in self._per_class(self._rows("train")).values():
+            kept = set(self._draw(rows, limit, "train_images_per_class"))
+            self._assign((row for row in rows if row not in kept), UNUSED)
+
+    def by_fractions(self) -> None:
+        for groups in self._groups(self.candidates):
+            for part, names in zip(PARTS, self._deal(groups, self.settings.fractions, "fractions"), strict=True):
+                self._assign((row for name in names for row in groups[name]), part)
+
+    def by_folds(self) -> None:
+        for groups in self._groups(self.candidates):
+            folds = self._deal(groups, [1 / self.settings.folds] * self.settings.folds, "folds")
+            test = set(folds[self.settings.fold])
+            self._assign((row for name in test for row in groups[name]), "test")
+            self._deal_train_and_val({name: rows for name, rows in groups.items() if name not in test})
+
+    def by_publisher(self) -> None:
+        for part in PARTS:
+            self._assign((row for row in self.candidates if self.published[row] == part), part)
+        if self.settings.duplicates == "together":
+            self._drop_copies(of="test", among=("train", "val"))
+            self._drop_copies(of="val", among=("train",))
+        if "val" not in self.published:
+            for groups in self._groups(self._rows("train")):
+                self._deal_train_and_val(groups)
+
+    def check_parts(self) -> None:
+        """Raises UserError if a class has no image in one of the parts, and says how many it needs."""
+        counts = Counter(zip(self.class_names, self.parts, strict=True))
+        small = [name for name in self.classes if any(counts[name, part] == 0 for part in PARTS)]
+        if not small:
+            return
+        available = self._per_class(self.candidates)
+        lines = []
+        for name in small:
+            rows = available.get(name, [])
+            different = len({self.hashes[row] for row in rows})
+            copies = f", {different} of them different" if different < len(rows) else ""
+            parts = ", ".join(f"{part} {counts[name, part]}" for part in PARTS)
+            lines.append(f"{name} has {len(rows)}{copies} ({parts})")
+        if self.settings.split == "fractions":
+            needed = "at least 3 different images"
+        elif self.settings.split == "folds":
+            folds = self.settings.folds
+            needed = f"at least {4 if folds == 2 else folds} different images with {folds} folds"
+        elif "val" in self.published:
+            needed = "at least 1 image in each of the publisher's train, val and test that is in no later one"
+        else:
+            needed = "at least 2 different images in the publisher's train, and 1 in test"
+        raise UserError(
+            f"data.split {self.settings.split}: {len(small)} of {len(self.classes)} classes are too small to stand in "
+            f"train, val and test: {'; '.join(lines)}. Each needs {needed}: add images, allow more in "
+            "data.images_per_class, or leave these classes out with data.classes"
+        )
+
+    def _deal_train_and_val(self, groups: Groups) -> None:
+        train, val, _ = self.settings.fractions
+        dealt = self._deal(groups, [train / (train + val), val / (train + val)], "train and val")
+        for part, names in zip(("train", "val"), dealt, strict=True):
+            self._assign((row for name in names for row in groups[name]), part)
+
+    def _drop_copies(self, *, of: str, among: Sequence[str]) -> None:
+        kept = {self.hashes[row] for row in self._rows(of)}
+        for row, part in enumerate(self.parts):
+            if part in among and self.hashes[row] in kept:
+                self.parts[row] = UNUSED
+                self.dropped[row] = f"left out of {part}: a copy is in {of}"
+
+    def _deal(self, groups: Groups, shares: Sequence[float], purpose: str) -> list[list[str]]:
+        """Deals groups out into parts of the given shares of their rows, none of them empty if there are enough groups.
+
+        Large groups come first, each part's shortfall decides, and groups of one row even out what is left. So the
+        sizes are exact wherever few images have copies.
+        """
+        total = sum(len(rows) for rows in groups.values())
+        ties = [self._digest(purpose, f"{min(groups, default='')} {index}") for index in range(len(shares))]
+        short = _round_shares(total, shares, ties)
+        order = sorted(groups, key=lambda name: (-len(groups[name]), self._digest(purpose, name)))
+        dealt: list[list[str]] = [[] for _ in shares]
+        for index, name in enumerate(order):
+            open_parts = list(range(len(shares)))
+            empty = [part for part in open_parts if not dealt[part]]
+            if len(order) - index <= len(empty):
+                open_parts = empty
+            part = max(open_parts, key=short.__getitem__)
+            dealt[part].append(name)
+            short[part] -= len(groups[name])
+        return dealt
+
+    def _groups(self, rows: Iterable[int]) -> list[Groups]:
+        """For each class, the groups of rows that stay together; a group of several classes counts with the first."""
+        groups: Groups = defaultdict(list)
+        for row in rows:
+            together = self.settings.duplicates == "together"
+            groups[f"{self.hashes[row]}/0" if together else self.identities[row]].append(row)
+        per_class: dict[str, Groups] = defaultdict(dict)
+        for name, members in groups.items():
+            per_class[min(self.class_names[row] for row in members)][name] = members
+        return list(per_class.values())
+
+    def _draw(self, rows: list[int], number: int, purpose: str) -> list[int]:
+        """The first so many rows of a random order, so that a larger number keeps all that a smaller one draws."""
+        return sorted(rows, key=lambda row: self._digest(purpose, self.identities[row]))[:number]
+
+    def _digest(self, purpose: str, name: str) -> str:
+        return hashlib.sha256(f"{self.settings.split_seed}/{purpose}/{name}".encode()).hexdigest()
+
+    def _per_class(self, rows: Iterable[int]) -> dict[str, list[int]]:
+        per_class: dict[str, list[int]] = defaultdict(list)
+        for row in rows:
+            per_class[self.class_names[row]].append(row)
+        return per_class
+
+    def _rows(self, part: str) -> list[int]:
+        return [row for row, own in enumerate(self.parts) if own == part]
+
+    def _assign(self, rows: Iterable[int], part: str) -> None:
+        for row in rows:
+            self.parts[row] = part
+
+
+def _round_shares(total: int, shares: Sequence[float], ties: Sequence[str]) -> list[int]:
+    """Whole numbers near total * share that add up to total (largest remainder), none of them 0 if total allows it.
+
+    Args:
+        total: What is shared out.
+        shares: They add up to 1.
+        ties: Which of equal remainders is rounded up: those whose text sorts first.
+    """
+    # rounded, so that 0.7 * 10 counts as 7 whatever its last binary digit says
+    exact = [round(total * share, 9) for share in shares]
+    numbers = [math.floor(number) for number in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda part: (round(numbers[part] - exact[part], 6), ties[part]))
+    for part in by_remainder[: total - sum(numbers)]:
+        numbers[part] += 1
+    while total >= len(shares) and min(numbers) == 0:
+        numbers[numbers.index(max(numbers))] -= 1
+        numbers[numbers.index(0)] += 1
+    return numbers
+
+
+def _hash_of(value: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,0 +1,218 @@
+"""All images of a manifest, decoded and shrunk once, as one array on disk that every process maps into memory.
+
+A store is a folder <cache folder>/stores/<key>. It is built as <key>.partial under a lock and renamed when it is whole,
+so a folder without that ending can be trusted, and what a killed build leaves behind is known by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import AcquireReturnProxy, FileLock, Timeout
+from PIL import Image
+
+from tandem.data.console import on_all_cores, say
+from tandem.data.decoding import resize, to_rgb
+from tandem.data.manifest import Manifest
+from tandem.data.sources import Source
+from tandem.errors import UserError
+from tandem.protocol.settings import DataSettings
+
+FORMAT_VERSION = 1  # to be raised when pixels are made in another way: earlier stores are then built anew
+
+IMAGES_FILE = "images.npy"
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreShape:
+    """Height and width of the stored images in pixels."""
+
+    height: int
+    width: int
+    resized: bool
+    """False where every image is stored at its own size, to be enlarged on the device."""
+
+
+def open_store(source: Source, manifest: Manifest, settings: DataSettings, *, quiet: bool = False) -> np.memmap:
+    """The images of a manifest, in its order, built first if they are not stored yet.
+
+    Args:
+        source: Where the images of the manifest are read.
+        manifest: Which images.
+        settings: Their size, how they are resized, and the cache folder.
+        quiet: Says nothing and shows no progress bar.
+
+    Returns:
+        uint8 RGB of shape (images, height, width, 3), read-only.
+
+    Raises:
+        UserError: The disk has no room for them, or a file has changed since it was scanned.
+    """
+    shape = store_shape(manifest, settings)
+    stores = Path(settings.cache_folder).expanduser() / "stores"
+    store = stores / _key(manifest, shape, settings)
+    full_shape = (len(manifest.images), shape.height, shape.width, 3)
+    images = _open_whole(store, full_shape)
+    if images is not None:
+        return images
+    stores.mkdir(parents=True, exist_ok=True)
+    with _wait_for_lock(store, quiet=quiet):
+        images = _open_whole(store, full_shape)
+        if images is None:
+            remove_partial_stores(stores, but=store)
+            _build(source, manifest, settings, shape, store, quiet=quiet)
+            images = _open_whole(store, full_shape)
+    assert images is not None
+    return images
+
+
+def store_shape(manifest: Manifest, settings: DataSettings) -> StoreShape:
+    """Images of one size that is smaller than data.image_size are stored as they are, all others at that size."""
+    heights, widths = set(manifest.images["height"]), set(manifest.images["width"])
+    if len(heights) == len(widths) == 1:
+        height, width = int(heights.pop()), int(widths.pop())
+        fits = max(height, width) <= settings.image_size
+        if fits and (height == width or settings.resize == "squash"):
+            return StoreShape(height=height, width=width, resized=False)
+    return StoreShape(height=settings.image_size, width=settings.image_size, resized=True)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises UserError if the disk of an existing folder has not so many bytes left."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"data.cache_folder: the decoded images need {in_megabytes(needed)} in {folder}, where "
+            f"{in_megabytes(free)} are free; make room, name a folder on another disk, or lower data.image_size"
+        )
+
+
+def in_megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
+
+
+def remove_partial_stores(stores: Path, *, but: Path) -> None:
+    """Removes what killed builds have left behind, and leaves alone what other processes are building."""
+    for partial in stores.glob(f"*{PARTIAL}"):
+        if partial == but.with_name(but.name + PARTIAL):
+            continue
+        try:
+            with _lock(partial.with_name(partial.name.removesuffix(PARTIAL)), timeout=0):
+                shutil.rmtree(partial, ignore_errors=True)
+        except Timeout:
+            pass
+
+
+def _key(manifest: Manifest, shape: StoreShape, settings: DataSettings) -> str:
+    # Not the version of Pillow: the environments of two frameworks on one machine have to see the same pixels.
+    how = settings.resize if shape.resized else "as it is"
+    value = [FORMAT_VERSION, shape.height, shape.width, how, manifest.images["hash"].tolist()]
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
+
+
+def _open_whole(store: Path, shape: tuple[int, ...]) -> np.memmap | None:
+    try:
+        images = np.load(store / IMAGES_FILE, mmap_mode="r")
+    except (OSError, ValueError):
+        return None  # not there, or cut short by something else than a build
+    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _lock(store: Path, timeout: float) -> FileLock:
+    return FileLock(store.with_name(store.name + ".lock"), timeout=timeout)
+
+
+def _wait_for_lock(store: Path, *, quiet: bool) -> AcquireReturnProxy:
+    lock = _lock(store, timeout=-1)
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        say("Another process is decoding the same images: waiting for it.", quiet=quiet)
+        return lock.acquire()
+
+
+def _build(
+    source: Source, manifest: Manifest, settings: DataSettings, shape: StoreShape, store: Path, *, quiet: bool
+) -> None:
+    partial = store.with_name(store.name + PARTIAL)
+    for leftover in (partial, store):
+        shutil.rmtree(leftover, ignore_errors=True)
+    full_shape = (len(manifest.images), shape.height, shape.width, 3)
+    needed = int(np.prod(full_shape, dtype=np.int64))
+    check_space(store.parent, needed)
+    say(f"Decoding {full_shape[0]:,} images into {in_megabytes(needed)} in {store}", quiet=quiet)
+    partial.mkdir()
+    try:
+        _decode_all(source, manifest, settings, partial / IMAGES_FILE, full_shape, quiet=quiet)
+        os.replace(partial, store)
+        _sync(store.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _decode_all(
+    source: Source,
+    manifest: Manifest,
+    settings: DataSettings,
+    path: Path,
+    full_shape: tuple[int, int, int, int],
+    *,
+    quiet: bool,
+) -> None:
+    num_images, height, width, _ = full_shape
+    keys: list[str] = manifest.images["key"].tolist()
+    hashes: list[str] = manifest.images["hash"].tolist()
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=full_shape)
+    _reserve(path)
+
+    Image.init()  # before the threads, which would otherwise all load Pillow's plugins
+
+    def decode(row: int) -> None:
+        images[row] = np.asarray(resize(_read(source, keys[row], hashes[row]), height, width, settings.resize))
+
+    for _ in on_all_cores(decode, range(num_images), title="Decoding images", quiet=quiet):
+        pass
+    images.flush()
+    _sync(path)
+    _sync(path.parent)
+
+
+def _read(source: Source, key: str, expected_hash: str) -> Image.Image:
+    try:
+        file = source.read(key)
+    except OSError as error:
+        raise UserError(f"{key}: cannot be read any more ({error.strerror}); run again to scan anew") from None
+    if hashlib.sha256(file).hexdigest() != expected_hash:
+        raise UserError(f"{key}: the file has changed since it was scanned; run again when nothing writes to it")
+    with source.open(file) as image:
+        return to_rgb(image)
+
+
+def _reserve(path: Path) -> None:
+    """Takes the whole file's place on the disk now, since writing to a memory map on a full disk kills the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise UserError(
+                f"data.cache_folder: {in_megabytes(path.stat().st_size)} cannot be reserved in {path.parent.parent} "
+                f"({error.strerror}); make room, name a folder on another disk, or lower data.image_size"
+            ) from None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,83 @@
+"""The demonstration: transfer from one task to another, in four regimes and both frameworks, and their comparison.
+
+    python -m tandem.demo
+
+Source task: digits 0 to 4, from scratch. Target task: digits 5 to 9 with ten training images a class, from the source
+run's weights. Each framework's runs follow one another; the two frameworks run side by side with one thread each.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+
+from tandem.errors import UserError, run_program
+from tandem.protocol.regimes import TRAINABLE_OF_PHASES
+from tandem.tracking import vocabulary
+from tandem.tracking.reader import read_runs
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs" / "demo"
+FRAMEWORKS = ("torch", "keras")
+SOURCE_EXPERIMENT, TARGET_EXPERIMENT = "demo-source", "demo"
+LOG_FOLDER = Path("demo")
+
+
+def main(argv: list[str] | None = None) -> None:
+    LOG_FOLDER.mkdir(exist_ok=True)
+    console = Console()
+    console.print(
+        f"{len(FRAMEWORKS)} frameworks, a source task and {len(TRAINABLE_OF_PHASES)} regimes each; "
+        f"what the runs print goes to {LOG_FOLDER}/"
+    )
+    start = time.perf_counter()
+    with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
+        for future in [pool.submit(run_framework, framework, console) for framework in FRAMEWORKS]:
+            future.result()
+    console.print(f"all runs finished in {time.perf_counter() - start:.0f} s")
+    subprocess.run([sys.executable, ROOT / "compare.py", "--experiment", TARGET_EXPERIMENT], check=True)
+
+
+def run_framework(framework: str, console: Console) -> None:
+    """The source task, then each regime on the target task."""
+    run_cell(framework, "source", ["--config", f"{CONFIGS / 'source.yaml'}"], console)
+    source = latest_run(framework)
+    for regime in TRAINABLE_OF_PHASES:
+        arguments = ["--config", f"{CONFIGS / 'target.yaml'}", "--regime", regime, "--weights", f"runs:/{source}"]
+        run_cell(framework, regime, arguments, console)
+
+
+def run_cell(framework: str, name: str, arguments: list[str], console: Console) -> None:
+    """One training script in a process of its own.
+
+    Raises:
+        UserError: It failed; says where its output is.
+    """
+    log = LOG_FOLDER / f"{framework}_{name}.log"
+    start = time.perf_counter()
+    # two processes on two cores: with more threads than cores torch runs many times slower
+    command = [sys.executable, ROOT / f"train_{framework}.py", *arguments, "--threads", "1"]
+    with log.open("w") as output:
+        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
+    if status != 0:
+        raise UserError(f"{framework} {name} ended with exit status {status}; its output is in {log}")
+    console.print(f"{framework:>6} {name:<10} {time.perf_counter() - start:4.0f} s")
+
+
+def latest_run(framework: str) -> str:
+    """The id of the framework's newest finished run of the source task."""
+    runs = [
+        run
+        for run in read_runs(None, SOURCE_EXPERIMENT)
+        if run.status == "FINISHED" and run.tags[vocabulary.FRAMEWORK] == framework
+    ]
+    return max(runs, key=lambda run: run.start_time).run_id
+
+
+if __name__ == "__main__":
+    run_program("tandem.demo", main)

@@ -1,0 +1,48 @@
+"""What prediction costs: seconds and memory."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+WARM_UP_CALLS = 3
+TIMED_CALLS = 20
+TIME_LIMIT_SECONDS = 3.0
+
+
+def median_seconds(call: Callable[[], object]) -> float:
+    """Median seconds of up to 20 calls after 3 that are not counted; stops early after 3 seconds of counted calls."""
+    for _ in range(WARM_UP_CALLS):
+        call()
+    seconds: list[float] = []
+    while len(seconds) < TIMED_CALLS and sum(seconds) < TIME_LIMIT_SECONDS:
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def measure_inference(
+    predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, batch_size: int
+) -> tuple[float, float]:
+    """Latency of one image in milliseconds, and throughput in images a second in batches of batch_size.
+
+    Args:
+        predict: From uint8 images in the CPU's memory to outputs in the CPU's memory: copies to and from a GPU count.
+        images: uint8, of shape (n, height, width, 3); repeated where there are fewer than batch_size.
+        batch_size: Images of a batch.
+    """
+    batch = np.resize(images[:batch_size], (batch_size, *images.shape[1:]))
+    latency = median_seconds(lambda: predict(batch[:1]))
+    return latency * 1000, batch_size / median_seconds(lambda: predict(batch))
+
+
+def peak_memory_megabytes() -> float:
+    """The most resident memory that this process has had, in 10^6 bytes; mapped pages of the image store count."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

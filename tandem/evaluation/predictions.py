@@ -1,0 +1,146 @@
+"""What a network said about each test image: the file from which every number of a run is computed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tandem.errors import TrainingDiverged, UserError
+
+# The class list stands in the schema's metadata, since column names alone could not say which columns are classes.
+_METADATA_KEY = b"tandem.predictions"
+_COLUMN_PREFIX = "probability:"  # a class may be called "key"
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities from logits, computed in float64.
+
+    Args:
+        logits: of shape (images, classes), any float type.
+
+    Returns:
+        float32 of shape (images, classes), rows adding up to 1.
+    """
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """The probabilities that a network gave to the classes, one row a test image.
+
+    Args:
+        keys: path or index of each image.
+        hashes: hash of each image's bytes.
+        truth: int64 of shape (images,), the true class as an index into `classes`.
+        probabilities: float32 of shape (images, classes), 0..1.
+        classes: names of the classes, each once.
+
+    Raises:
+        TrainingDiverged: a probability is not a number.
+        ValueError: shapes or types do not fit together.
+    """
+
+    keys: tuple[str, ...]
+    hashes: tuple[str, ...]
+    truth: np.ndarray
+    probabilities: np.ndarray
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        images, num_classes = len(self.keys), len(self.classes)
+        if not images or not num_classes:
+            raise ValueError(f"predictions need images and classes. Received: {images} images, {num_classes} classes")
+        if len(set(self.classes)) != num_classes:
+            raise ValueError(f"class names have to differ. Received: {self.classes}")
+        if len(self.hashes) != images:
+            raise ValueError(f"one hash for each of {images} images is needed. Received: {len(self.hashes)}")
+        if self.truth.shape != (images,) or self.truth.dtype != np.int64:
+            raise ValueError(f"truth has to be int64 of shape ({images},). Received: {_describe(self.truth)}")
+        if self.truth.min() < 0 or self.truth.max() >= num_classes:
+            raise ValueError(f"truth has to be 0..{num_classes - 1}. Received: {self.truth.min()}..{self.truth.max()}")
+        if self.probabilities.shape != (images, num_classes) or self.probabilities.dtype != np.float32:
+            raise ValueError(
+                f"probabilities have to be float32 of shape ({images}, {num_classes}). "
+                f"Received: {_describe(self.probabilities)}"
+            )
+        broken = int((~np.isfinite(self.probabilities)).any(axis=1).sum())
+        if broken:
+            raise TrainingDiverged(
+                f"the network's output is not a number for {broken} of {images} images: "
+                "training has diverged; try a smaller learning_rate"
+            )
+        if self.probabilities.min() < 0 or self.probabilities.max() > 1:
+            low, high = self.probabilities.min(), self.probabilities.max()
+            raise ValueError(f"probabilities have to be 0..1; logits need softmax first. Received: {low}..{high}")
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64 of shape (images,): the class with the highest probability; of equal ones, the lowest index."""
+        return self.probabilities.argmax(axis=1)
+
+    def write(self, path: Path) -> None:
+        """Writes a Parquet file that other programs can read without this class.
+
+        Its columns are key, hash, truth and predicted (names of classes), and one float32 column `probability:<class>`
+        for each class.
+        """
+        names = pa.array(self.classes, pa.string())
+        columns = {
+            "key": pa.array(self.keys, pa.string()),
+            "hash": pa.array(self.hashes, pa.string()),
+            "truth": pa.DictionaryArray.from_arrays(pa.array(self.truth, pa.int32()), names),
+            "predicted": pa.DictionaryArray.from_arrays(pa.array(self.predicted, pa.int32()), names),
+        }
+        for index, name in enumerate(self.classes):
+            columns[_COLUMN_PREFIX + name] = pa.array(np.ascontiguousarray(self.probabilities[:, index]))
+        table = pa.table(columns).replace_schema_metadata({_METADATA_KEY: json.dumps({"classes": self.classes})})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path, compression="zstd")
+
+    @classmethod
+    def read(cls, path: Path) -> Predictions:
+        """Reads what `write` wrote, equal to the bit.
+
+        Raises:
+            UserError: the file is missing, damaged, empty, or was not written by `write`.
+        """
+        try:
+            # As a file object: pyarrow would take a path with ":" in it for a URI.
+            with path.open("rb") as file:
+                table = pq.read_table(file)
+        except OSError as error:
+            raise UserError(f"cannot read predictions from {path}: {error.strerror or error}") from error
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{path} is not a whole Parquet file: {error}; download it from its run again") from error
+        metadata = (table.schema.metadata or {}).get(_METADATA_KEY)
+        if metadata is None:
+            raise UserError(
+                f"{path} is a Parquet file but holds no predictions of a Tandem run (columns: "
+                f"{', '.join(table.column_names[:6])}); give the predictions.parquet of a run"
+            )
+        if not table.num_rows:
+            raise UserError(f"{path} holds predictions of no images; evaluate the run again")
+        try:
+            classes = tuple(json.loads(metadata)["classes"])
+            index_of = {name: index for index, name in enumerate(classes)}
+            return cls(
+                keys=tuple(table["key"].to_pylist()),
+                hashes=tuple(table["hash"].to_pylist()),
+                truth=np.array([index_of[name] for name in table["truth"].to_pylist()], dtype=np.int64),
+                probabilities=np.stack([table[_COLUMN_PREFIX + name].to_numpy() for name in classes], axis=1),
+                classes=classes,
+            )
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{path} holds damaged predictions: {error}; download it from its run again") from error
+
+
+def _describe(array: np.ndarray) -> str:
+    return f"{array.dtype} of shape {array.shape}"

@@ -1,0 +1,135 @@
+"""The classifier as a Keras model: uint8 pixels, backbone, head."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tandem.errors import UserError
+from tandem.protocol.backbones import Backbone, Scaling, find_backbone, scale_and_offset, scaling_of
+from tandem.protocol.head import head_widths, initial_kernels
+from tandem.protocol.settings import HeadSettings, Settings
+
+
+class Pixels:
+    """uint8 images of shape (n, height, width, 3), RGB, to the backbone's float32 input of shape (n, size, size, 3).
+
+    Made of Keras's own layers and operations, recorded one by one when called on a symbolic input: a saved model needs
+    no code of Tandem's.
+    """
+
+    def __init__(self, image_size: int, scaling: Scaling) -> None:
+        self.to_bgr = scaling == "caffe"
+        scale, offset = scale_and_offset(scaling)
+        self.resizing = keras.layers.Resizing(
+            image_size, image_size, interpolation="bilinear", antialias=False, dtype="float32"
+        )
+        self.rescaling = keras.layers.Rescaling(list(scale), list(offset), dtype="float32")
+
+    def __call__(self, images: Any) -> Any:
+        pixels = self.rescaling(self.resizing(keras.ops.cast(images, "float32")))
+        return keras.ops.flip(pixels, axis=-1) if self.to_bgr else pixels
+
+
+class Classifier(keras.Model):
+    """uint8 images of shape (n, height, width, 3) to float32 logits of shape (n, classes)."""
+
+    def __init__(self, pixels: Pixels, backbone: keras.Model, head: keras.Sequential) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.backbone = backbone
+        self.head = head
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        # trainable = False puts batch norm into inference mode by itself, but leaves dropout running
+        features = self.backbone(self.pixels(images), training=training and self.backbone.trainable)
+        return self.head(features, training=training)
+
+
+def build_classifier(
+    settings: Settings, num_classes: int, image_shape: tuple[int, ...], weights_file: Path | None = None
+) -> Classifier:
+    """Backbone with the settings' weights, a new head, and the pixel scaling in front.
+
+    Args:
+        settings: `backbone`, `weights`, `pixel_scaling`, `batch_norm_momentum`, `head`, `seed`, `data.image_size`.
+        num_classes: Number of outputs.
+        image_shape: (height, width, 3) of the images that will come.
+        weights_file: Where the backbone's weights lie, for weights that are neither `random` nor `imagenet`.
+    """
+    entry = find_backbone(settings.backbone, "keras")
+    size = settings.data.image_size
+    backbone = _build_backbone(entry, size, pretrained=settings.weights == "imagenet")
+    if weights_file is not None:
+        load_backbone(backbone, weights_file)
+    if settings.batch_norm_momentum is not None:
+        for layer in backbone.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = settings.batch_norm_momentum
+    scaling = scaling_of(entry, "keras", settings.pixel_scaling)
+    head = _build_head(settings.head, entry.num_features, num_classes, settings.seed)
+    classifier = Classifier(Pixels(size, scaling), backbone, head)
+    classifier(np.zeros((1, *image_shape), np.uint8))  # Keras makes a subclassed model's state at its first call
+    return classifier
+
+
+def _build_backbone(entry: Backbone, image_size: int, *, pretrained: bool) -> keras.Model:
+    builder = getattr(keras.applications, entry.keras_application)
+    try:
+        return builder(
+            include_top=False,
+            pooling="avg",
+            weights="imagenet" if pretrained else None,
+            input_shape=(image_size, image_size, 3),
+        )
+    except Exception as error:
+        # Keras wraps a failed download into a bare Exception whose text holds the address
+        if pretrained and "URL fetch failure" in str(error):
+            raise UserError(
+                f"weights: imagenet could not be downloaded ({error}); put that file into "
+                f"{Path(keras.config.keras_home()) / 'models'}, or give a file with --weights"
+            ) from None
+        raise
+
+
+def _build_head(settings: HeadSettings, num_features: int, num_classes: int, seed: int) -> keras.Sequential:
+    widths = head_widths(settings, num_features=num_features, num_classes=num_classes)
+    kernels = initial_kernels(widths, seed)
+    layers: list[keras.layers.Layer] = [keras.Input((num_features,))]
+    for kernel in kernels:
+        last = kernel is kernels[-1]
+        if settings.dropout:
+            layers.append(keras.layers.Dropout(settings.dropout))
+        # logits in float32 whatever the run's precision, for the loss is computed from them
+        layers.append(
+            keras.layers.Dense(
+                kernel.shape[1], activation=None if last else "relu", dtype="float32" if last else None
+            )
+        )
+    head = keras.Sequential(layers, name="head")
+    dense_layers = [layer for layer in head.layers if isinstance(layer, keras.layers.Dense)]
+    for layer, kernel in zip(dense_layers, kernels, strict=True):
+        layer.set_weights([kernel, np.zeros(kernel.shape[1], np.float32)])
+    return head
+
+
+def load_backbone(backbone: keras.Model, file: Path) -> None:
+    """Fills the backbone from a weight file of Keras Applications, with or without its top, or of save_weights.
+
+    Raises:
+        UserError: The file is no weight file, or holds another network's weights.
+    """
+    try:
+        with warnings.catch_warnings():
+            # otherwise a layer that the file lacks keeps its random weights with no more than a warning
+            warnings.simplefilter("error")
+            backbone.load_weights(file)
+    except OSError as error:
+        raise UserError(f"weights: {file} cannot be read as HDF5 ({error})") from None
+    except (ValueError, KeyError, UserWarning) as error:
+        reason = " ".join(str(error).split()).split(". ")[0]
+        raise UserError(f"weights: {file} is no weight file of {backbone.name} ({reason})") from None

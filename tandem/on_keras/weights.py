@@ -1,0 +1,47 @@
+"""The weights of a run: saved, and hashed to prove what changed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import keras
+
+from tandem.on_keras.networks import Classifier
+
+BACKBONE_FILE = "backbone.weights.h5"
+HEAD_FILE = "head.weights.h5"
+
+
+def save_weights(classifier: Classifier, folder: Path) -> None:
+    """Writes backbone.weights.h5 and head.weights.h5 into the folder; the first serves as `weights` of later runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    classifier.backbone.save_weights(folder / BACKBONE_FILE)
+    classifier.head.save_weights(folder / HEAD_FILE)
+
+
+def hash_weights(model: keras.Model) -> str:
+    """SHA-256, in hex, of every weight, batch-norm statistics included."""
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        digest.update(variable.path.encode())
+        digest.update(keras.ops.convert_to_numpy(variable.value).tobytes())
+    return digest.hexdigest()
+
+
+def count_parameters(classifier: Classifier) -> tuple[int, int]:
+    """Parameters, all and trainable; batch-norm statistics are none.
+
+    Keras counts a frozen layer's parameters and its statistics alike as "non-trainable": all are counted here by
+    leaving out what batch norm never trains.
+    """
+    statistics = {
+        id(variable)
+        for layer in classifier.backbone.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+        for variable in (layer.moving_mean, layer.moving_variance)
+    }
+    everything = [v for part in (classifier.backbone, classifier.head) for v in part.weights if id(v) not in statistics]
+    trainable = classifier.trainable_variables
+    return sum(math.prod(v.shape) for v in everything), sum(math.prod(v.shape) for v in trainable)

@@ -1,0 +1,37 @@
+"""The weights of a run: saved, and hashed to prove what changed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from tandem.on_torch.networks import Classifier
+
+BACKBONE_FILE = "backbone.safetensors"
+HEAD_FILE = "head.safetensors"
+
+
+def save_weights(classifier: Classifier, folder: Path) -> None:
+    """Writes backbone.safetensors and head.safetensors into the folder; the first serves as `weights` of later runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, name in ((classifier.backbone, BACKBONE_FILE), (classifier.head, HEAD_FILE)):
+        save_file({key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}, folder / name)
+
+
+def hash_weights(module: nn.Module) -> str:
+    """SHA-256, in hex, of every parameter and buffer, batch-norm statistics included."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """Parameters, all and trainable; batch-norm statistics are none."""
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+    return sum(count for count, _ in counts), sum(count for count, trainable in counts if trainable)

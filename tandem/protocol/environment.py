@@ -1,0 +1,18 @@
+"""What must be in the environment before a framework is imported."""
+
+from __future__ import annotations
+
+import os
+
+from tandem.protocol.settings import Settings
+
+
+def prepare_environment(settings: Settings) -> None:
+    """Sets the variables that frameworks read when they are imported; what the user has set stays."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if settings.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    if settings.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(settings.threads)

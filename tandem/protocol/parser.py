@@ -1,0 +1,201 @@
+"""Command line and YAML files to Settings, with one clear line for whatever is wrong with them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from tandem.errors import UserError, exit_with
+from tandem.protocol.backbones import find_backbone
+from tandem.protocol.settings import Settings, flatten
+
+Framework = Literal["torch", "keras"]
+
+WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5",)}
+"""Endings of the weight files that each framework reads."""
+
+
+def parse_settings(framework: Framework, argv: list[str] | None = None) -> Settings:
+    """The settings of a run from the command line, where `--config FILE` may be given; leaves with status 2 on bad ones.
+
+    Args:
+        framework: Which of the two scripts asks, since one may lack what the other has.
+        argv: The words of the command line without the program; sys.argv's by default.
+    """
+    program = f"train_{framework}.py"
+    try:
+        return read_settings(framework, argv)
+    except UserError as error:
+        exit_with(program, error)
+
+
+def read_settings(framework: Framework, argv: list[str] | None = None) -> Settings:
+    """Like parse_settings, but raises UserError on bad settings."""
+    parser = _make_parser(framework)
+    try:
+        values = parser.instantiate(parser.parse_args(argv))
+    except argparse.ArgumentError as error:
+        raise UserError(_one_line(error)) from None
+    settings = Settings(**{item.name: values[item.name] for item in dataclasses.fields(Settings)})
+    if settings.regime == "scratch":
+        settings = dataclasses.replace(settings, weights="random")
+    check_settings(settings, framework)
+    return settings
+
+
+def check_settings(settings: Settings, framework: Framework) -> None:
+    """Raises UserError for the first setting that is out of its limits, contradicts another or that framework lacks."""
+    for name, item, value in _walk(settings):
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and not _within(number, item.metadata):
+                _refuse(name, value, _describe(name))
+    data = settings.data
+    if len(data.fractions) != 3 or abs(sum(data.fractions) - 1) > 1e-6 or min(data.fractions) <= 0:
+        _refuse("data.fractions", data.fractions, "three numbers above 0 (train, val, test) that add up to 1")
+    if data.split == "folds" and data.fold >= data.folds:
+        _refuse("data.fold", data.fold, f"0 to {data.folds - 1}, since data.folds is {data.folds}")
+    if data.classes is not None and (len(data.classes) < 2 or len(set(data.classes)) < len(data.classes)):
+        _refuse("data.classes", data.classes, "two or more different names of classes")
+    if settings.optimizer.weight_decay and settings.optimizer.name != "adamw":
+        _refuse(
+            "optimizer.weight_decay",
+            settings.optimizer.weight_decay,
+            f"0 with optimizer.name {settings.optimizer.name}; optimizer.name adamw takes it",
+        )
+    if settings.precision == "float16" and settings.device == "cpu":
+        _refuse("precision", "float16", "float32 or bfloat16 with device cpu")
+    backbone = find_backbone(settings.backbone, framework)
+    if data.image_size < backbone.min_image_size:
+        _refuse("data.image_size", data.image_size, f"at least {backbone.min_image_size} for backbone {backbone.name}")
+    if settings.augmentation.crop_padding >= data.image_size:
+        _refuse("augmentation.crop_padding", settings.augmentation.crop_padding, f"less than {data.image_size}")
+    _check_weights(settings.weights, framework)
+
+
+def _check_weights(weights: str, framework: Framework) -> None:
+    if weights in ("imagenet", "random") or re.fullmatch(r"runs:/[0-9a-f]{32}", weights):
+        return
+    endings = WEIGHT_FILES[framework]
+    allowed = f"imagenet, random, runs:/<run id of 32 hex digits>, or a file that ends in {', '.join(endings)}"
+    if weights.startswith("runs:"):
+        _refuse("weights", weights, allowed)
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        _refuse("weights", weights, f"{allowed}; there is no such file")
+    if path.suffix not in endings:
+        _refuse("weights", weights, f"{allowed} for train_{framework}.py")
+
+
+def _make_parser(framework: Framework) -> ArgumentParser:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog=f"train_{framework}.py",
+        description="Trains and evaluates one classifier and records it in MLflow. Every option can stand in a YAML "
+        "file given with --config; one file serves train_torch.py and train_keras.py.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; options after it override it.")
+    parser.add_class_arguments(Settings, None)
+    return parser
+
+
+def _walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from _walk(value, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, item, value
+
+
+def _within(number: float, limits: Any) -> bool:
+    # written so that NaN is outside of any limit
+    return (
+        ("above" not in limits or number > limits["above"])
+        and ("at_least" not in limits or number >= limits["at_least"])
+        and ("at_most" not in limits or number <= limits["at_most"])
+    )
+
+
+def _refuse(name: str, received: Any, allowed: str) -> NoReturn:
+    raise UserError(f"{name}: received {received!r}, allowed: {allowed}")
+
+
+def _describe(name: str) -> str:
+    """What a setting may be, in words, from its type and its limits."""
+    owner: Any = Settings
+    *groups, last = name.split(".")
+    for group in groups:
+        owner = typing.get_type_hints(owner)[group]
+    hints = typing.get_type_hints(owner)
+    if last not in hints:
+        return "a setting of this name"
+    words = _type_in_words(hints[last])
+    limits = next(item.metadata for item in dataclasses.fields(owner) if item.name == last)
+    for key, text in (("above", "above"), ("at_least", "at least"), ("at_most", "at most")):
+        if key in limits:
+            words += f", {text} {limits[key]:g}"
+    return words
+
+
+def _type_in_words(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return ", ".join(map(str, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_in_words(argument) for argument in arguments)
+    if origin is list:
+        return f"a list of {_type_in_words(arguments[0]).removeprefix('a ')}s, like [{_EXAMPLES[arguments[0]]}]"
+    if dataclasses.is_dataclass(hint):
+        return "a group of " + ", ".join(item.name for item in dataclasses.fields(hint))
+    return _TYPE_WORDS[hint]
+
+
+_TYPE_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    types.NoneType: "null",
+}
+_EXAMPLES = {int: "256, 128", float: "0.7, 0.1, 0.2", str: '"cat", "dog"'}
+
+
+def _one_line(error: argparse.ArgumentError) -> str:
+    """The parser's own message, which can be several lines of types, in the form: name, what was received, allowed."""
+    message = str(error)
+    names = list(flatten(Settings()))
+    if found := re.match(r'Parser key "(?P<name>[^"]+)"', message):
+        name = found["name"]
+        if name == "config":
+            return f"config: {message.splitlines()[0].split(': ', 1)[1]}; give the path of a YAML file"
+        # of a union's messages, one for each of its types, the last line holds the whole value
+        received = re.findall(r"(?:Got|Given) value: (.*)|Unable to load config '(.*)'", message)[-1]
+        return f"{name}: received {received[0] or received[1]!r}, allowed: {_describe(name)}"
+    if found := re.search(r"Group '(?P<group>[^']*)' does not accept option '(?P<option>[^']*)'", message):
+        return _unknown(f"{found['group']}.{found['option']}", names)
+    if found := re.search(r"Option '(?P<option>[^']*)' is not accepted", message):
+        return _unknown(found["option"], names)
+    if found := re.match(r"unrecognized arguments: (?P<word>\S*)", message):
+        if not found["word"].startswith("-"):
+            return f"{found['word']}: unexpected word on the command line; names of settings begin with --"
+        return _unknown(found["word"].split("=")[0].lstrip("-"), names)
+    if found := re.match(r"Problems parsing config: (?P<why>.*)", message, re.DOTALL):
+        return f"config: this is no YAML: {' '.join(found['why'].split())}"
+    return " ".join(message.split())
+
+
+def _unknown(option: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(option, names, n=3, cutoff=0.5)
+    close += [name for name in names if name.endswith(f".{option}") and name not in close]
+    hint = f"did you mean {' or '.join(close)}?" if close else "--help lists all settings"
+    return f"{option}: there is no such setting; {hint}"

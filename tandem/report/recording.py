@@ -1,0 +1,163 @@
+"""What both scripts record of a run, in the order in which it comes: data, phases, cost, end."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from tandem.data.prepare import PreparedData
+from tandem.evaluation.cost import peak_memory_megabytes
+from tandem.evaluation.predictions import Predictions, softmax
+from tandem.protocol.regimes import Phase
+from tandem.protocol.settings import Settings, flatten
+from tandem.report.results import record_evaluation
+from tandem.report.run_page import write_run_page
+from tandem.report.summary import PhaseResult, print_summary
+from tandem.tracking import vocabulary
+from tandem.tracking.curves import Curves
+
+if TYPE_CHECKING:
+    from tandem.tracking.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseOutcome:
+    """What a framework says of a phase that it has trained."""
+
+    epochs: int
+    best_epoch: int
+    """The one with the lowest validation loss, counted from 0 within the phase."""
+    train_seconds: float
+    """Training and validation, from the first to the last of the framework's own work on the phase."""
+    parameters: int
+    trainable_parameters: int
+    backbone_before: str
+    """Hash of all weights and statistics of the backbone before the phase, and below after it."""
+    backbone_after: str
+    first_epoch_hash: str | None
+    """Of the batches of the phase's first epoch; None where that was not finished."""
+
+
+def record_data(run: Run, data: PreparedData) -> None:
+    """The data set, its split and what was wrong with it: tags, parameters, artifacts and an input of the run."""
+    run.set_tags(
+        {
+            vocabulary.DATA_NAME: data.name,
+            vocabulary.SPLIT_HASH: data.split.hash,
+            vocabulary.TEST_HASH: data.split.test_hash,
+        }
+    )
+    counts = {name: len(data.rows(part)) for part, name in vocabulary.NUM_IMAGES.items()}
+    run.log_params({vocabulary.NUM_CLASSES: len(data.classes), **counts})
+    folder = Path(vocabulary.SPLIT_FILE).parent
+    data.write(run.folder / folder)
+    for file in sorted((run.folder / folder).iterdir()):
+        run.log_artifact(file, folder=str(folder))
+    run.log_dataset(
+        name=data.name,
+        digest=data.split.hash[:36],
+        source=data.report["source"],
+        contexts=("train", "val", "test"),
+        profile={"num_classes": len(data.classes), **counts},
+    )
+
+
+def predictions_of_test(data: PreparedData, logits: np.ndarray) -> Predictions:
+    """The test images with the probabilities that these logits mean.
+
+    Args:
+        data: The images; logits come in the order of data.rows("test").
+        logits: Of shape (test images, classes).
+    """
+    rows = data.rows("test")
+    return Predictions(
+        keys=tuple(data.keys[row] for row in rows),
+        hashes=tuple(data.hashes[row] for row in rows),
+        truth=data.labels[rows],
+        probabilities=softmax(logits),
+        classes=data.classes,
+    )
+
+
+def record_phase(
+    run: Run, phase: Phase, outcome: PhaseOutcome, predictions: Predictions, curves: Curves
+) -> PhaseResult:
+    """A phase's cost and its scores on the test images, and the proof that what was frozen has not changed.
+
+    Raises:
+        RuntimeError: The backbone was frozen, but its weights or its batch-norm statistics differ afterwards.
+    """
+    prefix = vocabulary.phase_name(phase.number)
+    tags = {
+        f"tandem.{prefix}.backbone_{when}": value
+        for when, value in (("before", outcome.backbone_before), ("after", outcome.backbone_after))
+    }
+    if phase.number == 1 and outcome.first_epoch_hash is not None:
+        tags[vocabulary.BATCHES_HASH] = outcome.first_epoch_hash
+    run.set_tags(tags)
+    if phase.trainable == "head" and outcome.backbone_before != outcome.backbone_after:
+        raise RuntimeError(f"the frozen backbone changed in phase {phase.number}: its hash is not what it was")
+    run.log_metrics(
+        {
+            f"{prefix}/{name}": value
+            for name, value in {
+                vocabulary.TRAIN_SECONDS: outcome.train_seconds,
+                vocabulary.SECONDS_PER_EPOCH: statistics.median(curves.seconds_of(phase)),
+                vocabulary.EPOCHS: outcome.epochs,
+                vocabulary.BEST_EPOCH: outcome.best_epoch,
+                vocabulary.PARAMETERS: outcome.parameters,
+                vocabulary.TRAINABLE_PARAMETERS: outcome.trainable_parameters,
+            }.items()
+        }
+    )
+    scores = record_evaluation(run, predictions, folder=prefix, prefix=f"{prefix}/")
+    return PhaseResult(
+        number=phase.number,
+        trainable=phase.trainable,
+        epochs=outcome.epochs,
+        best_epoch=outcome.best_epoch,
+        train_seconds=outcome.train_seconds,
+        scores=scores,
+    )
+
+
+def record_end(
+    run: Run,
+    settings: Settings,
+    data: PreparedData,
+    curves: Curves,
+    outcomes: list[PhaseOutcome],
+    results: list[PhaseResult],
+    predictions: Predictions,
+    inference: dict[str, float],
+) -> None:
+    """The whole run's cost and scores, its page of figures, and a summary on the terminal.
+
+    Args:
+        inference: Cost of the trained network by the vocabulary's names: MACs, latency, throughput, GPU memory.
+        predictions: Of the trained network.
+    """
+    run.log_metrics(
+        {
+            vocabulary.TRAIN_SECONDS: sum(outcome.train_seconds for outcome in outcomes),
+            vocabulary.SECONDS_PER_EPOCH: statistics.median(row[vocabulary.EPOCH_SECONDS] for row in curves.rows),
+            vocabulary.EPOCHS: sum(outcome.epochs for outcome in outcomes),
+            vocabulary.PARAMETERS: outcomes[-1].parameters,
+            vocabulary.TRAINABLE_PARAMETERS: outcomes[-1].trainable_parameters,
+            vocabulary.PEAK_MEMORY_MEGABYTES: peak_memory_megabytes(),
+            **inference,
+        }
+    )
+    record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
+    title = f"{settings.backbone}, {settings.regime}, {data.name}"
+    page = run.folder / vocabulary.RUN_PAGE_FILE
+    write_run_page(
+        page, title=title, history=pd.DataFrame(curves.rows), predictions=predictions, settings=flatten(settings)
+    )
+    run.log_artifact(page)
+    print_summary(title, results, run.where_to_look())

@@ -1,0 +1,66 @@
+"""The epochs of a run, one after the other over all its phases."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from tandem.errors import TrainingDiverged
+from tandem.protocol.regimes import Phase
+from tandem.tracking import vocabulary
+
+if TYPE_CHECKING:
+    from tandem.tracking.run import Run
+
+
+class Curves:
+    """Collects each epoch's numbers and logs them with steps that go on from phase to phase.
+
+    Args:
+        run: The run that they are logged to.
+
+    Attributes:
+        rows: One dictionary an epoch, with `epoch` counted from 0 over all phases, `phase` from 1, and the metrics.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.rows: list[dict[str, float]] = []
+
+    def add(
+        self,
+        phase: Phase,
+        *,
+        learning_rate: float,
+        seconds: float,
+        train_loss: float,
+        train_accuracy: float,
+        val_loss: float,
+        val_accuracy: float,
+    ) -> None:
+        """Logs one epoch of the phase.
+
+        Raises:
+            TrainingDiverged: A loss is infinite or not a number.
+        """
+        metrics = {
+            vocabulary.TRAIN_LOSS: train_loss,
+            vocabulary.TRAIN_ACCURACY: train_accuracy,
+            vocabulary.VAL_LOSS: val_loss,
+            vocabulary.VAL_ACCURACY: val_accuracy,
+            vocabulary.EPOCH_LEARNING_RATE: learning_rate,
+            vocabulary.EPOCH_SECONDS: seconds,
+            vocabulary.EPOCH_PHASE: float(phase.number),
+        }
+        step = len(self.rows)
+        self.rows.append({"epoch": step, "phase": phase.number, **metrics})
+        self.run.log_metrics(metrics, step=step)
+        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+            raise TrainingDiverged(
+                f"training diverged in epoch {step} of the run: train loss {train_loss}, val loss {val_loss}; "
+                f"take a learning_rate below {learning_rate:g}"
+            )
+
+    def seconds_of(self, phase: Phase) -> list[float]:
+        """Seconds of training and validation of each epoch of that phase."""
+        return [row[vocabulary.EPOCH_SECONDS] for row in self.rows if row["phase"] == phase.number]

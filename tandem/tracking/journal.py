@@ -1,0 +1,154 @@
+"""The journal of a run: everything that is logged, as JSON lines in the run's folder, before it goes to MLflow.
+
+A line is an entry (numbered from 1, with the time it was logged) or a mark that says what MLflow has confirmed:
+
+    {"number": 7, "time": 1764000000000, "kind": "metrics", "step": 4, "values": {"train/loss": 0.3, "val/loss": "NaN"}}
+    {"mark": "sent", "first": 1, "last": 7}
+    {"mark": "refused", "number": 8, "reason": "..."}
+
+The file survives the death of the process, not that of the machine: lines are handed to the operating system at once
+but not forced to the disk, which would cost milliseconds a line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tandem.errors import UserError
+from tandem.tracking import vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One thing that was logged."""
+
+    number: int
+    time: int  # milliseconds since 1970, UTC: what MLflow gets as the timestamp
+    kind: str  # run, params, tags, metrics, artifact, dataset, model or end
+    content: dict[str, Any]
+
+
+class Journal:
+    """An open journal: appends entries and marks, from any thread, and keeps other processes from sending it too."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens the journal of a run's folder, new or existing.
+
+        Raises:
+            UserError: another process holds it, which means that the run is still going on.
+        """
+        self.path = folder / vocabulary.JOURNAL_FILE
+        self._in_use = FileLock(f"{self.path}.lock")
+        try:
+            self._in_use.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"the journal {self.path} is in use by another process: wait until that run or replay has ended"
+            ) from error
+        self._lock = threading.Lock()
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        _cut_torn_line(self._file)
+        entries = read_journal(self.path).entries
+        self._last_number = entries[-1].number if entries else 0
+
+    def append(self, kind: str, **content: Any) -> Entry:
+        """Writes one entry, stamped with the current time. The content must be JSON without NaN or infinities."""
+        with self._lock:
+            # Counted before it is written: a Ctrl-C in between leaves a gap, not two entries of one number.
+            self._last_number += 1
+            entry = Entry(number=self._last_number, time=time.time_ns() // 1_000_000, kind=kind, content=content)
+            self._write({"number": entry.number, "time": entry.time, "kind": kind, **content})
+        return entry
+
+    def mark_sent(self, first: int, last: int) -> None:
+        """Notes that MLflow has all entries from the first number to the last."""
+        with self._lock:
+            self._write({"mark": "sent", "first": first, "last": last})
+
+    def mark_refused(self, number: int, reason: str) -> None:
+        """Notes why MLflow, though it answered, did not take an entry."""
+        with self._lock:
+            self._write({"mark": "refused", "number": number, "reason": reason})
+
+    def close(self) -> None:
+        with self._lock:
+            os.close(self._file)
+            self._file = -1  # the number may soon be another file's: what is still written raises an OSError
+        self._in_use.release()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        os.write(self._file, (json.dumps(line, allow_nan=False) + "\n").encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalContent:
+    """What a journal holds."""
+
+    entries: list[Entry]  # in the order of their numbers
+    sent: frozenset[int]  # numbers of the entries that MLflow has
+    refusals: dict[int, str]  # why MLflow did not take an entry, by number, where it has not taken it later
+
+    def unsent(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.number not in self.sent]
+
+
+def read_journal(path: Path) -> JournalContent:
+    """Reads a journal; a torn last line, left by a process that was killed while writing, is passed over.
+
+    Raises:
+        UserError: there is no journal, or a line in its midst is damaged.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"no journal at {path}: expected the folder of a run, such as runs/tandem/20260131-120000-..."
+        ) from error
+    entries: list[Entry] = []
+    sent: set[int] = set()
+    refusals: dict[int, str] = {}
+    for position, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), start=1):
+        try:
+            content = json.loads(line)
+            mark = content.pop("mark", None)
+            if mark is None:
+                number, logged_at, kind = content.pop("number"), content.pop("time"), content.pop("kind")
+                entries.append(Entry(number=number, time=logged_at, kind=kind, content=content))
+            elif mark == "sent":
+                sent.update(range(content["first"], content["last"] + 1))
+            else:
+                refusals[content["number"]] = content["reason"]
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"line {position} of {path} is damaged: received {line[:80]!r}, expected a JSON object with a number, "
+                "a time and a kind; remove the line to go on without it"
+            ) from error
+    refusals = {number: reason for number, reason in refusals.items() if number not in sent}
+    return JournalContent(entries=entries, sent=frozenset(sent), refusals=refusals)
+
+
+def encode_values(values: Mapping[str, float]) -> dict[str, float | str]:
+    """Metric values as JSON can hold them: NaN and the infinities become strings, which float() reads back."""
+    encoded: dict[str, float | str] = {}
+    for name, value in values.items():
+        number = float(value)
+        encoded[name] = number if math.isfinite(number) else str(number)
+    return encoded
+
+
+def _cut_torn_line(file: int) -> None:
+    size = os.fstat(file).st_size
+    text = os.pread(file, size, 0)
+    whole = text.rfind(b"\n") + 1
+    if whole < size:
+        os.ftruncate(file, whole)

@@ -1,0 +1,104 @@
+"""What a run was made from: its settings, as parameters, as a file and as a hash, and who started which script."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import mlflow
+import yaml
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+
+import tandem
+from tandem.protocol.settings import Settings
+from tandem.tracking import vocabulary
+from tandem.tracking.system import describe_hardware
+
+PARAMETER_LIMIT = 6000  # characters; MLflow cuts what is longer without a trace
+
+
+def parameter_text(value: Any) -> str:
+    """A parameter as MLflow keeps it: strings as they are, everything else as JSON (null, true, [0.7, 0.1, 0.2])."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if len(text) <= PARAMETER_LIMIT:
+        return text
+    ending = f"... ({len(text)} characters, all of them in {vocabulary.SETTINGS_FILE})"
+    return text[: PARAMETER_LIMIT - len(ending)] + ending
+
+
+def settings_yaml(settings: Settings) -> str:
+    """The settings as a configuration file for the training scripts."""
+    return yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False, allow_unicode=True)
+
+
+def settings_hash(settings: Settings) -> str:
+    """SHA-256 (hexadecimal) of the settings that describe the experiment: not where it is computed or recorded."""
+    content = dataclasses.asdict(settings)
+    for name in ("tracking", "device", "threads"):
+        del content[name]
+    del content["data"]["cache_folder"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def hide_password(settings: Settings) -> Settings:
+    """The settings with the password in the tracking URI, if there is one, replaced by ***."""
+    if settings.tracking.uri is None:
+        return settings
+    tracking = dataclasses.replace(settings.tracking, uri=without_password(settings.tracking.uri))
+    return dataclasses.replace(settings, tracking=tracking)
+
+
+def without_password(uri: str) -> str:
+    """The URI with its password, if there is one, replaced by ***."""
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@", 1) if password else uri
+
+
+def run_tags(settings: Settings, framework: str, backend: str, versions: Mapping[str, str]) -> dict[str, str]:
+    """The tags that every run has from its start."""
+    versions = {
+        "tandem": tandem.__version__,
+        "python": platform.python_version(),
+        "mlflow": mlflow.__version__,
+        **versions,
+    }
+    script = Path(sys.argv[0]).absolute()
+    tags = {
+        vocabulary.FRAMEWORK: framework,
+        vocabulary.BACKEND: backend,
+        vocabulary.SETTINGS_HASH: settings_hash(settings),
+        vocabulary.HARDWARE: describe_hardware(),
+        **{vocabulary.VERSION_PREFIX + name: version for name, version in versions.items()},
+        MLFLOW_SOURCE_NAME: script.name,
+        MLFLOW_SOURCE_TYPE: "LOCAL",
+        MLFLOW_USER: _user(),
+    }
+    if commit := _git_commit(script.parent):
+        tags[MLFLOW_GIT_COMMIT] = commit
+    return tags
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return "unknown"
+
+
+def _git_commit(folder: Path) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,167 @@
+"""Reads runs back from MLflow: rows for comparison, files, curves, and the weights of an earlier run."""
+
+from __future__ import annotations
+
+import atexit
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from tandem.errors import UserError
+from tandem.tracking import vocabulary
+from tandem.tracking.mlflow_store import connect, database_file, explained, one_line, resolve_uri
+from tandem.tracking.provenance import without_password
+
+RUNS_PER_PAGE = 5000  # MLflow takes up to 50,000; a server needs some seconds for this many
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A run as MLflow keeps it."""
+
+    uri: str  # resolved tracking URI
+    run_id: str
+    name: str
+    status: str  # RUNNING, FINISHED, FAILED or KILLED
+    start_time: int  # milliseconds since 1970, UTC
+    params: dict[str, str]
+    metrics: dict[str, float]  # the last value of each
+    tags: dict[str, str]
+    artifact_uri: str
+
+
+def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
+    """The runs of an experiment that Tandem has written, oldest first.
+
+    Args:
+        uri: tracking URI; None as in the settings.
+
+    Raises:
+        UserError: MLflow does not answer, there is no such experiment, or it has no such runs.
+    """
+    client = _connect_existing(resolve_uri(uri))
+    place = without_password(client.tracking_uri)
+    with explained(client.tracking_uri):
+        found = client.get_experiment_by_name(experiment)
+        if found is None or found.lifecycle_stage != "active":
+            names = sorted(other.name for other in client.search_experiments())
+            raise UserError(f"no experiment {experiment!r} in MLflow at {place}: there are {', '.join(names)}")
+        records: list[RunRecord] = []
+        token: str | None = None
+        while True:
+            page = client.search_runs(
+                [found.experiment_id],
+                # What other programs have recorded there stays away.
+                filter_string=f"tags.`{vocabulary.FRAMEWORK}` LIKE '%'",
+                max_results=RUNS_PER_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            records += [
+                RunRecord(
+                    uri=client.tracking_uri,
+                    run_id=run.info.run_id,
+                    name=run.info.run_name,
+                    status=run.info.status,
+                    start_time=run.info.start_time,
+                    params=run.data.params,
+                    metrics=run.data.metrics,
+                    tags=run.data.tags,
+                    artifact_uri=run.info.artifact_uri,
+                )
+                for run in page
+            ]
+            token = page.token
+            if not token:
+                break
+    if not records:
+        raise UserError(
+            f"the experiment {experiment!r} in MLflow at {place} has no runs of Tandem: make some with "
+            f"python train_torch.py --tracking.experiment {experiment}, and the same with train_keras.py"
+        )
+    return records
+
+
+def metric_history(run: RunRecord, key: str) -> list[Metric]:
+    """All values of a metric in the order of their steps; none if the run does not have it."""
+    with explained(run.uri):
+        history = MlflowClient(tracking_uri=run.uri).get_metric_history(run.run_id, key)
+    return sorted(history, key=lambda metric: (metric.step, metric.timestamp))
+
+
+def download(run: RunRecord, artifact_path: str, folder: Path) -> Path:
+    """Copies a file or folder of a run's artifacts into a local folder, made when it is not there.
+
+    Returns:
+        the local path of the copy.
+
+    Raises:
+        UserError: the run has no such artifact, or its files are out of reach.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(tracking_uri=run.uri)
+    return _download(client, run.run_id, artifact_path, folder)
+
+
+def find_weights(uri: str | None, run: str) -> Path:
+    """The folder with the weights of an earlier run, copied to this machine for the life of the process if need be.
+
+    Args:
+        uri: tracking URI; None as in the settings.
+        run: `runs:/<run id>`.
+
+    Raises:
+        UserError: it does not read so, there is no such run, or it has no weights.
+    """
+    matched = re.fullmatch(r"runs:/([0-9a-zA-Z_-]+)/?", run)
+    if not matched:
+        raise UserError(f"an earlier run is named by runs:/<run id>. Received: {run!r}")
+    run_id = matched[1]
+    client = _connect_existing(resolve_uri(uri))
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        raise UserError(
+            f"there is no run {run_id} in MLflow at {without_password(client.tracking_uri)}: copy the run id from the "
+            "MLflow UI, and check --tracking.uri"
+        ) from error
+    with explained(client.tracking_uri):
+        names = [file.path for file in client.list_artifacts(run_id)]
+    if vocabulary.WEIGHTS_FOLDER not in names:
+        raise UserError(
+            f"the run {run_id} has no artifact {vocabulary.WEIGHTS_FOLDER}: it has {', '.join(names) or 'none'}; "
+            "name a run that has finished its training"
+        )
+    return _download(client, run_id, vocabulary.WEIGHTS_FOLDER, _temporary_folder())
+
+
+def _connect_existing(uri: str) -> MlflowClient:
+    database = database_file(uri)
+    if database and not database.exists():
+        raise UserError(
+            f"there are no runs yet: no file {database}; make some with python train_torch.py, or say where they are "
+            "with the tracking URI or MLFLOW_TRACKING_URI"
+        )
+    return connect(uri)
+
+
+def _download(client: MlflowClient, run_id: str, artifact_path: str, folder: Path) -> Path:
+    try:
+        return Path(client.download_artifacts(run_id, artifact_path, str(folder)))
+    except Exception as error:  # each kind of artifact store has errors of its own
+        raise UserError(
+            f"cannot read the artifact {artifact_path} of run {run_id} from MLflow at "
+            f"{without_password(client.tracking_uri)}: {one_line(error)}"
+        ) from error
+
+
+def _temporary_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="tandem-weights-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -1,0 +1,89 @@
+"""Sends to MLflow what is missing there of a run whose server was away: python -m tandem.tracking.replay RUN_FOLDER."""
+
+from __future__ import annotations
+
+import argparse
+from collections import deque
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+from rich.progress import Progress
+
+from tandem.errors import UserError, run_program
+from tandem.tracking.journal import Journal, read_journal
+from tandem.tracking.mlflow_store import Outage, RunWriter, connect, resolve_uri
+from tandem.tracking.provenance import without_password
+from tandem.tracking.vocabulary import JOURNAL_FILE
+
+
+def replay(folder: Path, uri: str | None = None) -> int:
+    """Sends the entries of a run's journal that MLflow does not have, with their original times.
+
+    A run whose process died without ending it becomes KILLED.
+
+    Args:
+        folder: the run's folder.
+        uri: tracking URI, where it is not the one that the run was started with.
+
+    Returns:
+        the number of entries sent.
+
+    Raises:
+        UserError: there is no such journal, the run is still going on, MLflow does not answer, does not know the run
+            or takes some entries as little as before.
+    """
+    entries = read_journal(folder / JOURNAL_FILE).entries
+    if not entries:
+        raise UserError(f"the journal in {folder} is empty: there is nothing to send")
+    start = entries[0].content
+    uri = uri or start["uri"]
+    if ":***@" in uri:
+        raise UserError(f"the journal in {folder} does not hold the password of {uri}: give the whole URI with --uri")
+    client = connect(resolve_uri(uri))
+    try:
+        client.get_run(start["run_id"])
+    except MlflowException as error:
+        raise UserError(
+            f"MLflow at {without_password(client.tracking_uri)} does not know the run {start['run_id']} of {folder}: "
+            "give the place where it was started with --uri"
+        ) from error
+    journal = Journal(folder)
+    try:
+        if entries[-1].kind != "end":
+            journal.append("end", status="KILLED", ended=entries[-1].time)
+        pending = deque(read_journal(journal.path).unsent())
+        total = len(pending)
+        writer = RunWriter(
+            client, run_id=start["run_id"], experiment_id=start["experiment_id"], folder=folder.absolute()
+        )
+        with Progress() as progress:
+            bar = progress.add_task("Sending to MLflow", total=total)
+            writer.send(pending, journal, sent=lambda count: progress.advance(bar, count))
+    except Outage as outage:
+        raise UserError(
+            f"MLflow at {without_password(client.tracking_uri)} stopped answering ({outage}) with {len(pending)} of "
+            f"{total} entries to go: run this again when it is back"
+        ) from outage
+    finally:
+        journal.close()
+    content = read_journal(journal.path)
+    if content.unsent():
+        number, reason = next(iter(content.refusals.items()))
+        raise UserError(
+            f"MLflow did not take {len(content.unsent())} of {total} entries of {folder}, the first of them number "
+            f"{number}: {reason}"
+        )
+    return total
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tandem.tracking.replay", description=__doc__)
+    parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="the run's folder, which holds journal.jsonl")
+    parser.add_argument("--uri", help="MLflow tracking URI, where it is not the one the run was started with")
+    arguments = parser.parse_args(argv)
+    count = replay(arguments.folder, arguments.uri)
+    print(f"{count} journal entries sent to MLflow." if count else "MLflow has everything of this run already.")
+
+
+if __name__ == "__main__":
+    run_program("replay", main)

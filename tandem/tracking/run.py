@@ -1,0 +1,280 @@
+"""The tracker of both training scripts.
+
+    with start_run(settings, framework="torch", backend="torch", versions={"torch": torch.__version__}) as run:
+        run.log_metrics({"train/loss": 0.3}, step=4)
+        run.log_artifact(run.folder / "final")
+
+Nothing that is logged waits for MLflow: it goes to the journal in the run's folder, and from there to MLflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mlflow.tracking import MlflowClient
+
+from tandem.errors import UserError
+from tandem.protocol.settings import Settings, flatten
+from tandem.tracking import vocabulary
+from tandem.tracking.journal import Journal, encode_values, read_journal
+from tandem.tracking.mlflow_store import (
+    DEFAULT_URI,
+    RunWriter,
+    connect,
+    database_file,
+    explained,
+    find_or_create_experiment,
+    one_line,
+    resolve_uri,
+)
+from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml, without_password
+from tandem.tracking.sender import Sender
+from tandem.tracking.system import SystemSampler
+
+FAILURE = "tandem.failure"  # tag: why the run ended FAILED, in one line
+TAG_LIMIT = 5000  # characters of a tag's value
+
+
+class Run:
+    """A run that is going on. Its methods may be called from any thread."""
+
+    def __init__(self, client: MlflowClient, *, run_id: str, experiment_id: str, name: str, folder: Path) -> None:
+        self.id = run_id
+        self.folder = folder
+        self._uri = client.tracking_uri
+        self._experiment_id = experiment_id
+        self._name = name
+        self._params: dict[str, str] = {}
+        self._models: set[str] = set()
+        self._lock = threading.Lock()
+        self._journal = Journal(folder)
+        writer = RunWriter(client, run_id=run_id, experiment_id=experiment_id, folder=folder)
+        self._sender = Sender(writer, self._journal, without_password(self._uri))
+        self._record("run", run_id=run_id, experiment_id=experiment_id, name=name, uri=without_password(self._uri))
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Logs parameters: strings, numbers, lists, None.
+
+        Raises:
+            ValueError: a parameter already has another value, which MLflow would refuse.
+        """
+        texts = {name: parameter_text(value) for name, value in params.items()}
+        for name, text in texts.items():
+            if self._params.setdefault(name, text) != text:
+                raise ValueError(f"parameter {name} is {self._params[name]!r} already. Received: {text!r}")
+        self._record("params", values=texts)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags; a later value replaces an earlier one."""
+        self._record("tags", values={name: str(value)[:TAG_LIMIT] for name, value in tags.items()})
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Logs metrics, which may be NaN or infinite, at a step; costs some microseconds."""
+        self._record("metrics", step=int(step), values=encode_values(values))
+
+    def log_artifact(self, path: str | Path, folder: str = "", remove: bool = False) -> None:
+        """Uploads a file, or a folder under its own name, in the background: it must stay as it is until the run ends.
+
+        Args:
+            path: what to upload.
+            folder: where to put it among the run's artifacts, the top by default.
+            remove: delete the local copy once it is uploaded.
+        """
+        self._record("artifact", path=self._existing(path), folder=folder, remove=remove)
+
+    def log_dataset(
+        self, *, name: str, digest: str, source: str, contexts: Sequence[str], profile: Mapping[str, Any]
+    ) -> None:
+        """Logs the data as an input of the run.
+
+        Args:
+            digest: what tells it from other data of the same name, at most 36 characters.
+            source: an absolute path, or the name of a built-in data set.
+            contexts: what the run used it for: train, val, test.
+            profile: what is worth knowing about it, as JSON can hold it.
+        """
+        assert len(digest) <= 36, digest
+        self._record("dataset", name=name, digest=digest, source=source, contexts=list(contexts), profile=dict(profile))
+
+    def log_model(self, path: str | Path, name: str = "model", remove: bool = False) -> None:
+        """Uploads a folder written by a save_model function of MLflow, as a logged model with this run as its source.
+
+        It is then loaded as models:/<model id> or runs:/<run id>/<name>.
+
+        Args:
+            path: the folder, which must stay as it is until the run ends.
+            name: used once in a run.
+            remove: delete the local copy once it is uploaded.
+        """
+        assert name not in self._models, f"the model {name!r} is logged already"
+        self._models.add(name)
+        self._record("model", path=self._existing(path), name=name, remove=remove)
+
+    def where_to_look(self) -> list[str]:
+        """Lines for the terminal: how to open the run in the MLflow UI, and where its files are."""
+        page = f"/#/experiments/{self._experiment_id}/runs/{self.id}"
+        database = database_file(self._uri)
+        if database:
+            at_default = self._uri == resolve_uri(DEFAULT_URI)
+            command = "python mlflow_server/serve.py" + ("" if at_default else f" --uri {shlex.quote(self._uri)}")
+            look = [f"Start the MLflow UI: {command}", f"Run {self._name}: http://127.0.0.1:5000{page}"]
+        elif self._uri.startswith("http"):
+            look = [f"Run {self._name}: {without_password(self._uri)}{page}"]
+        else:
+            look = [f"Run {self._name}: {self.id} in {without_password(self._uri)}"]
+        return [*look, f"Files of the run: {self.folder}"]
+
+    def _record(self, kind: str, **content: Any) -> None:
+        with self._lock:
+            self._sender.put(self._journal.append(kind, **content))
+
+    def _existing(self, path: str | Path) -> str:
+        """The path as the journal keeps it: relative to the run's folder if inside, so that the folder can be moved."""
+        absolute = Path(path).absolute()
+        if not absolute.exists():
+            raise FileNotFoundError(f"nothing to log at {absolute}")
+        return str(absolute.relative_to(self.folder) if absolute.is_relative_to(self.folder) else absolute)
+
+    def _fail(self, error: BaseException) -> None:
+        file = self.folder / vocabulary.TRACEBACK_FILE
+        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        self.log_artifact(file)
+        self.set_tags({FAILURE: one_line(error)})
+
+    def _end(self, status: str) -> None:
+        self._record("end", status=status, ended=time.time_ns() // 1_000_000)
+        try:
+            self._sender.close()
+        finally:
+            self._say_what_is_unsent()
+        self._journal.close()
+
+    def _say_what_is_unsent(self) -> None:
+        content = read_journal(self._journal.path)
+        if unsent := content.unsent():
+            reason = f" (the first refusal: {next(iter(content.refusals.values()))})" if content.refusals else ""
+            print(
+                f"warning: {len(unsent)} journal entries of this run are not in MLflow{reason}; send them with: "
+                f"python -m tandem.tracking.replay {shlex.quote(str(self.folder))}",
+                file=sys.stderr,
+            )
+
+
+@contextlib.contextmanager
+def start_run(settings: Settings, *, framework: str, backend: str, versions: Mapping[str, str]) -> Iterator[Run]:
+    """A run in MLflow for the length of a with block, which no way of leaving the block leaves RUNNING.
+
+    It ends FINISHED; on an exception FAILED, with the traceback as an artifact; on Ctrl-C, SIGTERM or SIGHUP KILLED.
+    The exception goes on to the caller; the two signals become a KeyboardInterrupt.
+
+    Args:
+        framework: torch or keras.
+        backend: what computes: torch, tensorflow or jax.
+        versions: of the packages that matter, by name.
+
+    Raises:
+        UserError: MLflow does not answer, or its experiment or the run's folder cannot be written.
+    """
+    client = connect(resolve_uri(settings.tracking.uri))
+    experiment = find_or_create_experiment(client, settings.tracking.experiment)
+    shown = hide_password(settings)
+    with _signals_as_interrupts():
+        run = _create_run(client, experiment.experiment_id, shown, run_tags(shown, framework, backend, versions))
+        sampler = None
+        try:
+            run.log_params(flatten(shown))
+            settings_file = run.folder / vocabulary.SETTINGS_FILE
+            settings_file.write_text(settings_yaml(shown), encoding="utf-8")
+            run.log_artifact(settings_file)
+            sampler = SystemSampler(run.log_metrics, settings.tracking.system_interval)
+            yield run
+            status = "FINISHED"
+        except BaseException as error:
+            status = _status_after(error)
+            if status == "FAILED":
+                run._fail(error)
+            raise
+        finally:
+            try:
+                if sampler:
+                    sampler.stop()
+            finally:
+                run._end(status)
+
+
+def _create_run(client: MlflowClient, experiment_id: str, settings: Settings, tags: dict[str, str]) -> Run:
+    started = time.time()
+    title = f"{settings.backbone}-{settings.regime}-{tags[vocabulary.FRAMEWORK]}"
+    name = settings.tracking.run_name or title
+    parent = Path(settings.tracking.folder).expanduser().absolute() / _as_file_name(settings.tracking.experiment)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
+            f"({error.strerror}); give a folder that you may write with --tracking.folder"
+        ) from error
+    with explained(client.tracking_uri):
+        created = client.create_run(experiment_id, start_time=int(started * 1000), tags=tags, run_name=name)
+    run_id = created.info.run_id
+    try:
+        timestamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started))
+        folder = parent / f"{timestamp}-{_as_file_name(title)}-{run_id[:8]}"
+        folder.mkdir()
+        return Run(client, run_id=run_id, experiment_id=experiment_id, name=name, folder=folder)
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        raise
+
+
+def _as_file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]", "_", text)
+
+
+def _status_after(error: BaseException) -> str:
+    # Lightning answers a KeyboardInterrupt in fit() with sys.exit(1).
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, KeyboardInterrupt):
+            return "KILLED"
+        link = link.__cause__ or link.__context__
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return "FINISHED"
+    return "FAILED"
+
+
+@contextlib.contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """SIGTERM and SIGHUP, which would end the process at once, raise KeyboardInterrupt in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a forked worker, which is to end as if it had never inherited this
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    # One that is ignored, as nohup does with SIGHUP, stays ignored.
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

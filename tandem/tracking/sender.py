@@ -1,0 +1,68 @@
+"""Sends a run's journal entries to MLflow from a background thread, so that training never waits for the network."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+
+from rich.console import Console
+
+from tandem.tracking.journal import Entry, Journal, read_journal
+from tandem.tracking.mlflow_store import Outage, RunWriter
+
+SECONDS_BETWEEN_BATCHES = 1.0
+LONGEST_PAUSE = 60.0  # seconds between two tries while MLflow does not answer
+
+
+class Sender:
+    """Takes entries at any time and sends them in batches; while MLflow does not answer, it keeps them and tries again.
+
+    After close(), what MLflow has not taken is in the journal for a replay.
+    """
+
+    def __init__(self, writer: RunWriter, journal: Journal, destination: str) -> None:
+        """
+        Args:
+            destination: what to call MLflow in warnings.
+        """
+        self._writer = writer
+        self._journal = journal
+        self._destination = destination
+        self._pending: deque[Entry] = deque()
+        self._closing = threading.Event()
+        self._warned = False
+        self._thread = threading.Thread(target=self._send_until_closed, name="mlflow-sender", daemon=True)
+        self._thread.start()
+
+    def put(self, entry: Entry) -> None:
+        self._pending.append(entry)
+
+    def close(self) -> None:
+        """Waits until everything is sent, or until MLflow does not answer."""
+        self._closing.set()
+        with Console(stderr=True).status("Sending the rest of the run to MLflow"):
+            self._thread.join()
+
+    def _send_until_closed(self) -> None:
+        pause = SECONDS_BETWEEN_BATCHES
+        while not self._closing.wait(pause):
+            pause = SECONDS_BETWEEN_BATCHES if self._send_pending() else min(2 * pause, LONGEST_PAUSE)
+        if self._send_pending():
+            # What was refused may have met a full disk or a locked database.
+            self._pending.extend(read_journal(self._journal.path).unsent())
+            self._send_pending()
+
+    def _send_pending(self) -> bool:
+        try:
+            self._writer.send(self._pending, self._journal)
+        except Outage as outage:
+            if not self._warned:
+                self._warned = True
+                print(
+                    f"warning: MLflow at {self._destination} does not answer ({outage}); training goes on, and "
+                    f"{self._journal.path} keeps what is logged",
+                    file=sys.stderr,
+                )
+            return False
+        return True

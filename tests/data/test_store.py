@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tandem.data.manifest import Manifest, scan
+from tandem.data.sources import Source, find_source
+from tandem.data.store import IMAGES_FILE, check_space, open_store
+from tandem.errors import UserError
+from tandem.protocol.settings import DataSettings
+
+WriteImages = Callable[..., Path]
+
+# Builds the store of a folder and says what it reads; where a file `wait` is named, all images but the first
+# are read only when that file is gone.
+BUILDER = """
+import dataclasses, hashlib, os, sys, time
+from pathlib import Path
+from tandem.data.manifest import scan
+from tandem.data.sources import find_source
+from tandem.data.store import open_store
+from tandem.protocol.settings import DataSettings
+
+
+folder, cache, wait = sys.argv[1:]
+settings = DataSettings(source=folder, image_size=8, cache_folder=cache)
+source = find_source(folder)
+manifest, _ = scan(source, Path(cache), quiet=True)
+
+def read(key):
+    os.write(1, f"read {key}\\n".encode())  # in one piece, which print from several threads is not
+    if wait and key != "cat/000.png":
+        while Path(wait).exists():
+            time.sleep(0.01)
+    return source.read(key)
+
+images = open_store(dataclasses.replace(source, read=read), manifest, settings)
+print("pixels", hashlib.sha256(images).hexdigest(), flush=True)
+"""
+
+
+def scanned(folder: Path, tmp_path: Path) -> tuple[Source, Manifest]:
+    source = find_source(str(folder))
+    manifest, problems = scan(source, tmp_path / "cache")
+    assert problems == ()
+    return source, manifest
+
+
+def settings_of(tmp_path: Path, **settings: Any) -> DataSettings:
+    return DataSettings(cache_folder=str(tmp_path / "cache"), **settings)
+
+
+def start_builder(folder: Path, tmp_path: Path, wait: Path | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", BUILDER, str(folder), str(tmp_path / "cache"), str(wait or "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=1
+    )
+
+
+def stores(tmp_path: Path, ending: str = "") -> list[Path]:
+    folders = [path for path in (tmp_path / "cache/stores").iterdir() if path.is_dir()]
+    return [path for path in folders if path.name.endswith(".partial") == bool(ending)]
+
+
+def test_images_are_stored_in_the_order_of_the_manifest(write_images: WriteImages, tmp_path: Path) -> None:
+    folder = write_images({"cat": 40, "dog": 30}, size=(12, 10))
+    source, manifest = scanned(folder, tmp_path)
+    images = open_store(source, manifest, settings_of(tmp_path, image_size=8))
+    assert images.shape == (70, 8, 8, 3)
+    assert images.dtype == np.uint8
+    assert not images.flags.writeable
+    for row, key in enumerate(manifest.images["key"]):
+        with Image.open(folder / key) as image:
+            assert np.array_equal(images[row], np.asarray(image.resize((8, 8), Image.Resampling.BILINEAR))), key
+
+
+@pytest.mark.parametrize(
+    ("size", "resize", "image_size", "stored"),
+    [
+        ((10, 10), "squash", 32, (10, 10)),
+        ((10, 10), "crop", 32, (10, 10)),
+        ((12, 10), "squash", 32, (10, 12)),
+        ((12, 10), "crop", 32, (32, 32)),
+        ((12, 10), "squash", 11, (11, 11)),
+        ((12, 12), "squash", 12, (12, 12)),
+    ],
+)
+def test_small_images_of_one_size_are_stored_as_they_are(
+    write_images: WriteImages,
+    tmp_path: Path,
+    size: tuple[int, int],
+    resize: str,
+    image_size: int,
+    stored: tuple[int, int],
+) -> None:
+    folder = write_images({"cat": 2, "dog": 2}, size=size)
+    source, manifest = scanned(folder, tmp_path)
+    images = open_store(source, manifest, settings_of(tmp_path, image_size=image_size, resize=resize))
+    assert images.shape == (4, *stored, 3)
+    if stored == size[::-1]:
+        with Image.open(folder / "cat/001.png") as image:
+            assert np.array_equal(images[1], np.asarray(image))
+
+
+def test_images_of_several_sizes_are_stored_at_the_backbones_size(write_images: WriteImages, tmp_path: Path) -> None:
+    write_images({"cat": 2}, size=(10, 10))
+    source, manifest = scanned(write_images({"dog": 2}, size=(12, 12)), tmp_path)
+    assert open_store(source, manifest, settings_of(tmp_path, image_size=32)).shape == (4, 32, 32, 3)
+
+
+def test_store_is_built_once_for_equal_settings(write_images: WriteImages, tmp_path: Path) -> None:
+    source, manifest = scanned(write_images({"cat": 3, "dog": 3}, size=(12, 10)), tmp_path)
+    open_store(source, manifest, settings_of(tmp_path, image_size=8))
+    [store] = stores(tmp_path)
+    before = (store / IMAGES_FILE).stat()
+    open_store(source, manifest, settings_of(tmp_path, image_size=8, split_seed=3))
+    after = (store / IMAGES_FILE).stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    open_store(source, manifest, settings_of(tmp_path, image_size=8, resize="crop"))
+    open_store(source, manifest, settings_of(tmp_path, image_size=9))
+    assert len(stores(tmp_path)) == 3
+
+
+def test_same_images_in_another_folder_share_the_store(write_images: WriteImages, tmp_path: Path) -> None:
+    folder = write_images({"cat": 3, "dog": 3})
+    source, manifest = scanned(folder, tmp_path)
+    first = open_store(source, manifest, settings_of(tmp_path, image_size=8))
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    second = open_store(*scanned(tmp_path / "elsewhere", tmp_path), settings_of(tmp_path, image_size=8))
+    assert np.array_equal(first, second)
+    assert len(stores(tmp_path)) == 1
+
+
+def test_half_built_store_is_never_read_and_cleaned_up(write_images: WriteImages, tmp_path: Path) -> None:
+    folder = write_images({"cat": 40, "dog": 40})
+    wait = tmp_path / "wait"
+    wait.touch()
+    with start_builder(folder, tmp_path, wait) as builder:
+        assert builder.stdout is not None
+        builder.stdout.readline()
+        [half_built] = stores(tmp_path, ".partial")
+        assert (half_built / IMAGES_FILE).exists()
+        assert stores(tmp_path) == []
+        builder.send_signal(signal.SIGKILL)
+    assert stores(tmp_path, ".partial") == [half_built]
+
+    # a store of another size clears it away, too
+    source, manifest = scanned(folder, tmp_path)
+    open_store(source, manifest, settings_of(tmp_path, image_size=9))
+    assert stores(tmp_path, ".partial") == []
+    half_built.mkdir()
+    (half_built / IMAGES_FILE).write_bytes(b"half an image")
+    images = open_store(source, manifest, settings_of(tmp_path, image_size=8))
+    assert stores(tmp_path, ".partial") == []
+    with Image.open(folder / "dog/039.png") as image:
+        assert np.array_equal(images[-1], np.asarray(image.resize((8, 8), Image.Resampling.BILINEAR)))
+
+
+def test_two_processes_build_one_store_together(write_images: WriteImages, tmp_path: Path) -> None:
+    folder = write_images({"cat": 40, "dog": 40})
+    wait = tmp_path / "wait"
+    wait.touch()
+    with start_builder(folder, tmp_path, wait) as first:
+        assert first.stdout is not None
+        first_lines = [first.stdout.readline()]
+        with start_builder(folder, tmp_path) as second:
+            assert second.stdout is not None and second.stderr is not None
+            assert second.stderr.readline() == "Another process is decoding the same images: waiting for it.\n"
+            # what a third process clears away is not theirs
+            source, manifest = scanned(folder, tmp_path)
+            open_store(source, manifest, settings_of(tmp_path, image_size=9))
+            wait.unlink()
+            first_lines += first.stdout.readlines()
+            second_lines = second.stdout.readlines()
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert sum(line.startswith("read ") for line in first_lines) == 80
+    assert first_lines[-1].startswith("pixels ")
+    assert second_lines == [first_lines[-1]]
+
+
+def test_store_cut_short_is_built_anew(write_images: WriteImages, tmp_path: Path) -> None:
+    source, manifest = scanned(write_images({"cat": 3, "dog": 3}), tmp_path)
+    expected = np.array(open_store(source, manifest, settings_of(tmp_path, image_size=8)))
+    [store] = stores(tmp_path)
+    os.truncate(store / IMAGES_FILE, 500)
+    assert np.array_equal(open_store(source, manifest, settings_of(tmp_path, image_size=8)), expected)
+
+
+def test_failed_build_leaves_nothing_behind(write_images: WriteImages, tmp_path: Path) -> None:
+    folder = write_images({"cat": 3, "dog": 3})
+    source, manifest = scanned(folder, tmp_path)
+    (folder / "dog/001.png").write_bytes((folder / "cat/001.png").read_bytes())
+    with pytest.raises(UserError, match=r"dog/001\.png: the file has changed since it was scanned"):
+        open_store(source, manifest, settings_of(tmp_path, image_size=8))
+    (folder / "dog/001.png").unlink()
+    with pytest.raises(UserError, match=r"dog/001\.png: cannot be read any more"):
+        open_store(source, manifest, settings_of(tmp_path, image_size=8))
+    assert stores(tmp_path) == stores(tmp_path, ".partial") == []
+
+
+def test_lack_of_space_says_how_much_is_needed_and_free(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    check_space(tmp_path, free // 2)
+    with pytest.raises(
+        UserError, match=r"data\.cache_folder: .* need 5,000,000,000\.0 MB in .* MB are free; make room"
+    ):
+        check_space(tmp_path, 5 * 10**15)
+
+
+def test_size_on_disk_is_said_before_it_is_built(
+    write_images: WriteImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, manifest = scanned(write_images({"cat": 3, "dog": 3}), tmp_path)
+    open_store(source, manifest, settings_of(tmp_path, image_size=200, resize="crop"))
+    assert "Decoding 6 images into 0.7 MB in " in capsys.readouterr().err
+    open_store(source, manifest, settings_of(tmp_path, image_size=200, resize="crop"))
+    open_store(source, manifest, settings_of(tmp_path, image_size=199, resize="crop"), quiet=True)
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tandem.data.stream import Stream
+from tandem.errors import UserError
+from tandem.protocol.settings import AugmentationSettings
+
+NUM_STORED = 60
+
+
+def store() -> tuple[np.ndarray, np.ndarray]:
+    """Images of noise without black, and labels that tell them all apart."""
+    images = np.random.default_rng(0).integers(1, 256, (NUM_STORED, 9, 7, 3), dtype=np.uint8)
+    return images, np.arange(NUM_STORED)
+
+
+def stream_of(num_rows: int = 50, *, batch_size: int = 8, shuffle: bool = True, **options: Any) -> Stream:
+    options = {"seed": (0,), "rows": np.arange(NUM_STORED)[:num_rows], **options}
+    return Stream(*store(), batch_size=batch_size, shuffle=shuffle, **options)
+
+
+def served(stream: Stream, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = zip(*stream.epoch(epoch), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def stream_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("stream")]
+
+
+def test_every_image_is_served_once_an_epoch() -> None:
+    stream = stream_of(rows=np.arange(10, 60))
+    for epoch in range(3):
+        images, labels = served(stream, epoch)
+        assert sorted(labels) == list(range(10, 60))
+        assert np.array_equal(images, store()[0][labels])
+    assert (len(stream), stream.num_images) == (7, 50)
+
+
+def test_epochs_and_seeds_differ_and_equal_streams_agree() -> None:
+    first, second = stream_of(), stream_of()
+    order = served(first, 0)[1]
+    assert np.array_equal(order, served(second, 0)[1])
+    assert not np.array_equal(order, served(first, 1)[1])
+    assert not np.array_equal(order, served(stream_of(seed=(1,)), 0)[1])
+    assert not np.array_equal(order, served(stream_of(seed=(0, 1)), 0)[1])
+    assert not np.array_equal(order, np.sort(order))
+
+
+def test_order_is_what_it_was_in_earlier_versions() -> None:
+    assert served(stream_of(10), 0)[1].tolist() == [6, 3, 8, 1, 4, 5, 9, 2, 7, 0]
+
+
+def test_batches_are_the_same_in_any_order_of_calls() -> None:
+    augmentation = AugmentationSettings(horizontal_flip=True, crop_padding=2)
+    expected = {
+        (epoch, index): batch
+        for epoch in range(2)
+        for index, batch in enumerate(stream_of(augmentation=augmentation).epoch(epoch))
+    }
+    stream = stream_of(augmentation=augmentation)
+    for epoch, index in reversed(expected):
+        images, labels = stream.batch(epoch, index)
+        assert np.array_equal(images, expected[epoch, index][0])
+        assert np.array_equal(labels, expected[epoch, index][1])
+        assert images.dtype == np.uint8 and images.flags.c_contiguous and images.flags.writeable
+        assert labels.dtype == np.int64
+
+
+def test_epoch_is_resumed_in_the_middle() -> None:
+    whole = [labels.tolist() for _, labels in stream_of().epoch(2)]
+    rest = [labels.tolist() for _, labels in stream_of().epoch(2, start=3)]
+    assert rest == whole[3:]
+
+
+def test_unshuffled_stream_keeps_the_order_and_every_image() -> None:
+    rows = np.array([5, 3, 9, 50, 0])
+    stream = stream_of(rows=rows, batch_size=2, shuffle=False)
+    assert [labels.tolist() for _, labels in stream.epoch(0)] == [[5, 3], [9, 50], [0]]
+    assert (len(stream), stream.num_images) == (3, 5)
+
+
+@pytest.mark.parametrize(("num_rows", "sizes"), [(17, [8, 8]), (18, [8, 8, 2]), (16, [8, 8]), (9, [8]), (5, [5])])
+def test_single_image_left_over_is_left_out_of_training(num_rows: int, sizes: list[int]) -> None:
+    stream = stream_of(num_rows)
+    assert [len(labels) for _, labels in stream.epoch(0)] == sizes
+    assert (len(stream), stream.num_images) == (len(sizes), sum(sizes))
+
+
+def test_image_left_out_changes_with_the_epoch() -> None:
+    left_out = {(set(range(17)) - set(served(stream_of(17), epoch)[1])).pop() for epoch in range(10)}
+    assert len(left_out) > 1
+
+
+def test_batch_out_of_range_is_refused() -> None:
+    for index in (-1, 7):
+        with pytest.raises(IndexError):
+            stream_of().batch(0, index)
+
+
+def test_augmented_images_are_flipped_shifted_originals_with_black_borders() -> None:
+    images = store()[0]
+    padding = 2
+    padded = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    found = set()
+    stream = stream_of(augmentation=AugmentationSettings(horizontal_flip=True, crop_padding=padding))
+    for epoch in range(4):
+        for image, label in zip(*served(stream, epoch), strict=True):
+            matches = [
+                (flip, top, left)
+                for flip in (False, True)
+                for top in range(2 * padding + 1)
+                for left in range(2 * padding + 1)
+                if np.array_equal(image, (padded[label, :, ::-1] if flip else padded[label])[top:, left:][:9, :7])
+            ]
+            assert len(matches) == 1
+            found.update(matches)
+    assert len(found) > 45  # of 50 ways, in 200 draws
+
+
+def test_half_of_the_images_are_flipped_when_told_so() -> None:
+    images = store()[0]
+    stream = stream_of(augmentation=AugmentationSettings(horizontal_flip=True))
+    flipped = 0
+    for epoch in range(8):
+        for image, label in zip(*served(stream, epoch), strict=True):
+            same, mirrored = np.array_equal(image, images[label]), np.array_equal(image, images[label][:, ::-1])
+            assert same != mirrored
+            flipped += mirrored
+    assert 160 < flipped < 240  # of 400: four standard deviations
+
+
+def test_augmentation_of_an_image_does_not_depend_on_the_batch_size() -> None:
+    augmentation = AugmentationSettings(horizontal_flip=True, crop_padding=3)
+    small, large = (served(stream_of(augmentation=augmentation, batch_size=size), 1) for size in (5, 25))
+    assert np.array_equal(small[1], large[1])
+    assert np.array_equal(small[0], large[0])
+    unshuffled = served(stream_of(augmentation=augmentation, shuffle=False), 1)
+    assert np.array_equal(small[0][np.argsort(small[1])], unshuffled[0])
+
+
+def test_augmentation_leaves_the_order_and_the_store_alone() -> None:
+    images, labels = store()
+    stream = Stream(
+        images,
+        labels,
+        labels,
+        batch_size=7,
+        seed=(0,),
+        shuffle=True,
+        augmentation=AugmentationSettings(horizontal_flip=True, crop_padding=1),
+    )
+    plain = Stream(images, labels, labels, batch_size=7, seed=(0,), shuffle=True)
+    assert np.array_equal(served(stream, 3)[1], served(plain, 3)[1])
+    assert np.array_equal(images, store()[0])
+
+
+def test_padding_as_large_as_the_image_is_refused() -> None:
+    stream_of(augmentation=AugmentationSettings(crop_padding=6))
+    with pytest.raises(UserError, match=r"augmentation\.crop_padding: received 7, allowed: less than 7"):
+        stream_of(augmentation=AugmentationSettings(crop_padding=7))
+
+
+def test_prefetching_thread_ends_with_the_iteration() -> None:
+    assert stream_threads() == []
+    batches = stream_of().epoch(0)
+    next(batches)
+    assert len(stream_threads()) == 1
+    del batches  # as where a training loop breaks
+    assert stream_threads() == []
+    served(stream_of(), 0)
+    assert stream_threads() == []
+
+
+def test_error_while_making_a_batch_reaches_the_consumer() -> None:
+    batches = stream_of(rows=np.array([0, 1, 2, NUM_STORED]), batch_size=1, shuffle=False).epoch(0)
+    assert [next(batches)[1].item() for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(IndexError):
+        next(batches)
+    assert stream_threads() == []
+
+
+def test_threads_may_share_a_stream() -> None:
+    stream = stream_of(batch_size=2, augmentation=AugmentationSettings(horizontal_flip=True, crop_padding=2))
+    expected = [[images.tobytes() for images, _ in stream.epoch(epoch)] for epoch in range(4)]
+    found: dict[int, list[bytes]] = {}
+
+    def read(epoch: int) -> None:
+        found[epoch] = [stream.batch(epoch, index)[0].tobytes() for index in range(len(stream))]
+
+    threads = [threading.Thread(target=read, args=(epoch,)) for epoch in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[epoch] for epoch in range(4)] == expected
+
+
+def test_first_epoch_hash_is_of_every_byte_of_the_first_epoch() -> None:
+    stream = stream_of()
+    assert stream.first_epoch_hash is None
+    batches = [stream.batch(0, index) for index in range(len(stream) - 1)]
+    served(stream, 1)
+    assert stream.first_epoch_hash is None
+    batches.append(stream.batch(0, len(stream) - 1))
+    digests = [hashlib.sha256(labels.tobytes() + images.tobytes()).digest() for images, labels in batches]
+    expected = hashlib.sha256(b"".join(digests)).hexdigest()
+    assert stream.first_epoch_hash == expected
+    served(stream, 0)
+    assert stream.first_epoch_hash == expected
+
+
+def test_first_epoch_hash_tells_streams_apart() -> None:
+    images, labels = store()
+    brighter = images.copy()
+    brighter[3, 0, 0, 0] += 1
+    relabelled = labels.copy()
+    relabelled[3] = 4
+    hashes = set()
+    for store_of_images, store_of_labels in ((images, labels), (brighter, labels), (images, relabelled)):
+        stream = Stream(store_of_images, store_of_labels, labels, batch_size=8, seed=(0,), shuffle=True)
+        served(stream, 0)
+        hashes.add(stream.first_epoch_hash)
+    assert len(hashes) == 3 and None not in hashes

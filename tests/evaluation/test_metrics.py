@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from tandem.evaluation.metrics import SMALLEST_PROBABILITY, confusion_matrix, per_class_table, scores
+from tandem.evaluation.predictions import Predictions, softmax
+
+
+def make_predictions(truth: list[int] | np.ndarray, probabilities: list[list[float]] | np.ndarray) -> Predictions:
+    probabilities = np.asarray(probabilities, np.float32)
+    images, num_classes = probabilities.shape
+    return Predictions(
+        keys=tuple(str(index) for index in range(images)),
+        hashes=tuple(str(index) for index in range(images)),
+        truth=np.asarray(truth, np.int64),
+        probabilities=probabilities,
+        classes=tuple("abcdefghijklmnopqrstuvwxyz"[:num_classes]),
+    )
+
+
+def from_counts(counts: list[list[int]]) -> Predictions:
+    """Predictions with a given confusion matrix: row i holds the images of class i."""
+    pairs = [(i, k) for i, row in enumerate(counts) for k, number in enumerate(row) for _ in range(number)]
+    return make_predictions([i for i, _ in pairs], np.eye(len(counts))[[k for _, k in pairs]])
+
+
+def make_random_predictions(seed: int, num_classes: int, images: int) -> Predictions:
+    """Some classes have no images, others are never predicted."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(1, num_classes, images)
+    logits = random.normal(size=(images, num_classes)) * 2
+    logits[np.arange(images), truth] += 2
+    logits[:, 2] = -50
+    return make_predictions(truth, softmax(logits))
+
+
+def test_precision_recall_and_f1_of_a_table_computed_by_hand() -> None:
+    predictions = from_counts([[5, 1, 0], [2, 3, 1], [0, 0, 4]])
+    table = per_class_table(predictions)
+    # P_k: column sums 7, 4, 5; R_k: row sums 6, 6, 4; F_k = 2 c_kk / (row sum + column sum).
+    assert table["precision"].tolist() == pytest.approx([5 / 7, 3 / 4, 4 / 5])
+    assert table["recall"].tolist() == pytest.approx([5 / 6, 3 / 6, 4 / 4])
+    assert table["f1"].tolist() == pytest.approx([10 / 13, 6 / 10, 8 / 9])
+    assert table["support"].tolist() == [6, 6, 4]
+    assert table["class"].tolist() == ["a", "b", "c"]
+
+    result = scores(predictions)
+    assert result["accuracy"] == pytest.approx(12 / 16)
+    assert result["precision_macro"] == pytest.approx((5 / 7 + 3 / 4 + 4 / 5) / 3)
+    assert result["recall_macro"] == pytest.approx((5 / 6 + 3 / 6 + 1) / 3)
+    assert result["f1_macro"] == pytest.approx((10 / 13 + 6 / 10 + 8 / 9) / 3)
+    assert result["precision_weighted"] == pytest.approx((6 * 5 / 7 + 6 * 3 / 4 + 4 * 4 / 5) / 16)
+    assert result["recall_weighted"] == pytest.approx(12 / 16)
+    assert result["f1_weighted"] == pytest.approx((6 * 10 / 13 + 6 * 6 / 10 + 4 * 8 / 9) / 16)
+    assert result["precision_min"] == pytest.approx(5 / 7)
+    assert result["recall_min"] == pytest.approx(1 / 2)
+    assert result["f1_min"] == pytest.approx(6 / 10)
+
+
+def test_confusion_matrix_has_the_truth_down_the_rows() -> None:
+    counts = [[5, 1, 0], [2, 3, 1], [0, 0, 4]]
+    matrix = confusion_matrix(from_counts(counts))
+    assert matrix.to_numpy().tolist() == counts
+    assert matrix.loc["b", "a"] == 2
+    assert (matrix.index.name, matrix.columns.name) == ("truth", "predicted")
+
+
+def test_class_never_predicted_and_class_without_images_count_as_zero() -> None:
+    predictions = from_counts([[4, 0, 0], [2, 0, 0], [0, 0, 0]])
+    table = per_class_table(predictions)
+    assert table["precision"].tolist() == pytest.approx([4 / 6, 0, 0])
+    assert table["recall"].tolist() == pytest.approx([1, 0, 0])
+    assert table["f1"].tolist() == pytest.approx([8 / 10, 0, 0])
+    assert table["support"].tolist() == [4, 2, 0]
+    assert scores(predictions)["f1_macro"] == pytest.approx(0.8 / 3)
+    assert scores(predictions)["f1_min"] == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("seed", "num_classes", "images"), [(0, 5, 30), (1, 20, 300), (2, 26, 40)])
+def test_class_scores_agree_with_their_definition(seed: int, num_classes: int, images: int) -> None:
+    predictions = make_random_predictions(seed, num_classes, images)
+    counts = np.zeros((num_classes, num_classes))
+    for truth, row in zip(predictions.truth, predictions.probabilities.tolist(), strict=True):
+        counts[truth, row.index(max(row))] += 1
+    precision = [counts[k, k] / (counts[:, k].sum() or 1) for k in range(num_classes)]
+    recall = [counts[k, k] / (counts[k].sum() or 1) for k in range(num_classes)]
+    f1 = [2 * p * r / ((p + r) or 1) for p, r in zip(precision, recall, strict=True)]
+    share = counts.sum(axis=1) / images
+
+    result = scores(predictions)
+    assert result["accuracy"] == pytest.approx(np.trace(counts) / images)
+    for name, of_classes in (("precision", precision), ("recall", recall), ("f1", f1)):
+        assert result[f"{name}_macro"] == pytest.approx(sum(of_classes) / num_classes)
+        assert result[f"{name}_weighted"] == pytest.approx(np.dot(of_classes, share))
+        assert result[f"{name}_min"] == pytest.approx(min(of_classes))
+    np.testing.assert_array_equal(confusion_matrix(predictions), counts)
+
+
+def test_scores_agree_with_scikit_learn() -> None:
+    predictions = make_random_predictions(5, 10, 500)
+    labels = np.arange(10)
+    truth, predicted, probabilities = predictions.truth, predictions.predicted, predictions.probabilities
+    result = scores(predictions)
+    assert result["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(truth, predicted))
+    top5 = sklearn_metrics.top_k_accuracy_score(truth, probabilities, k=5, labels=labels)
+    assert result["top5_accuracy"] == pytest.approx(top5)
+    assert 0 < result["accuracy"] < top5 < 1
+    # In float32: scikit-learn clips at the smallest step of the type that it is given.
+    log_loss = sklearn_metrics.log_loss(truth, probabilities, labels=labels)
+    assert result["log_loss"] == pytest.approx(log_loss, rel=1e-5)
+    for average in ("macro", "weighted"):
+        f1 = sklearn_metrics.f1_score(truth, predicted, labels=labels, average=average, zero_division=0)
+        assert result[f"f1_{average}"] == pytest.approx(f1)
+
+
+def test_top5_counts_the_fifth_but_not_the_sixth() -> None:
+    descending = [0.3, 0.25, 0.2, 0.1, 0.08, 0.07]
+    result = scores(make_predictions([4, 5], [descending, descending]))
+    assert result["top5_accuracy"] == 0.5
+
+
+def test_top5_prefers_the_lowest_of_equal_classes() -> None:
+    equal = [1 / 8] * 8
+    result = scores(make_predictions(list(range(8)), [equal] * 8))
+    assert result["top5_accuracy"] == 5 / 8
+
+
+def test_top5_of_fewer_classes_is_always_right() -> None:
+    assert scores(make_predictions([2], [[0.6, 0.3, 0.1]]))["top5_accuracy"] == 1
+
+
+def test_log_loss_by_hand() -> None:
+    result = scores(make_predictions([0, 1], [[0.5, 0.5], [0.75, 0.25]]))
+    assert result["log_loss"] == pytest.approx((math.log(2) + math.log(4)) / 2)
+
+
+def test_probability_zero_of_the_true_class_keeps_the_log_loss_finite() -> None:
+    result = scores(make_predictions([0, 1], [[1, 0], [1, 0]]))
+    assert result["log_loss"] == pytest.approx(-math.log(SMALLEST_PROBABILITY) / 2)
+    assert 7 < result["log_loss"] < 8
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two images in the bin (9/15, 10/15]: confidences 0.61 and 0.65, one right; two in (14/15, 1]: 0.95 and 1, both
+    # right; one at 0.5 in (7/15, 8/15], wrong.
+    result = scores(
+        make_predictions([0, 1, 0, 1, 1], [[0.61, 0.39], [0.65, 0.35], [0.95, 0.05], [0.0, 1.0], [0.5, 0.5]])
+    )
+    expected = (2 * abs(0.5 - 0.63) + 2 * abs(1 - 0.975) + 1 * abs(0 - 0.5)) / 5
+    assert result["calibration_error"] == pytest.approx(expected, abs=1e-7)
+
+
+def test_calibration_error_keeps_opposite_gaps_of_two_bins_apart() -> None:
+    # Too sure by 0.7 in one bin, not sure enough by 0.3 in another: the mean is of their sizes.
+    result = scores(make_predictions([1, 0, 0], [[0.7, 0.3], [0.9, 0.1], [0.9, 0.1]]))
+    assert result["calibration_error"] == pytest.approx((0.7 + 2 * 0.1) / 3, abs=1e-7)
+
+
+def test_calibration_error_of_sure_and_right_predictions_is_zero() -> None:
+    assert scores(from_counts([[3, 0], [0, 3]]))["calibration_error"] == 0
+
+
+def test_recall_at_half_needs_more_than_one_half() -> None:
+    probabilities = [[0.5, 0.5, 0], [0.51, 0.49, 0], [0.4, 0.3, 0.3], [0.1, 0.9, 0]]
+    result = scores(make_predictions([0, 0, 0, 0], probabilities))
+    assert result["recall_at_half"] == 1 / 4
+    assert result["accuracy"] == 3 / 4
+
+
+def test_every_score_is_a_plain_finite_number() -> None:
+    result = scores(make_random_predictions(7, 6, 50))
+    assert all(type(value) is float and math.isfinite(value) for value in result.values())
+    assert len(result) == 14
+
+
+def test_evaluation_needs_no_framework() -> None:
+    code = (
+        "import sys, tandem.evaluation.metrics, tandem.report.run_page, tandem.report.results, tandem.report.summary;"
+        "print([name for name in ('torch', 'keras', 'tensorflow', 'jax', 'lightning', 'pytorch_lightning')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tandem.errors import UserError
+from tandem.protocol.settings import Settings
+from tandem.tracking.reader import download, find_weights, metric_history, read_runs
+from tandem.tracking.run import start_run
+
+START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {}}
+
+
+def test_runs_come_back_as_rows_without_those_of_other_programs(settings: Settings, client: MlflowClient) -> None:
+    for seed in range(3):
+        with start_run(dataclasses.replace(settings, seed=seed), **START) as run:
+            for step in (1, 0):
+                run.log_metrics({"val/accuracy": seed + step / 10}, step=step)
+            run.set_tags({"tandem.data": "birds"})
+    experiment = client.get_experiment_by_name("tandem")
+    assert experiment
+    client.create_run(experiment.experiment_id)  # not ours
+    deleted = client.create_run(experiment.experiment_id, tags={"tandem.framework": "torch"})
+    client.delete_run(deleted.info.run_id)
+
+    records = read_runs(None, "tandem")
+    assert [record.params["seed"] for record in records] == ["0", "1", "2"]
+    assert [record.metrics["val/accuracy"] for record in records] == [0.1, 1.1, 2.1]
+    assert {record.status for record in records} == {"FINISHED"}
+    assert {record.tags["tandem.data"] for record in records} == {"birds"}
+    assert [(metric.step, metric.value) for metric in metric_history(records[2], "val/accuracy")] == [(0, 2), (1, 2.1)]
+    assert metric_history(records[0], "missing") == []
+
+
+def test_unknown_experiment_is_refused_with_the_known_ones(recorded_at: Callable[..., Settings]) -> None:
+    with start_run(recorded_at(experiment="birds"), **START):
+        pass
+    with pytest.raises(UserError, match=r"no experiment 'brids' .* there are Default, birds"):
+        read_runs(None, "brids")
+    with pytest.raises(UserError, match="has no runs of Tandem: make some"):
+        read_runs(None, "Default")
+
+
+def test_reading_makes_no_database(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there are no runs yet"):
+        read_runs(None, "tandem")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_downloaded_as_they_were(settings: Settings, tmp_path: Path) -> None:
+    with start_run(settings, **START) as run:
+        (run.folder / "final").mkdir()
+        (run.folder / "final/scores.csv").write_text("a,b")
+        run.log_artifact(run.folder / "final")
+    (record,) = read_runs(None, "tandem")
+    assert download(record, "final/scores.csv", tmp_path / "one").read_text() == "a,b"
+    assert (download(record, "final", tmp_path / "two") / "scores.csv").read_text() == "a,b"
+    with pytest.raises(UserError, match=f"cannot read the artifact missing.csv of run {run.id}"):
+        download(record, "missing.csv", tmp_path)
+
+
+def test_weights_of_an_earlier_run_are_found(settings: Settings) -> None:
+    with start_run(settings, **START) as run:
+        (run.folder / "weights").mkdir()
+        (run.folder / "weights/model.safetensors").write_text("weights")
+        run.log_artifact(run.folder / "weights", remove=True)
+    assert (find_weights(None, f"runs:/{run.id}") / "model.safetensors").read_text() == "weights"
+
+
+def test_weights_that_are_not_there_are_said(settings: Settings) -> None:
+    with start_run(settings, **START) as run:
+        pass
+    with pytest.raises(UserError, match=r"no artifact weights: it has settings\.yaml"):
+        find_weights(None, f"runs:/{run.id}")
+    with pytest.raises(UserError, match="there is no run 0123456789"):
+        find_weights(None, "runs:/0123456789")
+    with pytest.raises(UserError, match="Received: 'runs:abc'"):
+        find_weights(None, "runs:abc")

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.pyfunc
+import pytest
+from mlflow.pyfunc.model import PythonModel
+from mlflow.tracking import MlflowClient
+from server_process import Server
+
+from tandem.errors import UserError
+from tandem.protocol.settings import Settings
+from tandem.tracking.journal import read_journal
+from tandem.tracking.replay import main, replay
+from tandem.tracking.run import Run, start_run
+
+START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
+
+
+class Constant(PythonModel):
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        return model_input
+
+
+def log_one_of_each(run: Run, step: int = 0) -> None:
+    run.log_params({"num_classes": 5})
+    run.log_metrics({"train/loss": float("nan"), "val/loss": 0.5}, step=step)
+    run.set_tags({"tandem.data": "birds"})
+    (run.folder / "a.txt").write_text("x")
+    run.log_artifact(run.folder / "a.txt", folder="data")
+    run.log_dataset(name="birds", digest="abc", source="birds", contexts=("train",), profile={})
+    mlflow.pyfunc.save_model(str(run.folder / "model"), python_model=Constant(), pip_requirements=[])
+    run.log_model(run.folder / "model")
+
+
+def everything(database: Path) -> dict[str, list[tuple]]:
+    """All rows that belong to runs, straight from the database."""
+    connection = sqlite3.connect(database)
+    tables = ["runs", "params", "metrics", "latest_metrics", "tags", "inputs", "input_tags", "datasets"]
+    tables += ["logged_models", "logged_model_tags", "logged_model_params"]
+    rows = {table: sorted(connection.execute(f"select * from {table}").fetchall(), key=repr) for table in tables}
+    # When a model was last touched is no part of what it is.
+    columns = [column[1] for column in connection.execute("pragma table_info(logged_models)")]
+    changing = columns.index("last_updated_timestamp_ms")
+    rows["logged_models"] = [row[:changing] + row[changing + 1 :] for row in rows["logged_models"]]
+    return rows
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sending_everything_again_doubles_nothing(settings: Settings, tmp_path: Path) -> None:
+    with start_run(settings, **START) as run:
+        log_one_of_each(run)
+    before = everything(tmp_path / "mlflow.db")
+    assert {table: len(rows) for table, rows in before.items() if table in ("runs", "inputs", "logged_models")} == {
+        "runs": 1,
+        "inputs": 2,  # the data set, and the model as an output
+        "logged_models": 1,
+    }
+    assert replay(run.folder) == 0
+
+    # As if the process had died each time between sending and writing that down.
+    journal = run.folder / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if "mark" not in json.loads(line)))
+    assert replay(run.folder) == len(read_journal(journal).entries)
+    assert everything(tmp_path / "mlflow.db") == before
+
+
+def test_run_that_is_going_on_is_not_replayed(settings: Settings) -> None:
+    with start_run(settings, **START) as run, pytest.raises(UserError, match="in use by another process"):
+        replay(run.folder)
+
+
+def test_moved_folder_can_be_replayed(
+    settings: Settings, client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start_run(settings, **START) as run:
+        file = run.folder / "late.txt"
+        file.write_text("x")
+        run.log_artifact(file)
+        file.rename(run.folder / "away.txt")
+    assert "late.txt is no longer there" in capsys.readouterr().err
+    moved = run.folder.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=r"did not take 1 of 1 entries.*late\.txt is no longer there"):
+        replay(moved)
+    (moved / "away.txt").rename(moved / "late.txt")
+    assert replay(moved) == 1
+    assert "late.txt" in [artifact.path for artifact in client.list_artifacts(run.id)]
+
+
+def test_run_unknown_to_mlflow_is_said(settings: Settings, empty_database: Path, tmp_path: Path) -> None:
+    with start_run(settings, **START) as run:
+        pass
+    shutil.copy(empty_database, tmp_path / "other.db")
+    with pytest.raises(UserError, match=f"does not know the run {run.id}"):
+        replay(run.folder, f"sqlite:///{tmp_path}/other.db")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_server_that_dies_in_the_middle_costs_nothing(
+    server: Server, recorded_at: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start_run(recorded_at(uri=server.uri), **START) as run:
+        run.log_metrics({"before": 1.0})
+        journal = run.folder / "journal.jsonl"
+        deadline = time.monotonic() + 20
+        while read_journal(journal).unsent():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        server.kill()
+        started = time.monotonic()
+        log_one_of_each(run, step=1)
+        (run.folder / "big.bin").write_text("big")
+        run.log_artifact(run.folder / "big.bin", remove=True)
+        assert time.monotonic() - started < 5  # nobody waited for the server
+    printed = capsys.readouterr().err
+    assert printed.count("does not answer") == 1
+    assert f"python -m tandem.tracking.replay {run.folder}" in printed
+    assert (run.folder / "big.bin").exists()
+    last = read_journal(journal).entries[-1]
+    assert (last.kind, last.content["status"]) == ("end", "FINISHED")
+
+    with pytest.raises(UserError, match="no MLflow server answers"):
+        replay(run.folder)
+    server.start()
+    assert MlflowClient(tracking_uri=server.uri).get_run(run.id).info.status == "RUNNING"
+    main([str(run.folder)])
+    main([str(run.folder)])
+    assert "MLflow has everything of this run already" in capsys.readouterr().out
+
+    client = MlflowClient(tracking_uri=server.uri)
+    found = client.get_run(run.id)
+    assert found.info.status == "FINISHED"
+    assert found.info.end_time == last.content["ended"]
+    assert found.data.metrics["before"] == 1
+    (entry,) = [entry for entry in read_journal(journal).entries if "val/loss" in entry.content.get("values", {})]
+    (point,) = client.get_metric_history(run.id, "val/loss")
+    assert (point.value, point.step, point.timestamp) == (0.5, 1, entry.time)
+    assert {file.path for file in client.list_artifacts(run.id)} == {"settings.yaml", "data", "big.bin"}
+    assert found.outputs and len(found.outputs.model_outputs) == 1
+    assert not (run.folder / "big.bin").exists()

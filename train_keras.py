@@ -1,0 +1,290 @@
+"""Trains one image classifier in Keras (on TensorFlow, JAX or PyTorch), evaluates it and records the run in MLflow.
+
+    python train_keras.py --config configs/demo/digits.yaml --regime two_stage --learning_rate 1e-3
+
+Its twin train_torch.py does the same in PyTorch: the same settings, images, batches, phases, scores and names, section
+by section; `sdiff train_torch.py train_keras.py` shows what the frameworks do differently. KERAS_BACKEND chooses the
+backend: tensorflow by default, jax or torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tandem.errors import UserError, run_program
+from tandem.protocol.environment import prepare_environment
+from tandem.protocol.parser import parse_settings
+from tandem.protocol.regimes import Phase, phases_of
+from tandem.protocol.settings import Settings
+
+if __name__ == "__main__":
+    # before the seconds that the imports below take: --help, wrong settings, and what the framework reads at its import
+    prepare_environment(parse_settings("keras"))
+
+import keras
+import numpy as np
+from keras.callbacks import Callback, EarlyStopping, ReduceLROnPlateau
+
+from tandem.data.prepare import PreparedData, prepare
+from tandem.data.stream import Stream
+from tandem.evaluation.cost import measure_inference
+from tandem.evaluation.predictions import Predictions
+from tandem.on_keras.backends import backend_version, has_gpu, limit_threads
+from tandem.on_keras.cost import count_macs, peak_gpu_memory_megabytes
+from tandem.on_keras.feed import StreamLoader
+from tandem.on_keras.networks import Classifier, build_classifier
+from tandem.on_keras.serving import save_model
+from tandem.on_keras.weights import count_parameters, hash_weights, save_weights
+from tandem.report.recording import PhaseOutcome, predictions_of_test, record_data, record_end, record_phase
+from tandem.tracking import vocabulary
+from tandem.tracking.curves import Curves
+from tandem.tracking.reader import find_weights
+from tandem.tracking.run import Run, start_run
+
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+# ---------------------------------------------------------------------------------------------------------------- main
+
+
+def main(argv: list[str] | None = None) -> None:
+    settings = parse_settings("keras", argv)
+    set_up_framework(settings)
+    data = prepare(settings.data)
+    with start_run(settings, framework="keras", backend=keras.backend.backend(), versions=framework_versions()) as run:
+        record_data(run, data)
+        train_and_evaluate(settings, data, run)
+
+
+def framework_versions() -> dict[str, str]:
+    return {"keras": keras.__version__, keras.backend.backend(): backend_version()}
+
+
+def set_up_framework(settings: Settings) -> None:
+    """Seeds, threads, device, and precision."""
+    if settings.device == "gpu" and not has_gpu():
+        raise UserError(f"device: received 'gpu', but {keras.backend.backend()} finds no GPU here; allowed: cpu or auto")
+    if settings.precision == "float16" and not has_gpu():
+        raise UserError(
+            f"precision: received 'float16', but {keras.backend.backend()} finds no GPU here; "
+            "allowed: float32 or bfloat16"
+        )
+    if settings.threads is not None:
+        limit_threads(settings.threads)
+    keras.utils.set_random_seed(settings.seed)
+    keras.mixed_precision.set_global_policy(PRECISIONS[settings.precision])
+
+
+def on_gpu(settings: Settings) -> bool:
+    return settings.device != "cpu" and has_gpu()
+
+
+# ----------------------------------------------------------------------------------------------------------------- run
+
+
+def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None:
+    """All phases of the regime, each with its evaluation, then what the run leaves behind."""
+    network = build_classifier(settings, len(data.classes), data.images.shape[1:], locate_weights(settings))
+    curves = Curves(run)
+    outcomes, results = [], []
+    for phase in phases_of(settings):
+        outcomes.append(train_phase(network, phase, settings, data, curves))
+        predictions = predict_test(network, settings, data)
+        results.append(record_phase(run, phase, outcomes[-1], predictions, curves))
+    save_network(network, settings, data, run)
+    inference = measure_inference_cost(network, settings, data)
+    record_end(run, settings, data, curves, outcomes, results, predictions, inference)
+
+
+def locate_weights(settings: Settings) -> Path | None:
+    """The file of the pretrained weights; None where they are random or the framework downloads them."""
+    if settings.weights in ("random", "imagenet"):
+        return None
+    if settings.weights.startswith("runs:/"):
+        return find_weights(settings.tracking.uri, settings.weights) / "backbone.weights.h5"
+    return Path(settings.weights).expanduser()
+
+
+# --------------------------------------------------------------------------------------------------------------- phase
+
+
+def train_phase(
+    network: Classifier, phase: Phase, settings: Settings, data: PreparedData, curves: Curves
+) -> PhaseOutcome:
+    """One phase, with an optimizer and callbacks of its own; leaves the network with the weights to go on with."""
+    training, validation = open_streams(settings, data, phase)
+    early_stopping = build_early_stopping(settings, phase)
+    freeze_or_thaw(network, phase)
+    network.compile(
+        optimizer=build_optimizer(settings, phase),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        # XLA slows TensorFlow down on a CPU; the other backends decide for themselves
+        jit_compile="auto" if on_gpu(settings) or keras.backend.backend() != "tensorflow" else False,
+    )
+    frozen_before = hash_weights(network.backbone)
+    start = time.perf_counter()
+    history = network.fit(
+        training,
+        validation_data=validation,
+        epochs=phase.max_epochs,
+        callbacks=[LogEpochs(curves, phase), *build_schedule(settings), early_stopping],
+        verbose=1 if sys.stdout.isatty() else 0,
+    )
+    train_seconds = time.perf_counter() - start
+    parameters, trainable_parameters = count_parameters(network)
+    return PhaseOutcome(
+        epochs=len(history.epoch),
+        best_epoch=early_stopping.best_epoch,
+        train_seconds=train_seconds,
+        parameters=parameters,
+        trainable_parameters=trainable_parameters,
+        backbone_before=frozen_before,
+        backbone_after=hash_weights(network.backbone),
+        first_epoch_hash=training.stream.first_epoch_hash,
+    )
+
+
+def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[StreamLoader, StreamLoader]:
+    """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches."""
+    seed = (settings.seed, phase.number)
+    training = Stream(
+        data.images,
+        data.labels,
+        data.rows("train"),
+        batch_size=settings.batch_size,
+        seed=seed,
+        shuffle=True,
+        augmentation=settings.augmentation,
+    )
+    validation = Stream(
+        data.images, data.labels, data.rows("val"), batch_size=settings.batch_size, seed=seed, shuffle=False
+    )
+    return StreamLoader(training), StreamLoader(validation)
+
+
+def build_optimizer(settings: Settings, phase: Phase) -> keras.optimizers.Optimizer:
+    """The optimizer with every constant from the settings."""
+    constants = settings.optimizer
+    rate = phase.learning_rate
+    if constants.name == "sgd":
+        return keras.optimizers.SGD(rate, momentum=constants.momentum, nesterov=constants.nesterov)
+    moments: dict[str, Any] = {
+        "beta_1": constants.beta_1,
+        "beta_2": constants.beta_2,
+        "epsilon": constants.epsilon,
+    }
+    if constants.name == "adamw":
+        return keras.optimizers.AdamW(rate, weight_decay=constants.weight_decay, **moments)
+    return keras.optimizers.Adam(rate, **moments)
+
+
+def build_schedule(settings: Settings) -> list[Callback]:
+    """Reduces the rate when the validation loss stays where it is; empty for a constant rate."""
+    schedule = settings.schedule
+    if schedule.name == "none":
+        return []
+    return [
+        ReduceLROnPlateau(
+            monitor="val_loss",
+            mode="min",
+            factor=schedule.factor,
+            patience=schedule.patience,
+            min_delta=schedule.min_delta,
+            min_lr=schedule.min_learning_rate,
+        )
+    ]
+
+
+def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStopping:
+    """Keras's early stopping on the validation loss; without a patience it never stops, but still knows the best."""
+    stopping = settings.early_stopping
+    return EarlyStopping(
+        monitor="val_loss",
+        mode="min",
+        patience=stopping.patience or phase.max_epochs,
+        min_delta=stopping.min_delta,
+        restore_best_weights=stopping.restore == "best",
+    )
+
+
+def freeze_or_thaw(network: Classifier, phase: Phase) -> None:
+    """Makes the backbone trainable or not, as the phase says; frozen, it changes in nothing.
+
+    Keras runs a frozen batch norm in inference mode; Classifier.call switches the backbone's dropout off as well. It
+    takes effect with the compile() that has to follow.
+    """
+    network.backbone.trainable = phase.trainable == "all"
+
+
+class LogEpochs(Callback):
+    """Hands each epoch's numbers to the run's curves."""
+
+    def __init__(self, curves: Curves, phase: Phase) -> None:
+        super().__init__()
+        self.curves = curves
+        self.phase = phase
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.start = time.perf_counter()
+        self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        self.curves.add(
+            self.phase,
+            learning_rate=self.learning_rate,
+            seconds=time.perf_counter() - self.start,
+            train_loss=numbers["loss"],
+            train_accuracy=numbers["accuracy"],
+            val_loss=numbers["val_loss"],
+            val_accuracy=numbers["val_accuracy"],
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluation
+
+
+def predict_test(network: Classifier, settings: Settings, data: PreparedData) -> Predictions:
+    """Probabilities of all test images; the scores are made from them later, by the same code for both frameworks."""
+    stream = Stream(
+        data.images, data.labels, data.rows("test"), batch_size=settings.batch_size, seed=(settings.seed,), shuffle=False
+    )
+    logits = [predict_batch(network, images) for images, _ in stream.epoch(0)]
+    return predictions_of_test(data, np.concatenate(logits))
+
+
+def predict_batch(network: Classifier, images: np.ndarray) -> np.ndarray:
+    """Logits of shape (n, classes) of uint8 images of shape (n, height, width, 3), in inference mode."""
+    return network.predict_on_batch(images)
+
+
+def measure_inference_cost(network: Classifier, settings: Settings, data: PreparedData) -> dict[str, float]:
+    """What a prediction costs, by the vocabulary's names."""
+    images = np.asarray(data.images[data.rows("test")[: settings.batch_size]])
+    latency, throughput = measure_inference(
+        lambda batch: predict_batch(network, batch), images, settings.batch_size
+    )
+    return {
+        vocabulary.MACS: count_macs(network),
+        vocabulary.LATENCY_MILLISECONDS: latency,
+        vocabulary.IMAGES_PER_SECOND: throughput,
+        vocabulary.PEAK_GPU_MEMORY_MEGABYTES: peak_gpu_memory_megabytes(),
+    }
+
+
+def save_network(network: Classifier, settings: Settings, data: PreparedData, run: Run) -> None:
+    """The weights, for later runs to start from, and the network as a model that can be served."""
+    save_weights(network, run.folder / "weights")
+    run.log_artifact(run.folder / "weights", remove=True)
+    if settings.tracking.log_model:
+        folder = run.folder / "model"
+        save_model(network, folder, image_shape=data.images.shape[1:], num_classes=len(data.classes))
+        run.log_model(folder, remove=True)
+
+
+if __name__ == "__main__":
+    run_program("train_keras.py", main)

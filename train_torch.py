@@ -1,0 +1,377 @@
+"""Trains one image classifier in PyTorch (Lightning, torchvision), evaluates it and records the run in MLflow.
+
+    python train_torch.py --config configs/demo/digits.yaml --regime two_stage --learning_rate 1e-3
+
+Its twin train_keras.py does the same in Keras: the same settings, images, batches, phases, scores and names, section by
+section; `sdiff train_torch.py train_keras.py` shows what the frameworks do differently.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tandem.errors import UserError, run_program
+from tandem.protocol.environment import prepare_environment
+from tandem.protocol.parser import parse_settings
+from tandem.protocol.regimes import Phase, phases_of
+from tandem.protocol.settings import Settings
+
+if __name__ == "__main__":
+    # before the seconds that the imports below take: --help, wrong settings, and what the framework reads at its import
+    prepare_environment(parse_settings("torch"))
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+import torchvision
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+from torch import Tensor
+from torch.nn import functional
+
+from tandem.data.prepare import PreparedData, prepare
+from tandem.data.stream import Stream
+from tandem.evaluation.cost import measure_inference
+from tandem.evaluation.predictions import Predictions
+from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
+from tandem.on_torch.feed import StreamLoader
+from tandem.on_torch.networks import Classifier, build_classifier
+from tandem.on_torch.serving import save_model
+from tandem.on_torch.weights import count_parameters, hash_weights, save_weights
+from tandem.report.recording import PhaseOutcome, predictions_of_test, record_data, record_end, record_phase
+from tandem.tracking import vocabulary
+from tandem.tracking.curves import Curves
+from tandem.tracking.reader import find_weights
+from tandem.tracking.run import Run, start_run
+
+PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
+
+# ---------------------------------------------------------------------------------------------------------------- main
+
+
+def main(argv: list[str] | None = None) -> None:
+    settings = parse_settings("torch", argv)
+    set_up_framework(settings)
+    data = prepare(settings.data)
+    with start_run(settings, framework="torch", backend="torch", versions=framework_versions()) as run:
+        record_data(run, data)
+        train_and_evaluate(settings, data, run)
+
+
+def framework_versions() -> dict[str, str]:
+    return {
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "pytorch_lightning": lightning.__version__,
+    }
+
+
+def set_up_framework(settings: Settings) -> None:
+    """Seeds, threads, device, and silence."""
+    if settings.device == "gpu" and not torch.cuda.is_available():
+        raise UserError("device: received 'gpu', but torch finds no GPU here; allowed: cpu or auto")
+    if settings.precision == "float16" and not torch.cuda.is_available():
+        raise UserError("precision: received 'float16', but torch finds no GPU here; allowed: float32 or bfloat16")
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    lightning.seed_everything(settings.seed, verbose=False)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+
+def on_gpu(settings: Settings) -> bool:
+    return settings.device != "cpu" and torch.cuda.is_available()
+
+
+# ----------------------------------------------------------------------------------------------------------------- run
+
+
+def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None:
+    """All phases of the regime, each with its evaluation, then what the run leaves behind."""
+    network = build_classifier(settings, len(data.classes), locate_weights(settings))
+    curves = Curves(run)
+    outcomes, results = [], []
+    for phase in phases_of(settings):
+        outcomes.append(train_phase(network, phase, settings, data, curves))
+        predictions = predict_test(network, settings, data)
+        results.append(record_phase(run, phase, outcomes[-1], predictions, curves))
+    save_network(network, settings, data, run)
+    inference = measure_inference_cost(network, settings, data)
+    record_end(run, settings, data, curves, outcomes, results, predictions, inference)
+
+
+def locate_weights(settings: Settings) -> Path | None:
+    """The file of the pretrained weights; None where they are random or the framework downloads them."""
+    if settings.weights in ("random", "imagenet"):
+        return None
+    if settings.weights.startswith("runs:/"):
+        return find_weights(settings.tracking.uri, settings.weights) / "backbone.safetensors"
+    return Path(settings.weights).expanduser()
+
+
+# --------------------------------------------------------------------------------------------------------------- phase
+
+
+def train_phase(
+    network: Classifier, phase: Phase, settings: Settings, data: PreparedData, curves: Curves
+) -> PhaseOutcome:
+    """One phase, with an optimizer and callbacks of its own; leaves the network with the weights to go on with."""
+    training, validation = open_streams(settings, data, phase)
+    early_stopping = build_early_stopping(settings, phase)
+    trainer = lightning.Trainer(
+        max_epochs=phase.max_epochs,
+        callbacks=[FreezeOrThaw(phase), LogEpochs(curves, phase), early_stopping],
+        accelerator="gpu" if on_gpu(settings) else "cpu",
+        devices=1,
+        precision=PRECISIONS[settings.precision],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),
+        num_sanity_val_steps=0,
+    )
+    frozen_before = hash_weights(network.backbone)
+    start = time.perf_counter()
+    try:
+        trainer.fit(TrainingSteps(network, settings, phase), training, validation)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
+    train_seconds = time.perf_counter() - start
+    network.to("cuda" if on_gpu(settings) else "cpu").eval()  # Lightning takes it off the GPU
+    parameters, trainable_parameters = count_parameters(network)
+    return PhaseOutcome(
+        epochs=trainer.current_epoch,
+        best_epoch=early_stopping.best_epoch,
+        train_seconds=train_seconds,
+        parameters=parameters,
+        trainable_parameters=trainable_parameters,
+        backbone_before=frozen_before,
+        backbone_after=hash_weights(network.backbone),
+        first_epoch_hash=training.stream.first_epoch_hash,
+    )
+
+
+def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[StreamLoader, StreamLoader]:
+    """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches."""
+    seed = (settings.seed, phase.number)
+    training = Stream(
+        data.images,
+        data.labels,
+        data.rows("train"),
+        batch_size=settings.batch_size,
+        seed=seed,
+        shuffle=True,
+        augmentation=settings.augmentation,
+    )
+    validation = Stream(
+        data.images, data.labels, data.rows("val"), batch_size=settings.batch_size, seed=seed, shuffle=False
+    )
+    pin_memory = on_gpu(settings)
+    return StreamLoader(training, pin_memory=pin_memory), StreamLoader(validation, pin_memory=pin_memory)
+
+
+class TrainingSteps(lightning.LightningModule):
+    """What happens to a batch: cross-entropy of the logits; loss and accuracy are summed up on the device.
+
+    Sums, for self.log in every step would cost more than the rest of Lightning.
+    """
+
+    def __init__(self, network: Classifier, settings: Settings, phase: Phase) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+        self.phase = phase
+        self.sums: dict[str, Tensor] = {}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        return self.loss_of("train", batch)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        self.loss_of("val", batch)
+
+    def loss_of(self, part: str, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        logits = self.network(images).float()
+        loss = functional.cross_entropy(logits, labels)
+        correct = (logits.argmax(dim=1) == labels).sum()
+        sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
+        self.sums[part] = self.sums[part] + sums if part in self.sums else sums
+        return loss
+
+    def on_validation_epoch_end(self) -> None:
+        # once an epoch, after its training batches too: what the callbacks read
+        for part in ("train", "val"):
+            loss, correct, images = self.sums.pop(part).tolist()
+            self.log_dict({f"{part}/loss": loss / images, f"{part}/accuracy": correct / images})
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.settings, self.phase, self.network)
+        scheduler = build_schedule(self.settings, optimizer)
+        if scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
+
+
+def build_optimizer(settings: Settings, phase: Phase, network: Classifier) -> torch.optim.Optimizer:
+    """The optimizer with every constant from the settings; it sees the trainable weights only."""
+    constants = settings.optimizer
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    rate = phase.learning_rate
+    if constants.name == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=constants.momentum, nesterov=constants.nesterov)
+    betas = (constants.beta_1, constants.beta_2)
+    if constants.name == "adamw":
+        return torch.optim.AdamW(parameters, rate, betas, constants.epsilon, weight_decay=constants.weight_decay)
+    return torch.optim.Adam(parameters, rate, betas, constants.epsilon)
+
+
+def build_schedule(
+    settings: Settings, optimizer: torch.optim.Optimizer
+) -> torch.optim.lr_scheduler.ReduceLROnPlateau | None:
+    """Reduces the rate when the validation loss stays where it is; None for a constant rate."""
+    schedule = settings.schedule
+    if schedule.name == "none":
+        return None
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        factor=schedule.factor,
+        patience=schedule.patience - 1,  # torch waits for one epoch more than its patience, Keras does not
+        threshold=schedule.min_delta,
+        threshold_mode="abs",
+        min_lr=schedule.min_learning_rate,
+        eps=0,
+    )
+
+
+def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStoppingWithBestWeights:
+    """Lightning's early stopping on the validation loss; without a patience it never stops, but still knows the best."""
+    stopping = settings.early_stopping
+    return EarlyStoppingWithBestWeights(
+        restore=stopping.restore,
+        monitor="val/loss",
+        mode="min",
+        patience=stopping.patience or phase.max_epochs,
+        min_delta=stopping.min_delta,
+        check_finite=False,  # a loss that is not finite ends the run in Curves.add
+        check_on_train_epoch_end=True,
+    )
+
+
+class EarlyStoppingWithBestWeights(EarlyStopping):
+    """Lightning's early stopping, which keeps the best epoch's weights in memory and puts them back, as Keras's does.
+
+    Example: EarlyStoppingWithBestWeights(restore="best", monitor="val/loss", patience=3)
+    """
+
+    def __init__(self, *, restore: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.restore = restore
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, module)
+        if self.wait_count == 0:  # this epoch was better than all before
+            self.best_epoch = trainer.current_epoch
+            if self.restore == "best":
+                self.best_weights = {name: value.clone() for name, value in module.state_dict().items()}
+
+    def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if self.restore == "best":
+            module.load_state_dict(self.best_weights)
+
+
+@dataclass(eq=False)
+class FreezeOrThaw(Callback):
+    """Makes the backbone trainable or not, as the phase says; frozen, it changes in nothing.
+
+    A frozen backbone has no gradients and runs in inference mode, so that batch norm uses its statistics and keeps them,
+    and dropout is off. (Lightning's BaseFinetuning.freeze leaves batch norm normalising with the batch's statistics.)
+    """
+
+    phase: Phase
+
+    def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
+        module.network.backbone.requires_grad_(self.phase.trainable == "all")  # before the optimizer is made
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        module.train()
+        module.network.backbone.train(self.phase.trainable == "all")
+
+
+class LogEpochs(Callback):
+    """Hands each epoch's numbers to the run's curves."""
+
+    def __init__(self, curves: Curves, phase: Phase) -> None:
+        self.curves = curves
+        self.phase = phase
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        self.start = time.perf_counter()
+        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        numbers = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        self.curves.add(
+            self.phase,
+            learning_rate=self.learning_rate,
+            seconds=time.perf_counter() - self.start,
+            train_loss=numbers["train/loss"],
+            train_accuracy=numbers["train/accuracy"],
+            val_loss=numbers["val/loss"],
+            val_accuracy=numbers["val/accuracy"],
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluation
+
+
+def predict_test(network: Classifier, settings: Settings, data: PreparedData) -> Predictions:
+    """Probabilities of all test images; the scores are made from them later, by the same code for both frameworks."""
+    stream = Stream(
+        data.images, data.labels, data.rows("test"), batch_size=settings.batch_size, seed=(settings.seed,), shuffle=False
+    )
+    logits = [predict_batch(network, settings, images) for images, _ in stream.epoch(0)]
+    return predictions_of_test(data, np.concatenate(logits))
+
+
+def predict_batch(network: Classifier, settings: Settings, images: np.ndarray) -> np.ndarray:
+    """Logits of shape (n, classes) of uint8 images of shape (n, height, width, 3), in inference mode."""
+    device = "cuda" if on_gpu(settings) else "cpu"
+    dtype = getattr(torch, settings.precision)
+    with torch.inference_mode(), torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        return network(torch.from_numpy(images).to(device)).float().cpu().numpy()
+
+
+def measure_inference_cost(network: Classifier, settings: Settings, data: PreparedData) -> dict[str, float]:
+    """What a prediction costs, by the vocabulary's names."""
+    images = np.asarray(data.images[data.rows("test")[: settings.batch_size]])
+    latency, throughput = measure_inference(
+        lambda batch: predict_batch(network, settings, batch), images, settings.batch_size
+    )
+    return {
+        vocabulary.MACS: count_macs(network, data.images.shape[1:]),
+        vocabulary.LATENCY_MILLISECONDS: latency,
+        vocabulary.IMAGES_PER_SECOND: throughput,
+        vocabulary.PEAK_GPU_MEMORY_MEGABYTES: peak_gpu_memory_megabytes(),
+    }
+
+
+def save_network(network: Classifier, settings: Settings, data: PreparedData, run: Run) -> None:
+    """The weights, for later runs to start from, and the network as a model that can be served."""
+    save_weights(network, run.folder / "weights")
+    run.log_artifact(run.folder / "weights", remove=True)
+    if settings.tracking.log_model:
+        folder = run.folder / "model"
+        save_model(network, folder, image_shape=data.images.shape[1:], num_classes=len(data.classes))
+        run.log_model(folder, remove=True)
+
+
+if __name__ == "__main__":
+    run_program("train_torch.py", main)
