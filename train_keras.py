@@ -37,7 +37,7 @@ from tandem.on_keras.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.serving import save_model
-from tandem.on_keras.weights import count_parameters, hash_weights, save_weights
+from tandem.on_keras.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
 from tandem.report.recording import PhaseOutcome, predictions_of_test, record_data, record_end, record_phase
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
@@ -66,7 +66,9 @@ def framework_versions() -> dict[str, str]:
 def set_up_framework(settings: Settings) -> None:
     """Seeds, threads, device, and precision."""
     if settings.device == "gpu" and not has_gpu():
-        raise UserError(f"device: received 'gpu', but {keras.backend.backend()} finds no GPU here; allowed: cpu or auto")
+        raise UserError(
+            f"device: received 'gpu', but {keras.backend.backend()} finds no GPU here; allowed: cpu or auto"
+        )
     if settings.precision == "float16" and not has_gpu():
         raise UserError(
             f"precision: received 'float16', but {keras.backend.backend()} finds no GPU here; "
@@ -104,7 +106,7 @@ def locate_weights(settings: Settings) -> Path | None:
     if settings.weights in ("random", "imagenet"):
         return None
     if settings.weights.startswith("runs:/"):
-        return find_weights(settings.tracking.uri, settings.weights) / "backbone.weights.h5"
+        return find_weights(settings.tracking.uri, settings.weights, BACKBONE_FILE)
     return Path(settings.weights).expanduser()
 
 
@@ -200,7 +202,7 @@ def build_schedule(settings: Settings) -> list[Callback]:
 
 
 def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStopping:
-    """Keras's early stopping on the validation loss; without a patience it never stops, but still knows the best."""
+    """Keras's early stopping on the validation loss; with no patience it never stops, but still knows the best."""
     stopping = settings.early_stopping
     return EarlyStopping(
         monitor="val_loss",
@@ -251,7 +253,12 @@ class LogEpochs(Callback):
 def predict_test(network: Classifier, settings: Settings, data: PreparedData) -> Predictions:
     """Probabilities of all test images; the scores are made from them later, by the same code for both frameworks."""
     stream = Stream(
-        data.images, data.labels, data.rows("test"), batch_size=settings.batch_size, seed=(settings.seed,), shuffle=False
+        data.images,
+        data.labels,
+        data.rows("test"),
+        batch_size=settings.batch_size,
+        seed=(settings.seed,),
+        shuffle=False,
     )
     logits = [predict_batch(network, images) for images, _ in stream.epoch(0)]
     return predictions_of_test(data, np.concatenate(logits))
@@ -265,9 +272,7 @@ def predict_batch(network: Classifier, images: np.ndarray) -> np.ndarray:
 def measure_inference_cost(network: Classifier, settings: Settings, data: PreparedData) -> dict[str, float]:
     """What a prediction costs, by the vocabulary's names."""
     images = np.asarray(data.images[data.rows("test")[: settings.batch_size]])
-    latency, throughput = measure_inference(
-        lambda batch: predict_batch(network, batch), images, settings.batch_size
-    )
+    latency, throughput = measure_inference(lambda batch: predict_batch(network, batch), images, settings.batch_size)
     return {
         vocabulary.MACS: count_macs(network),
         vocabulary.LATENCY_MILLISECONDS: latency,

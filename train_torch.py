@@ -42,7 +42,7 @@ from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.serving import save_model
-from tandem.on_torch.weights import count_parameters, hash_weights, save_weights
+from tandem.on_torch.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
 from tandem.report.recording import PhaseOutcome, predictions_of_test, record_data, record_end, record_phase
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
@@ -111,7 +111,7 @@ def locate_weights(settings: Settings) -> Path | None:
     if settings.weights in ("random", "imagenet"):
         return None
     if settings.weights.startswith("runs:/"):
-        return find_weights(settings.tracking.uri, settings.weights) / "backbone.safetensors"
+        return find_weights(settings.tracking.uri, settings.weights, BACKBONE_FILE)
     return Path(settings.weights).expanduser()
 
 
@@ -250,7 +250,7 @@ def build_schedule(
 
 
 def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStoppingWithBestWeights:
-    """Lightning's early stopping on the validation loss; without a patience it never stops, but still knows the best."""
+    """Lightning's early stopping on the validation loss; with no patience it never stops, but still knows the best."""
     stopping = settings.early_stopping
     return EarlyStoppingWithBestWeights(
         restore=stopping.restore,
@@ -291,8 +291,8 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
 class FreezeOrThaw(Callback):
     """Makes the backbone trainable or not, as the phase says; frozen, it changes in nothing.
 
-    A frozen backbone has no gradients and runs in inference mode, so that batch norm uses its statistics and keeps them,
-    and dropout is off. (Lightning's BaseFinetuning.freeze leaves batch norm normalising with the batch's statistics.)
+    A frozen backbone has no gradients and runs in inference mode, so that batch norm uses its statistics and keeps
+    them, and dropout is off. (Lightning's BaseFinetuning.freeze leaves batch norm normalising with the batch's.)
     """
 
     phase: Phase
@@ -335,7 +335,12 @@ class LogEpochs(Callback):
 def predict_test(network: Classifier, settings: Settings, data: PreparedData) -> Predictions:
     """Probabilities of all test images; the scores are made from them later, by the same code for both frameworks."""
     stream = Stream(
-        data.images, data.labels, data.rows("test"), batch_size=settings.batch_size, seed=(settings.seed,), shuffle=False
+        data.images,
+        data.labels,
+        data.rows("test"),
+        batch_size=settings.batch_size,
+        seed=(settings.seed,),
+        shuffle=False,
     )
     logits = [predict_batch(network, settings, images) for images, _ in stream.epoch(0)]
     return predictions_of_test(data, np.concatenate(logits))

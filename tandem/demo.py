@@ -61,7 +61,7 @@ def run_cell(framework: str, name: str, arguments: list[str], console: Console) 
     log = LOG_FOLDER / f"{framework}_{name}.log"
     start = time.perf_counter()
     # two processes on two cores: with more threads than cores torch runs many times slower
-    command = [sys.executable, ROOT / f"train_{framework}.py", *arguments, "--threads", "1"]
+    command = [sys.executable, str(ROOT / f"train_{framework}.py"), *arguments, "--threads", "1"]
     with log.open("w") as output:
         status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
     if status != 0:

@@ -106,9 +106,7 @@ def _build_head(settings: HeadSettings, num_features: int, num_classes: int, see
             layers.append(keras.layers.Dropout(settings.dropout))
         # logits in float32 whatever the run's precision, for the loss is computed from them
         layers.append(
-            keras.layers.Dense(
-                kernel.shape[1], activation=None if last else "relu", dtype="float32" if last else None
-            )
+            keras.layers.Dense(kernel.shape[1], activation=None if last else "relu", dtype="float32" if last else None)
         )
     head = keras.Sequential(layers, name="head")
     dense_layers = [layer for layer in head.layers if isinstance(layer, keras.layers.Dense)]

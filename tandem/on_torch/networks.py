@@ -24,8 +24,8 @@ class Pixels(nn.Module):
         self.to_bgr = scaling == "caffe"
         scale, offset = scale_and_offset(scaling)
         # not persistent: these are settings, and weights of the same network must load whatever the scaling
-        self.register_buffer("scale", torch.tensor(scale).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("offset", torch.tensor(offset).reshape(1, 3, 1, 1), persistent=False)
+        self.scale = nn.Buffer(torch.tensor(scale).reshape(1, 3, 1, 1), persistent=False)
+        self.offset = nn.Buffer(torch.tensor(offset).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = images.permute(0, 3, 1, 2).float()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from tandem.protocol.settings import HeadSettings
@@ -20,7 +22,7 @@ def initial_kernels(widths: list[int], seed: int) -> list[np.ndarray]:
     """
     generator = np.random.default_rng(seed)
     kernels = []
-    for inputs, units in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, units in itertools.pairwise(widths):
         limit = np.sqrt(6 / (inputs + units))
         kernels.append(generator.uniform(-limit, limit, (inputs, units)).astype(np.float32))
     return kernels

@@ -25,7 +25,7 @@ WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5",)}
 
 
 def parse_settings(framework: Framework, argv: list[str] | None = None) -> Settings:
-    """The settings of a run from the command line, where `--config FILE` may be given; leaves with status 2 on bad ones.
+    """The settings of a run from the command line, where `--config FILE` may stand; bad ones end in exit status 2.
 
     Args:
         framework: Which of the two scripts asks, since one may lack what the other has.

@@ -41,7 +41,7 @@ class DataSettings:
     """How an image that is not square becomes square: squashed, or its centre cropped."""
     split: Literal["fractions", "publisher", "folds"] = "fractions"
     """`fractions`: all images merged, then split per class. `publisher`: the publisher's test images are kept, and
-    where there are no validation images they are carved out of train. `folds`: fold number `fold` of `folds` is test."""
+    where there are no validation images they are carved out of train. `folds`: number `fold` of `folds` is test."""
     fractions: list[float] = limited((0.7, 0.1, 0.2), at_least=0, at_most=1)
     """Train, validation and test parts of each class; they add up to 1. With `publisher` and `folds`, validation is the
     second over the sum of the first two of what is not test."""
@@ -159,8 +159,8 @@ class Settings:
     backbone: str = "mobilenet_v2"
     """The network before the head; see tandem/protocol/backbones.py for the names."""
     weights: str = "imagenet"
-    """Pretrained weights: `imagenet` (downloaded by the framework), a file, `runs:/<run id>` (an earlier run of the same
-    framework), or `random` (untrained). The regime `scratch` always starts from random ones."""
+    """Pretrained weights: `imagenet` (downloaded by the framework), a file, `runs:/<run id>` (an earlier run of the
+    same framework), or `random` (untrained). The regime `scratch` always starts from random ones."""
     pixel_scaling: Literal["auto", "torch", "tf", "caffe", "unit"] = "auto"
     """How pixels of 0..255 become the backbone's input; `auto` is what the backbone's published weights expect."""
     batch_norm_momentum: float | None = limited(0.9, at_least=0, at_most=0.9999)
@@ -181,7 +181,8 @@ class Settings:
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to train: a GPU if there is one, or as told."""
     threads: int | None = limited(None, at_least=1)
-    """CPU threads for the framework's arithmetic; its own choice when not given. Two processes on one machine need it."""
+    """CPU threads for the framework's arithmetic, its own choice when not given; two processes on one machine need it
+    (with more threads than cores torch runs many times slower)."""
     data: DataSettings = field(default_factory=DataSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     head: HeadSettings = field(default_factory=HeadSettings)

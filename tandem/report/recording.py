@@ -60,7 +60,7 @@ def record_data(run: Run, data: PreparedData) -> None:
         run.log_artifact(file, folder=str(folder))
     run.log_dataset(
         name=data.name,
-        digest=data.split.hash[:36],
+        digest=data.split.hash[:12],
         source=data.report["source"],
         contexts=("train", "val", "test"),
         profile={"num_classes": len(data.classes), **counts},
@@ -94,8 +94,8 @@ def record_phase(
     """
     prefix = vocabulary.phase_name(phase.number)
     tags = {
-        f"tandem.{prefix}.backbone_{when}": value
-        for when, value in (("before", outcome.backbone_before), ("after", outcome.backbone_after))
+        vocabulary.backbone_hash_tag(phase.number, "before"): outcome.backbone_before,
+        vocabulary.backbone_hash_tag(phase.number, "after"): outcome.backbone_after,
     }
     if phase.number == 1 and outcome.first_epoch_hash is not None:
         tags[vocabulary.BATCHES_HASH] = outcome.first_epoch_hash

@@ -109,15 +109,16 @@ def download(run: RunRecord, artifact_path: str, folder: Path) -> Path:
     return _download(client, run.run_id, artifact_path, folder)
 
 
-def find_weights(uri: str | None, run: str) -> Path:
-    """The folder with the weights of an earlier run, copied to this machine for the life of the process if need be.
+def find_weights(uri: str | None, run: str, file: str) -> Path:
+    """A file of the weights of an earlier run, copied to this machine for the life of the process if need be.
 
     Args:
         uri: tracking URI; None as in the settings.
         run: `runs:/<run id>`.
+        file: name of the file among the run's weights, which is another one in each framework.
 
     Raises:
-        UserError: it does not read so, there is no such run, or it has no weights.
+        UserError: it does not read so, there is no such run, it has no weights, or only those of the other framework.
     """
     matched = re.fullmatch(r"runs:/([0-9a-zA-Z_-]+)/?", run)
     if not matched:
@@ -138,7 +139,13 @@ def find_weights(uri: str | None, run: str) -> Path:
             f"the run {run_id} has no artifact {vocabulary.WEIGHTS_FOLDER}: it has {', '.join(names) or 'none'}; "
             "name a run that has finished its training"
         )
-    return _download(client, run_id, vocabulary.WEIGHTS_FOLDER, _temporary_folder())
+    folder = _download(client, run_id, vocabulary.WEIGHTS_FOLDER, _temporary_folder())
+    if not (folder / file).is_file():
+        raise UserError(
+            f"the run {run_id} has the weights {', '.join(sorted(path.name for path in folder.iterdir()))}, but no {file}: "
+            "name a run of the same framework"
+        )
+    return folder / file
 
 
 def _connect_existing(uri: str) -> MlflowClient:

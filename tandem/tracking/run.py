@@ -43,7 +43,6 @@ from tandem.tracking.provenance import hide_password, parameter_text, run_tags, 
 from tandem.tracking.sender import Sender
 from tandem.tracking.system import SystemSampler
 
-FAILURE = "tandem.failure"  # tag: why the run ended FAILED, in one line
 TAG_LIMIT = 5000  # characters of a tag's value
 
 
@@ -151,7 +150,7 @@ class Run:
         file = self.folder / vocabulary.TRACEBACK_FILE
         file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         self.log_artifact(file)
-        self.set_tags({FAILURE: one_line(error)})
+        self.set_tags({vocabulary.FAILURE: one_line(error)})
 
     def _end(self, status: str) -> None:
         self._record("end", status=status, ended=time.time_ns() // 1_000_000)

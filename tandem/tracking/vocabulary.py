@@ -15,6 +15,7 @@ BATCHES_HASH = "tandem.batches_hash"  # of the first epoch's batches, byte for b
 DATA_NAME = "tandem.data"
 HARDWARE = "tandem.hardware"
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
+FAILURE = "tandem.failure"  # why the run ended FAILED, in one line
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
 
 # Parameters: every setting under its dotted name (data.image_size), and these.
@@ -57,6 +58,11 @@ RUN_PAGE_FILE = "run.html"
 WEIGHTS_FOLDER = "weights"
 TRACEBACK_FILE = "traceback.txt"
 JOURNAL_FILE = "journal.jsonl"
+
+
+def backbone_hash_tag(number: int, when: str) -> str:
+    """The tag with the hash of the backbone's weights and statistics `before` or `after` a phase."""
+    return f"tandem.{phase_name(number)}.backbone_{when}"
 
 
 def phase_name(number: int) -> str:

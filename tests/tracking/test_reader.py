@@ -69,15 +69,26 @@ def test_weights_of_an_earlier_run_are_found(settings: Settings) -> None:
         (run.folder / "weights").mkdir()
         (run.folder / "weights/model.safetensors").write_text("weights")
         run.log_artifact(run.folder / "weights", remove=True)
-    assert (find_weights(None, f"runs:/{run.id}") / "model.safetensors").read_text() == "weights"
+    assert find_weights(None, f"runs:/{run.id}", "model.safetensors").read_text() == "weights"
 
 
 def test_weights_that_are_not_there_are_said(settings: Settings) -> None:
     with start_run(settings, **START) as run:
         pass
     with pytest.raises(UserError, match=r"no artifact weights: it has settings\.yaml"):
-        find_weights(None, f"runs:/{run.id}")
+        find_weights(None, f"runs:/{run.id}", "model.safetensors")
     with pytest.raises(UserError, match="there is no run 0123456789"):
-        find_weights(None, "runs:/0123456789")
+        find_weights(None, "runs:/0123456789", "model.safetensors")
     with pytest.raises(UserError, match="Received: 'runs:abc'"):
-        find_weights(None, "runs:abc")
+        find_weights(None, "runs:abc", "model.safetensors")
+
+
+def test_weights_of_the_other_framework_are_refused(settings: Settings) -> None:
+    with start_run(settings, **START) as run:
+        (run.folder / "weights").mkdir()
+        (run.folder / "weights/backbone.weights.h5").write_text("weights")
+        run.log_artifact(run.folder / "weights")
+    with pytest.raises(
+        UserError, match=r"has the weights backbone\.weights\.h5, but no backbone\.safetensors: name a run"
+    ):
+        find_weights(None, f"runs:/{run.id}", "backbone.safetensors")

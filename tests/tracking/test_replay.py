@@ -8,12 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import mlflow.pyfunc
 import pytest
-from mlflow.pyfunc.model import PythonModel
 from mlflow.tracking import MlflowClient
-from server_process import Server
 
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings
@@ -24,19 +20,14 @@ from tandem.tracking.run import Run, start_run
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
 
 
-class Constant(PythonModel):
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
-        return model_input
-
-
-def log_one_of_each(run: Run, step: int = 0) -> None:
+def log_one_of_each(run: Run, save_model: Callable[[Path], None], step: int = 0) -> None:
     run.log_params({"num_classes": 5})
     run.log_metrics({"train/loss": float("nan"), "val/loss": 0.5}, step=step)
     run.set_tags({"tandem.data": "birds"})
     (run.folder / "a.txt").write_text("x")
     run.log_artifact(run.folder / "a.txt", folder="data")
     run.log_dataset(name="birds", digest="abc", source="birds", contexts=("train",), profile={})
-    mlflow.pyfunc.save_model(str(run.folder / "model"), python_model=Constant(), pip_requirements=[])
+    save_model(run.folder / "model")
     run.log_model(run.folder / "model")
 
 
@@ -53,10 +44,11 @@ def everything(database: Path) -> dict[str, list[tuple]]:
     return rows
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_sending_everything_again_doubles_nothing(settings: Settings, tmp_path: Path) -> None:
+def test_sending_everything_again_doubles_nothing(
+    settings: Settings, tmp_path: Path, save_doubling_model: Callable[[Path], None]
+) -> None:
     with start_run(settings, **START) as run:
-        log_one_of_each(run)
+        log_one_of_each(run, save_doubling_model)
     before = everything(tmp_path / "mlflow.db")
     assert {table: len(rows) for table, rows in before.items() if table in ("runs", "inputs", "logged_models")} == {
         "runs": 1,
@@ -103,9 +95,11 @@ def test_run_unknown_to_mlflow_is_said(settings: Settings, empty_database: Path,
         replay(run.folder, f"sqlite:///{tmp_path}/other.db")
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_server_that_dies_in_the_middle_costs_nothing(
-    server: Server, recorded_at: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+    server: Any,
+    recorded_at: Callable[..., Settings],
+    save_doubling_model: Callable[[Path], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with start_run(recorded_at(uri=server.uri), **START) as run:
         run.log_metrics({"before": 1.0})
@@ -116,7 +110,7 @@ def test_server_that_dies_in_the_middle_costs_nothing(
             time.sleep(0.05)
         server.kill()
         started = time.monotonic()
-        log_one_of_each(run, step=1)
+        log_one_of_each(run, save_doubling_model, step=1)
         (run.folder / "big.bin").write_text("big")
         run.log_artifact(run.folder / "big.bin", remove=True)
         assert time.monotonic() - started < 5  # nobody waited for the server

@@ -16,19 +16,17 @@ from typing import Any
 
 import jsonargparse
 import mlflow
-import mlflow.pyfunc
 import numpy as np
 import pytest
 import yaml
 from mlflow.entities import Run as MlflowRun
-from mlflow.pyfunc.model import PythonModel
 from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.provenance import hide_password, settings_hash
-from tandem.tracking.run import FAILURE, Run, start_run
+from tandem.tracking.run import Run, start_run
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
 
@@ -163,7 +161,7 @@ def test_exception_ends_the_run_failed_with_its_traceback(settings: Settings) ->
         1 / 0  # noqa: B018
     found = recorded(run)
     assert found.info.status == "FAILED"
-    assert found.data.tags[FAILURE] == "ZeroDivisionError: division by zero"
+    assert found.data.tags[vocabulary.FAILURE] == "ZeroDivisionError: division by zero"
     assert found.data.metrics["a"] == 1
     text = artifacts(run)["traceback.txt"].read_text()
     assert "1 / 0" in text and text.endswith("ZeroDivisionError: division by zero\n")
@@ -263,11 +261,6 @@ def test_data_set_is_an_input_of_the_run(settings: Settings, tmp_path: Path) -> 
     assert [(tag.key, tag.value) for tag in logged.tags] == [("mlflow.data.context", "train, test")]
 
 
-class Doubler(PythonModel):
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
-        return 2 * model_input
-
-
 @pytest.fixture
 def global_tracking_uri(database: Path) -> Iterator[None]:
     before = mlflow.get_tracking_uri()
@@ -278,17 +271,17 @@ def global_tracking_uri(database: Path) -> Iterator[None]:
 
 @pytest.mark.filterwarnings("ignore")
 def test_model_loads_by_its_id_and_by_its_run(
-    settings: Settings, client: MlflowClient, global_tracking_uri: None
+    settings: Settings, client: MlflowClient, global_tracking_uri: None, save_doubling_model: Callable[[Path], None]
 ) -> None:
     with start_run(settings, **START) as run:
-        mlflow.pyfunc.save_model(str(run.folder / "model"), python_model=Doubler(), pip_requirements=[])
+        save_doubling_model(run.folder / "model")
         run.log_model(run.folder / "model", remove=True)
     outputs = recorded(run).outputs
     assert outputs
     (output,) = outputs.model_outputs
     for uri in (f"models:/{output.model_id}", f"runs:/{run.id}/model"):
         model = mlflow.pyfunc.load_model(uri)
-        np.testing.assert_array_equal(model.predict(np.arange(3)), [0, 2, 4])
+        assert model.predict([0, 1, 2]) == [0, 2, 4]
         assert (model.metadata.run_id, model.metadata.model_id) == (run.id, output.model_id)
     logged = client.get_logged_model(output.model_id)
     assert (logged.status, logged.source_run_id, logged.name) == ("READY", run.id, "model")

@@ -5,20 +5,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
-from server_process import ROOT, Server
 
 from tandem.protocol.settings import Settings
 from tandem.tracking.reader import find_weights, read_runs
 from tandem.tracking.run import start_run
 
-SERVE = str(ROOT / "mlflow_server/serve.py")
+SERVE = str(Path(__file__).resolve().parents[2] / "mlflow_server/serve.py")
 
 
 def test_server_takes_runs_and_keeps_them_beside_its_database(
-    server: Server, recorded_at: Callable[..., Settings], tmp_path: Path
+    server: Any, recorded_at: Callable[..., Settings], tmp_path: Path
 ) -> None:
     with start_run(recorded_at(uri=server.uri), framework="torch", backend="torch", versions={}) as run:
         (run.folder / "weights").mkdir()
@@ -26,7 +26,7 @@ def test_server_takes_runs_and_keeps_them_beside_its_database(
         run.log_artifact(run.folder / "weights")
     (record,) = read_runs(server.uri, "tandem")
     assert (record.run_id, record.status) == (run.id, "FINISHED")
-    assert (find_weights(server.uri, f"runs:/{run.id}") / "model.safetensors").read_text() == "weights"
+    assert find_weights(server.uri, f"runs:/{run.id}", "model.safetensors").read_text() == "weights"
     (kept,) = (tmp_path / "server").rglob("model.safetensors")
     assert kept.relative_to(tmp_path / "server").parts[0] == "mlartifacts"
     assert run.where_to_look()[0].endswith(f"{server.uri}/#/experiments/1/runs/{run.id}")

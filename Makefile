@@ -1,0 +1,63 @@
+# `make demo` and `make test` do all the set-up themselves; nothing but Python 3.11 or newer, make and a network is needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+# two processes with two threads each on two cores run many times slower than with one each
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo serve test test-long test-common test-torch test-keras lint types clean
+
+help:
+	@echo "make demo       five runs in each framework on handwritten digits, then their comparison (under 5 minutes)"
+	@echo "make serve      the MLflow UI on http://127.0.0.1:5000"
+	@echo "make test       the tests (under 10 minutes)"
+	@echo "make test-long  the tests that take minutes each"
+	@echo "make lint types ruff and mypy"
+	@echo "make clean      removes the environment; runs and stores stay"
+
+# Stale where a list of requirements is newer than the environment that was made from it.
+$(VENV)/requirements.done: requirements.txt requirements-common.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Tandem needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try make PYTHON=python3.12"; exit 1; }
+	@echo "Making $(VENV) and installing requirements.txt: some minutes and about 9 GB"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/requirements-dev.done: $(VENV)/requirements.done requirements-dev.txt
+	@echo "Installing requirements-dev.txt"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+demo: $(VENV)/requirements.done
+	$(BIN)/python -m tandem.demo
+
+serve: $(VENV)/requirements.done
+	$(BIN)/python mlflow_server/serve.py
+
+# One framework a process: imported together they abort, or take the GPU's memory from each other.
+test: test-common test-torch test-keras
+
+test-common: $(VENV)/requirements-dev.done
+	$(PYTEST) tests -m "not long" --ignore tests/on_torch --ignore tests/on_keras
+
+test-torch: $(VENV)/requirements-dev.done
+	$(PYTEST) tests/on_torch -m "not long"
+
+test-keras: $(VENV)/requirements-dev.done
+	$(PYTEST) tests/on_keras -m "not long"
+
+test-long: $(VENV)/requirements-dev.done
+	$(PYTEST) tests -m long --ignore tests/on_torch --ignore tests/on_keras
+
+lint: $(VENV)/requirements-dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/requirements-dev.done
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)

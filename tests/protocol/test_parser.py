@@ -1,0 +1,584 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from tandem.errors import UserError
+from tandem.protocol.parser import parse_settings, read_settings
+from tandem.protocol.settings import Settings, flatten
+
+FRAMEWORKS = ("torch", "keras")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(*argv: str, framework: Any = "torch") -> str:
+    """The message about wrong settings, which has to be one line."""
+    with pytest.raises(UserError) as caught:
+        read_settings(framework, list(argv))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def config(content: str | bytes) -> list[str]:
+    """The arguments that read a configuration file of this content."""
+    file = Path("settings.yaml")
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return ["--config", str(file)]
+
+
+def nested(name: str, value: Any) -> str:
+    """YAML that gives one setting, by its dotted name, this value."""
+    for key in reversed(name.split(".")):
+        value = {key: value}
+    return yaml.safe_dump(value)
+
+
+def leaves(owner: Any = Settings, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Dotted name, field and type of each setting."""
+    hints = typing.get_type_hints(owner)
+    for item in dataclasses.fields(owner):
+        if dataclasses.is_dataclass(hints[item.name]):
+            yield from leaves(hints[item.name], f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, item, hints[item.name]
+
+
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
+
+
+FIELDS = {name: (item.metadata, hint) for name, item, hint in leaves()}
+LISTS = {name for name, (_, hint) in FIELDS.items() if typing.get_origin(alternatives(hint)[0]) is list}
+WHOLE_NUMBERS = {name for name, (_, hint) in FIELDS.items() if {int, list[int]} & set(alternatives(hint))}
+NUMBERS = WHOLE_NUMBERS | {name for name, (_, hint) in FIELDS.items() if {float, list[float]} & set(alternatives(hint))}
+NULLABLE = {name for name, (_, hint) in FIELDS.items() if type(None) in alternatives(hint)}
+LITERALS = {name: typing.get_args(hint) for name, (_, hint) in FIELDS.items() if typing.get_origin(hint) is Literal}
+LIMITS = [(name, limit) for name, (limits, _) in FIELDS.items() for limit in limits]
+
+# What has to stand beside a value at its limit so that no other rule refuses it.
+COMPANIONS = {
+    ("augmentation.crop_padding", "at_most"): ["--data.image_size", "512"],
+    ("optimizer.weight_decay", "at_most"): ["--optimizer.name", "adamw"],
+}
+# Values at these limits are refused by another rule, which has a test of its own.
+NEVER_ACCEPTED = {("data.image_size", "at_least"), ("data.fractions", "at_least"), ("data.fractions", "at_most")}
+
+
+def beside(name: str, limit: str) -> tuple[float, float]:
+    """The values next to a limit: the nearest one that is outside of it, and the nearest one inside."""
+    bound = FIELDS[name][0][limit]
+    outwards = math.inf if limit == "at_most" else -math.inf
+    whole = name in WHOLE_NUMBERS
+    further = bound + int(math.copysign(1, outwards)) if whole else math.nextafter(bound, outwards)
+    if limit == "above":
+        return bound, bound + 1 if whole else math.nextafter(bound, math.inf)
+    return further, bound
+
+
+def written(name: str, value: float) -> str:
+    return f"[{value!r}]" if name in LISTS else repr(value)
+
+
+# ------------------------------------------------------------------------------------------------- numbers and choices
+
+
+def test_the_fields_under_test_are_all_there_are() -> None:
+    assert set(FIELDS) == set(flatten(Settings()))
+    assert len(LIMITS) > 40 and len(LITERALS) >= 10
+    assert {"head.hidden", "data.fractions"} < NUMBERS and "threads" in NULLABLE
+
+
+def test_every_number_has_a_limit_below() -> None:
+    assert [name for name in NUMBERS if not {"above", "at_least"} & set(FIELDS[name][0])] == []
+
+
+@pytest.mark.parametrize(("name", "limit"), LIMITS, ids=lambda value: str(value))
+def test_number_just_outside_its_limits_is_refused(name: str, limit: str) -> None:
+    outside, _ = beside(name, limit)
+    for argv in ([f"--{name}={written(name, outside)}"], config(nested(name, [outside] if name in LISTS else outside))):
+        message = refusal(*argv)
+        assert message.startswith(f"{name}: received {written(name, outside)}, allowed: ")
+        assert (
+            f"{limit.replace('_', ' ')} {FIELDS[name][0][limit]:g}" in message
+            or f" {FIELDS[name][0][limit]}" in message
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [pair for pair in LIMITS if pair not in NEVER_ACCEPTED], ids=lambda value: str(value)
+)
+def test_number_just_inside_its_limits_is_taken(name: str, limit: str) -> None:
+    _, inside = beside(name, limit)
+    for argv in ([f"--{name}={written(name, inside)}"], config(nested(name, [inside] if name in LISTS else inside))):
+        settings = read_settings("torch", [*argv, *COMPANIONS.get((name, limit), [])])
+        assert flatten(settings)[name] == ([inside] if name in LISTS else inside)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in LIMITS}))
+def test_limits_are_written_in_full(name: str) -> None:
+    message = refusal(f"--{name}=[-1.5]" if name in LISTS else f"--{name}=-1.5")
+    for bound in FIELDS[name][0].values():
+        assert any(float(word) == bound for word in message.replace(",", " ").split() if is_number(word)), message
+
+
+def is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+def test_what_is_no_finite_number_is_refused(name: str) -> None:
+    for yaml_text, number in ((".nan", math.nan), (".inf", math.inf), ("-.inf", -math.inf)):
+        word = f"[{yaml_text}]" if name in LISTS else yaml_text
+        for argv in ([f"--{name}={word}"], config(nested(name, [number] if name in LISTS else number))):
+            message = refusal(*argv)
+            assert message.startswith(f"{name}: received ") and ", allowed: " in message
+    assert refusal(f"--{name}", "[nan]" if name in LISTS else "nan").startswith(f"{name}: received ")
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+def test_text_for_a_number_is_refused(name: str) -> None:
+    words = "a whole number" if name in WHOLE_NUMBERS else "a number"
+    for argv in ([f"--{name}", "many"], config(nested(name, "many"))):
+        message = refusal(*argv)
+        assert message.startswith(f"{name}: received 'many', allowed: ")
+        assert words.removeprefix("a ") in message
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE_NUMBERS))
+def test_broken_number_for_a_whole_number_is_refused(name: str) -> None:
+    for argv in ([f"--{name}", "[20.5]" if name in LISTS else "20.5"], config(nested(name, 20.5))):
+        message = refusal(*argv)
+        assert message.startswith(f"{name}: received ") and "20.5" in message and "whole number" in message
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS - LISTS))
+def test_truth_value_for_a_number_is_refused(name: str) -> None:
+    assert refusal(*config(nested(name, True))).startswith(f"{name}: received 'True', allowed: ")
+
+
+@pytest.mark.parametrize("name", sorted(LITERALS))
+def test_word_that_is_none_of_the_choices_is_refused(name: str) -> None:
+    for argv in ([f"--{name}", "sideways"], config(nested(name, "sideways"))):
+        assert refusal(*argv) == f"{name}: received 'sideways', allowed: {', '.join(LITERALS[name])}"
+    # a choice in capitals is another word
+    assert refusal(f"--{name}", LITERALS[name][0].upper()).startswith(f"{name}: received ")
+
+
+@pytest.mark.parametrize("name", sorted(LITERALS))
+def test_every_choice_is_taken(name: str) -> None:
+    for choice in LITERALS[name]:
+        assert flatten(read_settings("keras", [f"--{name}", choice]))[name] == choice
+
+
+@pytest.mark.parametrize("name", sorted(NULLABLE))
+def test_null_is_taken_where_it_has_a_meaning(name: str) -> None:
+    assert flatten(read_settings("torch", [f"--{name}", "null"]))[name] is None
+    assert flatten(read_settings("torch", config(nested(name, None))))[name] is None
+
+
+@pytest.mark.parametrize("name", sorted(set(FIELDS) - NULLABLE))
+def test_null_is_refused_where_it_has_none(name: str) -> None:
+    message = refusal(*config(nested(name, None)))
+    assert message.startswith(f"{name}: received ") and ", allowed: " in message
+
+
+@pytest.mark.parametrize("name", ["optimizer.nesterov", "tracking.log_model", "augmentation.horizontal_flip"])
+def test_truth_values_are_words(name: str) -> None:
+    for value in (True, False):
+        assert flatten(read_settings("torch", [f"--{name}", str(value).lower()]))[name] is value
+        assert flatten(read_settings("torch", config(nested(name, value))))[name] is value
+    assert refusal(f"--{name}", "perhaps") == f"{name}: received 'perhaps', allowed: true or false"
+
+
+@pytest.mark.parametrize("name", sorted(LISTS))
+def test_list_settings_say_how_a_list_is_written(name: str) -> None:
+    for word in ("word", "{a: 1}"):
+        message = refusal(f"--{name}", word)
+        assert message.startswith(f"{name}: received ") and "a list of " in message and "like [" in message
+
+
+@pytest.mark.parametrize("argv", [["--data.classes", "[0, 1]"], ["--config", "numbers.yaml"]])
+def test_classes_are_texts(argv: list[str]) -> None:
+    Path("numbers.yaml").write_text("data: {classes: [0, 1]}")
+    message = refusal(*argv)
+    assert message.startswith("data.classes: received '[0, 1]', allowed: a list of texts")
+
+
+def test_numbers_may_be_written_with_an_exponent_alone() -> None:
+    # 1e-2 is a text by the letter of YAML 1.1
+    assert read_settings("torch", config("learning_rate: 1e-2")).learning_rate == 0.01
+    assert read_settings("torch", ["--learning_rate", "1e-2"]).learning_rate == 0.01
+
+
+# ---------------------------------------------------------------------------------------------- what there is no such of
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("regme", "did you mean regime?"),
+        ("data.image_sizes", "data.image_size"),
+        ("optimizer.weight_decays", "optimizer.weight_decay"),
+        ("run_name", "did you mean tracking.run_name?"),
+        ("qqqqqqq", "--help lists all settings"),
+        ("data.qqqqqqq", ""),
+    ],
+)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_unknown_setting_is_named_with_what_is_like_it(option: str, hint: str, framework: str) -> None:
+    for argv in ([f"--{option}", "1"], [f"--{option}=1"], config(nested(option, 1))):
+        message = refusal(*argv, framework=framework)
+        assert message.startswith(f"{option}: there is no such setting; ") and hint in message
+
+
+@pytest.mark.parametrize("name", ["model", "no", "help.me"])
+def test_unknown_group_is_named(name: str) -> None:
+    assert refusal(*config(nested(name, {"size": 1}))).startswith(name.split(".")[0])
+
+
+def test_beginning_of_a_name_is_no_name() -> None:
+    # otherwise `--data.image` would change its meaning with each new setting
+    assert refusal("--learning", "0.1").startswith("learning: there is no such setting")
+
+
+def test_setting_given_twice_in_a_file_is_refused() -> None:
+    assert "regime" in refusal(*config("regime: frozen\nregime: finetune\n"))
+
+
+@pytest.mark.parametrize("group", ["data", "head", "optimizer", "tracking", "early_stopping"])
+@pytest.mark.parametrize("value", ["5", "null", "[1]", "text"])
+def test_value_for_a_group_of_settings_is_refused(group: str, value: str) -> None:
+    for argv in ([f"--{group}={value}"], config(f"{group}: {value}")):
+        message = refusal(*argv)
+        assert message.startswith(f"{group}: received ") and "allowed: a group of " in message
+
+
+def test_group_for_a_value_is_refused() -> None:
+    assert refusal(*config("data: {source: {a: 1}}")).startswith("data.source: received ")
+    assert refusal(*config("seed: {a: 1}")).startswith("seed: received ")
+    assert refusal(*config("seed: [1]")).startswith("seed: received ")
+
+
+@pytest.mark.parametrize("option", ["seed", "regime", "data.image_size", "config"])
+def test_option_without_a_value_is_named(option: str) -> None:
+    assert f"--{option}: expected one argument" in refusal(f"--{option}")
+    assert option in refusal(f"--{option}", "--max_epochs", "3")
+
+
+@pytest.mark.parametrize("words", [["stray"], ["--regime", "frozen", "stray"], ["--seed", "1", "2"]])
+def test_stray_word_is_named(words: list[str]) -> None:
+    message = refusal(*words)
+    assert message.startswith(f"{words[-1]}: ") and "names of settings begin with --" in message
+
+
+# -------------------------------------------------------------------------------------------------- configuration files
+
+
+def test_missing_file_is_named() -> None:
+    message = refusal("--config", "x.yaml", "--regime", "frozen")
+    assert message.startswith("config: ") and "x.yaml" in message and "YAML" in message
+
+
+def test_folder_for_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "settings").mkdir()
+    message = refusal("--config", "settings")
+    assert message.startswith("config: ") and "settings" in message and "YAML" in message
+
+
+@pytest.mark.parametrize("content", ["regime: [frozen", "\tregime: frozen", "regime: 'frozen", "a: b: c"])
+def test_broken_yaml_says_where(content: str) -> None:
+    message = refusal(*config(content))
+    assert message.startswith("config: ") and "no YAML" in message and "line 1" in message
+
+
+@pytest.mark.parametrize(
+    "content", ["[regime, frozen]", "- regime: frozen\n- seed: 1\n", "frozen", "5", "2: 3", "null: 1"]
+)
+def test_yaml_that_is_no_mapping_of_names_is_refused(content: str) -> None:
+    message = refusal(*config(content))
+    assert message.startswith("config: ")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"backbone: \xe9", b"\x89PNG\r\n\x1a\n\x00"])
+def test_file_that_is_no_text_is_refused(content: bytes) -> None:
+    assert refusal(*config(content)).startswith("config: ")
+
+
+@pytest.mark.parametrize("content", ["", "# nothing yet\n"])
+def test_empty_file_changes_nothing_or_is_named(content: str) -> None:
+    try:
+        assert read_settings("torch", config(content)) == Settings()
+    except UserError as error:
+        assert str(error).startswith("config: ") and "settings.yaml" in str(error)
+
+
+def test_file_cannot_run_code() -> None:
+    assert refusal(*config("regime: !!python/object/apply:os.system ['touch touched']")).startswith("config: ")
+    assert not Path("touched").exists()
+
+
+def test_options_override_the_file_before_them() -> None:
+    argv = config("regime: frozen\nseed: 7\ndata: {image_size: 64, resize: crop}\nhead: {hidden: [8, 4]}\n")
+    settings = read_settings("keras", [*argv, "--seed", "8", "--data.image_size", "96", "--head.hidden", "[16]"])
+    assert (settings.regime, settings.seed, settings.data.image_size) == ("frozen", 8, 96)
+    assert settings.data.resize == "crop" and settings.head.hidden == [16]
+    assert settings.data.fractions == [0.7, 0.1, 0.2]
+
+
+def test_later_file_overrides_an_earlier_one() -> None:
+    Path("a.yaml").write_text("seed: 1\nmax_epochs: 3\ndata: {image_size: 64, split_seed: 5}")
+    Path("b.yaml").write_text("seed: 2\ndata: {image_size: 96}")
+    settings = read_settings("torch", ["--config", "a.yaml", "--config", "b.yaml"])
+    assert (settings.seed, settings.max_epochs) == (2, 3)
+    assert (settings.data.image_size, settings.data.split_seed) == (96, 5)
+
+
+def test_without_options_the_defaults_are_taken() -> None:
+    for framework in FRAMEWORKS:
+        assert read_settings(framework, []) == Settings()  # type: ignore[arg-type]
+
+
+def test_lists_are_not_shared_between_settings() -> None:
+    one, other = read_settings("torch", []), read_settings("torch", [])
+    one.head.hidden.append(1)
+    assert other.head.hidden == [] and Settings().head.hidden == []
+
+
+PRINTED = [
+    [],
+    ["--regime", "scratch"],
+    [
+        "--regime",
+        "two_stage",
+        "--learning_rate",
+        "3e-4",
+        "--data.classes",
+        "['0', 'no', '1e3']",
+        "--head.hidden",
+        "[7]",
+    ],
+    [
+        "--early_stopping.patience",
+        "null",
+        "--threads",
+        "2",
+        "--tracking.run_name",
+        "null",
+        "--tracking.experiment",
+        "äöü",
+    ],
+    [
+        "--optimizer.name",
+        "adamw",
+        "--optimizer.epsilon",
+        "1e-9",
+        "--optimizer.weight_decay",
+        "0.3",
+        "--precision",
+        "bfloat16",
+    ],
+]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("argv", PRINTED, ids=lambda argv: " ".join(argv[:2]) or "defaults")
+def test_printed_settings_can_be_read_back(argv: list[str], framework: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_settings(framework, [*argv, "--print_config"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    expected = read_settings(framework, argv)
+    content = yaml.safe_load(printed)
+    assert flatten_mapping(content).keys() == flatten(Settings()).keys()
+    other = "keras" if framework == "torch" else "torch"
+    for reader in (framework, other):
+        assert read_settings(reader, config(printed)) == expected  # type: ignore[arg-type]
+
+
+def flatten_mapping(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        flat.update(flatten_mapping(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_setting_is_explained_by_help(framework: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_settings(framework, ["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert f"train_{framework}.py" in text
+    for name in FIELDS:
+        after = text.split(f"--{name} ", 1)[1] if f"--{name} " in text else ""
+        explanation = after.split("\n  --", 1)[0]
+        assert len(explanation.split()) > 5, f"--{name} is not explained"
+
+
+RUN_CONFIGS = [
+    file
+    for file in sorted(ROOT.glob("configs/**/*.yaml"))
+    if {"regime", "backbone", "data"} & set(yaml.safe_load(file.read_text()))
+]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("file", RUN_CONFIGS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_configuration_of_a_run_serves_both_frameworks(file: Path, framework: Any) -> None:
+    settings = read_settings(framework, ["--config", str(file)])
+    for name, value in flatten_mapping(yaml.safe_load(file.read_text())).items():
+        found = flatten(settings)[name]
+        assert found == (float(value) if isinstance(found, float) else value)
+
+
+def test_the_demonstration_has_configurations() -> None:
+    assert {file.name for file in RUN_CONFIGS} >= {"digits.yaml", "source.yaml", "target.yaml"}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_wrong_settings_end_the_program_with_one_line(framework: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_settings(framework, ["--batch_size", "1"])
+    assert caught.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == (
+        f"train_{framework}.py: error: batch_size: received 1, allowed: a whole number, at least 2, at most 65536\n"
+    )
+
+
+# --------------------------------------------------------------------------------------- settings that contradict others
+
+
+@pytest.mark.parametrize(
+    "fractions",
+    ["[0.5, 0.5]", "[0.7, 0.1, 0.1, 0.1]", "[0.7, 0.1, 0.1]", "[0.8, 0.1, 0.2]", "[0.7, 0, 0.3]", "[1, 0, 0]", "[]"],
+)
+def test_fractions_are_three_parts_of_the_whole(fractions: str) -> None:
+    for argv in (["--data.fractions", fractions], config(f"data: {{fractions: {fractions}}}")):
+        message = refusal(*argv)
+        assert message.startswith("data.fractions: received [") and "three numbers above 0" in message
+
+
+def test_fractions_may_be_off_by_a_rounding() -> None:
+    third = 0.3333333
+    settings = read_settings("torch", ["--data.fractions", f"[{third}, {third}, {third}]"])
+    assert settings.data.fractions == [third] * 3
+
+
+def test_fold_counts_up_to_the_number_of_folds() -> None:
+    folds = ["--data.split", "folds", "--data.folds", "3"]
+    assert read_settings("torch", [*folds, "--data.fold", "2"]).data.fold == 2
+    assert refusal(*folds, "--data.fold", "3") == "data.fold: received 3, allowed: 0 to 2, since data.folds is 3"
+
+
+@pytest.mark.parametrize("classes", ["[]", "['a']", "['a', 'a']"])
+def test_classes_are_two_or_more_different_ones(classes: str) -> None:
+    message = refusal("--data.classes", classes)
+    assert message.startswith("data.classes: received ") and message.endswith("two or more different names of classes")
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_weight_decay_is_refused_where_the_frameworks_mean_different_things(name: str) -> None:
+    message = refusal("--optimizer.name", name, "--optimizer.weight_decay", "0.01")
+    assert message.startswith("optimizer.weight_decay: received 0.01, allowed: 0 with optimizer.name " + name)
+    assert "adamw" in message
+    read_settings("torch", ["--optimizer.name", "adamw", "--optimizer.weight_decay", "0.01"])
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_float16_is_refused_on_a_cpu(framework: str) -> None:
+    message = refusal("--precision", "float16", "--device", "cpu", framework=framework)
+    assert message == "precision: received 'float16', allowed: float32 or bfloat16 with device cpu"
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet50", "densenet121"])
+def test_image_smaller_than_the_backbone_takes_is_refused(backbone: str) -> None:
+    message = refusal("--backbone", backbone, "--data.image_size", "31")
+    assert message == f"data.image_size: received 31, allowed: at least 32 for backbone {backbone}"
+    read_settings("torch", ["--backbone", backbone, "--data.image_size", "32"])
+
+
+def test_padding_is_smaller_than_the_image() -> None:
+    message = refusal("--data.image_size", "32", "--augmentation.crop_padding", "32")
+    assert message == "augmentation.crop_padding: received 32, allowed: less than 32"
+    read_settings("torch", ["--data.image_size", "32", "--augmentation.crop_padding", "31"])
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_unknown_backbone_is_answered_with_the_ones_there_are(framework: str) -> None:
+    message = refusal("--backbone", "resnet5", framework=framework)
+    assert message == (
+        f"backbone: received 'resnet5', allowed in {framework}: mobilenet_v2, resnet50, densenet121; "
+        "did you mean resnet50?"
+    )
+    assert "did you mean" not in refusal("--backbone", "zzz", framework=framework)
+
+
+# ------------------------------------------------------------------------------------------------------------- weights
+
+
+RUN = "runs:/" + "0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("weights", ["imagenet", "random", RUN])
+def test_names_of_weights_are_taken(weights: str, framework: Any) -> None:
+    assert read_settings(framework, ["--weights", weights]).weights == weights
+
+
+@pytest.mark.parametrize(
+    ("framework", "name"),
+    [("torch", "w.pth"), ("torch", "w.pt"), ("torch", "w.safetensors"), ("keras", "w.weights.h5")],
+)
+def test_weight_file_of_the_framework_is_taken(framework: Any, name: str) -> None:
+    Path(name).touch()
+    assert read_settings(framework, ["--weights", name]).weights == name
+    other = "keras" if framework == "torch" else "torch"
+    message = refusal("--weights", name, framework=other)
+    assert message.startswith(f"weights: received '{name}', allowed: imagenet, random, runs:/<run id")
+    assert f"train_{other}.py" in message
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_missing_weight_file_is_named(framework: str) -> None:
+    name = "lacking.pth" if framework == "torch" else "lacking.weights.h5"
+    message = refusal("--weights", name, framework=framework)
+    assert message.startswith(f"weights: received '{name}', allowed: ") and message.endswith("there is no such file")
+
+
+@pytest.mark.parametrize(
+    "weights", ["runs:/", "runs:/abc", RUN + "0", RUN + "/weights", "runs:" + "0" * 32, "ImageNet", ""]
+)
+def test_weights_of_no_known_form_are_refused(weights: str) -> None:
+    message = refusal(f"--weights={weights}")
+    assert message.startswith(f"weights: received {weights!r}, allowed: imagenet, random, runs:/")
+
+
+def test_folder_of_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").mkdir()
+    assert refusal("--weights", "weights.pth").startswith("weights: received 'weights.pth'")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_scratch_starts_from_random_weights_whatever_is_said(framework: Any) -> None:
+    assert read_settings(framework, ["--regime", "scratch"]).weights == "random"
+    assert read_settings(framework, ["--regime", "scratch", "--weights", RUN]).weights == "random"
+    assert read_settings(framework, ["--regime", "finetune"]).weights == "imagenet"
