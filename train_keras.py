@@ -38,7 +38,14 @@ from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.serving import save_model
 from tandem.on_keras.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
-from tandem.report.recording import PhaseOutcome, predictions_of_test, record_data, record_end, record_phase
+from tandem.report.recording import (
+    PhaseOutcome,
+    predictions_of_test,
+    record_data,
+    record_end,
+    record_phase,
+    record_weights,
+)
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.reader import find_weights
@@ -89,7 +96,9 @@ def on_gpu(settings: Settings) -> bool:
 
 def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None:
     """All phases of the regime, each with its evaluation, then what the run leaves behind."""
-    network = build_classifier(settings, len(data.classes), data.images.shape[1:], locate_weights(settings))
+    weights_file = locate_weights(settings)
+    record_weights(run, settings, weights_file)
+    network = build_classifier(settings, len(data.classes), data.images.shape[1:], weights_file)
     curves = Curves(run)
     outcomes, results = [], []
     for phase in phases_of(settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,19 @@ def record_data(run: Run, data: PreparedData) -> None:
         contexts=("train", "val", "test"),
         profile={"num_classes": len(data.classes), **counts},
     )
+
+
+def record_weights(run: Run, settings: Settings, file: Path | None) -> None:
+    """Where the first weights come from; of a file its hash, since a name says little.
+
+    Args:
+        file: The weights' file, None where there is none.
+    """
+    origin = settings.weights
+    if file is not None and not origin.startswith("runs:/"):
+        with file.open("rb") as content:
+            origin = f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"
+    run.set_tags({vocabulary.WEIGHTS_ORIGIN: origin})
 
 
 def predictions_of_test(data: PreparedData, logits: np.ndarray) -> Predictions:

@@ -142,8 +142,8 @@ def find_weights(uri: str | None, run: str, file: str) -> Path:
     folder = _download(client, run_id, vocabulary.WEIGHTS_FOLDER, _temporary_folder())
     if not (folder / file).is_file():
         raise UserError(
-            f"the run {run_id} has the weights {', '.join(sorted(path.name for path in folder.iterdir()))}, but no {file}: "
-            "name a run of the same framework"
+            f"the run {run_id} has the weights {', '.join(sorted(path.name for path in folder.iterdir()))}, but no "
+            f"{file}: name a run of the same framework"
         )
     return folder / file
 
