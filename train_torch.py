@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     set_up_framework(settings)
     data = prepare(settings.data)
     with start_run(settings, framework="torch", backend="torch", versions=framework_versions()) as run:
+        run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
         record_data(run, data)
         train_and_evaluate(settings, data, run)
 

@@ -298,6 +298,7 @@ def _own_settings(run: RunRecord) -> dict[str, str]:
 def _costs(run: RunRecord) -> dict[str, str]:
     return {
         "hardware": run.tags.get(vocabulary.HARDWARE, ""),
+        "computed on": run.tags.get(vocabulary.DEVICE, ""),
         **{name: run.params.get(name, "") for name in _COST_SETTINGS},
     }
 

@@ -14,6 +14,7 @@ TEST_HASH = "tandem.test_hash"  # of the test images and their classes: runs wit
 BATCHES_HASH = "tandem.batches_hash"  # of the first epoch's batches, byte for byte
 DATA_NAME = "tandem.data"
 HARDWARE = "tandem.hardware"
+DEVICE = "tandem.device"  # cpu or gpu: what the framework has computed on
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
 FAILURE = "tandem.failure"  # why the run ended FAILED, in one line
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
