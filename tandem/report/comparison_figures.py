@@ -313,7 +313,10 @@ def f1_over_runs(f1: pd.DataFrame) -> go.Figure:
     rows = int(np.clip(num_classes * 24, 200, 1000))
     longest = max(len(str(name)) for name in ordered.columns)
     figure.update_layout(template=LIGHT, height=rows + 60 + 6 * min(longest, 40))
-    figure.update_xaxes(type="category", tickangle=-45 if num_runs > 4 else 0, showgrid=False, side="top")
+    figure.update_xaxes(
+        {"type": "category", "side": "top", "showgrid": False, "showline": True, "mirror": True},
+        tickangle=-45 if num_runs > 4 else 0,
+    )
     figure.update_yaxes(class_axis([str(name) for name in ordered.index], rows), autorange="reversed")
     return figure
 
@@ -353,8 +356,7 @@ def reliability_over_runs(bins: Mapping[str, pd.DataFrame], marks: Mapping[str, 
     """Accuracy against the probability that the network gave to its own prediction, one line a run.
 
     Args:
-        bins: by the run's name; one row a bin with the columns confidence (its mean, 0..1), accuracy (0..1) and count
-            (number of images). Bins without images are left out.
+        bins: by the run's name; of tandem.evaluation.metrics.reliability_bins. Bins without images are left out.
         marks: of run_marks.
     """
     figure = go.Figure()
@@ -367,13 +369,13 @@ def reliability_over_runs(bins: Mapping[str, pd.DataFrame], marks: Mapping[str, 
         hoverinfo="skip",
     )
     for name, rows in bins.items():
-        filled = rows[rows["count"] > 0]
-        share = filled["count"] / filled["count"].sum()
+        filled = rows[rows["images"] > 0]
+        share = filled["images"] / filled["images"].sum()
         mark = marks[name]
         figure.add_scatter(
             x=filled["confidence"].to_numpy(),
             y=filled["accuracy"].to_numpy(),
-            customdata=filled["count"].to_numpy(),
+            customdata=filled["images"].to_numpy(),
             mode="lines+markers",
             line={"color": mark.color, "width": 1.5, "dash": mark.dash},
             # The area says how many images there are in a bin.

@@ -23,6 +23,8 @@ MAX_CLASSES_WITH_COUNTS = 30
 MAX_CLASSES_WITH_NAMES = 120
 LONGEST_NAME = 24
 
+PAGE_WIDTH = 1148  # pixels that page.css leaves to figures
+
 # For lines and words that belong to no run: to be read on white as on black.
 NEUTRAL_COLOR = "#7f868e"
 
@@ -153,7 +155,10 @@ def confusion_heatmap(predictions: Predictions) -> go.Figure:
         heatmap.update(text=np.where(counts > 0, counts.astype(str), ""), texttemplate="%{text}")
     figure = go.Figure(heatmap)
     side = int(np.clip(num_classes * 28, 420, 940))
-    figure.update_layout(template=LIGHT, width=side + 200, height=side + 120)
+    # Few classes leave room for their names; many have to share the page's width with them.
+    names_room = int(6.5 * min(LONGEST_NAME, max(len(name) for name in predictions.classes)))
+    width = min(side + 190 + names_room, PAGE_WIDTH)
+    figure.update_layout(template=LIGHT, width=width, height=width - 80)
     axis = class_axis(predictions.classes, side)
     figure.update_xaxes(**axis, title="predicted class", tickangle=-90 if num_classes > 6 else 0)
     figure.update_yaxes(**axis, title="true class", autorange="reversed", scaleanchor="x", constrain="domain")
@@ -200,6 +205,8 @@ def class_axis(names: Iterable[str], pixels: int) -> dict[str, Any]:
         "automargin": True,
         "showgrid": False,
         "zeroline": False,
+        "showline": True,
+        "mirror": True,
     }
     if len(names) > MAX_CLASSES_WITH_NAMES:
         return axis | {"tickmode": "auto", "nticks": 60, "tickfont": {"size": 9}}

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.text import Text
 
-Kind = Literal["text", "score", "difference", "ratio", "seconds", "milliseconds", "number", "amount"]
+Kind = Literal["text", "score", "difference", "p_value", "ratio", "seconds", "milliseconds", "number", "amount"]
 
 MISSING = "-"
 
@@ -46,7 +46,7 @@ class Column:
             columns `<key>_low` and `<key>_high`.
         heading: name for people.
         kind: what the values are, which decides how they are written: `score` 0..1, `difference` of two scores,
-            `ratio`, `seconds`, `milliseconds`, `number` (written out), `amount` (3.5M), or `text`.
+            `p_value`, `ratio`, `seconds`, `milliseconds`, `number` (written out), `amount` (3.5M), or `text`.
         better: which values are good ones, if that can be said.
     """
 
@@ -146,6 +146,8 @@ def format_value(value: Value, kind: Kind) -> str:
             return f"{value:.4f}"
         case "difference":
             return f"{value:+.4f}"
+        case "p_value":
+            return f"{value:.4f}" if value >= 0.0001 else "<0.0001"
         case "ratio":
             return f"{value:.2f}x"
         case "seconds":

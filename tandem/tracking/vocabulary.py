@@ -18,6 +18,7 @@ DEVICE = "tandem.device"  # cpu or gpu: what the framework has computed on
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
 FAILURE = "tandem.failure"  # why the run ended FAILED, in one line
 GRAD_CAM = "tandem.grad_cam"  # of how many test images there are maps, or why there are none
+COMPARISON = "tandem.comparison"  # of how many runs; only on runs that hold a comparison's page
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
 
 # Parameters: every setting under its dotted name (data.image_size), and these.

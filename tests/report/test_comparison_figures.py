@@ -186,7 +186,7 @@ def test_menu_shows_the_confusions_of_one_run() -> None:
 
 
 def test_reliability_leaves_out_empty_bins() -> None:
-    bins = pd.DataFrame({"confidence": [0.5, np.nan, 0.9], "accuracy": [0.4, np.nan, 0.95], "count": [10, 0, 30]})
+    bins = pd.DataFrame({"confidence": [0.5, np.nan, 0.9], "accuracy": [0.4, np.nan, 0.95], "images": [10, 0, 30]})
     figure = reliability_over_runs({SCRATCH: bins}, MARKS)
     (line,) = named(figure, SCRATCH)
     assert (list(line.x), list(line.y), list(line.customdata)) == ([0.5, 0.9], [0.4, 0.95], [10, 30])

@@ -90,7 +90,7 @@ def test_numbers_and_names_are_left_out_where_they_have_no_room(
         assert axis.type == "category"
         # None: plotly writes as many names as fit, and more when zoomed in.
         assert (None if axis.ticktext is None else len(axis.ticktext)) == names
-    assert figure.layout.width <= 1180  # the page's width
+    assert figure.layout.width <= 1148  # the page's width
 
 
 def test_bars_are_sorted_by_f1() -> None:

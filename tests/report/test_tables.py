@@ -153,6 +153,8 @@ def test_row_with_a_value_too_few_is_refused() -> None:
         (1, "score", "1.0000"),
         (-0.01, "difference", "-0.0100"),
         (0.0312, "difference", "+0.0312"),
+        (0.0479, "p_value", "0.0479"),
+        (0.00001, "p_value", "<0.0001"),
         (1.278, "ratio", "1.28x"),
         (0.0345, "seconds", "0.035 s"),
         (4.26, "seconds", "4.3 s"),
