@@ -27,6 +27,7 @@ if __name__ == "__main__":
 import keras
 import numpy as np
 from keras.callbacks import Callback, EarlyStopping, ReduceLROnPlateau
+from rich.progress import track
 
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
@@ -270,7 +271,8 @@ def predict_test(network: Classifier, settings: Settings, data: PreparedData) ->
         seed=(settings.seed,),
         shuffle=False,
     )
-    logits = [predict_batch(network, images) for images, _ in stream.epoch(0)]
+    batches = track(stream.epoch(0), "Evaluating", total=len(stream), transient=True, disable=not sys.stdout.isatty())
+    logits = [predict_batch(network, images) for images, _ in batches]
     return predictions_of_test(data, np.concatenate(logits))
 
 
