@@ -35,7 +35,7 @@ from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.predictions import Predictions
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads
 from tandem.on_keras.cost import count_macs, peak_gpu_memory_megabytes
-from tandem.on_keras.feed import StreamLoader
+from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.serving import save_model
 from tandem.on_keras.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
@@ -144,7 +144,8 @@ def train_phase(
         training,
         validation_data=validation,
         epochs=phase.max_epochs,
-        callbacks=[LogEpochs(curves, phase), *build_schedule(settings), early_stopping],
+        shuffle=False,  # the stream does it
+        callbacks=[CountEpochs(training), LogEpochs(curves, phase), *build_schedule(settings), early_stopping],
         verbose=1 if sys.stdout.isatty() else 0,
     )
     train_seconds = time.perf_counter() - start
