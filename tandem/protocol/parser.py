@@ -81,6 +81,8 @@ def check_settings(settings: Settings, framework: Framework) -> None:
             settings.optimizer.weight_decay,
             f"0 with optimizer.name {settings.optimizer.name}; optimizer.name adamw takes it",
         )
+    if settings.optimizer.nesterov and settings.optimizer.momentum == 0:
+        _refuse("optimizer.nesterov", True, "false with optimizer.momentum 0")
     if settings.precision == "float16" and settings.device == "cpu":
         _refuse("precision", "float16", "float32 or bfloat16 with device cpu")
     if framework == "keras" and (backend := os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0])) not in KERAS_BACKENDS:
