@@ -130,9 +130,11 @@ def explained(uri: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """The type and the first line of an error, at most 300 characters."""
+    """The first line of an error, after its type where it was not written for users; at most 300 characters."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}"[:300] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return lines[0][:300] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}"[:300]
 
 
 def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
