@@ -27,6 +27,7 @@ if __name__ == "__main__":
 import keras
 import numpy as np
 from keras.callbacks import Callback, EarlyStopping, ReduceLROnPlateau
+from rich.progress import track
 
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
@@ -34,7 +35,7 @@ from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.predictions import Predictions
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads
 from tandem.on_keras.cost import count_macs, peak_gpu_memory_megabytes
-from tandem.on_keras.feed import StreamLoader
+from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.on_keras.gradcam import features_and_gradients
 from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.serving import save_model
@@ -146,7 +147,8 @@ def train_phase(
         training,
         validation_data=validation,
         epochs=phase.max_epochs,
-        callbacks=[LogEpochs(curves, phase), *build_schedule(settings), early_stopping],
+        shuffle=False,  # the stream does it
+        callbacks=[CountEpochs(training), LogEpochs(curves, phase), *build_schedule(settings), early_stopping],
         verbose=1 if sys.stdout.isatty() else 0,
     )
     train_seconds = time.perf_counter() - start
@@ -273,7 +275,8 @@ def predict_test(network: Classifier, settings: Settings, data: PreparedData) ->
         seed=(settings.seed,),
         shuffle=False,
     )
-    logits = [predict_batch(network, images) for images, _ in stream.epoch(0)]
+    batches = track(stream.epoch(0), "Evaluating", total=len(stream), transient=True, disable=not sys.stdout.isatty())
+    logits = [predict_batch(network, images) for images, _ in batches]
     return predictions_of_test(data, np.concatenate(logits))
 
 

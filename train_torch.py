@@ -31,6 +31,7 @@ import pytorch_lightning as lightning
 import torch
 import torchvision
 from pytorch_lightning.callbacks import Callback, EarlyStopping
+from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 
@@ -355,7 +356,8 @@ def predict_test(network: Classifier, settings: Settings, data: PreparedData) ->
         seed=(settings.seed,),
         shuffle=False,
     )
-    logits = [predict_batch(network, settings, images) for images, _ in stream.epoch(0)]
+    batches = track(stream.epoch(0), "Evaluating", total=len(stream), transient=True, disable=not sys.stdout.isatty())
+    logits = [predict_batch(network, settings, images) for images, _ in batches]
     return predictions_of_test(data, np.concatenate(logits))
 
 

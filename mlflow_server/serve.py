@@ -15,12 +15,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # a script's own folder stands there, not the project's
+
+from tandem.errors import UserError, run_program
+from tandem.tracking.vocabulary import DEFAULT_URI
 
 
 def main(argv: list[str] | None = None) -> None:
-    from tandem.errors import UserError
-    from tandem.tracking.mlflow_store import DEFAULT_URI, artifact_root, connect, database_file, resolve_uri
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="mlflow_server/serve.py"
     )
@@ -28,6 +29,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: %(default)s)")
     arguments = parser.parse_args(argv)
+    # after parsing: MLflow takes seconds to import, and --help shall not wait for it
+    from tandem.tracking.mlflow_store import artifact_root, connect, database_file, resolve_uri
+
     uri = resolve_uri(arguments.uri)
     if database_file(uri) is None:
         raise UserError(f"--uri is the sqlite file to serve, such as {DEFAULT_URI}. Received: {arguments.uri!r}")
@@ -47,8 +51,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def check_port(host: str, port: int) -> None:
     """Raises a UserError where the server could not listen."""
-    from tandem.errors import UserError
-
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -61,7 +63,4 @@ def check_port(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    from tandem.errors import run_program
-
     run_program("serve.py", main)

@@ -136,11 +136,14 @@ class Stream:
 
     @property
     def first_epoch_hash(self) -> str | None:
-        """SHA-256 over the SHA-256 of each batch of epoch 0 (labels, then images); None until all of them were made."""
+        """SHA-256 over the SHA-256 of each batch of epoch 0 (labels, then images); None until all of them were served.
+
+        In the order in which they were first served, so that a framework that changes it has another hash.
+        """
         digests = self._first_epoch_digests
         if len(digests) < len(self):
             return None
-        return hashlib.sha256(b"".join(digests[index] for index in range(len(self)))).hexdigest()
+        return hashlib.sha256(b"".join(digests.values())).hexdigest()
 
     def _plan_of(self, epoch: int) -> _Plan:
         plan = self._plan

@@ -11,7 +11,11 @@ from tandem.data.stream import Stream
 
 
 class StreamLoader(keras.utils.PyDataset):
-    """Batches of uint8 images (b, height, width, 3) and int64 labels (b,); each pass is the stream's next epoch.
+    """Batches of uint8 images (b, height, width, 3) and int64 labels (b,) of the stream's epoch number `epoch`.
+
+    fit has to be called with shuffle=False, or it shuffles the order of the batches, and with the callback
+    CountEpochs: Keras calls on_epoch_begin and on_epoch_end also around a look at the first batches before training,
+    so that they cannot count.
 
     A PyDataset serves all of Keras's backends; with no worker processes, TensorFlow reads ahead by itself.
     """
@@ -27,5 +31,13 @@ class StreamLoader(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.stream.batch(self.epoch, index)
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
+
+class CountEpochs(keras.callbacks.Callback):
+    """Gives each epoch of a fit the stream's epoch of the same number."""
+
+    def __init__(self, loader: StreamLoader) -> None:
+        super().__init__()
+        self.loader = loader
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.loader.epoch = epoch

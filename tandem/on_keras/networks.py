@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
@@ -89,9 +91,10 @@ def _build_backbone(entry: Backbone, image_size: int, *, pretrained: bool) -> ke
     except Exception as error:
         # Keras wraps a failed download into a bare Exception whose text holds the address
         if pretrained and "URL fetch failure" in str(error):
+            folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
             raise UserError(
-                f"weights: imagenet could not be downloaded ({error}); put that file into "
-                f"{Path(keras.config.keras_home()) / 'models'}, or give a file with --weights"
+                f"weights: imagenet could not be downloaded ({error}); put that file into {folder}, "
+                "or give a file with --weights"
             ) from None
         raise
 
@@ -125,9 +128,25 @@ def load_backbone(backbone: keras.Model, file: Path) -> None:
         with warnings.catch_warnings():
             # otherwise a layer that the file lacks keeps its random weights with no more than a warning
             warnings.simplefilter("error")
-            backbone.load_weights(file)
+            backbone.load_weights(file, **_legacy_options(backbone, file))
     except OSError as error:
         raise UserError(f"weights: {file} cannot be read as HDF5 ({error})") from None
     except (ValueError, KeyError, UserWarning) as error:
         reason = " ".join(str(error).split()).split(". ")[0]
         raise UserError(f"weights: {file} is no weight file of {backbone.name} ({reason})") from None
+
+
+def _legacy_options(backbone: keras.Model, file: Path) -> dict[str, bool]:
+    """How to load a file; raises ValueError where one of Keras 2's format lacks a layer, which Keras passes over.
+
+    Files of that format, in which Keras Applications publishes its weights, are read by the layers' names: those with a
+    top have more layers than the backbone.
+    """
+    if file.name.endswith(".weights.h5"):
+        return {}
+    with h5py.File(file) as content:
+        names = set(content.get("model_weights", content).attrs["layer_names"])
+    lacking = [layer.name for layer in backbone.layers if layer.weights and layer.name not in names]
+    if lacking:
+        raise ValueError(f"{len(lacking)} layers are lacking, the first is {lacking[0]}")
+    return {"by_name": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import torch
@@ -76,10 +77,14 @@ def _build_backbone(entry: Backbone, *, pretrained: bool) -> nn.Module:
         network = torchvision.models.get_model(
             entry.torchvision, weights=entry.torchvision_weights if pretrained else None
         )
-    except OSError as error:  # urllib's and the file system's errors alike
+    # urllib's and the file system's errors are OSErrors; the others come from a file that was put there broken
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if not pretrained:
+            raise
         url = torchvision.models.get_model_weights(entry.torchvision)[entry.torchvision_weights].url
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"weights: imagenet could not be downloaded ({error}); put {url} into "
+            f"weights: imagenet could not be downloaded or read ({reason}); put {url} into "
             f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or give a file with --weights"
         ) from None
     for name in ("fc", "classifier"):  # torchvision's two names for what stands behind the pooled features
@@ -118,9 +123,10 @@ def load_backbone(backbone: nn.Module, file: Path) -> None:
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
         wanted = backbone.state_dict()
-        found = {name: state[name] for name in wanted if name in state}
+        found = {name: state[name] for name in wanted if isinstance(state.get(name), Tensor)}
     except Exception as error:  # what torch raises here depends on the bytes it meets
-        raise UserError(f"weights: {file} cannot be read as a state dict ({type(error).__name__}: {error})") from None
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"weights: {file} cannot be read as a state dict ({type(error).__name__}: {reason})") from None
     lacking = sorted(set(wanted) - set(found))
     misshapen = sorted(name for name in found if found[name].shape != wanted[name].shape)
     if lacking or misshapen:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import functools
+import math
+import os
 import re
 import types
 import typing
@@ -12,13 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from tandem.errors import UserError, exit_with
 from tandem.protocol.backbones import find_backbone
 from tandem.protocol.settings import Settings, flatten
 
 Framework = Literal["torch", "keras"]
+
+KERAS_BACKENDS = ("tensorflow", "jax", "torch")
+"""What KERAS_BACKEND may name, the default first."""
 
 WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5",)}
 """Endings of the weight files that each framework reads."""
@@ -42,9 +48,13 @@ def read_settings(framework: Framework, argv: list[str] | None = None) -> Settin
     """Like parse_settings, but raises UserError on bad settings."""
     parser = _make_parser(framework)
     try:
-        values = parser.instantiate(parser.parse_args(argv))
+        values = parser.parse_args(argv)
     except argparse.ArgumentError as error:
         raise UserError(_one_line(error)) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"config: this is no text in UTF-8 ({error}); {_CONFIG_FILE}") from None
+    _check_nulls(values, Settings)
+    values = parser.instantiate(values)
     settings = Settings(**{item.name: values[item.name] for item in dataclasses.fields(Settings)})
     if settings.regime == "scratch":
         settings = dataclasses.replace(settings, weights="random")
@@ -71,14 +81,29 @@ def check_settings(settings: Settings, framework: Framework) -> None:
             settings.optimizer.weight_decay,
             f"0 with optimizer.name {settings.optimizer.name}; optimizer.name adamw takes it",
         )
+    if settings.optimizer.nesterov and settings.optimizer.momentum == 0:
+        _refuse("optimizer.nesterov", True, "false with optimizer.momentum 0")
     if settings.precision == "float16" and settings.device == "cpu":
         _refuse("precision", "float16", "float32 or bfloat16 with device cpu")
+    if framework == "keras" and (backend := os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0])) not in KERAS_BACKENDS:
+        raise UserError(f"KERAS_BACKEND: received {backend!r}, allowed: {', '.join(KERAS_BACKENDS)}")
     backbone = find_backbone(settings.backbone, framework)
     if data.image_size < backbone.min_image_size:
         _refuse("data.image_size", data.image_size, f"at least {backbone.min_image_size} for backbone {backbone.name}")
     if settings.augmentation.crop_padding >= data.image_size:
         _refuse("augmentation.crop_padding", settings.augmentation.crop_padding, f"less than {data.image_size}")
     _check_weights(settings.weights, framework)
+
+
+def _check_nulls(values: Any, owner: Any, prefix: str = "") -> None:
+    # jsonargparse lets null pass for everything in a file, and any value for a group
+    for name, hint in typing.get_type_hints(owner).items():
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(values[name], Namespace):
+                _refuse(prefix + name, values[name], _describe(prefix + name))
+            _check_nulls(values[name], hint, f"{prefix}{name}.")
+        elif values[name] is None and types.NoneType not in typing.get_args(hint):
+            _refuse(prefix + name, None, _describe(prefix + name))
 
 
 def _check_weights(weights: str, framework: Framework) -> None:
@@ -95,6 +120,7 @@ def _check_weights(weights: str, framework: Framework) -> None:
         _refuse("weights", weights, f"{allowed} for train_{framework}.py")
 
 
+@functools.cache
 def _make_parser(framework: Framework) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
@@ -102,6 +128,7 @@ def _make_parser(framework: Framework) -> ArgumentParser:
         description="Trains and evaluates one classifier and records it in MLflow. Every option can stand in a YAML "
         "file given with --config; one file serves train_torch.py and train_keras.py.",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="YAML file of settings; options after it override it.")
     parser.add_class_arguments(Settings, None)
@@ -120,7 +147,8 @@ def _walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fi
 def _within(number: float, limits: Any) -> bool:
     # written so that NaN is outside of any limit
     return (
-        ("above" not in limits or number > limits["above"])
+        math.isfinite(number)
+        and ("above" not in limits or number > limits["above"])
         and ("at_least" not in limits or number >= limits["at_least"])
         and ("at_most" not in limits or number <= limits["at_most"])
     )
@@ -143,7 +171,7 @@ def _describe(name: str) -> str:
     limits = next(item.metadata for item in dataclasses.fields(owner) if item.name == last)
     for key, text in (("above", "above"), ("at_least", "at least"), ("at_most", "at most")):
         if key in limits:
-            words += f", {text} {limits[key]:g}"
+            words += f", {text} {limits[key]}"
     return words
 
 
@@ -167,6 +195,7 @@ _TYPE_WORDS = {
     bool: "true or false",
     types.NoneType: "null",
 }
+_CONFIG_FILE = "give the path of a YAML file of settings by name, such as `regime: frozen`"
 _EXAMPLES = {int: "256, 128", float: "0.7, 0.1, 0.2", str: '"cat", "dog"'}
 
 
@@ -189,6 +218,8 @@ def _one_line(error: argparse.ArgumentError) -> str:
         if not found["word"].startswith("-"):
             return f"{found['word']}: unexpected word on the command line; names of settings begin with --"
         return _unknown(found["word"].split("=")[0].lstrip("-"), names)
+    if message.startswith(("Unexpected config:", "Key must be a string")):
+        return f"config: {' '.join(message.split())}; {_CONFIG_FILE}"
     if found := re.match(r"Problems parsing config: (?P<why>.*)", message, re.DOTALL):
         return f"config: this is no YAML: {' '.join(found['why'].split())}"
     return " ".join(message.split())

@@ -41,10 +41,10 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from tandem.errors import UserError
+from tandem.tracking import vocabulary
 from tandem.tracking.journal import Entry, Journal
 from tandem.tracking.provenance import without_password
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 PROBE_SECONDS = 5  # how long a server may take to answer at all before it counts as unreachable
 ENTRIES_PER_BATCH = 2000
 
@@ -69,7 +69,7 @@ def resolve_uri(uri: str | None) -> str:
     Raises:
         UserError: MLflow could not keep runs there.
     """
-    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or vocabulary.DEFAULT_URI
     scheme = chosen.partition(":")[0].partition("+")[0] if "://" in chosen else ""
     if scheme in ("http", "https"):
         return chosen.rstrip("/")
@@ -82,7 +82,7 @@ def resolve_uri(uri: str | None) -> str:
     raise UserError(
         f"MLflow cannot keep runs in this tracking URI: received {without_password(chosen)!r}, allowed are "
         "sqlite:///FILE.db, http(s)://HOST:PORT of an MLflow server, and postgresql://...; "
-        f"to keep runs on this machine use {DEFAULT_URI}"
+        f"to keep runs on this machine use {vocabulary.DEFAULT_URI}"
     )
 
 
@@ -130,9 +130,11 @@ def explained(uri: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """The type and the first line of an error, at most 300 characters."""
+    """The first line of an error, after its type where it was not written for users; at most 300 characters."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}"[:300] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return lines[0][:300] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}"[:300]
 
 
 def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
@@ -336,7 +338,7 @@ def _probe_server(uri: str) -> None:
     except requests.RequestException as error:
         raise UserError(
             f"no MLflow server answers at {without_password(uri)} ({type(error).__name__}): start it, check the "
-            f"address, or record on this machine with --tracking.uri {DEFAULT_URI}"
+            f"address, or record on this machine with --tracking.uri {vocabulary.DEFAULT_URI}"
         ) from error
 
 

@@ -30,7 +30,6 @@ from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import Journal, encode_values, read_journal
 from tandem.tracking.mlflow_store import (
-    DEFAULT_URI,
     RunWriter,
     connect,
     database_file,
@@ -126,7 +125,7 @@ class Run:
         page = f"/#/experiments/{self._experiment_id}/runs/{self.id}"
         database = database_file(self._uri)
         if database:
-            at_default = self._uri == resolve_uri(DEFAULT_URI)
+            at_default = self._uri == resolve_uri(vocabulary.DEFAULT_URI)
             command = "python mlflow_server/serve.py" + ("" if at_default else f" --uri {shlex.quote(self._uri)}")
             look = [f"Start the MLflow UI: {command}", f"Run {self._name}: http://127.0.0.1:5000{page}"]
         elif self._uri.startswith("http"):

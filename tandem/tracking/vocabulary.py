@@ -47,6 +47,8 @@ BEST_EPOCH = "cost/best_epoch"  # of a phase, counted from 0 within it
 
 TEST_PREFIX = "test/"  # followed by a score's name from tandem.evaluation.metrics
 
+DEFAULT_URI = "sqlite:///mlflow.db"  # where runs are recorded when nothing is configured
+
 # Artifacts
 SETTINGS_FILE = "settings.yaml"
 SPLIT_FILE = "data/split.csv"

@@ -216,6 +216,14 @@ def test_first_epoch_hash_is_of_every_byte_of_the_first_epoch() -> None:
     assert stream.first_epoch_hash == expected
 
 
+def test_first_epoch_hash_tells_the_order_of_batches() -> None:
+    in_order, in_another = stream_of(), stream_of()
+    served(in_order, 0)
+    for index in reversed(range(len(in_another))):
+        in_another.batch(0, index)
+    assert in_order.first_epoch_hash != in_another.first_epoch_hash
+
+
 def test_first_epoch_hash_tells_streams_apart() -> None:
     images, labels = store()
     brighter = images.copy()

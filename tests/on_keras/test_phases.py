@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+
+from tandem.data.prepare import PreparedData
+from tandem.data.stream import Stream
+from tandem.on_keras.networks import Classifier, build_classifier
+from tandem.on_keras.weights import hash_weights
+from tandem.protocol.regimes import Phase, phases_of
+from tandem.protocol.settings import EarlyStoppingSettings, HeadSettings, OptimizerSettings, Settings, TrackingSettings
+from tandem.report.recording import PhaseOutcome, record_phase
+from tandem.tracking.curves import Curves
+from tandem.tracking.run import start_run
+from tests.oracles import accuracy, cross_entropy
+from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings
+from train_keras import framework_versions, freeze_or_thaw, predict_batch, predict_test, train_phase
+
+BACKBONE_PARAMETERS = 2_223_872
+HEAD_PARAMETERS = 1280 * 16 + 16 + 16 * NUM_CLASSES + NUM_CLASSES
+
+Weights = dict[str, list[np.ndarray]]
+
+# After its first epoch nothing is lower by more than 100, so that each phase stops after its second.
+STOPS_EARLY = EarlyStoppingSettings(patience=1, min_delta=100)
+
+
+def settings_of(phase: Phase) -> Settings:
+    """Phase 1 leaves its last weights behind, phase 2 its best."""
+    stopping = dataclasses.replace(STOPS_EARLY, restore="last" if phase.number == 1 else "best")
+    return small_settings(max_epochs=4, learning_rate=0.03, head=HeadSettings(hidden=[16]), early_stopping=stopping)
+
+
+def build(settings: Settings) -> Classifier:
+    keras.utils.set_random_seed(settings.seed)
+    return build_classifier(settings, NUM_CLASSES, (8, 8, 3))
+
+
+def weights_of(network: Classifier) -> Weights:
+    return {"backbone": network.backbone.get_weights(), "head": network.head.get_weights()}
+
+
+def logits_of(network: Classifier, data: PreparedData, part: str) -> np.ndarray:
+    return predict_batch(network, np.asarray(data.images[data.rows(part)]))
+
+
+def new_curves() -> Curves:
+    return Curves(RecordingRun())  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class TwoStages:
+    """A two_stage run. Lists hold one entry a phase, weights one more: those before the first."""
+
+    phases: tuple[Phase, ...]
+    curves: Curves
+    outcomes: list[PhaseOutcome]
+    weights: list[Weights]
+    val_logits: list[np.ndarray]
+    test_probabilities: list[np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def two_stages(data: PreparedData) -> TwoStages:
+    phases = phases_of(settings_of(Phase(number=1, trainable="head", learning_rate=1, max_epochs=1)))
+    network = build(settings_of(phases[0]))
+    run = TwoStages(phases, new_curves(), [], [weights_of(network)], [], [])
+    for phase in phases:
+        run.outcomes.append(train_phase(network, phase, settings_of(phase), data, run.curves))
+        run.weights.append(weights_of(network))
+        run.val_logits.append(logits_of(network, data, "val"))
+        run.test_probabilities.append(predict_test(network, settings_of(phase), data).probabilities)
+    return run
+
+
+def changed(before: Weights, after: Weights, part: str) -> list[bool]:
+    return [not np.array_equal(one, other) for one, other in zip(before[part], after[part], strict=True)]
+
+
+def test_frozen_backbone_changes_in_nothing(two_stages: TwoStages) -> None:
+    before, after, _ = two_stages.weights
+    assert not any(changed(before, after, "backbone"))
+    assert two_stages.outcomes[0].backbone_before == two_stages.outcomes[0].backbone_after
+
+
+def test_only_the_head_is_trained_while_the_backbone_is_frozen(two_stages: TwoStages) -> None:
+    before, after, _ = two_stages.weights
+    assert changed(before, after, "head") == [True] * 4
+    outcome = two_stages.outcomes[0]
+    assert outcome.parameters == BACKBONE_PARAMETERS + HEAD_PARAMETERS
+    assert outcome.trainable_parameters == HEAD_PARAMETERS
+
+
+def test_thawed_backbone_moves_with_its_batch_norm_statistics(two_stages: TwoStages) -> None:
+    _, before, after = two_stages.weights
+    assert all(changed(before, after, "backbone"))
+    assert all(changed(before, after, "head"))
+    outcome = two_stages.outcomes[1]
+    assert outcome.backbone_before == two_stages.outcomes[0].backbone_after != outcome.backbone_after
+    assert outcome.parameters == outcome.trainable_parameters == BACKBONE_PARAMETERS + HEAD_PARAMETERS
+
+
+def test_second_phase_trains_although_the_first_stopped_early(two_stages: TwoStages) -> None:
+    assert [outcome.epochs for outcome in two_stages.outcomes] == [2, 2]
+    assert [outcome.best_epoch for outcome in two_stages.outcomes] == [0, 0]
+
+
+def test_epochs_are_counted_over_the_phases(two_stages: TwoStages) -> None:
+    run = two_stages.curves.run
+    assert isinstance(run, RecordingRun)
+    assert [step for step, _ in run.logged] == [0, 1, 2, 3]
+    assert [metrics["epoch/phase"] for _, metrics in run.logged] == [1, 1, 2, 2]
+    assert [metrics["epoch/learning_rate"] for _, metrics in run.logged] == pytest.approx([0.03, 0.03, 0.003, 0.003])
+    assert all(metrics["epoch/seconds"] > 0 for _, metrics in run.logged)
+
+
+def test_each_phase_has_batches_of_its_own(two_stages: TwoStages, data: PreparedData) -> None:
+    expected = []
+    for number in (1, 2):
+        stream = Stream(data.images, data.labels, data.rows("train"), batch_size=8, seed=(0, number), shuffle=True)
+        list(stream.epoch(0))
+        expected.append(stream.first_epoch_hash)
+    assert [outcome.first_epoch_hash for outcome in two_stages.outcomes] == expected
+    assert expected[0] != expected[1]
+
+
+@pytest.mark.parametrize(("phase", "row"), [(0, 1), (1, 2)], ids=["restore last", "restore best"])
+def test_logged_validation_is_that_of_the_weights_left_behind(
+    two_stages: TwoStages, data: PreparedData, phase: int, row: int
+) -> None:
+    logits, labels = two_stages.val_logits[phase], data.labels[data.rows("val")]
+    logged = two_stages.curves.rows[row]
+    assert logged["val/loss"] == pytest.approx(cross_entropy(logits, labels), rel=1e-5)
+    assert logged["val/accuracy"] == pytest.approx(accuracy(logits, labels))
+    other = two_stages.curves.rows[2 * phase + 1 - row % 2]
+    assert other["val/loss"] != pytest.approx(cross_entropy(logits, labels), rel=1e-5)
+
+
+def test_second_phase_starts_from_the_first_s_weights_and_from_nothing_else(
+    two_stages: TwoStages, data: PreparedData
+) -> None:
+    # neither optimizer nor callbacks come over: the same phase of another process would do the same, to the bit
+    phase = two_stages.phases[1]
+    network = build(settings_of(phase))
+    network.backbone.set_weights(two_stages.weights[1]["backbone"])
+    network.head.set_weights(two_stages.weights[1]["head"])
+    outcome = train_phase(network, phase, settings_of(phase), data, new_curves())
+    assert outcome.backbone_after == two_stages.outcomes[1].backbone_after
+    predictions = predict_test(network, settings_of(phase), data)
+    assert np.array_equal(predictions.probabilities, two_stages.test_probabilities[1])
+
+
+def test_same_seed_gives_the_same_predictions_to_the_bit(data: PreparedData) -> None:
+    settings = small_settings(regime="frozen", max_epochs=2, head=HeadSettings(dropout=0.5), seed=5)
+    probabilities = []
+    for _ in range(2):
+        network = build(settings)
+        train_phase(network, phases_of(settings)[0], settings, data, new_curves())
+        probabilities.append(predict_test(network, settings, data).probabilities)
+    assert np.array_equal(*probabilities)
+
+
+def with_dropout_in_the_backbone(network: Classifier) -> Classifier:
+    features = keras.layers.Dropout(0.5)(network.backbone.output)
+    changed = Classifier(network.pixels, keras.Model(network.backbone.input, features), network.head)
+    changed(np.zeros((1, 8, 8, 3), np.uint8))
+    return changed
+
+
+def test_frozen_backbone_runs_in_inference_mode(data: PreparedData) -> None:
+    # at a rate that changes no weight, the training loss is that of the features of the network's inference
+    settings = small_settings(
+        regime="frozen", max_epochs=1, learning_rate=1e-12, optimizer=OptimizerSettings(name="sgd", momentum=0.0)
+    )
+    network = with_dropout_in_the_backbone(build(settings))
+    logits, labels = logits_of(network, data, "train"), data.labels[data.rows("train")]
+    curves = new_curves()
+    outcome = train_phase(network, phases_of(settings)[0], settings, data, curves)
+    assert outcome.backbone_before == outcome.backbone_after
+    assert outcome.trainable_parameters == 1280 * NUM_CLASSES + NUM_CLASSES
+    assert curves.rows[0]["train/loss"] == pytest.approx(cross_entropy(logits, labels), rel=1e-5)
+    assert curves.rows[0]["train/accuracy"] == pytest.approx(accuracy(logits, labels))
+
+
+def test_thawed_backbone_has_its_dropout_back(data: PreparedData) -> None:
+    settings = small_settings(regime="two_stage")
+    network = with_dropout_in_the_backbone(build(settings))
+    images = np.asarray(data.images[data.rows("train")])
+    before = network.backbone.get_weights()
+    for phase, changes in zip(phases_of(settings), (False, True), strict=True):
+        freeze_or_thaw(network, phase)
+        first, second = (keras.ops.convert_to_numpy(network(images, training=True)) for _ in range(2))
+        assert np.array_equal(first, second) != changes
+        after = network.backbone.get_weights()
+        assert any(not np.array_equal(one, other) for one, other in zip(before, after, strict=True)) == changes
+
+
+def test_run_fails_if_its_frozen_backbone_changed(two_stages: TwoStages, data: PreparedData, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    settings = small_settings(tracking=TrackingSettings(uri=uri, folder=str(tmp_path / "runs"), system_interval=60))
+    network = build(settings)
+    predictions = predict_test(network, settings, data)
+    before = hash_weights(network.backbone)
+    first = next(layer for layer in network.backbone.layers if isinstance(layer, keras.layers.BatchNormalization))
+    first.moving_mean.assign(first.moving_mean + 1e-3)
+    outcome = dataclasses.replace(
+        two_stages.outcomes[0], backbone_before=before, backbone_after=hash_weights(network.backbone)
+    )
+    with (
+        pytest.raises(RuntimeError, match="frozen backbone changed in phase 1"),
+        start_run(settings, framework="keras", backend="tensorflow", versions=framework_versions()) as run,
+    ):
+        record_phase(run, two_stages.phases[0], outcome, predictions, two_stages.curves)
+    recorded = mlflow.MlflowClient(tracking_uri=uri).get_run(run.id)
+    assert recorded.info.status == "FAILED"
+    assert recorded.data.tags["tandem.phase_1.backbone_before"] != recorded.data.tags["tandem.phase_1.backbone_after"]

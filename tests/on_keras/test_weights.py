@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from tandem.errors import UserError
+from tandem.on_keras.networks import Classifier, build_classifier, load_backbone
+from tandem.on_keras.weights import count_parameters, hash_weights, save_weights
+from tandem.protocol.settings import HeadSettings
+from tests.small_runs import NUM_CLASSES, small_settings
+from train_keras import locate_weights
+
+IMAGE_SHAPE = (8, 8, 3)
+
+WriteFile = Callable[[Path, Path], None]
+"""Takes the folder of save_weights and the file to write."""
+
+
+@pytest.fixture(scope="module")
+def network() -> Classifier:
+    """With weights and batch-norm statistics that no other network has."""
+    keras.utils.set_random_seed(1)
+    network = build_classifier(small_settings(head=HeadSettings(hidden=[16])), NUM_CLASSES, IMAGE_SHAPE)
+    network(some_images(), training=True)
+    return network
+
+
+@pytest.fixture(scope="module")
+def folder(network: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What save_weights writes."""
+    folder = tmp_path_factory.mktemp("run") / "weights"
+    save_weights(network, folder)
+    return folder
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, keras_home: Path) -> Path:
+    """The folder that Keras keeps weights in, empty, on a machine without a network."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return keras_home / "models"
+
+
+def some_images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (6, *IMAGE_SHAPE), dtype=np.uint8)
+
+
+def build_from(file: Path) -> Classifier:
+    settings = small_settings(weights=str(file))
+    return build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE, locate_weights(settings))
+
+
+@pytest.fixture(scope="module")
+def one_backbone() -> keras.Model:
+    return build_classifier(small_settings(), NUM_CLASSES, IMAGE_SHAPE).backbone
+
+
+@pytest.fixture
+def backbone(one_backbone: keras.Model) -> keras.Model:
+    """With weights that are in no file; one for all tests, since building one takes a second."""
+    one_backbone.set_weights([np.full(weight.shape, 0.5, np.float32) for weight in one_backbone.weights])
+    return one_backbone
+
+
+@pytest.fixture(scope="module")
+def whole_network() -> keras.Model:
+    return keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3))
+
+
+def test_saved_backbone_is_loaded_as_it_was(network: Classifier, folder: Path) -> None:
+    loaded = build_from(folder / "backbone.weights.h5")
+    assert hash_weights(loaded.backbone) == hash_weights(network.backbone)
+    other = build_classifier(small_settings(), NUM_CLASSES, IMAGE_SHAPE)
+    assert hash_weights(other.backbone) != hash_weights(network.backbone)
+
+
+def test_hash_sees_one_changed_batch_norm_statistic(folder: Path) -> None:
+    backbone = build_from(folder / "backbone.weights.h5").backbone
+    before = hash_weights(backbone)
+    last = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)][-1]
+    variance = keras.ops.convert_to_numpy(last.moving_variance).copy()
+    variance[-1] += 1e-6
+    last.moving_variance.assign(variance)
+    assert hash_weights(backbone) != before
+
+
+def test_parameters_are_counted_all_and_trainable(network: Classifier, folder: Path) -> None:
+    head = 1280 * 16 + 16 + 16 * NUM_CLASSES + NUM_CLASSES
+    assert count_parameters(network) == (2_223_872 + head, 2_223_872 + head)
+    frozen = build_from(folder / "backbone.weights.h5")
+    frozen.backbone.trainable = False
+    head = 1280 * NUM_CLASSES + NUM_CLASSES
+    assert count_parameters(frozen) == (2_223_872 + head, head)
+
+
+@pytest.mark.parametrize("name", ["whole.weights.h5", "whole.h5", "notop.weights.h5", "notop.h5"])
+def test_weights_of_a_published_network_are_loaded(
+    name: str, whole_network: keras.Model, backbone: keras.Model, tmp_path: Path
+) -> None:
+    without_top = keras.Model(whole_network.input, whole_network.layers[-2].output, name=whole_network.name)
+    published = whole_network if name.startswith("whole") else without_top
+    file = tmp_path / name
+    if name.endswith(".weights.h5"):
+        published.save_weights(file)
+    else:
+        published.save(file)  # the older format, which Keras Applications' files are in
+    load_backbone(backbone, file)
+    for received, expected in zip(backbone.get_weights(), without_top.get_weights(), strict=True):
+        assert np.array_equal(received, expected)
+
+
+def wrong_network(folder: Path, file: Path) -> None:
+    keras.applications.MobileNetV3Small(weights=None, input_shape=(32, 32, 3), pooling="avg").save_weights(file)
+
+
+def other_width(folder: Path, file: Path) -> None:
+    keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), alpha=0.5, pooling="avg").save_weights(file)
+
+
+def truncated(folder: Path, file: Path) -> None:
+    file.write_bytes((folder / "backbone.weights.h5").read_bytes()[:100_000])
+
+
+def text(folder: Path, file: Path) -> None:
+    file.write_text("these are no weights\n" * 9)
+
+
+def empty(folder: Path, file: Path) -> None:
+    file.touch()
+
+
+def other_tables(folder: Path, file: Path) -> None:
+    with h5py.File(file, "w") as tables:
+        tables["measurements"] = np.zeros(3)
+
+
+def head(folder: Path, file: Path) -> None:
+    file.write_bytes((folder / "head.weights.h5").read_bytes())
+
+
+@pytest.mark.parametrize("name", ["file.weights.h5", "file.h5"])
+@pytest.mark.parametrize("write", [wrong_network, other_width, truncated, text, empty, other_tables, head])
+def test_file_that_does_not_fit_is_named_in_one_line(
+    write: WriteFile, name: str, folder: Path, backbone: keras.Model, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    write(folder, tmp_path / "file.weights.h5")
+    (tmp_path / "file.weights.h5").rename(file)
+    with pytest.raises(UserError) as caught:
+        load_backbone(backbone, file)
+    assert str(caught.value).startswith(f"weights: {file} ")
+    assert "\n" not in str(caught.value)
+
+
+def test_imagenet_weights_without_a_network_say_what_to_put_where(offline: Path) -> None:
+    settings = small_settings(weights="imagenet", image_size=96)
+    start = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE)
+    assert time.monotonic() - start < 20
+    message = str(caught.value)
+    assert message.startswith("weights: imagenet could not be downloaded")
+    assert f"put that file into {offline}, or" in message
+    assert "\n" not in message
+
+    address = re.search(r"https://storage\.googleapis\.com/\S+/(mobilenet_v2\S+_96_no_top\.h5)", message)
+    assert address is not None
+    offline.mkdir(parents=True, exist_ok=True)
+    published = keras.applications.MobileNetV2(weights=None, input_shape=(96, 96, 3), include_top=False)
+    published.save(offline / address[1])
+    loaded = build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE)
+    for received, expected in zip(loaded.backbone.get_weights(), published.get_weights(), strict=True):
+        assert np.array_equal(received, expected)

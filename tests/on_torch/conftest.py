@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch reads it: two processes with two threads each crawl
+
+import pytest
+import torch
+
+from tandem.data.prepare import PreparedData
+from tandem.tracking.curves import Curves
+from tests.small_runs import RecordingRun, small_data
+
+torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # MLflow's about its own types, when it is imported
+    config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType:UserWarning")
+    # Lightning's about what FreezeOrThaw sets at the start of each epoch; set_up_framework silences it in the script
+    config.addinivalue_line("filterwarnings", r"ignore:Found \d+ module\(s\) in eval mode:UserWarning")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return small_data(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def curves() -> Curves:
+    return Curves(RecordingRun())  # type: ignore[arg-type]

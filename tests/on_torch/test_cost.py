@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from tandem.on_torch.cost import count_macs
+from tandem.on_torch.networks import build_classifier
+from tests.small_runs import NUM_CLASSES, small_settings
+
+
+# As fvcore counts them for torchvision's networks with 1,000 classes.
+@pytest.mark.parametrize(("backbone", "macs"), [("mobilenet_v2", 300.8e6), ("resnet50", 4.089e9)])
+def test_multiply_accumulates_are_as_published(backbone: str, macs: float) -> None:
+    network = build_classifier(small_settings(backbone=backbone, image_size=224), 1000)
+    assert count_macs(network, (224, 224, 3)) == pytest.approx(macs, rel=1e-3)
+
+
+def test_counting_does_not_depend_on_the_size_of_stored_images() -> None:
+    network = build_classifier(small_settings(), NUM_CLASSES)
+    assert count_macs(network, (8, 8, 3)) == count_macs(network, (32, 32, 3))
+
+
+def test_counting_leaves_the_network_as_it_was() -> None:
+    network = build_classifier(small_settings(), NUM_CLASSES).train()
+    network.backbone.eval()
+    modes = [module.training for module in network.modules()]
+    assert len(set(modes)) == 2
+    first = count_macs(network, (8, 8, 3))
+    assert [module.training for module in network.modules()] == modes
+    assert all(not module._forward_hooks for module in network.modules())
+    assert count_macs(network, (8, 8, 3)) == first

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import nn
+
+from tandem.data.prepare import PreparedData
+from tandem.errors import TrainingDiverged
+from tandem.on_torch.networks import Classifier, Pixels
+from tandem.protocol.regimes import Phase
+from tandem.protocol.settings import OptimizerSettings, Settings
+from tandem.tracking.curves import Curves
+from tests.loss_lists import LOSS_LISTS, START_RATE, LossList
+from tests.small_runs import NUM_CLASSES, small_settings
+from train_torch import (
+    EarlyStoppingWithBestWeights,
+    FreezeOrThaw,
+    LogEpochs,
+    TrainingSteps,
+    build_early_stopping,
+    open_streams,
+)
+
+Weights = list[np.ndarray]
+
+
+def weights_of(network: nn.Module) -> Weights:
+    return [value.numpy().copy() for value in network.state_dict().values()]
+
+
+def same(first: Weights, second: Weights) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+class ScriptedLosses(TrainingSteps):
+    """Trains as always, but says that the validation losses are those of a list."""
+
+    losses: tuple[float, ...]
+
+    def on_validation_epoch_end(self) -> None:
+        self.sums.clear()
+        val_loss = self.losses[self.current_epoch]
+        self.log_dict({"train/loss": 1.0, "train/accuracy": 0.5, "val/loss": val_loss, "val/accuracy": 0.5})
+
+
+class Snapshots(Callback):
+    """The weights at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self.epochs: list[Weights] = []
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        self.epochs.append(weights_of(module.network))
+
+
+def small_network() -> Classifier:
+    """Only the source of weights that change, batch-norm statistics among them."""
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 4), nn.BatchNorm1d(4))
+    return Classifier(Pixels(8, "unit"), backbone, nn.Linear(4, NUM_CLASSES))
+
+
+def fit(
+    losses: tuple[float, ...], settings: Settings, data: PreparedData, curves: Curves
+) -> tuple[Classifier, EarlyStoppingWithBestWeights, list[Weights], int]:
+    """Trains with the callbacks of train_phase; returns the epochs' weights and their number as well."""
+    phase = Phase(number=1, trainable="all", learning_rate=settings.learning_rate, max_epochs=len(losses))
+    network, snapshots, early_stopping = small_network(), Snapshots(), build_early_stopping(settings, phase)
+    steps = ScriptedLosses(network, settings, phase)
+    steps.losses = losses
+    trainer = lightning.Trainer(
+        max_epochs=phase.max_epochs,
+        callbacks=[snapshots, FreezeOrThaw(phase), LogEpochs(curves, phase), early_stopping],
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(steps, *open_streams(settings, data, phase))
+    return network, early_stopping, snapshots.epochs, trainer.current_epoch
+
+
+def settings_of(case: LossList) -> Settings:
+    return small_settings(
+        learning_rate=START_RATE,
+        optimizer=OptimizerSettings(name="sgd", momentum=0.0),
+        early_stopping=case.early_stopping,
+        schedule=case.schedule,
+    )
+
+
+@pytest.mark.parametrize("case", LOSS_LISTS, ids=lambda case: case.name)
+def test_losses_stop_reduce_and_restore_as_derived_by_hand(case: LossList, data: PreparedData, curves: Curves) -> None:
+    torch.manual_seed(0)
+    network, early_stopping, snapshots, epochs = fit(case.losses, settings_of(case), data, curves)
+    assert epochs == len(snapshots) == len(curves.rows) == case.epochs
+    assert early_stopping.best_epoch == case.best_epoch
+    assert [row["val/loss"] for row in curves.rows] == list(case.losses[: case.epochs])
+    assert [row["epoch/learning_rate"] for row in curves.rows] == pytest.approx(case.expected_rates)
+    assert [epoch for epoch, weights in enumerate(snapshots) if same(weights, weights_of(network))] == [case.left_epoch]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_loss_that_is_no_number_ends_the_run(loss: float, data: PreparedData, curves: Curves) -> None:
+    with pytest.raises(
+        TrainingDiverged, match=r"diverged in epoch 1 of the run: .* val loss (nan|inf); take a learning"
+    ):
+        fit((1.0, loss, 0.5), small_settings(), data, curves)
+    assert [row["epoch"] for row in curves.rows] == [0, 1]

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tandem.on_torch.networks import Classifier, build_classifier
+from tandem.on_torch.weights import count_parameters
+from tandem.protocol.backbones import CATALOGUE
+from tandem.protocol.head import initial_kernels
+from tandem.protocol.settings import HeadSettings
+from tests.small_runs import NUM_CLASSES, small_settings
+from train_torch import predict_batch
+
+# With ImageNet's 1,000 classes: num_params in the documentation of torchvision's weights.
+PUBLISHED_PARAMETERS = {"mobilenet_v2": 3_504_872, "resnet50": 25_557_032, "densenet121": 7_978_856}
+
+
+def build(num_classes: int = NUM_CLASSES, **changes: Any) -> Classifier:
+    return build_classifier(small_settings(**changes), num_classes)
+
+
+def batch_norms(network: Classifier) -> list[nn.BatchNorm2d]:
+    return [module for module in network.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def some_images(number: int = 6) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (number, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module", params=CATALOGUE)
+def imagenet_network(request: pytest.FixtureRequest) -> tuple[str, Classifier]:
+    name = request.param
+    return name, build(1000, backbone=name, image_size=CATALOGUE[name].min_image_size, batch_norm_momentum=0.75)
+
+
+def test_backbone_has_the_published_number_of_parameters(imagenet_network: tuple[str, Classifier]) -> None:
+    name, network = imagenet_network
+    assert count_parameters(network) == (PUBLISHED_PARAMETERS[name],) * 2
+    assert count_parameters(network.backbone)[0] == CATALOGUE[name].trainable_parameters["torch"]
+
+
+def test_backbone_gives_one_vector_of_features_an_image(imagenet_network: tuple[str, Classifier]) -> None:
+    name, network = imagenet_network
+    with torch.inference_mode():
+        features = network.eval().backbone(network.pixels(torch.from_numpy(some_images())))
+    assert features.shape == (6, CATALOGUE[name].num_features)
+
+
+def test_every_batch_norm_has_the_protocol_s_momentum(imagenet_network: tuple[str, Classifier]) -> None:
+    _, network = imagenet_network
+    assert len(batch_norms(network)) > 50
+    assert {module.momentum for module in batch_norms(network)} == {1 - 0.75}
+
+
+def test_without_a_momentum_each_network_keeps_its_own() -> None:
+    assert {module.momentum for module in batch_norms(build(batch_norm_momentum=None))} == {0.1}
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.5])
+def test_training_step_moves_the_running_mean_by_its_share(momentum: float) -> None:
+    network = build(batch_norm_momentum=momentum)
+    first = batch_norms(network)[0]
+    inputs: list[np.ndarray] = []
+    first.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0].detach().numpy()))
+    network.train()(torch.from_numpy(some_images()))
+    batch_mean = inputs[0].mean(axis=(0, 2, 3))
+    assert np.abs(batch_mean).max() > 0.01
+    assert first.running_mean is not None
+    assert first.running_mean.numpy() == pytest.approx((1 - momentum) * batch_mean, abs=1e-6)
+
+
+def test_head_has_dropout_before_each_dense_layer_and_relu_between_them() -> None:
+    head = build(head=HeadSettings(hidden=[16, 8], dropout=0.25)).head
+    kinds = [nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
+    assert [type(layer) for layer in head.children()] == kinds
+    assert {layer.p for layer in head.children() if isinstance(layer, nn.Dropout)} == {0.25}
+
+
+def test_head_without_hidden_layers_is_one_dense_layer() -> None:
+    assert [type(layer) for layer in build().head.children()] == [nn.Linear]
+
+
+def test_head_starts_with_the_protocol_s_weights() -> None:
+    head = build(head=HeadSettings(hidden=[16, 8]), seed=7).head
+    dense = [layer for layer in head.children() if isinstance(layer, nn.Linear)]
+    expected = initial_kernels([1280, 16, 8, NUM_CLASSES], 7)
+    assert len(dense) == len(expected) == 3
+    for layer, kernel in zip(dense, expected, strict=True):
+        assert np.array_equal(layer.weight.detach().numpy().T, kernel)
+        assert not layer.bias.detach().numpy().any()
+
+
+def test_head_computes_what_numpy_does() -> None:
+    network = build(head=HeadSettings(hidden=[16, 8], dropout=0.5), seed=7)
+    features = np.random.default_rng(0).normal(size=(4, 1280)).astype(np.float32)
+    first, second, last = initial_kernels([1280, 16, 8, NUM_CLASSES], 7)
+    expected = np.maximum(np.maximum(features @ first, 0) @ second, 0) @ last
+    with torch.inference_mode():
+        logits = network.eval().head(torch.from_numpy(features)).numpy()
+    assert logits == pytest.approx(expected, abs=1e-5)
+
+
+def test_logits_are_float32_in_any_precision() -> None:
+    network = build(head=HeadSettings(hidden=[16])).eval()
+    exact = predict_batch(network, small_settings(), some_images())
+    rounded = predict_batch(network, small_settings(precision="bfloat16"), some_images())
+    for logits in (exact, rounded):
+        assert (logits.shape, logits.dtype) == ((6, NUM_CLASSES), np.float32)
+    assert not np.array_equal(exact, rounded)
+    assert rounded == pytest.approx(exact, abs=0.1)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as lightning
+from torch import Tensor, nn
+
+from tandem.data.prepare import PreparedData
+from tandem.data.stream import Stream
+from tandem.on_torch.networks import Classifier, Pixels
+from tandem.protocol.regimes import Phase
+from tandem.protocol.settings import AugmentationSettings, Settings
+from tests.small_runs import NUM_CLASSES, small_settings
+from train_torch import TrainingSteps, open_streams
+
+NUM_EPOCHS = 3
+
+Batches = list[tuple[np.ndarray, np.ndarray]]
+
+
+class RecordingSteps(TrainingSteps):
+    """Keeps the batches that Lightning serves."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.training_batches: Batches = []
+        self.validation_batches: Batches = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        self.training_batches.append((batch[0].numpy(), batch[1].numpy()))
+        return super().training_step(batch, index)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        self.validation_batches.append((batch[0].numpy(), batch[1].numpy()))
+        super().validation_step(batch, index)
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return small_settings(seed=3, augmentation=AugmentationSettings(horizontal_flip=True, crop_padding=1))
+
+
+@pytest.fixture(scope="module")
+def phase() -> Phase:
+    return Phase(number=2, trainable="all", learning_rate=1e-3, max_epochs=NUM_EPOCHS)
+
+
+@pytest.fixture(scope="module")
+def served(settings: Settings, phase: Phase, data: PreparedData) -> tuple[Batches, Batches, str | None]:
+    """Training batches and validation batches of a fit, and the hash of its first epoch."""
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 4))
+    network = Classifier(Pixels(8, "unit"), backbone, nn.Linear(4, NUM_CLASSES))
+    steps = RecordingSteps(network, settings, phase)
+    training, validation = open_streams(settings, data, phase)
+    assert training.stream.first_epoch_hash is None
+    trainer = lightning.Trainer(
+        max_epochs=NUM_EPOCHS,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(steps, training, validation)
+    return steps.training_batches, steps.validation_batches, training.stream.first_epoch_hash
+
+
+@pytest.fixture
+def expected(settings: Settings, data: PreparedData) -> Stream:
+    return Stream(
+        data.images,
+        data.labels,
+        data.rows("train"),
+        batch_size=8,
+        seed=(3, 2),
+        shuffle=True,
+        augmentation=settings.augmentation,
+    )
+
+
+def assert_equal_batches(received: Batches, expected: Batches) -> None:
+    assert len(received) == len(expected)
+    for (images, labels), (expected_images, expected_labels) in zip(received, expected, strict=True):
+        assert images.dtype == np.uint8
+        assert np.array_equal(images, expected_images)
+        assert np.array_equal(labels, expected_labels)
+
+
+def test_framework_serves_the_stream_s_batches_epoch_by_epoch(
+    served: tuple[Batches, Batches, str | None], expected: Stream
+) -> None:
+    batches = [batch for epoch in range(NUM_EPOCHS) for batch in expected.epoch(epoch)]
+    assert [len(labels) for _, labels in batches] == [8, 8, 8, 6] * NUM_EPOCHS
+    assert_equal_batches(served[0], batches)
+
+
+def test_framework_serves_all_validation_images_in_order_in_every_epoch(
+    served: tuple[Batches, Batches, str | None], data: PreparedData
+) -> None:
+    rows = data.rows("val")
+    parts = [rows[:8], rows[8:]] * NUM_EPOCHS
+    assert_equal_batches(served[1], [(data.images[part], data.labels[part]) for part in parts])
+
+
+def test_hash_of_the_first_epoch_is_the_stream_s(served: tuple[Batches, Batches, str | None], expected: Stream) -> None:
+    list(expected.epoch(0))
+    assert served[2] == expected.first_epoch_hash is not None

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from tandem.errors import UserError
+from tandem.on_torch.networks import Classifier, build_classifier
+from tandem.on_torch.weights import count_parameters, hash_weights, save_weights
+from tandem.protocol.settings import HeadSettings
+from tests.small_runs import NUM_CLASSES, small_settings
+from train_torch import locate_weights, predict_batch
+
+WriteFile = Callable[[Path, Path], None]
+"""Takes the folder of save_weights and the file to write."""
+
+
+@pytest.fixture(scope="module")
+def network() -> Classifier:
+    """With weights and batch-norm statistics that no other network has."""
+    torch.manual_seed(1)
+    network = build_classifier(small_settings(head=HeadSettings(hidden=[16])), NUM_CLASSES).train()
+    with torch.no_grad():
+        network(torch.from_numpy(some_images()))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def folder(network: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What save_weights writes."""
+    folder = tmp_path_factory.mktemp("run") / "weights"
+    save_weights(network, folder)
+    return folder
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder that torchvision keeps weights in, empty, on a machine without a network."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch/hub/checkpoints"
+
+
+def some_images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+
+
+def build_from(file: Path) -> Classifier:
+    settings = small_settings(weights=str(file))
+    return build_classifier(settings, NUM_CLASSES, locate_weights(settings))
+
+
+def test_saved_backbone_is_loaded_as_it_was(network: Classifier, folder: Path) -> None:
+    loaded = build_from(folder / "backbone.safetensors")
+    assert hash_weights(loaded.backbone) == hash_weights(network.backbone)
+    assert hash_weights(build_classifier(small_settings(), NUM_CLASSES).backbone) != hash_weights(network.backbone)
+
+
+def test_hash_sees_one_changed_batch_norm_statistic(folder: Path) -> None:
+    backbone = build_from(folder / "backbone.safetensors").backbone
+    before = hash_weights(backbone)
+    last = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)][-1]
+    assert last.running_var is not None
+    last.running_var[-1] += 1e-6
+    assert hash_weights(backbone) != before
+
+
+def test_parameters_are_counted_all_and_trainable(network: Classifier, folder: Path) -> None:
+    head = 1280 * 16 + 16 + 16 * NUM_CLASSES + NUM_CLASSES
+    assert count_parameters(network) == (2_223_872 + head, 2_223_872 + head)
+    frozen = build_from(folder / "backbone.safetensors")
+    frozen.backbone.requires_grad_(False)
+    head = 1280 * NUM_CLASSES + NUM_CLASSES
+    assert count_parameters(frozen) == (2_223_872 + head, head)
+
+
+def test_weights_of_a_whole_published_network_are_loaded(tmp_path: Path) -> None:
+    whole = torchvision.models.mobilenet_v2(weights=None).eval()
+    file = tmp_path / "mobilenet_v2-0123abcd.pth"
+    torch.save(whole.state_dict(), file)
+    loaded = build_from(file).eval()
+    loaded.head = whole.classifier
+    with torch.inference_mode():
+        expected = whole(loaded.pixels(torch.from_numpy(some_images()))).numpy()
+    assert np.array_equal(predict_batch(loaded, small_settings(), some_images()), expected)
+
+
+def wrong_network(folder: Path, file: Path) -> None:
+    torch.save(torchvision.models.mobilenet_v3_small(weights=None).state_dict(), file)
+
+
+def other_width(folder: Path, file: Path) -> None:
+    torch.save(torchvision.models.mobilenet_v2(weights=None, width_mult=0.5).state_dict(), file)
+
+
+def truncated_safetensors(folder: Path, file: Path) -> None:
+    file.write_bytes((folder / "backbone.safetensors").read_bytes()[:100_000])
+
+
+def truncated_state_dict(folder: Path, file: Path) -> None:
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), file)
+    file.write_bytes(file.read_bytes()[:100_000])
+
+
+def text(folder: Path, file: Path) -> None:
+    file.write_text("these are no weights\n" * 9)
+
+
+def empty(folder: Path, file: Path) -> None:
+    file.touch()
+
+
+def whole_module(folder: Path, file: Path) -> None:
+    torch.save(nn.Linear(2, 2), file)
+
+
+def list_of_tensors(folder: Path, file: Path) -> None:
+    torch.save([torch.zeros(2)], file)
+
+
+def numbers_under_the_right_names(folder: Path, file: Path) -> None:
+    torch.save(dict.fromkeys(torchvision.models.mobilenet_v2(weights=None).state_dict(), 1.0), file)
+
+
+def head(folder: Path, file: Path) -> None:
+    file.write_bytes((folder / "head.safetensors").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (wrong_network, "weights.pth"),
+        (other_width, "weights.pth"),
+        (truncated_state_dict, "weights.pth"),
+        (truncated_safetensors, "weights.safetensors"),
+        (text, "weights.pth"),
+        (text, "weights.safetensors"),
+        (empty, "weights.pt"),
+        (empty, "weights.safetensors"),
+        (whole_module, "weights.pth"),
+        (list_of_tensors, "weights.pth"),
+        (numbers_under_the_right_names, "weights.pth"),
+        (head, "weights.safetensors"),
+    ],
+)
+def test_file_that_does_not_fit_is_named_in_one_line(write: WriteFile, name: str, folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / name
+    write(folder, file)
+    with pytest.raises(UserError) as caught:
+        build_from(file)
+    assert str(caught.value).startswith(f"weights: {file} ")
+    assert "\n" not in str(caught.value)
+
+
+def test_imagenet_weights_without_a_network_say_what_to_put_where(offline: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        build_classifier(small_settings(weights="imagenet"), NUM_CLASSES)
+    assert time.monotonic() - start < 20
+    message = str(caught.value)
+    assert message.startswith("weights: imagenet could not be downloaded")
+    assert f"put https://download.pytorch.org/models/mobilenet_v2-b0353104.pth into {offline}, or" in message
+    assert "\n" not in message
+
+    offline.mkdir(parents=True, exist_ok=True)
+    whole = torchvision.models.mobilenet_v2(weights=None)
+    torch.save(whole.state_dict(), offline / "mobilenet_v2-b0353104.pth")
+    loaded = build_classifier(small_settings(weights="imagenet"), NUM_CLASSES)
+    whole.classifier = nn.Identity()
+    assert hash_weights(loaded.backbone) == hash_weights(whole)

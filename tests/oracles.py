@@ -1,0 +1,102 @@
+"""What both frameworks are checked against, written by hand in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# One pixel (red, green, blue) and what each scaling makes of it, channel after channel as the network sees them.
+PIXEL = (255, 128, 0)
+SCALED_PIXEL = {
+    # (255 / 255 - 0.485) / 0.229, (128 / 255 - 0.456) / 0.224, (0 - 0.406) / 0.225
+    "torch": (2.2489083, 0.2051821, -1.8044444),
+    # x / 127.5 - 1
+    "tf": (1.0, 0.0039216, -1.0),
+    # blue, green, red: 0 - 103.939, 128 - 116.779, 255 - 123.68
+    "caffe": (-103.939, 11.221, 131.32),
+    # x / 255
+    "unit": (1.0, 0.5019608, 0.0),
+}
+
+
+def enlarge(image: np.ndarray, size: int) -> np.ndarray:
+    """Bilinear enlarging with half-pixel centres, one output pixel after the other; edges are repeated.
+
+    Args:
+        image: Of shape (height, width, channels).
+        size: Height and width of the result.
+    """
+    height, width, channels = image.shape
+    result = np.empty((size, size, channels))
+    for row in range(size):
+        y = (row + 0.5) * height / size - 0.5
+        top, down = int(np.floor(y)), y - np.floor(y)
+        upper, lower = max(top, 0), min(top + 1, height - 1)
+        for column in range(size):
+            x = (column + 0.5) * width / size - 0.5
+            left, right = int(np.floor(x)), x - np.floor(x)
+            first, second = max(left, 0), min(left + 1, width - 1)
+            above = image[upper, first] * (1 - right) + image[upper, second] * right
+            below = image[lower, first] * (1 - right) + image[lower, second] * right
+            result[row, column] = above * (1 - down) + below * down
+    return result
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities, float64, of logits of shape (n, classes)."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over images of minus the logarithm of the true class's probability."""
+    return float(-np.log(softmax(logits)[np.arange(len(labels)), labels]).mean())
+
+
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
+def adam(
+    weight: np.ndarray,
+    gradients: list[np.ndarray],
+    *,
+    rate: float,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    weight_decay: float = 0.0,
+    epsilon_hat: bool = False,
+) -> np.ndarray:
+    """Adam after one step for each gradient: Kingma and Ba 2015, algorithm 1.
+
+    Args:
+        weight_decay: Decoupled and times the rate: Loshchilov and Hutter 2019, algorithm 2.
+        epsilon_hat: The other order of computation, at the end of Kingma and Ba's section 2, where epsilon is added
+            before the second moment's bias is corrected.
+    """
+    weight = weight.astype(np.float64)
+    first, second = np.zeros_like(weight), np.zeros_like(weight)
+    for step, gradient in enumerate(gradients, start=1):
+        weight = weight - rate * weight_decay * weight
+        first = beta_1 * first + (1 - beta_1) * gradient
+        second = beta_2 * second + (1 - beta_2) * gradient**2
+        if epsilon_hat:
+            corrected_rate = rate * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
+            weight = weight - corrected_rate * first / (np.sqrt(second) + epsilon)
+        else:
+            unbiased_first, unbiased_second = first / (1 - beta_1**step), second / (1 - beta_2**step)
+            weight = weight - rate * unbiased_first / (np.sqrt(unbiased_second) + epsilon)
+    return weight
+
+
+def sgd(weight: np.ndarray, gradients: list[np.ndarray], *, rate: float, momentum: float, nesterov: bool) -> np.ndarray:
+    """Momentum after one step for each gradient: Sutskever et al. 2013, equations 1 to 4.
+
+    With nesterov, in the variables of their appendix A.1: the gradient is taken where the weight stands after its jump.
+    """
+    weight = weight.astype(np.float64)
+    velocity = np.zeros_like(weight)
+    for gradient in gradients:
+        velocity = momentum * velocity - rate * gradient
+        weight = weight + (momentum * velocity - rate * gradient if nesterov else velocity)
+    return weight

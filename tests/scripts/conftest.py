@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMEWORKS = ("torch", "keras")
+
+# Learns something in the second phase, so that no score is that of guessing.
+SETTINGS = """
+regime: two_stage
+backbone: mobilenet_v2
+weights: random
+learning_rate: 1.0e-2
+thawed_rate_factor: 0.1
+batch_size: 16
+max_epochs: 4
+seed: 0
+threads: 1
+device: cpu
+data:
+  source: digits
+  classes: ["0", "1", "2", "3", "4"]
+  image_size: 32
+  images_per_class: 100
+  cache_folder: cache
+head:
+  dropout: 0.2
+tracking:
+  experiment: pair
+  system_interval: 1.0
+"""
+
+Finished = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """What the scripts see: nothing of where this machine's runs and Keras's backend are."""
+    foreign = ("MLFLOW_TRACKING_URI", "KERAS_BACKEND", "PYTHONWARNINGS")
+    return {name: value for name, value in os.environ.items() if name not in foreign}
+
+
+@pytest.fixture(scope="session")
+def start(environment: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a Python script or module of the repository in a folder."""
+
+    def start(*words: str | Path, cwd: Path, **variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            cwd=cwd,
+            env={**environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Finished]:
+    """Runs a Python script to its end."""
+
+    def run(*words: str | Path, cwd: Path, timeout: float = 600, **variables: str) -> Finished:
+        process = start(*words, cwd=cwd, **variables)
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def train(run: Callable[..., Finished]) -> Callable[..., Finished]:
+    """Runs train_torch.py or train_keras.py to its end."""
+
+    def train(framework: str, *words: str | Path, cwd: Path, **variables: str) -> Finished:
+        return run(ROOT / f"train_{framework}.py", *words, cwd=cwd, **variables)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def in_both() -> Callable[[Callable[[str], Any]], dict[str, Any]]:
+    """Calls a function with the name of each framework, both at once: a core for each."""
+
+    def in_both(function: Callable[[str], Any]) -> dict[str, Any]:
+        with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
+            return dict(zip(FRAMEWORKS, pool.map(function, FRAMEWORKS), strict=True))
+
+    return in_both
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run as MLflow and its files tell it."""
+
+    client: MlflowClient
+    run: Run
+    process: Finished
+
+    @property
+    def id(self) -> str:
+        return self.run.info.run_id
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return self.run.data.tags
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return self.run.data.metrics
+
+    @property
+    def artifacts(self) -> Path:
+        return Path(self.run.info.artifact_uri.removeprefix("file://"))
+
+    def history(self, name: str) -> list[Any]:
+        return sorted(self.client.get_metric_history(self.id, name), key=lambda metric: metric.step)
+
+    def values(self, name: str) -> list[float]:
+        return [metric.value for metric in self.history(name)]
+
+    def predictions(self, folder: str = "final") -> pd.DataFrame:
+        return pd.read_parquet(self.artifacts / folder / "predictions.parquet")
+
+    def probabilities(self, folder: str = "final") -> pd.DataFrame:
+        return self.predictions(folder).filter(like="probability:")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder in which the scripts have been run."""
+
+    folder: Path
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.uri)
+
+    def runs(self, experiment: str) -> list[Run]:
+        found = self.client.get_experiment_by_name(experiment)
+        assert found is not None, f"no experiment {experiment} in {self.uri}"
+        return list(self.client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+
+    def only_run(self, experiment: str, process: Finished, **tags: str) -> Recorded:
+        """The one run of an experiment whose tags tandem.<name> are these."""
+        wanted = {f"tandem.{name}": value for name, value in tags.items()}
+        runs = [run for run in self.runs(experiment) if wanted.items() <= run.data.tags.items()]
+        assert len(runs) == 1, process.stderr
+        return Recorded(self.client, runs[0], process)
+
+
+@pytest.fixture(scope="session")
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Store]:
+    """A fresh folder with the settings of a small run in settings.yaml."""
+
+    def new_store() -> Store:
+        folder = tmp_path_factory.mktemp("store")
+        (folder / "settings.yaml").write_text(SETTINGS)
+        return Store(folder)
+
+    return new_store
+
+
+@pytest.fixture(scope="session")
+def store(new_store: Callable[[], Store]) -> Store:
+    """The folder of the pair of runs."""
+    return new_store()
+
+
+@pytest.fixture(scope="session")
+def pair(
+    store: Store, train: Callable[..., Finished], in_both: Callable[[Callable[[str], Finished]], dict[str, Finished]]
+) -> dict[str, Recorded]:
+    """The same run in both frameworks, started at once in an empty folder."""
+    processes = in_both(lambda framework: train(framework, "--config", "settings.yaml", cwd=store.folder))
+    for process in processes.values():
+        assert process.returncode == 0, process.stderr
+    return {name: store.only_run("pair", process, framework=name) for name, process in processes.items()}

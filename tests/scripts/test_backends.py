@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+@pytest.fixture(scope="module")
+def cells(new_store: Callable[[], Any], train: Callable[..., Any]) -> dict[str, Any]:
+    """One frozen run of one epoch on each of Keras's backends."""
+    store = new_store()
+    words = ["--config", "settings.yaml", "--regime", "frozen", "--max_epochs", "1"]
+    runs = {}
+    for backend in BACKENDS:
+        # JAX takes the threads that the process may use, and refuses a number of them
+        threads = ["--threads", "null"] if backend == "jax" else []
+        done = train("keras", *words, *threads, cwd=store.folder, KERAS_BACKEND=backend)
+        assert done.returncode == 0, done.stderr
+        runs[backend] = store.only_run("pair", done, backend=backend)
+    return runs
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_backend_finishes_a_run_of_the_same_names(cells: dict[str, Any], backend: str) -> None:
+    run, reference = cells[backend], cells["tensorflow"]
+    assert run.run.info.status == "FINISHED"
+    assert run.tags["tandem.framework"] == "keras" and f"tandem.version.{backend}" in run.tags
+    assert set(run.metrics) == set(reference.metrics)
+    assert set(run.run.data.params) == set(reference.run.data.params)
+    assert run.tags["tandem.phase_1.backbone_before"] == run.tags["tandem.phase_1.backbone_after"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_backend_gets_the_same_images_and_batches(cells: dict[str, Any], backend: str) -> None:
+    run, reference = cells[backend], cells["tensorflow"]
+    for tag in ("settings_hash", "split_hash", "test_hash", "batches_hash"):
+        assert run.tags[f"tandem.{tag}"] == reference.tags[f"tandem.{tag}"]
+    assert run.predictions()["key"].tolist() == reference.predictions()["key"].tolist()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_model_of_a_backend_can_be_served(cells: dict[str, Any], run: Callable[..., Any], backend: str) -> None:
+    (output,) = cells[backend].run.outputs.model_outputs
+    logged = cells[backend].client.get_logged_model(output.model_id)
+    code = (
+        "import sys, mlflow.pyfunc, numpy as np\n"
+        "answer = np.asarray(mlflow.pyfunc.load_model(sys.argv[1]).predict(np.full((3, 8, 8, 3), 7, np.uint8)))\n"
+        "assert answer.shape == (3, 5) and answer.dtype == np.float32, answer\n"
+        "np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)\n"
+    )
+    folder = cells[backend].artifacts.parent
+    done = run("-c", code, logged.artifact_location, cwd=folder, KERAS_BACKEND=backend)
+    assert done.returncode == 0, done.stderr
+
+
+def test_unknown_backend_is_refused_in_one_line(new_store: Callable[[], Any], train: Callable[..., Any]) -> None:
+    store = new_store()
+    done = train("keras", "--config", "settings.yaml", cwd=store.folder, KERAS_BACKEND="theano")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("train_keras.py: error: ") and "theano" in message and "tensorflow" in message

@@ -1,0 +1,130 @@
+"""Which module may import which: seen in the source for Tandem's own, in a process of its own for the frameworks."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FRAMEWORKS = {"torch", "torchvision", "pytorch_lightning", "lightning", "timm", "keras", "tensorflow", "jax"}
+SIDES = ("on_torch", "on_keras")
+
+# What each package, and what else is no program, may import of Tandem beside itself.
+EVERYWHERE = {"errors", ""}
+ALLOWED = {
+    "errors": set(),
+    "protocol": set(),
+    "data": {"protocol"},
+    "evaluation": {"protocol"},
+    "tracking": {"protocol"},
+    "on_torch": {"protocol", "data", "evaluation", "tracking"},
+    "on_keras": {"protocol", "data", "evaluation", "tracking"},
+    "report": {"protocol", "data", "evaluation", "tracking"},
+}
+SCRIPTS = ("train_torch", "train_keras", "compare")
+
+
+def modules_of(*packages: str) -> list[str]:
+    """Names of the modules of these packages under tandem/, those directly under it for the empty name."""
+    files = [file for name in packages for file in sorted((ROOT / "tandem" / name).glob("**/*.py" if name else "*.py"))]
+    names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    assert names
+    return names
+
+
+PACKAGES = sorted(file.parent.name for file in (ROOT / "tandem").glob("*/__init__.py"))
+
+
+def loaded_after_importing(modules: list[str], **variables: str) -> set[str]:
+    """The top-level names in sys.modules after a fresh process has imported these."""
+    code = (
+        "import importlib, json, sys\n"
+        "for name in json.loads(sys.argv[1]): importlib.import_module(name)\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(modules)],
+        cwd=ROOT,
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def imported_parts(module: Path) -> set[str]:
+    """Parts of Tandem that a source file imports anywhere in it: protocol, data, ..., "" for the package itself."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            names = [node.module or ""]
+            if node.module == "tandem":
+                names = [f"tandem.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name for name in names if name.partition(".")[0] in {"tandem", *SCRIPTS}}
+    return {name if name in SCRIPTS else [*name.split("."), ""][1] for name in found}
+
+
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for name, allowed in ALLOWED.items():
+        folder = ROOT / "tandem" / name
+        for file in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]:
+            if beyond := imported_parts(file) - allowed - EVERYWHERE - {name}:
+                wrong.append(f"{file.relative_to(ROOT)} imports {', '.join(sorted(beyond))}")
+    assert wrong == []
+
+
+def test_every_package_has_its_place() -> None:
+    assert set(PACKAGES) <= set(ALLOWED)
+
+
+def test_programs_import_neither_side() -> None:
+    programs = [*(ROOT / "tandem").glob("*.py"), ROOT / "compare.py", *(ROOT / "mlflow_server").glob("*.py")]
+    assert len(programs) >= 4
+    for file in programs:
+        assert not imported_parts(file) & {*SIDES, *SCRIPTS}, file
+
+
+def test_twins_import_their_own_side_alone() -> None:
+    assert "on_keras" not in imported_parts(ROOT / "train_torch.py")
+    assert "on_torch" not in imported_parts(ROOT / "train_keras.py")
+
+
+def test_no_framework_is_needed_outside_its_side() -> None:
+    packages = [name for name in PACKAGES if name not in SIDES]
+    assert set(packages) == {"protocol", "data", "evaluation", "tracking", "report"}
+    modules = [*modules_of(*packages, ""), "compare", "mlflow_server.serve"]
+    loaded = loaded_after_importing(modules)
+    assert {"mlflow", "sklearn"} <= loaded
+    assert loaded & FRAMEWORKS == set()
+
+
+def test_settings_need_nothing_heavy() -> None:
+    loaded = loaded_after_importing([*modules_of("protocol"), "tandem.errors"])
+    assert loaded & {*FRAMEWORKS, "mlflow", "pandas", "sklearn", "scipy", "plotly"} == set()
+
+
+def test_torch_side_needs_no_keras() -> None:
+    loaded = loaded_after_importing([*modules_of("on_torch"), "train_torch"])
+    assert {"torch", "torchvision", "pytorch_lightning"} <= loaded
+    assert loaded & {"keras", "tensorflow", "jax"} == set()
+    # two copies of Lightning in one process do not work together
+    assert "lightning" not in loaded
+
+
+def test_keras_side_needs_no_torch() -> None:
+    loaded = loaded_after_importing([*modules_of("on_keras"), "train_keras"], KERAS_BACKEND="tensorflow")
+    assert {"keras", "tensorflow"} <= loaded
+    assert loaded & {"torch", "torchvision", "pytorch_lightning", "lightning", "timm"} == set()
