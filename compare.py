@@ -12,6 +12,7 @@ import argparse
 import gc
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         choices=("png", "svg", "pdf"),
         help="write the figures to the folder figures in --output as files of this kind; needs Chrome or Chromium",
     )
+    parser.add_argument(
+        "--published",
+        metavar="NAME",
+        help="show what a document publishes beside these runs: birds, cifar100_lightweight, eight_datasets, "
+        "imagenette or mobilenet_vs_efficientnetv2; with it, and neither --html nor --figures, an experiment without "
+        "runs is no error",
+    )
     return parser.parse_args(argv)
 
 
@@ -64,29 +72,52 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     # After parsing: MLflow takes seconds to import, and --help shall not wait for it.
     from tandem.report.comparison import compare_runs
+    from tandem.report.published import published_table, read_document
     from tandem.report.saved_predictions import read_predictions
-    from tandem.tracking.reader import read_runs
+    from tandem.report.tables import print_table
+    from tandem.tracking.reader import NoRuns, read_runs
+
+    document = None if arguments.published is None else read_document(arguments.published)
 
     # What the libraries are made of stays: Python's garbage collector need not look at it again, which takes a second
     # with 1,000 runs.
     gc.freeze()
-    runs = read_runs(arguments.tracking_uri, arguments.experiment)
+    without_runs: NoRuns | None = None
+    try:
+        runs = read_runs(arguments.tracking_uri, arguments.experiment)
+    except NoRuns as error:
+        if document is None:
+            raise
+        runs, without_runs = [], error
+    except UserError:
+        # The published numbers stand on their own.
+        if document is not None:
+            print_table(published_table(document, ()))
+        raise
     with tempfile.TemporaryDirectory(prefix="tandem-compare-") as name:
         folder = Path(name)
         comparison = compare_runs(runs, lambda cells: read_predictions(cells, folder))
+        if document is not None:
+            comparison = replace(comparison, published=published_table(document, comparison.groups))
         print_comparison(comparison)
-        if not comparison.tables:
-            raise UserError(
+        if not comparison.groups and without_runs is None:
+            without_runs = NoRuns(
                 f"experiment {arguments.experiment!r} has no finished run with results on test images; "
                 "wait for one to finish, or start one with train_torch.py or train_keras.py"
             )
+        if without_runs is not None and document is None:
+            raise without_runs
         try:
             write_tables(comparison, arguments.experiment, arguments.output)
         except OSError as error:
             raise UserError(
                 f"cannot write the tables to {arguments.output}: {error.strerror}; choose another --output"
             ) from error
-        if arguments.html or arguments.figures:
+        if without_runs is not None:
+            if arguments.html or arguments.figures:
+                raise without_runs
+            print(without_runs)
+        elif arguments.html or arguments.figures:
             draw(comparison, runs, arguments, folder)
 
 
@@ -104,6 +135,8 @@ def print_comparison(comparison: Comparison) -> None:
         print()
     for table in comparison.over_data_sets:
         print_table(table)
+    if comparison.published is not None:
+        print_table(comparison.published)
     for note in comparison.notes:
         print(note)
 
@@ -124,7 +157,8 @@ def write_tables(comparison: Comparison, experiment: str, output: Path) -> None:
         (output / f"{table.name}.tex").write_text(render_latex(table), encoding="utf-8")
     everything.append("".join(f"- {note}\n" for note in comparison.notes))
     (output / "tables.md").write_text("\n".join(everything), encoding="utf-8")
-    print(f"Written to {output}/ ({len(comparison.tables)} tables as .md, .csv and .tex, all in tables.md)")
+    tables = "1 table" if len(comparison.tables) == 1 else f"{len(comparison.tables)} tables"
+    print(f"Written to {output}/ ({tables} as .md, .csv and .tex, all in tables.md)")
 
 
 def draw(comparison: Comparison, runs: Sequence[RunRecord], arguments: argparse.Namespace, folder: Path) -> None:

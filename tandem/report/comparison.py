@@ -118,17 +118,20 @@ class Comparison:
         over_data_sets: tables of all groups together; none with one group.
         ranks: of the cells that have a result on every data set, by their names; None where there are too few.
         notes: lines that say which runs stand in none of the tables, and what could not be computed.
+        published: a document's results beside these, where they were asked for (tandem.report.published).
     """
 
     groups: tuple[GroupComparison, ...]
     over_data_sets: tuple[Table, ...]
     ranks: tuple[tuple[str, ...], AverageRanks] | None
     notes: tuple[str, ...]
+    published: Table | None = None
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """All tables; their names are unique."""
-        return (*(table for group in self.groups for table in group.tables.values()), *self.over_data_sets)
+        published = () if self.published is None else (self.published,)
+        return (*(table for group in self.groups for table in group.tables.values()), *self.over_data_sets, *published)
 
 
 def _nothing_saved(cells: Sequence[Cell]) -> SavedPredictions:

@@ -24,6 +24,10 @@ from tandem.tracking.provenance import without_password
 RUNS_PER_PAGE = 5000  # MLflow takes up to 50,000; a server needs some seconds for this many
 
 
+class NoRuns(UserError):
+    """There is nothing to be read: no store, or an experiment without runs of Tandem."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """A run as MLflow keeps it."""
@@ -46,7 +50,8 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
         uri: tracking URI; None as in the settings.
 
     Raises:
-        UserError: MLflow does not answer, there is no such experiment, or it has no such runs.
+        NoRuns: there is no store yet, or the experiment has no such runs.
+        UserError: MLflow does not answer, or there is no such experiment.
     """
     client = _connect_existing(resolve_uri(uri))
     place = without_password(client.tracking_uri)
@@ -84,7 +89,7 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
             if not token:
                 break
     if not records:
-        raise UserError(
+        raise NoRuns(
             f"the experiment {experiment!r} in MLflow at {place} has no runs of Tandem: make some with "
             f"python train_torch.py --tracking.experiment {experiment}, and the same with train_keras.py"
         )
@@ -169,7 +174,7 @@ def _garbage_collector_paused() -> Iterator[None]:
 def _connect_existing(uri: str) -> MlflowClient:
     database = database_file(uri)
     if database and not database.exists():
-        raise UserError(
+        raise NoRuns(
             f"there are no runs yet: no file {database}; make some with python train_torch.py, or say where they are "
             "with the tracking URI or MLFLOW_TRACKING_URI"
         )
