@@ -41,6 +41,7 @@ from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.predictions import Predictions
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.feed import StreamLoader
+from tandem.on_torch.gradcam import features_and_gradients
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.serving import save_model
 from tandem.on_torch.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
@@ -49,6 +50,7 @@ from tandem.report.recording import (
     predictions_of_test,
     record_data,
     record_end,
+    record_grad_cam,
     record_phase,
     record_weights,
 )
@@ -114,6 +116,7 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
         results.append(record_phase(run, phase, outcomes[-1], predictions, curves))
     save_network(network, settings, data, run)
     inference = measure_inference_cost(network, settings, data)
+    explain_predictions(network, settings, data, predictions, run)
     record_end(run, settings, data, curves, outcomes, results, predictions, inference)
 
 
@@ -378,6 +381,15 @@ def measure_inference_cost(network: Classifier, settings: Settings, data: Prepar
         vocabulary.IMAGES_PER_SECOND: throughput,
         vocabulary.PEAK_GPU_MEMORY_MEGABYTES: peak_gpu_memory_megabytes(),
     }
+
+
+def explain_predictions(
+    network: Classifier, settings: Settings, data: PreparedData, predictions: Predictions, run: Run
+) -> None:
+    """Where the trained network looks on some of the test images (Grad-CAM)."""
+    record_grad_cam(
+        run, settings, data, predictions, lambda images, classes: features_and_gradients(network, images, classes)
+    )
 
 
 def save_network(network: Classifier, settings: Settings, data: PreparedData, run: Run) -> None:

@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> None:
         for future in [pool.submit(run_framework, framework, console) for framework in FRAMEWORKS]:
             future.result()
     console.print(f"all runs finished in {time.perf_counter() - start:.0f} s")
-    subprocess.run([sys.executable, ROOT / "compare.py", "--experiment", TARGET_EXPERIMENT], check=True)
+    compare = [sys.executable, str(ROOT / "compare.py"), "--experiment", TARGET_EXPERIMENT]
+    subprocess.run([*compare, "--html", "comparison/report.html"], check=True)
 
 
 def run_framework(framework: str, console: Console) -> None:

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
 from compare import main
 from tandem.errors import UserError
+from tandem.evaluation.metrics import scores
+from tandem.evaluation.predictions import Predictions, softmax
+from tandem.report.grad_cam import GradCam, choose_images
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,6 +54,74 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
+def make_predictions(seed: int, skill: float) -> Predictions:
+    images, num_classes = 90, 3
+    truth = np.arange(images, dtype=np.int64) % num_classes
+    logits = np.random.default_rng(seed).normal(size=(images, num_classes))
+    logits[np.arange(images), truth] += skill
+    return Predictions(
+        keys=tuple(f"{index}.png" for index in range(images)),
+        hashes=tuple(f"{index:04}" for index in range(images)),
+        truth=truth,
+        probabilities=softmax(logits),
+        classes=("cat", "dog", "owl"),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with the experiment `whole`, whose runs have predictions, curves and, those of torch, Grad-CAM maps."""
+    folder = tmp_path_factory.mktemp("whole")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("whole", (folder / "artifacts").as_uri())
+
+    def add(framework: str, regime: str, predictions: Predictions, after_first_phase: Predictions | None) -> None:
+        tags = {
+            "tandem.framework": framework,
+            "tandem.backend": "torch" if framework == "torch" else "tensorflow",
+            "tandem.test_hash": "0123",
+            "tandem.data": "animals",
+            "tandem.grad_cam": "2 images" if framework == "torch" else "none: asked for none",
+        }
+        run_id = client.create_run(experiment, tags=tags, run_name=f"{regime}-{framework}").info.run_id
+        measured = {f"test/{name}": value for name, value in scores(predictions).items()}
+        measured |= {"cost/train_seconds": 30.0 if framework == "torch" else 40.0}
+        local = folder / run_id
+        predictions.write(local / "final" / "predictions.parquet")
+        if after_first_phase:
+            after_first_phase.write(local / "phase_1" / "predictions.parquet")
+            measured |= {f"phase_1/test/{name}": value for name, value in scores(after_first_phase).items()}
+            measured |= {"phase_1/cost/train_seconds": 10.0}
+        if framework == "torch":
+            rows = choose_images(predictions, 2)
+            GradCam(
+                keys=tuple(predictions.keys[row] for row in rows),
+                hashes=tuple(predictions.hashes[row] for row in rows),
+                classes=predictions.classes,
+                truth=predictions.truth[rows],
+                predicted=predictions.predicted[rows],
+                images=np.zeros((2, 8, 8, 3), np.uint8),
+                maps=np.zeros((2, 2, 8, 8), np.uint8),
+            ).write(local / "final" / "grad_cam.npz")
+        client.log_artifacts(run_id, str(local))
+        curves = {"train/loss": 0.5, "val/loss": 0.6, "train/accuracy": 0.8, "val/accuracy": 0.7, "epoch/phase": 1.0}
+        client.log_batch(
+            run_id,
+            metrics=[
+                *(Metric(name, value, timestamp=0, step=0) for name, value in measured.items()),
+                *(Metric(name, value, 0, step) for name, value in curves.items() for step in range(3)),
+            ],
+            params=[Param("backbone", "small"), Param("regime", regime), Param("seed", "0")],
+        )
+        client.set_terminated(run_id)
+
+    for number, framework in enumerate(("torch", "keras")):
+        add(framework, "scratch", make_predictions(number, 0.5), None)
+        add(framework, "two_stage", make_predictions(2 + number, 2.5), make_predictions(4 + number, 1.0))
+    return uri
+
+
 def compare(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "compare.py"), *arguments], cwd=folder, capture_output=True, text=True, timeout=60
@@ -63,8 +136,9 @@ def test_tables_are_printed_and_written(uri: str, tmp_path: Path) -> None:
     assert "small-two_stage-torch" in done.stdout and "1 FAILED" in done.stdout
 
     output = tmp_path / "out" / "tables"
-    expected = {"summary.md", "summary.csv", "frameworks.md", "frameworks.csv", "tables.md"}
-    assert {path.name for path in output.iterdir()} == expected
+    names = ("summary", "scores", "frameworks", "transfer", "cost")
+    expected = {f"{name}.{kind}" for name in names for kind in ("md", "csv", "tex")}
+    assert {path.name for path in output.iterdir()} == expected | {"tables.md"}
     with (output / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["regime"], row["framework"], row["accuracy"]) for row in rows] == [
@@ -77,6 +151,65 @@ def test_tables_are_printed_and_written(uri: str, tmp_path: Path) -> None:
     for name in ("summary.md", "frameworks.md"):
         assert (output / name).read_text(encoding="utf-8") in everything
     assert "1 FAILED" in everything
+    # Its runs have no files: said once, and the scores are there all the same.
+    assert done.stdout.count("Without intervals and tests") == 1
+
+
+def test_predictions_give_intervals_and_a_recommendation(whole_uri: str, tmp_path: Path) -> None:
+    done = compare("--experiment", "whole", "--tracking_uri", whole_uri, folder=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert "95 % intervals over the 90 test images" in done.stdout
+    assert "- The most accurate is two_stage" in done.stdout
+    assert "Thawing changed accuracy by +" in done.stdout
+    with (tmp_path / "comparison" / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        assert float(row["accuracy_low"]) < float(row["accuracy"]) < float(row["accuracy_high"])
+    text = (tmp_path / "comparison" / "tables.md").read_text(encoding="utf-8")
+    assert "## Recommendation: animals" in text
+
+
+def test_page_is_written_and_logged_beside_the_runs(whole_uri: str, tmp_path: Path) -> None:
+    arguments = ["--experiment", "whole", "--tracking_uri", whole_uri, "--html", "pages/report.html"]
+    for _ in range(2):  # the second does not take the first's run for one to compare
+        done = compare(*arguments, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "4 runs" in (tmp_path / "pages" / "report.html").read_text(encoding="utf-8")
+    run_id = done.stdout.split()[-1]
+    client = MlflowClient(tracking_uri=whole_uri)
+    assert [file.path for file in client.list_artifacts(run_id)] == ["report.html"]
+    assert "tandem.framework" not in client.get_run(run_id).data.tags
+    text = (tmp_path / "pages" / "report.html").read_text(encoding="utf-8")
+    for title in ("Recommendation", "Thawing", "Negative transfer", "Grad-CAM", "Confusions", "Calibration"):
+        assert f"<h2>{title}</h2>" in text
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("chromium", "google-chrome"))), reason="draws with Chrome")
+def test_figures_are_written_as_files(whole_uri: str, tmp_path: Path) -> None:
+    done = compare("--experiment", "whole", "--tracking_uri", whole_uri, "--figures", "svg", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = {path.name for path in (tmp_path / "comparison" / "figures").iterdir()}
+    assert {"accuracy_time.svg", "curves.svg", "thawing.svg", "confusions.svg"} < written
+
+
+def test_page_that_cannot_be_written_is_named(whole_uri: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    arguments = ["--experiment", "whole", "--tracking_uri", whole_uri, "--output", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"cannot write the page to .*taken.*choose another --html"):
+        main([*arguments, "--html", str(tmp_path / "taken" / "report.html")])
+
+
+def test_server_that_is_down_is_one_clear_line(tmp_path: Path) -> None:
+    done = compare("--tracking_uri", "http://127.0.0.1:1", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("compare.py: error: ") and done.stderr.count("\n") == 1
+    assert "127.0.0.1:1" in done.stderr
+
+
+def test_folder_without_runs_is_one_clear_line(tmp_path: Path) -> None:
+    done = compare(folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("compare.py: error: there are no runs yet") and done.stderr.count("\n") == 1
 
 
 def test_experiment_without_finished_runs_is_one_clear_line(uri: str, tmp_path: Path) -> None:

@@ -34,14 +34,18 @@ def test_demonstration_shows_that_transfer_helps_in_both_frameworks(tmp_path: Pa
         assert experiment is not None
         runs[name] = client.search_runs([experiment.experiment_id])
         assert {run.info.status for run in runs[name]} == {"FINISHED"}
-    assert len(runs["demo-source"]) == 2 and len(runs["demo"]) == 8
+    trained = [run for run in runs["demo"] if "tandem.framework" in run.data.tags]
+    assert len(runs["demo-source"]) == 2 and len(trained) == 8
+    (comparison,) = [run for run in runs["demo"] if run not in trained]
+    assert "report.html" in [file.path for file in client.list_artifacts(comparison.info.run_id)]
+    assert (tmp_path / "comparison" / "report.html").stat().st_size > 1e6
 
     accuracy: dict[str, dict[str, float]] = defaultdict(dict)
-    for run in runs["demo"]:
+    for run in trained:
         accuracy[run.data.tags["tandem.framework"]][run.data.params["regime"]] = run.data.metrics["test/accuracy"]
         assert run.data.metrics["phase_1/cost/train_seconds"] > 0
         assert ("phase_2/cost/train_seconds" in run.data.metrics) == (run.data.params["regime"] == "two_stage")
-    assert len({run.data.tags["tandem.test_hash"] for run in runs["demo"]}) == 1
+    assert len({run.data.tags["tandem.test_hash"] for run in trained}) == 1
     for framework in ("torch", "keras"):
         assert set(accuracy[framework]) == {"scratch", "frozen", "two_stage", "finetune"}
         assert accuracy[framework]["finetune"] > accuracy[framework]["scratch"] + 0.1, accuracy

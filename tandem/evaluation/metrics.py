@@ -37,34 +37,82 @@ def scores(predictions: Predictions) -> dict[str, float]:
         recall_at_half (share of images whose true class has a probability above one half: what keras.metrics.Recall
         computes from one-hot labels).
     """
-    truth, predicted = predictions.truth, predictions.predicted
     table = per_class_table(predictions)
-    of_truth = predictions.probabilities[np.arange(len(truth)), truth].astype(np.float64)
-    # A stable sort: of equal probabilities the class with the lowest index comes first, as in `predicted`.
-    ranking = np.argsort(-predictions.probabilities, axis=1, kind="stable")[:, :TOP]
-    result = {
-        "accuracy": float(np.mean(predicted == truth)),
-        "top5_accuracy": float(np.mean((ranking == truth[:, None]).any(axis=1))),
-    }
+    of_images = image_scores(predictions)
+    result = {name: float(of_images[name].mean()) for name in ("accuracy", "top5_accuracy")}
     for score in ("precision", "recall", "f1"):
         of_classes = table[score].to_numpy()
         result[f"{score}_macro"] = float(of_classes.mean())
         result[f"{score}_weighted"] = float(np.average(of_classes, weights=table["support"]))
         result[f"{score}_min"] = float(of_classes.min())
-    result["log_loss"] = float(-np.log(np.maximum(of_truth, SMALLEST_PROBABILITY)).mean())
+    result["log_loss"] = float(of_images["log_loss"].mean())
     result["calibration_error"] = _calibration_error(predictions)
-    result["recall_at_half"] = float(np.mean(of_truth > 0.5))
+    result["recall_at_half"] = float(of_images["recall_at_half"].mean())
     return result
 
 
-def _calibration_error(predictions: Predictions) -> float:
+def image_scores(predictions: Predictions) -> dict[str, np.ndarray]:
+    """The scores that are means over images, image by image.
+
+    Returns:
+        accuracy, top5_accuracy, log_loss and recall_at_half, each float64 of shape (images,).
+    """
+    truth, probabilities = predictions.truth, predictions.probabilities
+    of_truth = probabilities[np.arange(len(truth)), truth]
+    # Of equal probabilities the class with the lowest index comes first, as in `predicted`.
+    lower_index = np.arange(probabilities.shape[1]) < truth[:, None]
+    before = (probabilities > of_truth[:, None]) | ((probabilities == of_truth[:, None]) & lower_index)
+    of_truth = of_truth.astype(np.float64)
+    return {
+        "accuracy": (predictions.predicted == truth).astype(np.float64),
+        "top5_accuracy": (before.sum(axis=1) < TOP).astype(np.float64),
+        "log_loss": -np.log(np.maximum(of_truth, SMALLEST_PROBABILITY)),
+        "recall_at_half": (of_truth > 0.5).astype(np.float64),
+    }
+
+
+def calibration_gaps(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Each image's confidence bin and how far its being right is from its confidence.
+
+    The bins are open on the left and closed on the right: (0, 1/15], ..., (14/15, 1].
+
+    Returns:
+        bins, int64 of shape (images,), 0..14; gaps, float64 of shape (images,): 1 or 0 for right or wrong, minus the
+        highest probability.
+    """
     confidence = predictions.probabilities.max(axis=1).astype(np.float64)
-    correct = predictions.predicted == predictions.truth
-    # The bins are open on the left and closed on the right: (0, 1/15], ..., (14/15, 1].
     bins = np.digitize(confidence, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], right=True)
+    return bins, (predictions.predicted == predictions.truth) - confidence
+
+
+def _calibration_error(predictions: Predictions) -> float:
+    bins, gaps = calibration_gaps(predictions)
     # |accuracy - confidence| of a bin, weighted by its share of the images, is the gap of the sums over all images.
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
+    return float(np.abs(np.bincount(bins, weights=gaps, minlength=CALIBRATION_BINS)).sum() / len(bins))
+
+
+def reliability_bins(predictions: Predictions) -> pd.DataFrame:
+    """What a reliability diagram shows: is a network right as often as it is sure?
+
+    Returns:
+        One row for each of the 15 bins that `calibration_error` is computed from, with low and high (the bin's limits),
+        images (how many are in it), confidence (mean of the highest probability) and accuracy (share that is right);
+        both NaN in an empty bin.
+    """
+    bins, gaps = calibration_gaps(predictions)
+    correct = predictions.predicted == predictions.truth
+    images = np.bincount(bins, minlength=CALIBRATION_BINS)
+    divisor = np.where(images > 0, images, np.nan)
+    limits = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    return pd.DataFrame(
+        {
+            "low": limits[:-1],
+            "high": limits[1:],
+            "images": images,
+            "confidence": np.bincount(bins, weights=correct - gaps, minlength=CALIBRATION_BINS) / divisor,
+            "accuracy": np.bincount(bins, weights=correct, minlength=CALIBRATION_BINS) / divisor,
+        }
+    )
 
 
 def per_class_table(predictions: Predictions) -> pd.DataFrame:

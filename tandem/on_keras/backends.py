@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -50,3 +52,25 @@ def limit_threads(threads: int) -> None:
             f"threads: received {threads}, but the {backend} backend takes as many as the process may use; "
             "leave it out, and limit the process itself (taskset)"
         )
+
+
+def gradients_of(function: Callable[[Any], Any], value: Any) -> Any:
+    """The gradients of a function that gives one number, with respect to the tensor that it is given."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(value)
+            result = function(value)
+        return tape.gradient(result, value)
+    if backend == "jax":
+        import jax
+
+        return jax.grad(function)(value)
+    import torch
+
+    value = value.detach().requires_grad_()
+    with torch.enable_grad():
+        result = function(value)
+    return torch.autograd.grad(result, value)[0]

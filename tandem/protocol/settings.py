@@ -145,6 +145,9 @@ class TrackingSettings:
     """Each run gets a folder in here with its journal and its files."""
     log_model: bool = True
     """Log the trained network as an MLflow model that can be served; switch it off for grids."""
+    grad_cam_images: int = limited(12, at_least=0, at_most=1000)
+    """Test images of which is shown where the trained network looks (Grad-CAM), the same ones in all runs on the same
+    test images, spread over the classes; 0 switches it off."""
     system_interval: float = limited(5.0, above=0)
     """Seconds between two samples of CPU, memory and GPU use."""
 

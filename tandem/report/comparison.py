@@ -1,151 +1,215 @@
-"""From the runs of an experiment to the tables that compare them.
+"""The tables that compare the runs of an experiment, and the words that sum them up.
 
-One row stands for one cell: everything that was the same but the seed. Of several runs with the same seed the latest
-counts, and a row is the mean over its seeds. Settings in which the runs of a table differ are columns of it, so that
-nothing unlike is averaged.
+One row stands for one cell (tandem.report.cells): everything that was the same but the seed. A row is the mean over its
+seeds; intervals and tests come from the saved predictions (tandem.report.analysis).
 """
 
 from __future__ import annotations
 
-import typing
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
-from typing import TYPE_CHECKING
 
-from tandem.protocol.settings import Regime
-from tandem.report.tables import Column, Table, Value
+import numpy as np
+import pandas as pd
+
+from tandem.evaluation.intervals import NOT_SMOOTH, Interval
+from tandem.evaluation.metrics import confusion_matrix, per_class_table
+from tandem.evaluation.significance import (
+    SMALLEST_NUM_DATA_SETS,
+    SMALLEST_NUM_MODELS,
+    AverageRanks,
+    rank_over_data_sets,
+)
+from tandem.protocol.backbones import CATALOGUE
+from tandem.report.analysis import MOST_CELLS, Analysis, analyse, choose_cells
+from tandem.report.cells import (
+    ACCURACY,
+    FIRST_PHASE,
+    Cell,
+    Group,
+    family_of,
+    group_runs,
+    partners,
+    scratch_partners,
+    some,
+)
+from tandem.report.recommendation import recommend, thawing_sentence
+from tandem.report.saved_predictions import SavedPredictions
+from tandem.report.tables import Column, Estimate, Table, Value
 from tandem.tracking import vocabulary
+from tandem.tracking.reader import RunRecord
 
-if TYPE_CHECKING:
-    from tandem.tracking.reader import RunRecord
-
-NAMES_IN_A_LINE = 12
-
-ACCURACY = vocabulary.TEST_PREFIX + "accuracy"
 MACRO_F1 = vocabulary.TEST_PREFIX + "f1_macro"
 LOWEST_F1 = vocabulary.TEST_PREFIX + "f1_min"
 
-# Parameters that are columns of their own (backbone, regime), that a row is averaged over (seed), or that change
-# nothing in what a run computes: where it is recorded, and where its images lie (the tags hold hashes of the images).
-_NO_DIFFERENCE = {"backbone", "regime", "seed", "weights", "data.source", "data.cache_folder"}
-_NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
-# Settings that change what a run costs but not what it learns; so does the hardware, which is a tag.
-_COST_SETTINGS = ("device", "threads")
+MOST_CONFUSIONS = 20
+EXTREME_CLASSES = 10  # of either end, where there are more than twice as many
+CLASSES_NAMED = 5
 
-_REGIMES = typing.get_args(Regime)
-_NOT_APPLICABLE = "-"
+_SCORES = (
+    ("accuracy", "accuracy"),
+    ("top5_accuracy", "top-5"),
+    ("precision_macro", "macro precision"),
+    ("recall_macro", "macro recall"),
+    ("f1_macro", "macro F1"),
+    ("f1_weighted", "weighted F1"),
+    ("f1_min", "lowest F1"),
+    ("calibration_error", "calibration error"),
+    ("log_loss", "log loss"),
+)
+_COSTS: tuple[tuple[str, Column], ...] = (
+    (vocabulary.EPOCHS, Column(key="epochs", heading="epochs", kind="number")),
+    (
+        vocabulary.SECONDS_PER_EPOCH,
+        Column(key="seconds_per_epoch", heading="an epoch", kind="seconds", better="lower"),
+    ),
+    (vocabulary.TRAIN_SECONDS, Column(key="train_seconds", heading="training", kind="seconds", better="lower")),
+    (
+        FIRST_PHASE + vocabulary.TRAIN_SECONDS,
+        Column(key="train_seconds_phase_1", heading="first phase", kind="seconds"),
+    ),
+    (
+        vocabulary.phase_name(2) + "/" + vocabulary.TRAIN_SECONDS,
+        Column(key="train_seconds_phase_2", heading="second phase", kind="seconds"),
+    ),
+    (vocabulary.PARAMETERS, Column(key="parameters", heading="params", kind="amount", better="lower")),
+    (vocabulary.TRAINABLE_PARAMETERS, Column(key="trainable_parameters", heading="trained", kind="amount")),
+    (vocabulary.MACS, Column(key="macs", heading="MACs", kind="amount", better="lower")),
+    (
+        vocabulary.LATENCY_MILLISECONDS,
+        Column(key="latency_milliseconds", heading="one image", kind="milliseconds", better="lower"),
+    ),
+    (
+        vocabulary.IMAGES_PER_SECOND,
+        Column(key="inference_images_per_second", heading="images a second", kind="number", better="higher"),
+    ),
+    (vocabulary.PEAK_MEMORY_MEGABYTES, Column(key="peak_memory_megabytes", heading="memory, MB", kind="number")),
+    (
+        vocabulary.PEAK_GPU_MEMORY_MEGABYTES,
+        Column(key="peak_gpu_memory_megabytes", heading="GPU memory, MB", kind="number"),
+    ),
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The tables of an experiment, and lines that say which runs stand in none of them."""
-
-    tables: tuple[Table, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Weights:
-    """What a run began with: its name, and a word for it that does not tell one file from another."""
-
-    label: str
-    word: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """Runs that differ in nothing but their seed, the latest of each seed.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GroupComparison:
+    """What is said of cells that were tested on the same images.
 
     Args:
-        settings: those in which the runs of the group differ, beyond the ones that have a field here.
-        costs: the same for what changes the costs alone.
+        group: the cells.
+        analysis: of their predictions.
+        recommendation: sentences (tandem.report.recommendation).
+        tables: by their names without the group's suffix; `summary` is always there, others where they have rows.
     """
 
-    backbone: str
-    regime: str
-    framework: str
-    settings: tuple[tuple[str, str], ...]
-    costs: tuple[tuple[str, str], ...]
-    runs: tuple[RunRecord, ...]
+    group: Group
+    analysis: Analysis
+    recommendation: tuple[str, ...]
+    tables: dict[str, Table]
 
-    def mean(self, metric: str) -> float | None:
-        """Mean over the runs; None unless all of them have the metric."""
-        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
-        return sum(values) / len(values) if len(values) == len(self.runs) else None
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """What is said of an experiment.
+
+    Args:
+        groups: the largest first.
+        over_data_sets: tables of all groups together; none with one group.
+        ranks: of the cells that have a result on every data set, by their names; None where there are too few.
+        notes: lines that say which runs stand in none of the tables, and what could not be computed.
+        published: a document's results beside these, where they were asked for (tandem.report.published).
+    """
+
+    groups: tuple[GroupComparison, ...]
+    over_data_sets: tuple[Table, ...]
+    ranks: tuple[tuple[str, ...], AverageRanks] | None
+    notes: tuple[str, ...]
+    published: Table | None = None
 
     @property
-    def sort_key(self) -> tuple:
-        regime = _REGIMES.index(self.regime) if self.regime in _REGIMES else len(_REGIMES)
-        settings = [_number_first(value) for _, value in (*self.settings, *self.costs)]
-        # "torch" before "keras", "keras" before "keras (jax)".
-        return self.backbone, regime, self.regime, settings, self.framework != "torch", self.framework
+    def tables(self) -> tuple[Table, ...]:
+        """All tables; their names are unique."""
+        published = () if self.published is None else (self.published,)
+        return (*(table for group in self.groups for table in group.tables.values()), *self.over_data_sets, *published)
 
 
-def compare_runs(runs: Sequence[RunRecord]) -> Comparison:
-    """Makes the tables of an experiment.
+def _nothing_saved(cells: Sequence[Cell]) -> SavedPredictions:
+    return SavedPredictions()
 
-    Runs stand in one table only if they were tested on the same images. The tables of the largest such group come
-    first; of groups of one size, that of the latest run.
+
+def compare_runs(
+    runs: Sequence[RunRecord], read: Callable[[Sequence[Cell]], SavedPredictions] = _nothing_saved
+) -> Comparison:
+    """Compares the runs of an experiment.
 
     Args:
         runs: of one experiment, in any order and of any status.
+        read: gives the predictions of the cells of one group; it is asked for those that are compared, at most 32 a
+            group. Without any there are neither intervals nor tests.
 
     Returns:
-        For each group the summary, the frameworks side by side, and what thawing changed, as far as there are runs for
-        it; the tables' names are unique.
+        For each group of runs that were tested on the same images the tables that there are runs for.
     """
-    weights = _initial_weights(runs)
-    groups: dict[str, list[RunRecord]] = defaultdict(list)
-    unfinished, untested = [], []
-    for run in runs:
-        if run.status != "FINISHED":
-            unfinished.append(run)
-        elif ACCURACY not in run.metrics or vocabulary.TEST_HASH not in run.tags:
-            untested.append(run)
-        else:
-            groups[run.tags[vocabulary.TEST_HASH]].append(run)
-    ordered = sorted(
-        groups.values(), key=lambda group: (len(group), max(run.start_time for run in group)), reverse=True
+    groups, notes = group_runs(runs)
+    compared, more_notes = [], []
+    for group in groups:
+        chosen = choose_cells(group.cells)
+        if len(chosen) < len(group.cells):
+            more_notes.append(
+                f"Intervals and tests of {group.name} are of its {MOST_CELLS} most accurate rows of {len(group.cells)}."
+            )
+        saved = read(chosen)
+        more_notes += saved.notes
+        compared.append(_compare_group(group, analyse(chosen, saved)))
+    matrix, ranks = data_set_matrix(groups)
+    return Comparison(
+        groups=tuple(compared), over_data_sets=matrix, ranks=ranks, notes=(*notes, *dict.fromkeys(more_notes))
     )
 
-    notes = []
-    for group in ordered[1:]:
-        notes.append(
-            f"Tested on other images than the first tables ({_describe_data(group)}), so in tables of their own: "
-            f"{_names(group)}."
-        )
-    if unfinished:
-        by_status = Counter(run.status for run in unfinished)
-        statuses = ", ".join(f"{count} {status}" for status, count in sorted(by_status.items()))
-        notes.append(f"Left out, not finished ({statuses}): {_names(unfinished)}.")
-    if untested:
-        notes.append(f"Left out, finished without results on test images: {_names(untested)}.")
 
-    tables: list[Table] = []
-    for number, group in enumerate(ordered, start=1):
-        latest, repeated = _latest_of_each_seed(group, weights)
-        if repeated:
-            notes.append(f"Left out, repeated later with the same settings and seed: {_names(repeated)}.")
-        cells = _cells(latest, weights)
-        suffix = "" if number == 1 else f"_{number}"
-        title = _describe_data(latest)
-        for table in (summary_table(cells, title), framework_table(cells, title), thawing_table(cells, title)):
-            if table.rows or table.name == "summary":
-                tables.append(replace(table, name=table.name + suffix))
-    return Comparison(tables=tuple(tables), notes=tuple(notes))
+def _compare_group(group: Group, analysis: Analysis) -> GroupComparison:
+    made = [
+        summary_table(group, analysis),
+        scores_table(group, analysis),
+        framework_table(group, analysis),
+        thawing_table(group, analysis),
+        transfer_table(group, analysis),
+        transfer_class_table(group, analysis),
+        cost_table(group),
+        *class_tables(group, analysis),
+        confusion_table(group, analysis),
+    ]
+    tables = {
+        table.name: replace(table, name=table.name + group.suffix, title=f"{table.title}: {group.title}")
+        for table in made
+        if table.rows
+    }
+    return GroupComparison(
+        group=group, analysis=analysis, recommendation=recommend(group.cells, analysis), tables=tables
+    )
 
 
-def summary_table(cells: Sequence[Cell], data: str) -> Table:
+def to_estimate(interval: Interval) -> Estimate:
+    """An interval as a table's value."""
+    return Estimate(value=interval.estimate, low=interval.low, high=interval.high)
+
+
+def score_of(cell: Cell, analysis: Analysis, score: str) -> Estimate | float | None:
+    """A cell's score with its interval, or without where its predictions are not known."""
+    interval = analysis.interval(score, cell.label)
+    return cell.mean(vocabulary.TEST_PREFIX + score) if interval is None else to_estimate(interval)
+
+
+def summary_table(group: Group, analysis: Analysis) -> Table:
     """Backbone x regime x framework: how good, and at what cost."""
-    extra, extra_values = _extra_columns(cells, costs=True)
+    extra, extra_values = _extra_columns(group.cells, costs=True)
+    tied = analysis.tied
     columns = (
-        Column(key="backbone", heading="backbone"),
-        Column(key="regime", heading="regime"),
-        Column(key="framework", heading="framework"),
+        *_NAME_COLUMNS,
         *extra,
         Column(key="accuracy", heading="accuracy", kind="score", better="higher"),
+        *([Column(key="tied", heading="tied")] if tied else []),
         Column(key="f1_macro", heading="macro F1", kind="score", better="higher"),
         Column(key="f1_min", heading="lowest F1", kind="score", better="higher"),
         Column(key="train_seconds", heading="training", kind="seconds", better="lower"),
@@ -154,10 +218,7 @@ def summary_table(cells: Sequence[Cell], data: str) -> Table:
         Column(key="latency_milliseconds", heading="one image", kind="milliseconds", better="lower"),
         Column(key="runs", heading="runs", kind="number"),
     )
-    metrics = (
-        ACCURACY,
-        MACRO_F1,
-        LOWEST_F1,
+    costs = (
         vocabulary.TRAIN_SECONDS,
         vocabulary.SECONDS_PER_EPOCH,
         vocabulary.PARAMETERS,
@@ -165,21 +226,68 @@ def summary_table(cells: Sequence[Cell], data: str) -> Table:
     )
     rows = tuple(
         (
-            cell.backbone,
-            cell.regime,
-            cell.framework,
+            *_names_of(cell),
             *extra_values(cell),
-            *(cell.mean(metric) for metric in metrics),
+            score_of(cell, analysis, "accuracy"),
+            *([analysis.letters(cell.label)] if tied else []),
+            score_of(cell, analysis, "f1_macro"),
+            cell.mean(LOWEST_F1),
+            *(cell.mean(metric) for metric in costs),
             len(cell.runs),
         )
-        for cell in cells
+        for cell in group.cells
     )
-    return Table(name="summary", title=f"Models, regimes, frameworks: {data}", columns=columns, rows=rows)
+    notes = []
+    if analysis.predictions:
+        notes.append(f"In brackets: 95 % intervals over the {analysis.num_images:,} test images.")
+    if tied:
+        notes.append(
+            "Rows that share a letter do not differ significantly in accuracy (0.05, corrected over "
+            f"{len(analysis.tests['accuracy'])} pairs)."
+        )
+    row_of = {cell.label: number for number, cell in enumerate(group.cells)}
+    marked = {(row_of[label], score) for score in tied for label in analysis.tied_with_best(score)}
+    return Table(
+        name="summary",
+        title="Models, regimes, frameworks",
+        columns=columns,
+        rows=rows,
+        notes=tuple(notes),
+        tied=frozenset(marked),
+    )
 
 
-def framework_table(cells: Sequence[Cell], data: str) -> Table:
+def scores_table(group: Group, analysis: Analysis) -> Table:
+    """Every score with its interval."""
+    extra, extra_values = _extra_columns(group.cells, costs=True)
+    lower = {"calibration_error", "log_loss"}
+    measured = [
+        (key, heading)
+        for key, heading in _SCORES
+        if any(cell.mean(vocabulary.TEST_PREFIX + key) is not None for cell in group.cells)
+    ]
+    columns = tuple(
+        Column(key=key, heading=heading, kind="score", better="lower" if key in lower else "higher")
+        for key, heading in measured
+    )
+    rough = ", ".join(heading for key, heading in measured if key in NOT_SMOOTH)
+    return Table(
+        name="scores",
+        title="All scores",
+        columns=(*_NAME_COLUMNS, *extra, *columns),
+        rows=tuple(
+            (*_names_of(cell), *extra_values(cell), *(score_of(cell, analysis, key) for key, _ in measured))
+            for cell in group.cells
+        ),
+        notes=(f"Intervals of {rough} are rough: these scores are not smooth.",) if analysis.predictions else (),
+    )
+
+
+def framework_table(group: Group, analysis: Analysis) -> Table:
     """PyTorch and Keras side by side wherever both were trained with the same settings; Keras minus PyTorch."""
+    cells = group.cells
     extra, extra_values = _extra_columns(cells, costs=False)
+    tested = analysis.frameworks.get("accuracy", {})
     columns = (
         Column(key="backbone", heading="backbone"),
         Column(key="regime", heading="regime"),
@@ -188,58 +296,60 @@ def framework_table(cells: Sequence[Cell], data: str) -> Table:
         Column(key="accuracy_torch", heading="torch accuracy", kind="score"),
         Column(key="accuracy_keras", heading="keras accuracy", kind="score"),
         Column(key="accuracy_difference", heading="difference", kind="difference"),
+        *_p_value_columns(bool(tested)),
         Column(key="f1_macro_difference", heading="macro F1 difference", kind="difference"),
         Column(key="train_seconds_ratio", heading="training time", kind="ratio"),
         Column(key="runs_torch", heading="torch runs", kind="number"),
         Column(key="runs_keras", heading="keras runs", kind="number"),
     )
-    partners = defaultdict(list)
-    for cell in cells:
-        partners[cell.backbone, cell.regime, cell.settings].append(cell)
-    rows = []
-    alone = []
-    other_machine = False
-    for group in partners.values():
-        torch_cells = [cell for cell in group if cell.framework == "torch"]
-        keras_cells = [cell for cell in group if cell.framework != "torch"]
-        if not torch_cells or not keras_cells:
-            alone += group
-            continue
-        for keras in keras_cells:
-            torch = next((cell for cell in torch_cells if cell.costs == keras.costs), torch_cells[0])
-            comparable = torch.costs == keras.costs
-            other_machine = other_machine or not comparable
-            row: tuple[Value, ...] = (
+    pairs = partners(cells)
+    rows: list[tuple[Value, ...]] = []
+    for torch, keras in pairs:
+        test = tested.get((torch.label, keras.label))
+        macro = analysis.frameworks["f1_macro"][torch.label, keras.label] if test else None
+        rows.append(
+            (
                 keras.backbone,
                 keras.regime,
                 *extra_values(keras),
                 keras.framework,
                 torch.mean(ACCURACY),
                 keras.mean(ACCURACY),
-                _difference(keras.mean(ACCURACY), torch.mean(ACCURACY)),
-                _difference(keras.mean(MACRO_F1), torch.mean(MACRO_F1)),
+                to_estimate(test.difference) if test else _difference(keras.mean(ACCURACY), torch.mean(ACCURACY)),
+                *((test.p_value, test.p_holm) if test else (None, None) if tested else ()),
+                to_estimate(macro.difference) if macro else _difference(keras.mean(MACRO_F1), torch.mean(MACRO_F1)),
                 _ratio(keras.mean(vocabulary.TRAIN_SECONDS), torch.mean(vocabulary.TRAIN_SECONDS))
-                if comparable
+                if torch.costs == keras.costs
                 else None,
                 len(torch.runs),
                 len(keras.runs),
             )
-            rows.append(row)
+        )
     notes = ["Differences are Keras minus PyTorch; training time is Keras over PyTorch."]
-    if other_machine:
+    if tested:
+        notes.append(_p_value_note(analysis, [label for pair in tested for label in pair]))
+    if any(torch.costs != keras.costs for torch, keras in pairs):
         notes.append("No ratio of times where hardware, device or threads were not the same.")
-    if alone:
-        labels = sorted({f"{cell.backbone} {cell.regime} ({cell.framework})" for cell in alone})
-        notes.append(f"In one framework only: {_some(labels)}.")
+    for backbone in dict.fromkeys(torch.backbone for torch, _ in pairs):
+        if backbone in CATALOGUE:
+            notes.append(f"{backbone} differs between the two: {'; '.join(CATALOGUE[backbone].differences)}.")
+    if differing := _differing_settings(pairs):
+        notes.append(f"Settings that differ between the two: {some(differing)}; all others are the same.")
+    paired = {cell.label for pair in pairs for cell in pair}
+    if alone := sorted({_name(cell) for cell in cells if cell.label not in paired}):
+        notes.append(f"In one framework only: {some(alone)}.")
     return Table(
-        name="frameworks", title=f"Keras against PyTorch: {data}", columns=columns, rows=tuple(rows), notes=tuple(notes)
+        name="frameworks", title="Keras against PyTorch", columns=columns, rows=tuple(rows), notes=tuple(notes)
     )
 
 
-def thawing_table(cells: Sequence[Cell], data: str) -> Table:
+def thawing_table(group: Group, analysis: Analysis) -> Table:
     """What the second phase of two_stage, everything trained, added to the first, only the head trained."""
-    first = vocabulary.phase_name(1) + "/"
-    extra, extra_values = _extra_columns(cells, costs=True)
+    extra, extra_values = _extra_columns(group.cells, costs=True)
+    thawed = [
+        cell for cell in group.cells if cell.regime == "two_stage" and cell.mean(FIRST_PHASE + ACCURACY) is not None
+    ]
+    tested = analysis.thawing.get("accuracy", {})
     columns = (
         Column(key="backbone", heading="backbone"),
         Column(key="framework", heading="framework"),
@@ -247,28 +357,397 @@ def thawing_table(cells: Sequence[Cell], data: str) -> Table:
         Column(key="accuracy_frozen", heading="accuracy frozen", kind="score"),
         Column(key="accuracy_thawed", heading="thawed", kind="score"),
         Column(key="accuracy_difference", heading="difference", kind="difference", better="higher"),
+        *_p_value_columns(bool(tested)),
         Column(key="f1_macro_difference", heading="macro F1 difference", kind="difference", better="higher"),
         Column(key="train_seconds_frozen", heading="training frozen", kind="seconds"),
         Column(key="train_seconds", heading="in all", kind="seconds"),
+        Column(key="train_seconds_ratio", heading="times", kind="ratio"),
         Column(key="runs", heading="runs", kind="number"),
+    )
+    rows: list[tuple[Value, ...]] = []
+    for cell in thawed:
+        test = tested.get(cell.label)
+        macro = analysis.thawing["f1_macro"][cell.label] if test else None
+        frozen_seconds, seconds = (
+            cell.mean(FIRST_PHASE + vocabulary.TRAIN_SECONDS),
+            cell.mean(vocabulary.TRAIN_SECONDS),
+        )
+        rows.append(
+            (
+                cell.backbone,
+                cell.framework,
+                *extra_values(cell),
+                cell.mean(FIRST_PHASE + ACCURACY),
+                cell.mean(ACCURACY),
+                to_estimate(test.difference)
+                if test
+                else _difference(cell.mean(ACCURACY), cell.mean(FIRST_PHASE + ACCURACY)),
+                *((test.p_value, test.p_holm) if test else (None, None) if tested else ()),
+                to_estimate(macro.difference)
+                if macro
+                else _difference(cell.mean(MACRO_F1), cell.mean(FIRST_PHASE + MACRO_F1)),
+                frozen_seconds,
+                seconds,
+                _ratio(seconds, frozen_seconds),
+                len(cell.runs),
+            )
+        )
+    notes = [thawing_sentence(thawed, analysis)] if thawed else []
+    if tested:
+        notes.append(_p_value_note(analysis, list(tested)))
+    return Table(
+        name="thawing",
+        title="What thawing changed in two_stage",
+        columns=columns,
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def transfer_table(group: Group, analysis: Analysis) -> Table:
+    """Pretrained regimes against training from scratch."""
+    extra, extra_values = _extra_columns(group.cells, costs=True)
+    columns = (
+        *_NAME_COLUMNS,
+        *extra,
+        Column(key="accuracy_scratch", heading="accuracy from scratch", kind="score"),
+        Column(key="accuracy", heading="pretrained", kind="score"),
+        Column(key="accuracy_difference", heading="difference", kind="difference", better="higher"),
+        *_p_value_columns(bool(analysis.transfer)),
+        Column(key="verdict", heading="transfer"),
+        Column(key="classes_worse", heading="classes worse", kind="number"),
+        Column(key="classes_better", heading="classes better", kind="number"),
+        Column(key="worse", heading="which are worse"),
+    )
+    rows: list[tuple[Value, ...]] = []
+    for pretrained, scratch in scratch_partners(group.cells):
+        pair = pretrained.label, scratch.label
+        start = (
+            *_names_of(pretrained),
+            *extra_values(pretrained),
+            scratch.mean(ACCURACY),
+            pretrained.mean(ACCURACY),
+        )
+        if pair in analysis.transfer:
+            test, classes = analysis.transfer[pair], analysis.transfer_of_classes[pair].classes
+            verdict = "not significant"
+            if test.significant:
+                verdict = "negative" if test.difference.estimate < 0 else "positive"
+            worse = [one.name for one in classes if one.worse]
+            rows.append(
+                (
+                    *start,
+                    to_estimate(test.difference),
+                    test.p_value,
+                    test.p_holm,
+                    verdict,
+                    len(worse),
+                    sum(one.better for one in classes),
+                    some(worse[:CLASSES_NAMED]) + (" and more" if len(worse) > CLASSES_NAMED else "") or None,
+                )
+            )
+        else:
+            difference = _difference(pretrained.mean(ACCURACY), scratch.mean(ACCURACY))
+            rows.append((*start, difference, *((None, None) if analysis.transfer else ()), None, None, None, None))
+    notes = ["Differences are pretrained minus from scratch, of the same backbone and framework."]
+    if analysis.transfer:
+        notes.append(_p_value_note(analysis, [label for pair in analysis.transfer for label in pair]))
+        notes.append("Classes: significantly lower or higher recall, corrected over the classes.")
+    return Table(
+        name="transfer",
+        title="Pretrained against from scratch",
+        columns=columns,
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def transfer_class_table(group: Group, analysis: Analysis) -> Table:
+    """The classes that a pretrained cell finds significantly less often than one trained from scratch."""
+    columns = (
+        Column(key="pretrained", heading="pretrained"),
+        Column(key="class", heading="class"),
+        Column(key="images", heading="images", kind="number"),
+        Column(key="recall_difference", heading="recall", kind="difference"),
+        Column(key="f1_difference", heading="F1", kind="difference"),
+        Column(key="p_value_holm", heading="corrected p", kind="p_value"),
+    )
+    rows = tuple(
+        (label, one.name, one.support, to_estimate(one.recall), to_estimate(one.f1), one.p_holm)
+        for (label, _), transfer in analysis.transfer_of_classes.items()
+        for one in transfer.classes
+        if one.worse
+    )
+    return Table(name="transfer_classes", title="Classes that pretraining made worse", columns=columns, rows=rows)
+
+
+def cost_table(group: Group) -> Table:
+    """Time, size and memory of each cell, with the hardware that they were measured on."""
+    extra, extra_values = _extra_columns(group.cells, costs=False)
+    columns = [*_NAME_COLUMNS, *extra, Column(key="hardware", heading="hardware")]
+    measured = [
+        (metric, column) for metric, column in _COSTS if any(cell.mean(metric) is not None for cell in group.cells)
+    ]
+    rows = tuple(
+        (*_names_of(cell), *extra_values(cell), _hardware(cell), *(cell.mean(metric) for metric, _ in measured))
+        for cell in group.cells
+    )
+    return Table(
+        name="cost",
+        title="Time and cost",
+        columns=(*columns, *(column for _, column in measured)),
+        rows=rows if measured else (),
+        notes=("Training is training and validation, evaluation apart; of a regime with one phase the first is all.",),
+    )
+
+
+def class_f1(analysis: Analysis) -> pd.DataFrame:
+    """F1 by class, down the rows, and cell, across the columns: the mean over a cell's runs."""
+    return pd.DataFrame(
+        {
+            label: np.mean([per_class_table(run).set_index("class")["f1"] for run in runs], axis=0)
+            for label, runs in analysis.predictions.items()
+        },
+        index=_classes(analysis),
+    )
+
+
+def class_tables(group: Group, analysis: Analysis) -> list[Table]:
+    """F1 of all classes in all cells; where there are many, also the hardest and easiest of them."""
+    if not analysis.predictions:
+        return []
+    f1 = class_f1(analysis)
+    truth = next(iter(analysis.predictions.values()))[0].truth
+    support = np.bincount(truth, minlength=len(f1))
+    # A class without test images has no F1.
+    order = [place for place in np.argsort(f1.mean(axis=1).to_numpy(), kind="stable") if support[place]]
+    columns = (
+        Column(key="class", heading="class"),
+        Column(key="images", heading="images", kind="number"),
+        Column(key="f1", heading="mean F1", kind="score"),
+        Column(key="f1_lowest", heading="lowest", kind="score"),
+        Column(key="lowest_in", heading="in"),
+        Column(key="f1_highest", heading="highest", kind="score"),
+        Column(key="highest_in", heading="in"),
+    )
+    rows: list[tuple[Value, ...]] = []
+    full: list[tuple[Value, ...]] = []
+    for place in order:
+        values = f1.iloc[place]
+        start = f1.index[place], int(support[place]), float(values.mean())
+        lowest, highest = (float(values.min()), str(values.idxmin())), (float(values.max()), str(values.idxmax()))
+        rows.append((*start, *lowest, *highest))
+        full.append((*start, *values.tolist()))
+    each = tuple(Column(key=f"f1 {label}", heading=label, kind="score") for label in f1.columns)
+    if len(rows) > 2 * EXTREME_CLASSES:
+        rows = [*rows[:EXTREME_CLASSES], *rows[-EXTREME_CLASSES:]]
+        title = f"The {EXTREME_CLASSES} hardest and the {EXTREME_CLASSES} easiest classes"
+    else:
+        title = "Classes, the hardest first"
+    return [
+        Table(name="class_extremes", title=title, columns=columns, rows=tuple(rows)),
+        Table(
+            name="classes", title="F1 of each class, the hardest first", columns=(*columns[:3], *each), rows=tuple(full)
+        ),
+    ]
+
+
+def confusion_table(group: Group, analysis: Analysis) -> Table:
+    """The pairs of classes that are confused most often, over all runs."""
+    columns = (
+        Column(key="truth", heading="true class"),
+        Column(key="predicted", heading="taken for"),
+        Column(key="images", heading="images", kind="number"),
+        Column(key="share", heading="share of the class", kind="score"),
+        Column(key="cells", heading="in rows", kind="number"),
+        Column(key="most_in", heading="most often in"),
+    )
+    if not analysis.predictions:
+        return Table(name="confusions", title="Most confused pairs", columns=columns, rows=())
+    shares, total, support = {}, np.zeros(()), np.zeros(())
+    for label, runs in analysis.predictions.items():
+        counts = np.sum([confusion_matrix(run).to_numpy() for run in runs], axis=0)
+        support = support + counts.sum(axis=1)
+        np.fill_diagonal(counts, 0)
+        total = total + counts
+        shares[label] = counts
+    labels = list(shares)
+    classes = _classes(analysis)
+    rows: list[tuple[Value, ...]] = []
+    for flat in np.argsort(-total, axis=None, kind="stable")[:MOST_CONFUSIONS]:
+        truth, predicted = np.unravel_index(flat, total.shape)
+        if total[truth, predicted] == 0:
+            break
+        of_cells = [int(shares[label][truth, predicted]) for label in labels]
+        rows.append(
+            (
+                classes[truth],
+                classes[predicted],
+                int(total[truth, predicted]),
+                float(total[truth, predicted] / support[truth]),
+                sum(count > 0 for count in of_cells),
+                labels[int(np.argmax(of_cells))],
+            )
+        )
+    return Table(
+        name="confusions",
+        title="Most confused pairs",
+        columns=columns,
+        rows=tuple(rows),
+        notes=(f"Summed over {sum(map(len, analysis.predictions.values()))} runs.",),
+    )
+
+
+def data_set_matrix(
+    groups: Sequence[Group],
+) -> tuple[tuple[Table, ...], tuple[tuple[str, ...], AverageRanks] | None]:
+    """Accuracy by model, down the rows, and data set, across the columns; with averages of each family of backbones.
+
+    Returns:
+        The tables, none with one data set; and average ranks of the models with a result on every data set, where there
+        are at least three of either.
+    """
+    if len(groups) < 2:
+        return (), None
+    found: dict[tuple, dict[str, float]] = defaultdict(dict)
+    cells: dict[tuple, Cell] = {}
+    for group in groups:
+        for cell in group.cells:
+            # Settings of the data are what the columns stand for.
+            own = tuple(item for item in cell.settings if not item[0].startswith("data") and item[0] != "split")
+            key = (cell.backbone, cell.regime, cell.framework, own)
+            accuracy = cell.mean(ACCURACY)
+            # Of several cells in one place, which differ in their hardware or their data settings, the best.
+            if accuracy is not None:
+                found[key][group.name] = max(accuracy, found[key].get(group.name, 0.0))
+                cells[key] = cell
+    names = sorted(group.name for group in groups)
+    keys = sorted(found, key=lambda key: cells[key].sort_key)
+    complete = [key for key in keys if len(found[key]) == len(names)]
+    ranks = None
+    if len(names) >= SMALLEST_NUM_DATA_SETS and len(complete) >= SMALLEST_NUM_MODELS:
+        scores = np.array([[found[key][name] for key in complete] for name in names])
+        ranks = tuple(_matrix_name(key) for key in complete), rank_over_data_sets(scores)
+    average_ranks = dict(zip(complete, ranks[1].average_ranks.tolist(), strict=True)) if ranks else {}
+
+    by_data_set = tuple(Column(key=name, heading=name, kind="score", better="higher") for name in names)
+    mean = Column(key="mean", heading="mean", kind="score", better="higher")
+    rank = Column(key="rank", heading="mean rank", kind="number", better="lower")
+    setting_names = list(dict.fromkeys(name for key in keys for name, _ in key[3]))
+    columns = (
+        *_NAME_COLUMNS,
+        *(Column(key=name, heading=name) for name in setting_names),
+        *by_data_set,
+        mean,
+        *([rank] if ranks else []),
     )
     rows = tuple(
         (
-            cell.backbone,
-            cell.framework,
-            *extra_values(cell),
-            cell.mean(first + ACCURACY),
-            cell.mean(ACCURACY),
-            _difference(cell.mean(ACCURACY), cell.mean(first + ACCURACY)),
-            _difference(cell.mean(MACRO_F1), cell.mean(first + MACRO_F1)),
-            cell.mean(first + vocabulary.TRAIN_SECONDS),
-            cell.mean(vocabulary.TRAIN_SECONDS),
-            len(cell.runs),
+            *key[:3],
+            *(dict(key[3]).get(name) or None for name in setting_names),
+            *(found[key].get(name) for name in names),
+            sum(found[key].values()) / len(names) if key in complete else None,
+            *([average_ranks.get(key)] if ranks else []),
         )
-        for cell in cells
-        if cell.regime == "two_stage" and cell.mean(first + ACCURACY) is not None
+        for key in keys
     )
-    return Table(name="thawing", title=f"What thawing changed in two_stage: {data}", columns=columns, rows=rows)
+    notes = ["Accuracy on each data set's test images; means and ranks only where there is a result on each."]
+    if ranks:
+        of_ranks = ranks[1]
+        notes.append(
+            f"Friedman's test of all models being alike: p = {of_ranks.friedman_p_value:.4f}; by Nemenyi's test mean "
+            f"ranks {of_ranks.critical_difference:.2f} apart differ significantly"
+            + (" (an approximation for so few)." if of_ranks.approximate else ".")
+        )
+    tables = [
+        Table(name="data_sets", title="Models and data sets", columns=columns, rows=rows, notes=tuple(notes)),
+    ]
+    families: dict[tuple, list[dict[str, float]]] = defaultdict(list)
+    for key in keys:
+        families[family_of(key[0]), *key[1:3]].append(found[key])
+    if all(len(members) == 1 for members in families.values()):
+        return tuple(tables), ranks
+    of_families: list[tuple[Value, ...]] = []
+    for family, members in families.items():
+        means = [
+            sum(own[name] for own in members) / len(members) if all(name in own for own in members) else None
+            for name in names
+        ]
+        present = [value for value in means if value is not None]
+        of_families.append(
+            (*family, len(members), *means, sum(present) / len(names) if len(present) == len(names) else None)
+        )
+    members_column = Column(key="members", heading="models", kind="number")
+    family_columns = (
+        replace(_NAME_COLUMNS[0], key="family", heading="family"),
+        *_NAME_COLUMNS[1:],
+        members_column,
+        *by_data_set,
+        mean,
+    )
+    tables.append(
+        Table(
+            name="families",
+            title="Averages of families of backbones",
+            columns=family_columns,
+            rows=tuple(of_families),
+        )
+    )
+    return tuple(tables), ranks
+
+
+_NAME_COLUMNS = (
+    Column(key="backbone", heading="backbone"),
+    Column(key="regime", heading="regime"),
+    Column(key="framework", heading="framework"),
+)
+
+
+def _names_of(cell: Cell) -> tuple[str, str, str]:
+    return cell.backbone, cell.regime, cell.framework
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.backbone} {cell.regime} ({cell.framework})"
+
+
+def _matrix_name(key: tuple) -> str:
+    return " ".join([*key[:3], *(f"{name} {value}" for name, value in key[3] if value)])
+
+
+def _classes(analysis: Analysis) -> tuple[str, ...]:
+    return next(iter(analysis.predictions.values()))[0].classes
+
+
+def _hardware(cell: Cell) -> str | None:
+    tags = cell.runs[0].tags
+    return ", ".join(filter(None, (tags.get(vocabulary.HARDWARE), tags.get(vocabulary.DEVICE)))) or None
+
+
+def _p_value_columns(tested: bool) -> list[Column]:
+    if not tested:
+        return []
+    return [
+        Column(key="p_value", heading="p", kind="p_value"),
+        Column(key="p_value_holm", heading="corrected p", kind="p_value"),
+    ]
+
+
+def _p_value_note(analysis: Analysis, labels: Sequence[str]) -> str:
+    one_run_each = all(len(analysis.predictions[label]) == 1 for label in labels)
+    test = "McNemar's exact test" if one_run_each else "McNemar's exact test, paired bootstrap with several seeds"
+    return f"p of equal accuracy: {test}; corrected over the rows by Holm's method."
+
+
+def _differing_settings(pairs: Sequence[tuple[Cell, Cell]]) -> list[str]:
+    """Names of the parameters that are not the same in some pair, where the run is recorded apart."""
+    names: dict[str, None] = {}
+    for torch, keras in pairs:
+        first, second = torch.runs[0].params, keras.runs[0].params
+        for name in sorted(first.keys() | second.keys()):
+            if not name.startswith("tracking.") and name != "seed" and first.get(name) != second.get(name):
+                names[name] = None
+    return list(names)
 
 
 def _difference(value: float | None, baseline: float | None) -> float | None:
@@ -279,152 +758,6 @@ def _ratio(value: float | None, baseline: float | None) -> float | None:
     return None if value is None or not baseline else value / baseline
 
 
-def _framework(run: RunRecord) -> str:
-    framework, backend = run.tags.get(vocabulary.FRAMEWORK, "?"), run.tags.get(vocabulary.BACKEND, "")
-    return f"{framework} ({backend})" if framework == "keras" and backend not in ("", "tensorflow") else framework
-
-
-def _own_settings(run: RunRecord) -> dict[str, str]:
-    """What may make a run learn something else than the others of its group; its weights stand elsewhere."""
-    settings = {"data": run.tags.get(vocabulary.DATA_NAME, "")}
-    for name, value in run.params.items():
-        if name not in _NO_DIFFERENCE and name not in _COST_SETTINGS and not name.startswith("tracking."):
-            settings[name] = value
-    if run.params.get("regime") != "two_stage":
-        settings["thawed_rate_factor"] = _NOT_APPLICABLE
-    return settings
-
-
-def _costs(run: RunRecord) -> dict[str, str]:
-    return {
-        "hardware": run.tags.get(vocabulary.HARDWARE, ""),
-        "computed on": run.tags.get(vocabulary.DEVICE, ""),
-        **{name: run.params.get(name, "") for name in _COST_SETTINGS},
-    }
-
-
-def _training_identity(run: RunRecord, weights: Mapping[str, _Weights]) -> tuple:
-    """Equal for runs that differ in nothing that they learn from but framework and seed."""
-    settings = _own_settings(run) | {
-        "backbone": run.params.get("backbone", ""),
-        "regime": run.params.get("regime", ""),
-        "weights": weights[run.run_id].label,
-        "split": run.tags.get(vocabulary.SPLIT_HASH, ""),
-    }
-    return tuple(sorted(settings.items()))
-
-
-def _latest_of_each_seed(
-    runs: Iterable[RunRecord], weights: Mapping[str, _Weights]
-) -> tuple[list[RunRecord], list[RunRecord]]:
-    latest: dict[tuple, RunRecord] = {}
-    repeated = []
-    for run in sorted(runs, key=lambda run: run.start_time):
-        identity = (_framework(run), run.params.get("seed"), *_training_identity(run, weights), *_costs(run).items())
-        if identity in latest:
-            repeated.append(latest[identity])
-        latest[identity] = run
-    return list(latest.values()), repeated
-
-
-def _cells(runs: Sequence[RunRecord], weights: Mapping[str, _Weights]) -> list[Cell]:
-    words = _words_for_weights(runs, weights)
-    settings = {}
-    for run in runs:
-        own = {"weights": words[run.run_id], **_own_settings(run)}
-        own["split"] = run.tags.get(vocabulary.SPLIT_HASH, "")[:8]
-        settings[run.run_id] = own
-    if _settings_explain_splits(settings.values()):
-        for own in settings.values():
-            del own["split"]
-    costs = {run.run_id: _costs(run) for run in runs}
-    differing_settings, differing_costs = _differing(settings.values()), _differing(costs.values())
-
-    members = defaultdict(list)
-    for run in runs:
-        members[
-            run.params.get("backbone", "?"),
-            run.params.get("regime", "?"),
-            _framework(run),
-            tuple((name, settings[run.run_id].get(name, "")) for name in differing_settings),
-            tuple((name, costs[run.run_id].get(name, "")) for name in differing_costs),
-        ].append(run)
-    cells = [
-        Cell(backbone=backbone, regime=regime, framework=framework, settings=own, costs=cost, runs=tuple(found))
-        for (backbone, regime, framework, own, cost), found in members.items()
-    ]
-    return sorted(cells, key=lambda cell: cell.sort_key)
-
-
-def _differing(settings: Collection[Mapping[str, str]]) -> list[str]:
-    """Names of the settings that are not the same in all runs, or that only some runs have."""
-    names = dict.fromkeys(name for own in settings for name in own)
-    values = {name: {own.get(name, "") for own in settings} - {_NOT_APPLICABLE} for name in names}
-    return [name for name, found in values.items() if len(found) > 1]
-
-
-def _settings_explain_splits(settings: Iterable[Mapping[str, str]]) -> bool:
-    """Whether runs with equal data settings have equal splits; a folder's training images may have changed since."""
-    splits = defaultdict(set)
-    for own in settings:
-        data = tuple(sorted((name, value) for name, value in own.items() if name.startswith("data")))
-        splits[data].add(own["split"])
-    return all(len(found) == 1 for found in splits.values())
-
-
-def _initial_weights(runs: Iterable[RunRecord]) -> dict[str, _Weights]:
-    """The weights that each run began with, under names that are the same in both frameworks where that is possible.
-
-    An earlier run is named by what it trained, since each framework has its own with its own id. Unlike weights that
-    would have the same name are numbered.
-    """
-    by_id = {run.run_id: run for run in runs}
-    found: dict[str, _Weights] = {}
-    known: dict[str, list[object]] = defaultdict(list)
-    # Earlier runs first: the name of a run's weights is needed before that of the weights made from it.
-    for run in sorted(by_id.values(), key=lambda run: run.start_time):
-        weights = run.params.get("weights", "")
-        source = by_id.get(weights.removeprefix("runs:/").strip("/")) if weights.startswith("runs:/") else None
-        identity: object = run.tags.get(vocabulary.WEIGHTS_ORIGIN, weights)
-        word = None
-        if run.params.get("regime") == "scratch":
-            label = identity = _NOT_APPLICABLE
-        elif source is not None and source.run_id in found:
-            data = source.tags.get(vocabulary.DATA_NAME, "other data")
-            label = f"{source.params.get('backbone', '?')} {source.params.get('regime', '?')} on {data}"
-            identity = _training_identity(source, found)
-        elif weights in ("", "imagenet", "random"):
-            label = identity = weights
-        elif weights.startswith("runs:/"):
-            label, word = weights, "an earlier run"
-        else:
-            label, word = PurePath(weights).name, "a file"
-        if identity not in known[label]:
-            known[label].append(identity)
-        number = known[label].index(identity) + 1
-        label = label if number == 1 else f"{label} ({number})"
-        found[run.run_id] = _Weights(label=label, word=word or label)
-    return found
-
-
-def _words_for_weights(runs: Iterable[RunRecord], weights: Mapping[str, _Weights]) -> dict[str, str]:
-    """The name of each run's weights, or just "a file" or "an earlier run".
-
-    Names of files and ids of runs differ between the frameworks, so such runs could never stand side by side; the names
-    are needed only where one framework used several for one backbone.
-    """
-    used = defaultdict(set)
-    for run in runs:
-        used[run.params.get("backbone"), _framework(run), weights[run.run_id].word].add(weights[run.run_id].label)
-    ambiguous = {(backbone, word) for (backbone, _, word), labels in used.items() if len(labels) > 1}
-    return {
-        run.run_id: weights[run.run_id].label
-        if (run.params.get("backbone"), weights[run.run_id].word) in ambiguous
-        else weights[run.run_id].word
-        for run in runs
-    }
-
-
 def _extra_columns(
     cells: Sequence[Cell], *, costs: bool
 ) -> tuple[tuple[Column, ...], Callable[[Cell], tuple[Value, ...]]]:
@@ -433,36 +766,5 @@ def _extra_columns(
     def values(cell: Cell) -> tuple[Value, ...]:
         return tuple(value or None for _, value in (*cell.settings, *(cell.costs if costs else ())))
 
-    if not cells:
-        return (), values
     names = [name for name, _ in (*cells[0].settings, *(cells[0].costs if costs else ()))]
     return tuple(Column(key=name, heading=name) for name in names), values
-
-
-def _describe_data(runs: Sequence[RunRecord]) -> str:
-    """The data's name and its number of classes and test images, as far as the runs agree on them."""
-    parts = []
-    names = Counter(run.tags.get(vocabulary.DATA_NAME, "") for run in runs)
-    parts.append(", ".join(name for name, _ in names.most_common() if name) or "unnamed data")
-    for parameter, words in ((vocabulary.NUM_CLASSES, "classes"), (vocabulary.NUM_IMAGES["test"], "test images")):
-        values = {run.params[parameter] for run in runs if parameter in run.params}
-        if len(values) == 1:
-            parts.append(f"{values.pop()} {words}")
-    return ", ".join(parts)
-
-
-def _names(runs: Iterable[RunRecord]) -> str:
-    # With the id: runs that nobody has named are all called by backbone, regime and framework.
-    return _some([f"{run.name} ({run.run_id[:8]})" for run in sorted(runs, key=lambda run: run.start_time)])
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMES_IN_A_LINE
-    return ", ".join(names[:NAMES_IN_A_LINE]) + (f" and {more} more" if more > 0 else "")
-
-
-def _number_first(value: str) -> tuple[int, float, str]:
-    try:
-        return 0, float(value), value
-    except ValueError:
-        return 1, 0.0, value

@@ -1,4 +1,4 @@
-"""Plotly figures of one run."""
+"""Plotly figures of one run, and what all figures look like."""
 
 from __future__ import annotations
 
@@ -23,11 +23,61 @@ MAX_CLASSES_WITH_COUNTS = 30
 MAX_CLASSES_WITH_NAMES = 120
 LONGEST_NAME = 24
 
-_LAYOUT = {
-    "template": "plotly_white",
-    "font": {"family": "system-ui, sans-serif", "size": 13},
-    "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
-}
+PAGE_WIDTH = 1148  # pixels that page.css leaves to figures
+
+# For lines and words that belong to no run: to be read on white as on black.
+NEUTRAL_COLOR = "#7f868e"
+
+_FONT = "system-ui, sans-serif"
+
+
+def _template(*, text: str, background: str, grid: str, raised: str, shares: list[str]) -> go.layout.Template:
+    """Everything about a figure that depends on whether the page is light or dark.
+
+    Args:
+        text, background, grid, raised: colours; those of page.css.
+        shares: colours of heat maps at 0, 1, 10, 50 and 100 per cent: steep at the low end, so that single confusions
+            are seen.
+    """
+    axis = {"gridcolor": grid, "linecolor": grid, "zerolinecolor": grid, "automargin": True, "title": {"standoff": 8}}
+    places = (0, 0.01, 0.1, 0.5, 1)
+    return go.layout.Template(
+        layout={
+            "font": {"family": _FONT, "size": 13, "color": text},
+            "paper_bgcolor": background,
+            "plot_bgcolor": background,
+            "margin": {"l": 60, "r": 20, "t": 24, "b": 50},
+            "xaxis": axis,
+            "yaxis": axis,
+            "hoverlabel": {"bgcolor": raised, "bordercolor": grid, "font": {"color": text}, "namelength": -1},
+            "updatemenudefaults": {"bgcolor": raised, "bordercolor": grid, "font": {"color": text}},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": NEUTRAL_COLOR, "activecolor": text},
+        },
+        data={
+            "heatmap": [
+                {
+                    "colorscale": [list(pair) for pair in zip(places, shares, strict=True)],
+                    "colorbar": {"thickness": 14, "outlinewidth": 0},
+                }
+            ]
+        },
+    )
+
+
+LIGHT = _template(
+    text="#1f2328",
+    background="#ffffff",
+    grid="#dfe4e9",
+    raised="#f4f6f8",
+    shares=["#ffffff", "#dbe7f3", "#b4cde4", "#4f8fc4", "#08306b"],
+)
+DARK = _template(
+    text="#e6e9ed",
+    background="#15181c",
+    grid="#343b43",
+    raised="#20252b",
+    shares=["#15181c", "#274766", "#33669a", "#5aa0d8", "#e3f1fc"],
+)
 
 
 def training_curves(history: pd.DataFrame) -> go.Figure:
@@ -68,14 +118,14 @@ def training_curves(history: pd.DataFrame) -> go.Figure:
                 x=between,
                 row=1,
                 col=column,
-                line={"color": "#666", "width": 1, "dash": "dash"},
-                annotation={"text": "backbone thawed", "textangle": -90, "font": {"color": "#666", "size": 11}},
+                line={"color": NEUTRAL_COLOR, "width": 1, "dash": "dash"},
+                annotation={"text": "backbone thawed", "textangle": -90, "font": {"color": NEUTRAL_COLOR, "size": 11}},
                 # Where the curves are not: losses fall, accuracies rise.
                 annotation_position="top right" if column == 1 else "bottom right",
             )
     figure.update_xaxes(title="epoch", tickformat="d")
     figure.update_yaxes(rangemode="tozero", row=1, col=1)
-    figure.update_layout(**_LAYOUT, height=380, hovermode="x unified")
+    figure.update_layout(template=LIGHT, height=380, margin={"t": 40}, hovermode="x unified")
     figure.update_layout(legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.18})
     return figure
 
@@ -86,7 +136,7 @@ def confusion_heatmap(predictions: Predictions) -> go.Figure:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     num_classes = len(counts)
     gap = 1 if num_classes <= MAX_CLASSES_WITH_COUNTS else 0
-    names = [_plain(name) for name in predictions.classes]
+    names = [plain(name) for name in predictions.classes]
     heatmap = go.Heatmap(
         x=names,
         y=names,
@@ -94,10 +144,9 @@ def confusion_heatmap(predictions: Predictions) -> go.Figure:
         z=np.ceil(shares * 100).astype(np.uint8),
         zmin=0,
         zmax=100,
-        # Steep at the low end, so that single confusions are seen.
-        colorscale=[[0, "#ffffff"], [0.01, "#dbe7f3"], [0.1, "#b4cde4"], [0.5, "#4f8fc4"], [1, "#08306b"]],
-        colorbar={"title": {"text": "% of the<br>true class"}, "thickness": 14, "outlinewidth": 0, "len": 0.5},
-        customdata=counts.astype(np.int32),
+        colorbar={"title": {"text": "% of the<br>true class"}, "len": 0.5},
+        # As few bytes a cell as will do, for the same reason.
+        customdata=counts.astype(np.min_scalar_type(counts.max())),
         hovertemplate="true class: %{y}<br>taken for: %{x}<br>images: %{customdata}<extra></extra>",
         xgap=gap,
         ygap=gap,
@@ -106,8 +155,11 @@ def confusion_heatmap(predictions: Predictions) -> go.Figure:
         heatmap.update(text=np.where(counts > 0, counts.astype(str), ""), texttemplate="%{text}")
     figure = go.Figure(heatmap)
     side = int(np.clip(num_classes * 28, 420, 940))
-    figure.update_layout(**_LAYOUT, width=side + 200, height=side + 120)
-    axis = _class_axis(predictions.classes, side)
+    # Few classes leave room for their names; many have to share the page's width with them.
+    names_room = int(6.5 * min(LONGEST_NAME, max(len(name) for name in predictions.classes)))
+    width = min(side + 190 + names_room, PAGE_WIDTH)
+    figure.update_layout(template=LIGHT, width=width, height=width - 80)
+    axis = class_axis(predictions.classes, side)
     figure.update_xaxes(**axis, title="predicted class", tickangle=-90 if num_classes > 6 else 0)
     figure.update_yaxes(**axis, title="true class", autorange="reversed", scaleanchor="x", constrain="domain")
     figure.update_xaxes(constrain="domain")
@@ -117,7 +169,7 @@ def confusion_heatmap(predictions: Predictions) -> go.Figure:
 def f1_bars(predictions: Predictions) -> go.Figure:
     """F1 of each class, lowest first."""
     table = per_class_table(predictions).sort_values("f1", kind="stable")
-    names = [_plain(name) for name in table["class"]]
+    names = [plain(name) for name in table["class"]]
     figure = go.Figure(
         go.Bar(
             x=names,
@@ -136,32 +188,41 @@ def f1_bars(predictions: Predictions) -> go.Figure:
         annotation_position="top right",
     )
     few = len(names) <= 30
-    figure.update_layout(**_LAYOUT, height=400, bargap=0.3 if few else 0.1)
-    figure.update_xaxes(**_class_axis(table["class"], 1000), tickangle=-90 if len(names) > 12 else 0)
+    figure.update_layout(template=LIGHT, height=400, bargap=0.3 if few else 0.1)
+    figure.update_xaxes(**class_axis(table["class"], 1000), tickangle=-90 if len(names) > 12 else 0)
     figure.update_yaxes(title="F1", range=[0, 1.05])
     return figure
 
 
-def _class_axis(names: Iterable[str], pixels: int) -> dict[str, Any]:
-    """Layout of an axis of classes: every name, as small as it has to be, or none where there is no room."""
+def class_axis(names: Iterable[str], pixels: int) -> dict[str, Any]:
+    """Layout of an axis of classes: every name, as small as it has to be, or where there is no room as many as fit.
+
+    In the latter case zooming in shows the others.
+    """
     names = list(names)
-    shown = len(names) <= MAX_CLASSES_WITH_NAMES
-    return {
+    axis: dict[str, Any] = {
         "type": "category",  # names like "0" and "1" are no numbers
-        "tickmode": "array",
-        "tickvals": [_plain(name) for name in names] if shown else [],
-        "ticktext": [_plain(_shorten(name)) for name in names] if shown else [],
-        "tickfont": {"size": int(np.clip(0.9 * pixels / len(names), 7, 13))},
         "automargin": True,
         "showgrid": False,
         "zeroline": False,
+        "showline": True,
+        "mirror": True,
+    }
+    if len(names) > MAX_CLASSES_WITH_NAMES:
+        return axis | {"tickmode": "auto", "nticks": 60, "tickfont": {"size": 9}}
+    return axis | {
+        "tickmode": "array",
+        "tickvals": [plain(name) for name in names],
+        "ticktext": [plain(shorten(name)) for name in names],
+        "tickfont": {"size": int(np.clip(0.9 * pixels / len(names), 7, 13))},
     }
 
 
-def _shorten(name: str) -> str:
+def shorten(name: str) -> str:
+    """A name that fits beside an axis: its beginning and its end."""
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 8] + "..." + name[-5:]
 
 
-def _plain(name: str) -> str:
-    # Plotly reads <b> and <br> in texts as markup.
+def plain(name: str) -> str:
+    """A name as plotly writes it out, who reads <b> and <br> in texts as markup."""
     return html.escape(name, quote=False)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from tandem.data.console import say
 from tandem.data.prepare import PreparedData
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.predictions import Predictions, softmax
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
+from tandem.report.grad_cam import FeaturesAndGradients, choose_images, draw_contact_sheet, make_grad_cam
 from tandem.report.results import record_evaluation
 from tandem.report.run_page import write_run_page
 from tandem.report.summary import PhaseResult, print_summary
@@ -138,6 +140,36 @@ def record_phase(
         train_seconds=outcome.train_seconds,
         scores=scores,
     )
+
+
+def record_grad_cam(
+    run: Run,
+    settings: Settings,
+    data: PreparedData,
+    predictions: Predictions,
+    features_and_gradients: FeaturesAndGradients,
+) -> None:
+    """Where the trained network looks on some test images: their maps and a picture of all, unless switched off.
+
+    Args:
+        predictions: Of the trained network.
+        features_and_gradients: Of the same.
+    """
+    if not settings.tracking.grad_cam_images:
+        return
+    chosen = choose_images(predictions, settings.tracking.grad_cam_images)
+    images = np.asarray(data.images[data.rows("test")[chosen]])
+    grad_cam = make_grad_cam(predictions, images, chosen, features_and_gradients, settings.batch_size)
+    if grad_cam is None:
+        reason = f"the last feature map is 1 x 1 at data.image_size {settings.data.image_size}"
+        run.set_tags({vocabulary.GRAD_CAM: f"none: {reason}"})
+        say(f"No Grad-CAM: {reason}, which shows no places", quiet=False)
+        return
+    run.set_tags({vocabulary.GRAD_CAM: f"{len(chosen)} images"})
+    grad_cam.write(run.folder / vocabulary.GRAD_CAM_FILE)
+    draw_contact_sheet(grad_cam).save(run.folder / vocabulary.GRAD_CAM_SHEET_FILE)
+    for name in (vocabulary.GRAD_CAM_FILE, vocabulary.GRAD_CAM_SHEET_FILE):
+        run.log_artifact(run.folder / name, folder=vocabulary.FINAL_FOLDER)
 
 
 def record_end(

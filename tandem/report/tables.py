@@ -1,4 +1,4 @@
-"""A table's content, apart from how it is written down: on a terminal, as Markdown, as CSV."""
+"""A table's content, apart from how it is written down: on a terminal, as Markdown, CSV or LaTeX, on a page."""
 
 from __future__ import annotations
 
@@ -15,10 +15,26 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.text import Text
 
-Value = str | float | int | None
-Kind = Literal["text", "score", "difference", "ratio", "seconds", "milliseconds", "number", "amount"]
+Kind = Literal["text", "score", "difference", "p_value", "ratio", "seconds", "milliseconds", "number", "amount"]
 
 MISSING = "-"
+
+# Beyond this a table does not fit on a page of paper, and LaTeX has to break it.
+LATEX_ROWS_ON_A_PAGE = 40
+
+MARKS_NOTE = "Bold is best; underlined is statistically tied with the best."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A value with the ends of its confidence interval, which need not lie at equal distances from it."""
+
+    value: float
+    low: float
+    high: float
+
+
+Value = str | float | int | Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +42,11 @@ class Column:
     """One column of a table.
 
     Args:
-        key: name in CSV files, where values stand unrounded; ends in the unit if there is one.
+        key: name in CSV files, where values stand unrounded; ends in the unit if there is one. Intervals add the
+            columns `<key>_low` and `<key>_high`.
         heading: name for people.
         kind: what the values are, which decides how they are written: `score` 0..1, `difference` of two scores,
-            `ratio`, `seconds`, `milliseconds`, `number` (written out), `amount` (3.5M), or `text`.
+            `p_value`, `ratio`, `seconds`, `milliseconds`, `number` (written out), `amount` (3.5M), or `text`.
         better: which values are good ones, if that can be said.
     """
 
@@ -49,6 +66,11 @@ class Table:
         columns: from left to right.
         rows: one value a column; None where nothing was measured.
         notes: lines below the table that say what is in it and what is not.
+        tied: (row, column's key) of the cells that are statistically tied with the best of their column, by whatever
+            test the caller has made. They are underlined unless they are best themselves.
+
+    Raises:
+        ValueError: a row of another length, or a tied cell that is not in the table.
     """
 
     name: str
@@ -56,11 +78,29 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]
     notes: tuple[str, ...] = ()
+    tied: frozenset[tuple[int, str]] = frozenset()
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"a row needs {len(self.columns)} values. Received: {row}")
+        keys = {column.key for column in self.columns}
+        for number, key in self.tied:
+            if key not in keys or not 0 <= number < len(self.rows):
+                raise ValueError(
+                    f"a tied cell is a row from 0 to {len(self.rows) - 1} and one of {', '.join(sorted(keys))}. "
+                    f"Received: {(number, key)}"
+                )
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """The notes, and what bold and underlined mean where both are needed."""
+        return (*self.notes, MARKS_NOTE) if self.tied_cells() else self.notes
+
+    def tied_cells(self) -> set[tuple[int, int]]:
+        """(row, column) of the cells that are tied with the best and are not best themselves."""
+        index = {column.key: number for number, column in enumerate(self.columns)}
+        return {(row, index[key]) for row, key in self.tied} - self.best_cells()
 
     def best_cells(self) -> set[tuple[int, int]]:
         """(row, column) of the best value of each column that has a direction; none where all values are written alike.
@@ -72,11 +112,11 @@ class Table:
             if column.better is None:
                 continue
             numbers = {
-                row: value
+                row: number
                 for row, values in enumerate(self.rows)
-                if isinstance(value := values[index], int | float) and not math.isnan(value)
+                if (number := number_of(values[index])) is not None and not math.isnan(number)
             }
-            written = {row: format_value(value, column.kind) for row, value in numbers.items()}
+            written = {row: format_value(number, column.kind) for row, number in numbers.items()}
             if len(set(written.values())) < 2:
                 continue
             best = max(numbers.values()) if column.better == "higher" else min(numbers.values())
@@ -84,12 +124,21 @@ class Table:
         return cells
 
 
+def number_of(value: Value) -> float | None:
+    """What a value is sorted by and compared with others by; None for texts and gaps."""
+    if isinstance(value, Estimate):
+        return value.value
+    return value if isinstance(value, int | float) else None
+
+
 def format_value(value: Value, kind: Kind) -> str:
-    """A value as people read it."""
+    """A value as people read it; with an interval: `0.9123 [0.9011, 0.9240]`."""
     if value is None:
         return MISSING
     if isinstance(value, str):
         return value
+    if isinstance(value, Estimate):
+        return f"{format_value(value.value, kind)} {format_interval(value, kind)}"
     if math.isnan(value):
         return "nan"
     match kind:
@@ -97,6 +146,8 @@ def format_value(value: Value, kind: Kind) -> str:
             return f"{value:.4f}"
         case "difference":
             return f"{value:+.4f}"
+        case "p_value":
+            return f"{value:.4f}" if value >= 0.0001 else "<0.0001"
         case "ratio":
             return f"{value:.2f}x"
         case "seconds":
@@ -107,6 +158,11 @@ def format_value(value: Value, kind: Kind) -> str:
             return _amount(value)
         case _:
             return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def format_interval(estimate: Estimate, kind: Kind) -> str:
+    """The interval alone: `[0.9011, 0.9240]`."""
+    return f"[{format_value(estimate.low, kind)}, {format_value(estimate.high, kind)}]"
 
 
 def _duration(seconds: float) -> str:
@@ -131,12 +187,12 @@ def _three_digits(number: float) -> str:
 
 
 def render_terminal(table: Table, *, compact: bool = False) -> rich.console.Group:
-    """The table for rich's console, best values bold.
+    """The table for rich's console, best values bold, those tied with them underlined.
 
     Args:
         compact: columns close together and headings broken at each space, for narrow terminals.
     """
-    best = table.best_cells()
+    best, tied = table.best_cells(), table.tied_cells()
     cells = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_edge=False, padding=(0, 0 if compact else 1, 0, 0))
     for column in table.columns:
         heading = column.heading.replace(" ", "\n") if compact else column.heading
@@ -152,10 +208,12 @@ def render_terminal(table: Table, *, compact: bool = False) -> rich.console.Grou
     for row, values in enumerate(table.rows):
         written = []
         for index, (value, column) in enumerate(zip(values, table.columns, strict=True)):
-            written.append(Text(format_value(value, column.kind), style="bold" if (row, index) in best else ""))
+            style = "bold" if (row, index) in best else "underline" if (row, index) in tied else ""
+            # The style is on the text and not on the cell: the padding shall not be underlined.
+            written.append(Text.assemble((format_value(value, column.kind), style)))
         cells.add_row(*written)
     # Not rich's own title and caption, which break where the table ends.
-    notes: list[Text | str] = ["", *(Text(note) for note in table.notes)] if table.notes else []
+    notes: list[Text | str] = ["", *(Text(note) for note in table.all_notes)] if table.all_notes else []
     return rich.console.Group(Text(table.title, style="bold"), "", cells, *notes, "")
 
 
@@ -172,14 +230,21 @@ def print_table(table: Table, console: Console | None = None) -> None:
 
 
 def render_markdown(table: Table) -> str:
-    """The table as a Markdown section, best values bold, columns padded so that the source reads well too."""
-    best = table.best_cells()
+    """The table as a Markdown section, best values bold, columns padded so that the source reads well too.
+
+    Markdown has no underlining of its own; `<ins>` is what GitHub names for it, and it strips `<u>`.
+    """
+    best, tied = table.best_cells(), table.tied_cells()
     lines = [[_markdown_cell(column.heading) for column in table.columns]]
     for row, values in enumerate(table.rows):
         cells = []
         for index, (value, column) in enumerate(zip(values, table.columns, strict=True)):
             cell = _markdown_cell(format_value(value, column.kind))
-            cells.append(f"**{cell}**" if (row, index) in best else cell)
+            if (row, index) in best:
+                cell = f"**{cell}**"
+            elif (row, index) in tied:
+                cell = f"<ins>{cell}</ins>"
+            cells.append(cell)
         lines.append(cells)
     widths = [max(3, *(len(line[index]) for line in lines)) for index in range(len(table.columns))]
     left = [column.kind == "text" for column in table.columns]
@@ -192,7 +257,7 @@ def render_markdown(table: Table) -> str:
         written.append("| " + " | ".join(padded) + " |")
     rule = ["-" * width if is_left else "-" * (width - 1) + ":" for width, is_left in zip(widths, left, strict=True)]
     written.insert(1, "| " + " | ".join(rule) + " |")
-    notes = "".join(f"\n- {note}" for note in table.notes)
+    notes = "".join(f"\n- {note}" for note in table.all_notes)
     return f"## {table.title}\n\n" + "\n".join(written) + "\n" + (notes + "\n" if notes else "")
 
 
@@ -201,9 +266,104 @@ def _markdown_cell(text: str) -> str:
 
 
 def render_csv(table: Table) -> str:
-    """The table as CSV for other programs: unrounded values, nothing where nothing was measured."""
+    """The table as CSV for other programs: unrounded values, nothing where nothing was measured.
+
+    A column with intervals becomes three: the value, `<key>_low` and `<key>_high`.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([column.key for column in table.columns])
-    writer.writerows([["" if value is None else value for value in row] for row in table.rows])
+    with_interval = [any(isinstance(row[index], Estimate) for row in table.rows) for index in range(len(table.columns))]
+    heads: list[str] = []
+    for column, three in zip(table.columns, with_interval, strict=True):
+        heads += [column.key, f"{column.key}_low", f"{column.key}_high"] if three else [column.key]
+    writer.writerow(heads)
+    for row in table.rows:
+        written: list[str | float] = []
+        for value, three in zip(row, with_interval, strict=True):
+            if isinstance(value, Estimate):
+                written += [value.value, value.low, value.high]
+            else:
+                written += ["" if value is None else value, *(["", ""] if three else [])]
+        writer.writerow(written)
     return file.getvalue()
+
+
+_LATEX_CHARACTERS = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{character: "\\" + character for character in "&%$#_{}"},
+        # In LaTeX's first font encoding these come out as other characters.
+        **{character: f"${character}$" for character in "<>|"},
+        "\n": " ",
+    }
+)
+
+
+def escape_latex(text: str) -> str:
+    """A text that LaTeX sets as it stands; characters outside ASCII are left to the document's encoding."""
+    return text.translate(_LATEX_CHARACTERS)
+
+
+def render_latex(table: Table) -> str:
+    """The table for LaTeX with the booktabs package: best values bold, those tied with them underlined.
+
+    The title is the caption and `tab:<name>` the label. A table of more than 40 rows is a longtable (of the package of
+    that name), which breaks over pages and repeats its head.
+    """
+    best, tied = table.best_cells(), table.tied_cells()
+    alignment = "".join("l" if column.kind == "text" else "r" for column in table.columns)
+    head = " & ".join(escape_latex(column.heading) for column in table.columns) + r" \\"
+    body = []
+    for row, values in enumerate(table.rows):
+        cells = []
+        for index, (value, column) in enumerate(zip(values, table.columns, strict=True)):
+            cell = _latex_cell(value, column.kind)
+            if (row, index) in best:
+                cell = rf"\textbf{{{cell}}}"
+            elif (row, index) in tied:
+                cell = rf"\underline{{{cell}}}"
+            cells.append(cell)
+        line = " & ".join(cells) + r" \\"
+        # The end of the line before would take a bracket or a star for its own argument.
+        body.append("{}" + line if line.startswith(("[", "*")) else line)
+    caption, label = rf"\caption{{{escape_latex(table.title)}}}", rf"\label{{tab:{table.name}}}"
+    notes = [rf"\par\smallskip\footnotesize {escape_latex(note)}" for note in table.all_notes]
+    if len(table.rows) <= LATEX_ROWS_ON_A_PAGE:
+        lines = [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            caption,
+            label,
+            rf"\begin{{tabular}}{{{alignment}}}",
+            *(r"\toprule", head, r"\midrule", *body, r"\bottomrule"),
+            r"\end{tabular}",
+            *notes,
+            r"\end{table}",
+        ]
+    else:
+        lines = [
+            "% needs \\usepackage{booktabs,longtable}",
+            rf"\begin{{longtable}}{{{alignment}}}",
+            rf"{caption} {label} \\",
+            *(r"\toprule", head, r"\midrule", r"\endfirsthead"),
+            *(r"\toprule", head, r"\midrule", r"\endhead"),
+            *(r"\bottomrule", r"\endfoot"),
+            *body,
+            r"\end{longtable}",
+            *(["{" + notes[0], *notes[1:], r"\par}"] if notes else []),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_cell(value: Value, kind: Kind) -> str:
+    if value is None:
+        return "--"
+    written = escape_latex(format_value(value, kind))
+    if isinstance(value, str):
+        return written
+    # Minus signs instead of hyphens, and numbers that stay with their units.
+    written = written.replace("-", "$-$").replace("x", r"$\times$")
+    return written.replace(" ", "~") if kind in ("seconds", "milliseconds") else written

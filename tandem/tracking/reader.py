@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import gc
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,10 @@ from tandem.tracking.mlflow_store import connect, database_file, explained, one_
 from tandem.tracking.provenance import without_password
 
 RUNS_PER_PAGE = 5000  # MLflow takes up to 50,000; a server needs some seconds for this many
+
+
+class NoRuns(UserError):
+    """There is nothing to be read: no store, or an experiment without runs of Tandem."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +50,12 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
         uri: tracking URI; None as in the settings.
 
     Raises:
-        UserError: MLflow does not answer, there is no such experiment, or it has no such runs.
+        NoRuns: there is no store yet, or the experiment has no such runs.
+        UserError: MLflow does not answer, or there is no such experiment.
     """
     client = _connect_existing(resolve_uri(uri))
     place = without_password(client.tracking_uri)
-    with explained(client.tracking_uri):
+    with explained(client.tracking_uri), _garbage_collector_paused():
         found = client.get_experiment_by_name(experiment)
         if found is None or found.lifecycle_stage != "active":
             names = sorted(other.name for other in client.search_experiments())
@@ -81,7 +89,7 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
             if not token:
                 break
     if not records:
-        raise UserError(
+        raise NoRuns(
             f"the experiment {experiment!r} in MLflow at {place} has no runs of Tandem: make some with "
             f"python train_torch.py --tracking.experiment {experiment}, and the same with train_keras.py"
         )
@@ -148,10 +156,25 @@ def find_weights(uri: str | None, run: str, file: str) -> Path:
     return folder / file
 
 
+@contextlib.contextmanager
+def _garbage_collector_paused() -> Iterator[None]:
+    """Python's collector walks all objects again and again while MLflow makes a hundred of them for each run.
+
+    That is 60 % of the time in which a sqlite store is read (docs/performance.md), and finds nothing.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _connect_existing(uri: str) -> MlflowClient:
     database = database_file(uri)
     if database and not database.exists():
-        raise UserError(
+        raise NoRuns(
             f"there are no runs yet: no file {database}; make some with python train_torch.py, or say where they are "
             "with the tracking URI or MLFLOW_TRACKING_URI"
         )

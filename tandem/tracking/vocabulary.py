@@ -17,6 +17,8 @@ HARDWARE = "tandem.hardware"
 DEVICE = "tandem.device"  # cpu or gpu: what the framework has computed on
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
 FAILURE = "tandem.failure"  # why the run ended FAILED, in one line
+GRAD_CAM = "tandem.grad_cam"  # of how many test images there are maps, or why there are none
+COMPARISON = "tandem.comparison"  # of how many runs; only on runs that hold a comparison's page
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
 
 # Parameters: every setting under its dotted name (data.image_size), and these.
@@ -57,6 +59,8 @@ PREDICTIONS_FILE = "predictions.parquet"
 PER_CLASS_FILE = "per_class.csv"
 CONFUSION_MATRIX_FILE = "confusion_matrix.csv"
 FINAL_FOLDER = "final"  # holds the three files above for the trained network; phase_name(n) for those after a phase
+GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.report.grad_cam
+GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
 WEIGHTS_FOLDER = "weights"
 TRACEBACK_FILE = "traceback.txt"

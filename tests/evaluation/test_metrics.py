@@ -7,8 +7,16 @@ import sys
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
 
-from tandem.evaluation.metrics import SMALLEST_PROBABILITY, confusion_matrix, per_class_table, scores
+from tandem.evaluation.metrics import (
+    SMALLEST_PROBABILITY,
+    confusion_matrix,
+    image_scores,
+    per_class_table,
+    reliability_bins,
+    scores,
+)
 from tandem.evaluation.predictions import Predictions, softmax
 
 
@@ -167,6 +175,44 @@ def test_calibration_error_of_sure_and_right_predictions_is_zero() -> None:
     assert scores(from_counts([[3, 0], [0, 3]]))["calibration_error"] == 0
 
 
+def test_reliability_bins_by_hand() -> None:
+    # 0.61 and 0.65 in (9/15, 10/15], one right; 0.95 and 1 in (14/15, 1], both right; 0.5 in (7/15, 8/15], wrong.
+    bins = reliability_bins(
+        make_predictions([0, 1, 0, 1, 1], [[0.61, 0.39], [0.65, 0.35], [0.95, 0.05], [0.0, 1.0], [0.5, 0.5]])
+    )
+    assert bins["images"].tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 2]
+    assert bins["low"].tolist() == pytest.approx([index / 15 for index in range(15)])
+    assert bins["high"].tolist() == pytest.approx([(index + 1) / 15 for index in range(15)])
+    filled = bins[bins["images"] > 0]
+    assert filled["confidence"].tolist() == pytest.approx([0.5, 0.63, 0.975])
+    assert filled["accuracy"].tolist() == [0, 0.5, 1]
+    assert bins.loc[bins["images"] == 0, ["confidence", "accuracy"]].isna().all(axis=None)
+
+
+def test_reliability_bins_agree_with_scikit_learn_and_with_the_calibration_error() -> None:
+    predictions = make_random_predictions(3, 8, 400)
+    bins = reliability_bins(predictions)
+    filled = bins[bins["images"] > 0]
+    accuracy, confidence = calibration_curve(
+        predictions.predicted == predictions.truth, predictions.probabilities.max(axis=1), n_bins=15
+    )
+    assert filled["accuracy"].tolist() == pytest.approx(accuracy.tolist())
+    assert filled["confidence"].tolist() == pytest.approx(confidence.tolist(), rel=1e-6)
+    gaps = (filled["accuracy"] - filled["confidence"]).abs()
+    assert scores(predictions)["calibration_error"] == pytest.approx((gaps * filled["images"]).sum() / 400)
+
+
+def test_scores_of_images_have_the_scores_as_their_means() -> None:
+    predictions = make_random_predictions(6, 9, 70)
+    of_images = image_scores(predictions)
+    result = scores(predictions)
+    assert set(of_images) == {"accuracy", "top5_accuracy", "log_loss", "recall_at_half"}
+    for name, values in of_images.items():
+        assert values.shape == (70,)
+        assert values.mean() == pytest.approx(result[name])
+    assert of_images["accuracy"].tolist() == (predictions.predicted == predictions.truth).tolist()
+
+
 def test_recall_at_half_needs_more_than_one_half() -> None:
     probabilities = [[0.5, 0.5, 0], [0.51, 0.49, 0], [0.4, 0.3, 0.3], [0.1, 0.9, 0]]
     result = scores(make_predictions([0, 0, 0, 0], probabilities))
@@ -182,7 +228,7 @@ def test_every_score_is_a_plain_finite_number() -> None:
 
 def test_evaluation_needs_no_framework() -> None:
     code = (
-        "import sys, tandem.evaluation.metrics, tandem.report.run_page, tandem.report.results, tandem.report.summary;"
+        "import sys, tandem.evaluation.transfer, tandem.report.run_page, tandem.report.results, tandem.report.summary;"
         "print([name for name in ('torch', 'keras', 'tensorflow', 'jax', 'lightning', 'pytorch_lightning')"
         " if name in sys.modules])"
     )

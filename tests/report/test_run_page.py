@@ -26,17 +26,22 @@ class Outline(HTMLParser):
         self._inside = ""
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag in ("strong", "u", "span"):
+            return
         self._inside = tag
         if tag == "tr":
             self.rows.append([])
         elif tag in ("td", "th"):
             self.rows[-1].append("")
         self.scripts += tag == "script"
-        self.plots += ("class", "plotly-graph-div") in attributes
-        self.loads += [value or "" for name, value in attributes if name in ("src", "href")]
+        self.plots += "data-figure" in dict(attributes)
+        self.loads += [
+            value or "" for name, value in attributes if name in ("src", "href") and (value or "")[:1] != "#"
+        ]
 
     def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
+        if tag not in ("strong", "u", "span"):
+            self._inside = ""
 
     def handle_data(self, data: str) -> None:
         if self._inside in ("td", "th"):
@@ -90,12 +95,15 @@ def test_page_shows_scores_confusions_and_settings(outline: Outline) -> None:
     assert ["head.hidden", "[256]"] in outline.rows
     assert ["threads", "null"] in outline.rows
     assert ["data.source", "<folder>"] in outline.rows
-    confusions = outline.rows[outline.rows.index(["true class", "taken for", "images"]) + 1 :]
-    assert confusions[0] == ["</script><b>bird", "dog & cat", "2 of 3"]
-    assert confusions[1] == ["dog & cat", "fish", "1 of 2"]
+    confusions = outline.rows[outline.rows.index(["true class", "taken for", "images", "of"]) + 1 :]
+    assert confusions[0] == ["</script><b>bird", "dog & cat", "2", "3"]
+    assert confusions[1] == ["dog & cat", "fish", "1", "2"]
+    classes = outline.rows[outline.rows.index(["class", "F1", "precision", "recall", "images"]) + 1 :]
+    # Of the first class one of three images is found and nothing else taken for it: 2 * 1 * 1/3 / (1 + 1/3).
+    assert ["</script><b>bird", "0.5000", "1.0000", "0.3333", "3"] in classes
 
 
 def test_class_name_cannot_end_a_script(page: str, outline: Outline) -> None:
     assert "</script><b>bird" not in page
-    # plotly.js, and one for each figure: a name that broke out of its script would leave another count.
+    # A name that broke out of its script would leave another count.
     assert outline.scripts == page.count("</script>")

@@ -1,12 +1,27 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import re
 
 import pytest
+from pylatexenc.latex2text import LatexNodes2Text
+from pylatexenc.latexwalker import LatexEnvironmentNode, LatexNode, LatexWalker
 from rich.console import Console
 
-from tandem.report.tables import Column, Table, format_value, print_table, render_csv, render_markdown
+from tandem.report.tables import (
+    MARKS_NOTE,
+    Column,
+    Estimate,
+    Table,
+    escape_latex,
+    format_value,
+    print_table,
+    render_csv,
+    render_latex,
+    render_markdown,
+)
 
 TABLE = Table(
     name="summary",
@@ -24,6 +39,22 @@ TABLE = Table(
         ("f", 0.5, float("nan"), 3),
     ),
     notes=("f diverged",),
+)
+
+INTERVALS = Table(
+    name="intervals",
+    title="With intervals",
+    columns=(
+        Column(key="model", heading="model"),
+        Column(key="accuracy", heading="accuracy", kind="score", better="higher"),
+        Column(key="gain", heading="gain", kind="difference"),
+    ),
+    rows=(
+        ("a", Estimate(value=0.9123, low=0.9011, high=0.924), Estimate(value=-0.01, low=-0.02, high=0.001)),
+        ("b", Estimate(value=0.91, low=0.9, high=0.92), None),
+        ("c", 0.5, 0.0),
+    ),
+    tied=frozenset({(0, "accuracy"), (1, "accuracy")}),
 )
 
 
@@ -122,6 +153,8 @@ def test_row_with_a_value_too_few_is_refused() -> None:
         (1, "score", "1.0000"),
         (-0.01, "difference", "-0.0100"),
         (0.0312, "difference", "+0.0312"),
+        (0.0479, "p_value", "0.0479"),
+        (0.00001, "p_value", "<0.0001"),
         (1.278, "ratio", "1.28x"),
         (0.0345, "seconds", "0.035 s"),
         (4.26, "seconds", "4.3 s"),
@@ -143,3 +176,113 @@ def test_row_with_a_value_too_few_is_refused() -> None:
 )
 def test_values_are_written_for_people(value, kind, written) -> None:
     assert format_value(value, kind) == written
+
+
+def test_interval_stands_behind_its_value() -> None:
+    estimate = Estimate(value=0.0123, low=-0.0011, high=0.024)
+    assert format_value(estimate, "score") == "0.0123 [-0.0011, 0.0240]"
+    assert format_value(estimate, "difference") == "+0.0123 [-0.0011, +0.0240]"
+    assert format_value(Estimate(value=300, low=240, high=360), "seconds") == "5.0 min [4.0 min, 6.0 min]"
+
+
+def test_value_with_an_interval_can_be_best() -> None:
+    assert INTERVALS.best_cells() == {(0, 1)}
+    assert INTERVALS.tied_cells() == {(1, 1)}  # the best is tied with itself, but that says nothing
+
+
+def test_markdown_underlines_what_is_tied_with_the_best_and_explains_it() -> None:
+    lines = [re.sub(" +", " ", line) for line in render_markdown(INTERVALS).splitlines()]
+    assert lines[4:] == [
+        "| a | **0.9123 [0.9011, 0.9240]** | -0.0100 [-0.0200, +0.0010] |",
+        "| b | <ins>0.9100 [0.9000, 0.9200]</ins> | - |",
+        "| c | 0.5000 | +0.0000 |",
+        "",
+        f"- {MARKS_NOTE}",
+    ]
+
+
+def test_terminal_underlines_what_is_tied_with_the_best() -> None:
+    file = io.StringIO()
+    print_table(INTERVALS, Console(file=file, width=100, force_terminal=True, color_system="standard"))
+    assert re.findall(r"\x1b\[4m(.*?)\x1b\[0m", file.getvalue()) == ["0.9100 [0.9000, 0.9200]"]
+    assert MARKS_NOTE in file.getvalue()
+
+
+def test_csv_has_three_columns_for_a_value_with_an_interval() -> None:
+    assert render_csv(INTERVALS).splitlines() == [
+        "model,accuracy,accuracy_low,accuracy_high,gain,gain_low,gain_high",
+        "a,0.9123,0.9011,0.924,-0.01,-0.02,0.001",
+        "b,0.91,0.9,0.92,,,",
+        "c,0.5,,,0.0,,",
+    ]
+
+
+@pytest.mark.parametrize("cell", [(3, "accuracy"), (-1, "accuracy"), (0, "speed")])
+def test_tied_cell_outside_the_table_is_refused(cell: tuple[int, str]) -> None:
+    with pytest.raises(ValueError, match="tied cell"):
+        dataclasses.replace(INTERVALS, tied=frozenset({cell}))
+
+
+def environments(nodes: list[LatexNode]) -> list[LatexEnvironmentNode]:
+    """All environments of a parsed LaTeX text, outer ones first."""
+    found = []
+    for node in nodes:
+        if isinstance(node, LatexEnvironmentNode):
+            found += [node, *environments(node.nodelist)]
+    return found
+
+
+def parsed(latex: str) -> list[LatexNode]:
+    return LatexWalker(latex, tolerant_parsing=False).get_latex_nodes()[0]
+
+
+def test_latex_table() -> None:
+    latex = render_latex(INTERVALS)
+    assert [node.environmentname for node in environments(parsed(latex))] == ["table", "tabular"]
+    assert latex.splitlines()[1:] == [
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{With intervals}",
+        r"\label{tab:intervals}",
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"model & accuracy & gain \\",
+        r"\midrule",
+        r"a & \textbf{0.9123 [0.9011, 0.9240]} & $-$0.0100 [$-$0.0200, +0.0010] \\",
+        r"b & \underline{0.9100 [0.9000, 0.9200]} & -- \\",
+        r"c & 0.5000 & +0.0000 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\par\smallskip\footnotesize {MARKS_NOTE}",
+        r"\end{table}",
+    ]
+
+
+def test_long_latex_table_breaks_over_pages_and_repeats_its_head() -> None:
+    columns = (Column(key="class", heading="bird"), Column(key="f1", heading="F1", kind="score"))
+    table = Table(
+        name="x", title="x", columns=columns, rows=tuple((f"b{index}", 0.5) for index in range(41)), notes=("a", "b")
+    )
+    latex = render_latex(table)
+    assert [node.environmentname for node in environments(parsed(latex))] == ["longtable"]
+    assert latex.count(r"bird & F1 \\") == 2
+    assert latex.count("0.5000") == 41
+    assert latex.index(r"\endfirsthead") < latex.index(r"\endhead") < latex.index(r"\endfoot") < latex.index("b0 &")
+    # Forty rows fit on a page.
+    short = render_latex(dataclasses.replace(table, rows=table.rows[:40]))
+    assert [node.environmentname for node in environments(parsed(short))] == ["table", "tabular"]
+
+
+@pytest.mark.parametrize(
+    "text", ["50% & more", "a_b", "#1 {x} $5", "~home ^2", "C:\\temp", "<b>|</b>", "\\textbf{no}", "caf\u00e9"]
+)
+def test_latex_sets_any_text_as_it_stands(text: str) -> None:
+    # The parser reads back another circumflex than LaTeX sets.
+    assert LatexNodes2Text().latex_to_text(escape_latex(text)).replace("\u02c6", "^") == text
+
+
+@pytest.mark.parametrize("name", ["[256]", "*starred"])
+def test_row_cannot_begin_with_what_the_line_before_would_take_for_its_argument(name: str) -> None:
+    columns = (Column(key="name", heading="name"),)
+    latex = render_latex(Table(name="x", title="x", columns=columns, rows=(("a",), (name,))))
+    assert f"a \\\\\n{{}}{name} " in latex

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,21 @@ def test_unknown_experiment_is_refused_with_the_known_ones(recorded_at: Callable
         read_runs(None, "brids")
     with pytest.raises(UserError, match="has no runs of Tandem: make some"):
         read_runs(None, "Default")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collector_is_left_as_it_was(settings: Settings, enabled: bool) -> None:
+    with start_run(settings, **START):
+        pass
+    (gc.enable if enabled else gc.disable)()
+    try:
+        read_runs(None, "tandem")
+        assert gc.isenabled() == enabled
+        with pytest.raises(UserError):
+            read_runs(None, "missing")
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
 
 
 def test_reading_makes_no_database(tmp_path: Path) -> None:

@@ -1,0 +1,296 @@
+"""The size of a comparison's page and how soon a browser has drawn it: 300 classes, 12 runs of made predictions.
+
+    python benchmarks/comparison_page.py --page /tmp/page.html
+
+It needs Chromium or Chrome, on the PATH or named by BROWSER_PATH. Two shared cores, Chromium 156, plotly 7.1: 8.1 MB
+(4.8 of them plotly.js), written in 0.2 s; the main thread computes 1.3 s until the first figures are drawn, 2.0 s until
+all eight are. By the clock it was 1.7 to 2.7 s and 3.1 to 4.9 s with seven other processes on the two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pandas as pd
+from choreographer.browsers.chromium import Chromium
+from playwright.sync_api import CDPSession, sync_playwright
+
+from tandem.evaluation.metrics import per_class_table, scores
+from tandem.evaluation.predictions import Predictions, softmax
+from tandem.report import comparison_figures as figures
+from tandem.report.page import Gallery, Page, Picture, Plot, Section, Text, write_page
+from tandem.report.tables import Column, Estimate, Table
+
+REGIMES = ("scratch", "frozen", "two_stage", "finetune")
+
+
+def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
+    """A page with every kind of figure and table.
+
+    Args:
+        num_runs: up to 24: three backbones, four regimes, two frameworks.
+        images_per_class: test images.
+    """
+    random = np.random.default_rng(0)
+    labels = [
+        figures.RunLabel(name=f"{backbone} {regime} {framework}", backbone=backbone, regime=regime, framework=framework)
+        for backbone in ("mobilenet_v2", "resnet50", "densenet121")
+        for regime in REGIMES
+        for framework in ("torch", "keras")
+    ][:num_runs]
+    marks = figures.run_marks(labels)
+    names = [label.name for label in labels]
+    classes = tuple(f"{_SPECIES[index % len(_SPECIES)]} {index:03}" for index in range(num_classes))
+    predictions = {
+        name: _predictions(random, classes, images_per_class, skill=2.5 + number / 4)
+        for number, name in enumerate(names)
+    }
+    histories = dict(zip(names, _histories(labels), strict=True))
+    accuracy = {name: scores(of_run)["accuracy"] for name, of_run in predictions.items()}
+    estimates = {name: Estimate(value=value, low=value - 0.012, high=value + 0.011) for name, value in accuracy.items()}
+    seconds = {name: float(50 * 1.5**number) for number, name in enumerate(names)}
+    points = [figures.TimedScore(name=name, train_seconds=seconds[name], accuracy=estimates[name]) for name in names]
+    f1 = pd.DataFrame(
+        {name: per_class_table(of_run)["f1"].to_numpy() for name, of_run in predictions.items()}, index=list(classes)
+    )
+    differences = [
+        figures.Difference(
+            label=f"{first} and {second}",
+            estimate=Estimate(
+                value=accuracy[first] - accuracy[second],
+                low=accuracy[first] - accuracy[second] - 0.015,
+                high=accuracy[first] - accuracy[second] + 0.015,
+            ),
+            significant=abs(accuracy[first] - accuracy[second]) > 0.015,
+        )
+        for first, second in zip(names[1::2], names[::2], strict=False)
+    ]
+    thawings = [
+        figures.Thawing(
+            name=point.name,
+            before=figures.TimedScore(
+                name=point.name,
+                train_seconds=point.train_seconds / 3,
+                accuracy=Estimate(
+                    value=point.accuracy.value - 0.05,
+                    low=point.accuracy.low - 0.05,
+                    high=point.accuracy.high - 0.05,
+                ),
+            ),
+            after=point,
+        )
+        for point, label in zip(points, labels, strict=True)
+        if label.regime == "two_stage"
+    ]
+    confidence = np.linspace(0.2, 0.97, 15)
+    reliability = {
+        name: pd.DataFrame(
+            {
+                "confidence": confidence,
+                "accuracy": np.clip(confidence - 0.01 * number + 0.02 * np.sin(9 * confidence), 0, 1),
+                "images": np.linspace(10, 400, 15).astype(int),
+            }
+        )
+        for number, name in enumerate(names)
+    }
+    ranks = {name: 1 + number * 0.9 for number, name in enumerate(names[:8])}
+    return Page(
+        title="Birds: 12 runs compared",
+        lead=f"{num_classes * images_per_class:,} made test images of {num_classes} classes",
+        sections=(
+            Section(
+                title="Summary",
+                anchor="summary",
+                blocks=(
+                    Text(paragraphs=(f"The best is {names[-1]}.",)),
+                    _summary(labels, estimates, seconds),
+                    Plot(
+                        figure=figures.accuracy_against_time(points, marks),
+                        caption="Accuracy and what it costs. Bars are 95 % intervals.",
+                    ),
+                ),
+            ),
+            Section(
+                title="Training",
+                anchor="training",
+                blocks=(
+                    Plot(
+                        figure=figures.curves_over_runs(histories, marks),
+                        caption="A click on a run in the legend hides it; a double click hides all others.",
+                    ),
+                    Plot(figure=figures.thawing_gains(thawings, marks), caption="What thawing buys."),
+                ),
+            ),
+            Section(
+                title="Frameworks",
+                anchor="frameworks",
+                blocks=(
+                    Plot(
+                        figure=figures.differences_with_intervals(differences, "accuracy, Keras minus PyTorch"),
+                        caption="Differences with 95 % intervals.",
+                    ),
+                    Plot(
+                        figure=figures.critical_difference_diagram(
+                            ranks, [names[:3], names[2:6], names[5:8]], critical_difference=2.1
+                        ),
+                        caption="Average ranks over data sets; bars join what is not significantly different.",
+                    ),
+                ),
+            ),
+            Section(
+                title="Classes",
+                anchor="classes",
+                blocks=(
+                    _per_class(f1),
+                    Plot(figure=figures.f1_over_runs(f1), caption="F1 of each class, hardest classes on top."),
+                    Plot(figure=figures.confusion_over_runs(predictions), caption="Choose the run in the menu."),
+                ),
+            ),
+            Section(
+                title="Calibration",
+                anchor="calibration",
+                blocks=(
+                    Plot(figure=figures.reliability_over_runs(reliability, marks), caption="Reliability of each run."),
+                ),
+            ),
+            Section(
+                title="Images",
+                anchor="images",
+                blocks=(
+                    Gallery(
+                        title="Wrong in all runs",
+                        pictures=tuple(
+                            Picture(image=image, caption=f"{classes[index]}\ntaken for {classes[index + 1]}")
+                            for index, image in enumerate(_photographs(random, 8))
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+_SPECIES = (
+    "Abbott's babbler",
+    "black-throated sparrow",
+    "emu",
+    "Indian paradise flycatcher",
+    "kiwi",
+    "rufous kingfisher",
+)
+
+
+def _predictions(
+    random: np.random.Generator, classes: tuple[str, ...], images_per_class: int, skill: float
+) -> Predictions:
+    truth = np.repeat(np.arange(len(classes)), images_per_class)
+    logits = random.normal(size=(len(truth), len(classes)))
+    logits[np.arange(len(truth)), truth] += skill
+    keys = tuple(str(index) for index in range(len(truth)))
+    return Predictions(keys=keys, hashes=keys, truth=truth, probabilities=softmax(logits), classes=classes)
+
+
+def _histories(labels: list[figures.RunLabel]) -> Iterator[pd.DataFrame]:
+    for number, label in enumerate(labels):
+        epochs = np.arange(40)
+        loss = 2 * np.exp(-epochs / (6 + number)) + 0.2
+        phases = np.where(epochs < 15, 1, 2) if label.regime == "two_stage" else np.ones(40, int)
+        loss = np.where(phases == 2, loss * 0.7, loss)
+        yield pd.DataFrame(
+            {
+                "epoch": epochs,
+                "phase": phases,
+                "train/loss": loss,
+                "val/loss": loss * 1.1 + 0.05,
+                "train/accuracy": 1 - loss / 2.4,
+                "val/accuracy": 0.97 - loss / 2.4,
+            }
+        )
+
+
+def _summary(labels: list[figures.RunLabel], estimates: dict[str, Estimate], seconds: dict[str, float]) -> Table:
+    order = sorted(range(len(labels)), key=lambda index: -estimates[labels[index].name].value)
+    return Table(
+        name="summary",
+        title="Models, regimes, frameworks",
+        columns=(
+            *(Column(key=key, heading=key) for key in ("backbone", "regime", "framework")),
+            Column(key="accuracy", heading="accuracy", kind="score", better="higher"),
+            Column(key="train_seconds", heading="training", kind="seconds", better="lower"),
+        ),
+        rows=tuple(
+            (label.backbone, label.regime, label.framework, estimates[label.name], seconds[label.name])
+            for label in (labels[index] for index in order)
+        ),
+        notes=("Intervals are 95 %.",),
+        tied=frozenset((row, "accuracy") for row in range(min(3, len(labels)))),
+    )
+
+
+def _per_class(f1: pd.DataFrame) -> Table:
+    return Table(
+        name="classes",
+        title="F1 of each class",
+        columns=(
+            Column(key="class", heading="class"),
+            *(Column(key=name, heading=name, kind="score", better="higher") for name in f1.columns),
+        ),
+        rows=tuple(
+            (str(name), *(float(value) for value in row)) for name, row in zip(f1.index, f1.to_numpy(), strict=True)
+        ),
+    )
+
+
+def _photographs(random: np.random.Generator, number: int) -> Iterator[np.ndarray]:
+    ramp = np.linspace(0, 255, 224)
+    for _ in range(number):
+        color = random.uniform(0.3, 1, size=3)
+        yield (np.add.outer(ramp, ramp)[..., None] / 2 * color).astype(np.uint8)
+
+
+def _computed(session: CDPSession) -> float:
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Size and drawing time of the page of a comparison.")
+    parser.add_argument("--page", type=Path, required=True, help="where the page is written to")
+    arguments = parser.parse_args()
+
+    page = made_page(num_classes=300, num_runs=12, images_per_class=20)
+    start = time.perf_counter()
+    write_page(arguments.page, page)
+    seconds = time.perf_counter() - start
+    print(f"written in {seconds:.1f} s: {arguments.page.stat().st_size / 1e6:.2f} MB")
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=Chromium.find_browser(skip_local=False))
+        print(f"Chromium {browser.version}")
+        for attempt in range(3):
+            tab = browser.new_page(viewport={"width": 1280, "height": 900})
+            session = tab.context.new_cdp_session(tab)
+            # Seconds that the page's thread computes, whatever else the machine does.
+            session.send("Performance.enable", {"timeDomain": "threadTicks"})
+            start = time.perf_counter()
+            tab.goto(arguments.page.resolve().as_uri())
+            tab.wait_for_selector("[data-state=drawn]")
+            first = f"{_computed(session):.2f} s of computing, {time.perf_counter() - start:.2f} s by the clock"
+            # More than any reader sees at once: every figure of the page.
+            tab.set_viewport_size({"width": 1280, "height": 12_000})
+            tab.locator(".plot > div:not([data-state=drawn])").first.wait_for(state="detached")
+            every = f"{_computed(session):.2f} s, {time.perf_counter() - start:.2f} s"
+            print(f"attempt {attempt}: first figures drawn after {first}; all of them after {every}")
+            tab.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

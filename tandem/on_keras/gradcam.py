@@ -1,0 +1,42 @@
+"""What Grad-CAM needs of a Keras network: its last feature map and the gradients there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tandem.on_keras.backends import gradients_of
+from tandem.on_keras.networks import Classifier
+
+
+def features_and_gradients(
+    classifier: Classifier, images: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The feature map that is pooled, in inference mode, and the gradients of one logit of each image at it.
+
+    Args:
+        classifier: The trained network; it is left as it was.
+        images: uint8 of shape (n, height, width, 3).
+        classes: int64 of shape (n,), the output whose gradients are wanted.
+
+    Returns:
+        Features and gradients, float32 of shape (n, rows, columns, channels).
+    """
+    layers = classifier.backbone.layers
+    last = max(index for index, layer in enumerate(layers) if len(layer.output.shape) == 4)
+    to_features = keras.Model(classifier.backbone.inputs, layers[last].output)
+    features = to_features(classifier.pixels(images), training=False)
+
+    def score(features: Any) -> Any:
+        for layer in layers[last + 1 :]:  # the pooling
+            features = layer(features)
+        logits = classifier.head(features, training=False)
+        return keras.ops.sum(keras.ops.take_along_axis(logits, classes[:, np.newaxis], axis=1))
+
+    return _as_numpy(features), _as_numpy(gradients_of(score, features))
+
+
+def _as_numpy(values: Any) -> np.ndarray:
+    return keras.ops.convert_to_numpy(keras.ops.cast(values, "float32"))

@@ -1,0 +1,64 @@
+"""What Grad-CAM needs of a torch network: its last feature map and the gradients there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from tandem.on_torch.networks import Classifier
+
+
+def features_and_gradients(
+    classifier: Classifier, images: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The feature map that is pooled, in inference mode, and the gradients of one logit of each image at it.
+
+    Args:
+        classifier: The trained network; it is left as it was.
+        images: uint8 of shape (n, height, width, 3).
+        classes: int64 of shape (n,), the output whose gradients are wanted.
+
+    Returns:
+        Features and gradients, float32 of shape (n, rows, columns, channels).
+    """
+    device = next(classifier.parameters()).device
+    was_training = {module: module.training for module in classifier.modules()}
+    classifier.eval()
+    with torch.no_grad(), _GradientsFromPooling() as pooling:
+        logits = classifier(torch.from_numpy(images).to(device)).float()
+        score = logits.gather(1, torch.from_numpy(classes).to(device).unsqueeze(1)).sum()
+    for module, training in was_training.items():
+        module.training = training
+    assert pooling.features is not None, "the backbone has no global average pooling"
+    (gradients,) = torch.autograd.grad(score, pooling.features)
+    return _as_numpy(pooling.features), _as_numpy(gradients)
+
+
+class _GradientsFromPooling(TorchFunctionMode):
+    """Keeps what goes into the last global average pooling, and records operations from there on.
+
+    Not a hook on a module: torchvision's ResNet pools by a module, its MobileNetV2 and DenseNet by a function, the
+    latter after a ReLU that is none either. Nothing of the backbone before it is recorded, which saves the memory of
+    its activations.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features: Tensor | None = None
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if function is functional.adaptive_avg_pool2d:
+            torch.set_grad_enabled(True)  # until the end of the no_grad() around it
+            self.features = args[0].detach().requires_grad_()
+            args = (self.features, *args[1:])
+        return function(*args, **(kwargs or {}))
+
+
+def _as_numpy(values: Tensor) -> np.ndarray:
+    return values.detach().permute(0, 2, 3, 1).float().cpu().numpy()

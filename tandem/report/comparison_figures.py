@@ -1,0 +1,601 @@
+"""Plotly figures of several runs.
+
+A run looks the same in all of them: its colour says how it was trained, its symbol and its line what computed it, and a
+shade of the colour which backbone it is (`run_marks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from tandem.evaluation.predictions import Predictions
+from tandem.report.figures import (
+    LIGHT,
+    NEUTRAL_COLOR,
+    class_axis,
+    confusion_heatmap,
+    plain,
+)
+from tandem.report.tables import Estimate
+from tandem.tracking import vocabulary
+
+# Okabe and Ito's palette, which colour-blind people can tell apart, without its yellow, black and sky blue, which are
+# too close to the page's background or to another colour's shades. Fixed for the known regimes, so that reports agree.
+_REGIME_COLORS = {
+    "scratch": "#CC79A7",
+    "frozen": "#0072B2",
+    "two_stage": "#009E73",
+    "finetune": "#D55E00",
+    "off_the_shelf": "#E69F00",
+}
+_MORE_COLORS = ("#882255", "#999933", "#6699CC")  # Paul Tol's muted scheme
+_SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+# How far a backbone's shade goes towards white, or if negative towards black.
+_SHADES = (0.0, 0.4, -0.3, 0.65, -0.5)
+
+_INTERVAL = {"thickness": 1.2, "width": 4}
+_LEGEND_BELOW = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.16, "yanchor": "top"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLabel:
+    """What a run is called in figures, and what decides how it looks.
+
+    Args:
+        name: unique among the runs of a report.
+        backbone: of the network.
+        regime: how it was trained.
+        framework: what computed it, with its backend where there are several: torch, keras, keras (jax).
+    """
+
+    name: str
+    backbone: str
+    regime: str
+    framework: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunMark:
+    """How a run looks in every figure.
+
+    Args:
+        label: of the run.
+        color: of its regime and backbone, as #rrggbb.
+        shade: of its backbone: how far the colour goes from its regime's towards white, or if negative towards black.
+        symbol, dash: of its framework, by plotly's names.
+    """
+
+    label: RunLabel
+    color: str
+    shade: float
+    symbol: str
+    dash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedScore:
+    """What a run reached, and how long it trained for it.
+
+    Args:
+        name: of the run.
+        train_seconds: training and validation of all phases.
+        accuracy: on the test images, 0..1.
+    """
+
+    name: str
+    train_seconds: float
+    accuracy: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A difference of two scores.
+
+    Args:
+        label: what was compared, unique in its figure.
+        estimate: of the difference.
+        significant: whether the test that goes with it finds one; such ones are filled.
+    """
+
+    label: str
+    estimate: Estimate
+    significant: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thawing:
+    """A run before and after its backbone was thawed.
+
+    Args:
+        name: of the run.
+        before, after: accuracy on the test images, 0..1, and seconds of training up to then.
+    """
+
+    name: str
+    before: TimedScore
+    after: TimedScore
+
+
+def run_marks(runs: Sequence[RunLabel]) -> dict[str, RunMark]:
+    """How each run looks, by its name.
+
+    Args:
+        runs: all runs of a report, so that they look the same in all of its figures.
+    """
+    regimes = list(dict.fromkeys(run.regime for run in runs))
+    others = iter(_MORE_COLORS * len(regimes))
+    colors = {regime: _REGIME_COLORS.get(regime) or next(others) for regime in regimes}
+    # torch before keras in the order of symbols, whichever run comes first.
+    frameworks = sorted({run.framework for run in runs}, key=lambda name: (name != "torch", name))
+    backbones = list(dict.fromkeys(run.backbone for run in runs))
+    marks = {}
+    for run in runs:
+        number = frameworks.index(run.framework) % len(_SYMBOLS)
+        shade = _SHADES[backbones.index(run.backbone) % len(_SHADES)]
+        marks[run.name] = RunMark(
+            label=run,
+            color=_shaded(colors[run.regime], shade),
+            shade=shade,
+            symbol=_SYMBOLS[number],
+            dash=_DASHES[number],
+        )
+    return marks
+
+
+def pareto_front(seconds: Sequence[float], accuracy: Sequence[float]) -> list[int]:
+    """Indices of the points that no other beats in one and equals in the other, from the fastest to the most accurate.
+
+    Args:
+        seconds: of each point; less is better.
+        accuracy: of each point; more is better.
+    """
+    front: list[int] = []
+    for index in sorted(range(len(seconds)), key=lambda index: (seconds[index], -accuracy[index])):
+        if not front or accuracy[index] > accuracy[front[-1]]:
+            front.append(index)
+    return front
+
+
+def curves_over_runs(histories: Mapping[str, pd.DataFrame], marks: Mapping[str, RunMark]) -> go.Figure:
+    """Loss and accuracy of training and validation images, one line a run, with a star where the backbone was thawed.
+
+    Args:
+        histories: by the run's name; one row an epoch with the columns epoch (from 0), phase (from 1), train/loss,
+            val/loss, train/accuracy, val/accuracy.
+        marks: of run_marks.
+    """
+    panels = (
+        (1, 1, vocabulary.TRAIN_LOSS, "loss, training images"),
+        (1, 2, vocabulary.VAL_LOSS, "loss, validation images"),
+        (2, 1, vocabulary.TRAIN_ACCURACY, "accuracy, training images"),
+        (2, 2, vocabulary.VAL_ACCURACY, "accuracy, validation images"),
+    )
+    figure = make_subplots(
+        rows=2,
+        cols=2,
+        shared_xaxes=True,
+        shared_yaxes="rows",
+        horizontal_spacing=0.04,
+        vertical_spacing=0.1,
+        subplot_titles=[title for *_, title in panels],
+    )
+    any_thawed = False
+    for name, history in histories.items():
+        mark = marks[name]
+        phases = history["phase"].to_numpy()
+        thawed = history.iloc[1:][phases[1:] != phases[:-1]]
+        any_thawed = any_thawed or len(thawed) > 0
+        for row, column, metric, _ in panels:
+            shared = {"legendgroup": name, "name": plain(name)}
+            figure.add_scatter(
+                x=history["epoch"].to_numpy(),
+                y=history[metric].to_numpy(),
+                mode="lines",
+                line={"color": mark.color, "width": 2, "dash": mark.dash},
+                showlegend=(row, column) == (1, 1),
+                hovertemplate="epoch %{x}: %{y:.4f}",
+                row=row,
+                col=column,
+                **shared,
+            )
+            if len(thawed):
+                figure.add_scatter(
+                    x=thawed["epoch"].to_numpy(),
+                    y=thawed[metric].to_numpy(),
+                    mode="markers",
+                    marker={"symbol": "star", "size": 11, "color": mark.color},
+                    showlegend=False,
+                    hovertemplate="first epoch after thawing<extra>%{fullData.name}</extra>",
+                    row=row,
+                    col=column,
+                    **shared,
+                )
+    if any_thawed:
+        _legend_entry(figure, "first epoch after thawing", marker={"symbol": "star", "size": 11})
+    figure.update_xaxes(title="epoch", row=2)
+    figure.update_xaxes(tickformat="d")
+    figure.update_yaxes(rangemode="tozero", row=1)
+    # Below in rows, since runs have long names; each run is switched on and off by a click on its own.
+    figure.update_layout(
+        template=LIGHT, height=560 + 12 * len(histories), legend=_LEGEND_BELOW | {"y": -0.12}, hovermode="closest"
+    )
+    return figure
+
+
+def accuracy_against_time(points: Sequence[TimedScore], marks: Mapping[str, RunMark]) -> go.Figure:
+    """Accuracy against training time with the Pareto front: what no other run beats in both.
+
+    Args:
+        points: one a run; train_seconds above 0.
+        marks: of run_marks.
+    """
+    figure = go.Figure()
+    front = pareto_front([point.train_seconds for point in points], [point.accuracy.value for point in points])
+    if len(front) > 1:
+        figure.add_scatter(
+            x=[points[index].train_seconds for index in front],
+            y=[points[index].accuracy.value for index in front],
+            mode="lines",
+            # Between two points of the front nothing has been measured: steps, not slopes.
+            line={"color": NEUTRAL_COLOR, "width": 1.5, "dash": "dot", "shape": "hv"},
+            name="Pareto front",
+            hoverinfo="skip",
+        )
+    for index, point in enumerate(points):
+        mark = marks[point.name]
+        figure.add_scatter(
+            x=[point.train_seconds],
+            y=[point.accuracy.value],
+            error_y=_error_bars([point.accuracy]) | {"color": mark.color},
+            mode="markers",
+            marker={
+                "symbol": mark.symbol,
+                "size": 14 if index in front else 10,
+                "color": mark.color,
+                "line": {"width": 1.5 if index in front else 0, "color": NEUTRAL_COLOR},
+            },
+            name=plain(point.name),
+            showlegend=False,
+            hovertemplate="%{x:,.1f} s of training<br>accuracy %{y:.4f} "
+            + f"[{point.accuracy.low:.4f}, {point.accuracy.high:.4f}]",
+        )
+    shown = [marks[point.name] for point in points]
+    for regime, mark in _first_of_each(shown, "regime").items():
+        _legend_entry(figure, regime, marker={"symbol": "circle", "size": 10, "color": mark.color})
+    for framework, mark in _first_of_each(shown, "framework").items():
+        _legend_entry(figure, framework, marker={"symbol": f"{mark.symbol}-open", "size": 10})
+    backbones = _first_of_each(shown, "backbone")
+    if len(backbones) > 1:
+        for backbone, mark in backbones.items():
+            shaded = {"symbol": "hexagon", "size": 10, "color": _shaded(NEUTRAL_COLOR, mark.shade)}
+            _legend_entry(figure, backbone, marker=shaded)
+    figure.update_xaxes(_seconds_axis([point.train_seconds for point in points]), title="training time")
+    figure.update_yaxes(title="accuracy on test images")
+    figure.update_layout(template=LIGHT, height=460, legend=_LEGEND_BELOW, hovermode="closest")
+    return figure
+
+
+def f1_over_runs(f1: pd.DataFrame) -> go.Figure:
+    """F1 of each class in each run, the hardest classes on top.
+
+    Args:
+        f1: one row a class and one column a run, both named, 0..1.
+    """
+    ordered = f1.loc[f1.mean(axis=1).sort_values(kind="stable").index]
+    num_classes, num_runs = ordered.shape
+    classes = [plain(str(name)) for name in ordered.index]
+    few = num_classes <= 30
+    heatmap = go.Heatmap(
+        x=[plain(str(name)) for name in ordered.columns],
+        y=classes,
+        z=ordered.to_numpy(dtype=np.float32),
+        zmin=0,
+        zmax=1,
+        # Evenly bright from low to high, to colour-blind people too; the template's would not show what is below 0.5.
+        colorscale="Cividis",
+        colorbar={"title": {"text": "F1"}},
+        hovertemplate="%{y}<br>%{x}<br>F1 %{z:.4f}<extra></extra>",
+        xgap=1,
+        ygap=1 if few else 0,
+    )
+    if few:
+        # White or black by what is behind them.
+        heatmap.update(texttemplate="%{z:.2f}")
+    figure = go.Figure(heatmap)
+    rows = int(np.clip(num_classes * 24, 200, 1000))
+    longest = max(len(str(name)) for name in ordered.columns)
+    figure.update_layout(template=LIGHT, height=rows + 60 + 6 * min(longest, 40))
+    figure.update_xaxes(
+        {"type": "category", "side": "top", "showgrid": False, "showline": True, "mirror": True},
+        tickangle=-45 if num_runs > 4 else 0,
+    )
+    figure.update_yaxes(class_axis([str(name) for name in ordered.index], rows), autorange="reversed")
+    return figure
+
+
+def confusion_over_runs(predictions: Mapping[str, Predictions]) -> go.Figure:
+    """The confusion matrix of one run at a time, with a menu of runs.
+
+    Args:
+        predictions: by the run's name, all of the same classes; the first is shown.
+    """
+    names = list(predictions)
+    figure = confusion_heatmap(predictions[names[0]])
+    for name in names[1:]:
+        (heatmap,) = confusion_heatmap(predictions[name]).data
+        figure.add_trace(heatmap.update(visible=False))
+    menu: dict[str, Any] = {
+        "type": "dropdown",
+        "buttons": [
+            {
+                "label": plain(name),
+                "method": "restyle",
+                "args": [{"visible": [other == name for other in names]}],
+            }
+            for name in names
+        ],
+        "x": 0,
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "bottom",
+        "pad": {"b": 8},
+    }
+    figure.update_layout(updatemenus=[menu], margin={"t": 70})
+    return figure
+
+
+def reliability_over_runs(bins: Mapping[str, pd.DataFrame], marks: Mapping[str, RunMark]) -> go.Figure:
+    """Accuracy against the probability that the network gave to its own prediction, one line a run.
+
+    Args:
+        bins: by the run's name; of tandem.evaluation.metrics.reliability_bins. Bins without images are left out.
+        marks: of run_marks.
+    """
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        line={"color": NEUTRAL_COLOR, "width": 1, "dash": "dot"},
+        name="calibrated",
+        hoverinfo="skip",
+    )
+    for name, rows in bins.items():
+        filled = rows[rows["images"] > 0]
+        share = filled["images"] / filled["images"].sum()
+        mark = marks[name]
+        figure.add_scatter(
+            x=filled["confidence"].to_numpy(),
+            y=filled["accuracy"].to_numpy(),
+            customdata=filled["images"].to_numpy(),
+            mode="lines+markers",
+            line={"color": mark.color, "width": 1.5, "dash": mark.dash},
+            # The area says how many images there are in a bin.
+            marker={
+                "symbol": mark.symbol,
+                "color": mark.color,
+                "size": (4 + 20 * np.sqrt(share)).to_numpy(),
+                "line": {"width": 0},
+            },
+            name=plain(name),
+            hovertemplate="confidence %{x:.3f}<br>accuracy %{y:.3f}<br>images %{customdata}",
+        )
+    figure.update_xaxes(title="confidence", range=[0, 1.02], constrain="domain", constraintoward="left")
+    figure.update_yaxes(title="accuracy", range=[0, 1.02], scaleanchor="x", constrain="domain")
+    # Not as wide as the page: the legend would be far from what it explains.
+    figure.update_layout(template=LIGHT, height=520, width=800, hovermode="closest")
+    return figure
+
+
+def differences_with_intervals(differences: Sequence[Difference], axis: str) -> go.Figure:
+    """Differences from top to bottom with their intervals and a line at zero; filled where a test finds one.
+
+    Args:
+        differences: in the order in which they are shown.
+        axis: what is subtracted from what: "accuracy, Keras minus PyTorch".
+    """
+    figure = go.Figure()
+    for significant, words in ((True, "significant"), (False, "not significant")):
+        rows = [difference for difference in differences if difference.significant == significant]
+        if not rows:
+            continue
+        color = _REGIME_COLORS["frozen"] if significant else NEUTRAL_COLOR
+        figure.add_scatter(
+            x=[row.estimate.value for row in rows],
+            y=[plain(row.label) for row in rows],
+            error_x=_error_bars([row.estimate for row in rows]) | {"color": color},
+            customdata=[[row.estimate.low, row.estimate.high] for row in rows],
+            mode="markers",
+            marker={"size": 10, "symbol": "circle" if significant else "circle-open", "color": color},
+            name=words,
+            hovertemplate="%{y}<br>%{x:+.4f} [%{customdata[0]:+.4f}, %{customdata[1]:+.4f}]<extra></extra>",
+        )
+    figure.add_vline(x=0, line={"color": NEUTRAL_COLOR, "width": 1})
+    order = [plain(difference.label) for difference in differences]
+    figure.update_xaxes(title=axis, tickformat="+.3~f", zeroline=False)
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=order, autorange="reversed")
+    figure.update_layout(
+        template=LIGHT,
+        height=130 + 30 * len(order),
+        margin={"t": 40},
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
+    )
+    return figure
+
+
+def critical_difference_diagram(
+    ranks: Mapping[str, float], cliques: Sequence[Sequence[str]], critical_difference: float
+) -> go.Figure:
+    """Average ranks over data sets on one line, with bars over those that are not significantly different.
+
+    The form is that of Demsar 2006, "Statistical Comparisons of Classifiers over Multiple Data Sets", figure 1.
+
+    Args:
+        ranks: average rank by model; 1 is best.
+        cliques: groups of models within which no difference is significant; those of one model are not drawn.
+        critical_difference: of average ranks, drawn as a scale.
+    """
+    ordered = sorted(ranks, key=lambda name: (ranks[name], name))
+    left, right = ordered[: (len(ordered) + 1) // 2], ordered[(len(ordered) + 1) // 2 :][::-1]
+    bars = [sorted(ranks[name] for name in clique) for clique in cliques if len(clique) > 1]
+    bars.sort()
+    figure = go.Figure()
+    low, high = 1.0, float(max(2, np.ceil(max(ranks.values()))))
+    margin = 0.04 * (high - low)
+    # Downwards from the axis at 0: the bars, one below the other, then the names.
+    for number, bar in enumerate(bars, start=1):
+        figure.add_scatter(
+            x=[bar[0] - margin / 2, bar[-1] + margin / 2],
+            y=[-0.5 * number] * 2,
+            mode="lines",
+            line={"color": _REGIME_COLORS["finetune"], "width": 6},
+            hovertemplate="no significant difference between ranks %{x:.2f}<extra></extra>",
+        )
+    first = -0.5 * (len(bars) + 1) - 0.3
+    for names, end, anchor in ((left, low - margin, "right"), (right, high + margin, "left")):
+        for number, name in enumerate(names):
+            y = first - 0.8 * number
+            figure.add_scatter(
+                x=[ranks[name], ranks[name], end],
+                y=[0, y, y],
+                mode="lines",
+                line={"color": NEUTRAL_COLOR, "width": 1.2},
+                hovertemplate=f"{plain(name)}: average rank {ranks[name]:.2f}<extra></extra>",
+            )
+            figure.add_annotation(
+                x=end,
+                y=y,
+                text=f"{plain(name)} {ranks[name]:.2f}",
+                showarrow=False,
+                xanchor=anchor,
+            )
+    figure.add_scatter(
+        x=[low, min(low + critical_difference, high)],
+        y=[1.1, 1.1],
+        mode="lines+markers",
+        line={"color": NEUTRAL_COLOR, "width": 2},
+        marker={"symbol": "line-ns-open", "size": 8, "color": NEUTRAL_COLOR},
+        hoverinfo="skip",
+    )
+    figure.add_annotation(
+        x=low, y=1.1, text=f"critical difference {critical_difference:.2f}", showarrow=False, xanchor="left", yshift=14
+    )
+    lowest = first - 0.8 * max(len(left) - 1, 0) - 0.6
+    # Of a fixed width, so that there is room for the names on both sides: about 7 pixels a character.
+    width = 1000
+    share = min(0.35, (max(len(name) for name in ranks) + 8) * 7 / width)
+    room = share / (1 - 2 * share) * (high - low)
+    figure.update_xaxes(
+        range=[low - room, high + room],
+        visible=False,
+    )
+    # The axis is drawn by hand: it ends at the ranks, and the figure goes on for the names.
+    figure.add_scatter(
+        x=np.arange(low, high + 1),
+        y=np.zeros(round(high - low) + 1),
+        mode="lines+markers+text",
+        text=[f"{rank:.0f}" for rank in np.arange(low, high + 1)],
+        textposition="top center",
+        line={"color": NEUTRAL_COLOR, "width": 2},
+        marker={"symbol": "line-ns-open", "size": 8, "color": NEUTRAL_COLOR},
+        hoverinfo="skip",
+    )
+    figure.update_yaxes(range=[lowest, 2.1], visible=False)
+    figure.update_layout(
+        template=LIGHT,
+        width=width,
+        height=int(60 + 34 * (2.1 - lowest)),
+        showlegend=False,
+        hovermode="closest",
+        margin={"l": 10, "r": 10, "t": 20, "b": 10},
+    )
+    return figure
+
+
+def thawing_gains(thawings: Sequence[Thawing], marks: Mapping[str, RunMark]) -> go.Figure:
+    """Accuracy before and after thawing against the time of training, one line a run.
+
+    Args:
+        thawings: one a run.
+        marks: of run_marks.
+    """
+    figure = go.Figure()
+    for thawing in thawings:
+        ends = (thawing.before, thawing.after)
+        mark = marks[thawing.name]
+        figure.add_scatter(
+            x=[end.train_seconds for end in ends],
+            y=[end.accuracy.value for end in ends],
+            error_y=_error_bars([end.accuracy for end in ends]) | {"color": mark.color},
+            text=["head only", "thawed"],
+            mode="lines+markers",
+            line={"color": mark.color, "width": 2, "dash": mark.dash},
+            marker={"symbol": [f"{mark.symbol}-open", mark.symbol], "size": 11, "color": mark.color},
+            name=plain(thawing.name),
+            hovertemplate="%{text}: accuracy %{y:.4f} after %{x:,.1f} s",
+        )
+    seconds = [end.train_seconds for thawing in thawings for end in (thawing.before, thawing.after)]
+    figure.update_xaxes(_seconds_axis(seconds), title="training time: open with the head alone trained, filled in all")
+    figure.update_yaxes(title="accuracy on test images")
+    figure.update_layout(
+        template=LIGHT, height=440 + 10 * len(thawings), legend=_LEGEND_BELOW, hovermode="closest", showlegend=True
+    )
+    return figure
+
+
+def _shaded(color: str, shade: float) -> str:
+    channels = np.array([int(color[start : start + 2], 16) for start in (1, 3, 5)])
+    target = 255 if shade > 0 else 0
+    return "#" + "".join(f"{round(value):02x}" for value in channels + abs(shade) * (target - channels))
+
+
+def _first_of_each(marks: Sequence[RunMark], field: str) -> dict[str, RunMark]:
+    found: dict[str, RunMark] = {}
+    for mark in marks:
+        found.setdefault(getattr(mark.label, field), mark)
+    return found
+
+
+def _error_bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    return _INTERVAL | {
+        "type": "data",
+        "symmetric": False,
+        "array": [estimate.high - estimate.value for estimate in estimates],
+        "arrayminus": [estimate.value - estimate.low for estimate in estimates],
+    }
+
+
+def _legend_entry(figure: go.Figure, name: str, *, marker: dict[str, Any]) -> None:
+    """A line of the legend that stands for no run of its own."""
+    figure.add_scatter(
+        x=[None], y=[None], mode="markers", marker={"color": NEUTRAL_COLOR} | marker, name=name, hoverinfo="skip"
+    )
+
+
+def _seconds_axis(seconds: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis of seconds, marked in seconds, minutes, hours."""
+    steps = [
+        (step * length, f"{step:g} {unit}")
+        for unit, length, choices in (
+            ("s", 1, (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30)),
+            ("min", 60, (1, 2, 5, 10, 20, 30)),
+            ("h", 3600, (1, 2, 5, 10, 20, 50, 100)),
+        )
+        for step in choices
+    ]
+    low, high = min(seconds) / 1.3, max(seconds) * 1.3
+    shown = [(value, text) for value, text in steps if low <= value <= high]
+    return {
+        "type": "log",
+        "range": [float(np.log10(low)), float(np.log10(high))],
+        "tickvals": [value for value, _ in shown],
+        "ticktext": [text for _, text in shown],
+    }

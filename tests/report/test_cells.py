@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tandem.report.cells import family_of, group_runs, partners, scratch_partners
+from tandem.tracking.reader import RunRecord
+
+MakeRun = Callable[..., RunRecord]
+
+
+def test_label_has_the_backbone_only_where_there_are_several(make_run: MakeRun) -> None:
+    (one,), _ = group_runs([make_run("torch"), make_run("keras")])
+    assert [cell.label for cell in one.cells] == ["finetune torch", "finetune keras"]
+    (two,), _ = group_runs([make_run(), make_run(params={"backbone": "resnet50"})])
+    assert [cell.label for cell in two.cells] == ["mobilenet_v2 finetune torch", "resnet50 finetune torch"]
+
+
+def test_label_names_the_settings_that_differ(make_run: MakeRun) -> None:
+    runs = [make_run(params={"learning_rate": "0.01"}), make_run(tags={"tandem.hardware": "H200"})]
+    (group,), _ = group_runs(runs)
+    assert [cell.label for cell in group.cells] == [
+        "finetune torch (learning_rate 0.001, hardware H200)",
+        "finetune torch (learning_rate 0.01, hardware 2 cores)",
+    ]
+
+
+def test_runs_of_a_cell_are_in_the_order_of_their_seeds(make_run: MakeRun) -> None:
+    (group,), _ = group_runs([make_run(seed=seed) for seed in (10, 0, 9)])
+    assert [run.params["seed"] for run in group.cells[0].runs] == ["0", "9", "10"]
+
+
+def test_groups_of_the_same_data_have_names_of_their_own(make_run: MakeRun) -> None:
+    runs = [make_run(tags={"tandem.test_hash": name}) for name in ("a", "b", "c")]
+    groups, _ = group_runs(runs)
+    assert [group.name for group in groups] == ["digits 5-9", "digits 5-9 (2)", "digits 5-9 (3)"]
+
+
+def test_folds_are_named(make_run: MakeRun) -> None:
+    runs = [
+        make_run(tags={"tandem.test_hash": fold}, params={"data.split": "folds", "data.fold": fold}) for fold in "01"
+    ]
+    groups, _ = group_runs(runs)
+    assert {group.name for group in groups} == {"digits 5-9, fold 0", "digits 5-9, fold 1"}
+
+
+def test_frameworks_on_the_same_hardware_are_preferred_partners(make_run: MakeRun) -> None:
+    gpu = {"tandem.hardware": "H200"}
+    (group,), _ = group_runs([make_run("torch"), make_run("torch", tags=gpu), make_run("keras", tags=gpu)])
+    ((torch, keras),) = partners(group.cells)
+    assert torch.costs == keras.costs
+
+
+def test_scratch_partner_has_the_same_backbone_framework_and_training_images(make_run: MakeRun) -> None:
+    few, many = {"data.train_images_per_class": "10"}, {"data.train_images_per_class": "90"}
+    runs = [
+        make_run("torch", "scratch", 0.9, params=many),
+        make_run("torch", "scratch", 0.3, params=few),
+        make_run("torch", "scratch", 0.4, params=few | {"learning_rate": "0.1"}),
+        make_run("keras", "scratch", 0.5, params=few),
+        make_run("torch", "frozen", 0.7, params=few),
+        make_run("torch", "frozen", 0.7, params=few | {"learning_rate": "0.5"}),
+        make_run("torch", "frozen", 0.7, params=few | {"backbone": "resnet50"}),
+    ]
+    (group,), _ = group_runs(runs)
+    found = {
+        (dict(pretrained.settings)["learning_rate"], dict(scratch.settings)["learning_rate"])
+        for pretrained, scratch in scratch_partners(group.cells)
+    }
+    # The one with the same rate; without such a one the more accurate.
+    assert found == {("0.001", "0.001"), ("0.5", "0.1")}
+
+
+def test_family_is_the_name_up_to_its_size() -> None:
+    assert [family_of(name) for name in ("resnet50", "mobilenet_v2", "densenet121")] == [
+        *("resnet", "mobilenet", "densenet")
+    ]

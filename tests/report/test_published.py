@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow.tracking import MlflowClient
+
+from compare import main
+from tandem.errors import UserError
+from tandem.evaluation.predictions import Predictions
+from tandem.report.comparison import compare_runs
+from tandem.report.comparison_page import make_page
+from tandem.report.published import DOCUMENTS_FILE, Document, PublishedResult, published_table, read_document
+from tandem.report.saved_predictions import SavedPredictions
+from tandem.report.tables import Estimate, Table, render_csv, render_latex, render_markdown
+from tandem.tracking.reader import RunRecord
+
+MakeRun = Callable[..., RunRecord]
+NAMES = ("birds", "cifar100_lightweight", "eight_datasets", "imagenette", "mobilenet_vs_efficientnetv2")
+
+
+def rows(table: Table) -> list[dict[str, Any]]:
+    keys = [column.key for column in table.columns]
+    return [dict(zip(keys, row, strict=True)) for row in table.rows]
+
+
+def row_of(name: str, **wanted: str) -> dict[str, Any]:
+    """The one row of a document's table, made without runs, that has these values."""
+    (row,) = [row for row in rows(published_table(read_document(name), ())) if wanted.items() <= row.items()]
+    return row
+
+
+def document(*results: PublishedResult) -> Document:
+    return Document(name="study", source="A study.", notes=("Lost: a figure.",), results=results)
+
+
+def our_rows(runs: list[RunRecord], *results: PublishedResult) -> list[tuple[str | None, object]]:
+    table = published_table(document(*results), compare_runs(runs).groups)
+    return [(row["row"], row["accuracy"]) for row in rows(table)]
+
+
+# Typed by hand from the documents' own tables.
+@pytest.mark.parametrize(
+    ("name", "data", "backbone", "regime", "accuracy"),
+    [
+        ("eight_datasets", "MNIST", "alexnet", "frozen", 0.9465),
+        ("eight_datasets", "MNIST", "alexnet", "scratch", 0.9453),
+        ("eight_datasets", "Vegetable Image Dataset", "vgg19", "scratch", 0.7885),
+        ("eight_datasets", "Caltech 101", "resnet50", "frozen", 0.9962),
+        ("eight_datasets", "CIFAR-10", "densenet121", "frozen", 0.8263),
+        ("eight_datasets", "SDSS17", "densenet161", "frozen", 0.9818),
+        ("cifar100_lightweight", "CIFAR-100", "alexnet", "scratch", 0.61),
+        ("imagenette", "Imagenette", "efficientnet_b0", "frozen", 0.91),
+        ("imagenette", "Imagenette", "resnet50", "off_the_shelf", 0.827),
+    ],
+)
+def test_published_accuracies(name: str, data: str, backbone: str, regime: str, accuracy: float) -> None:
+    assert row_of(name, data=data, backbone=backbone, regime=regime)["accuracy_published"] == accuracy
+
+
+def test_published_scores_and_times_beside_accuracy() -> None:
+    scratch = row_of("imagenette", regime="scratch")
+    assert [scratch[f"{name}_published"] for name in ("precision", "recall", "f1")] == [0.75, 0.73, 0.73]
+    alexnet = row_of("cifar100_lightweight", backbone="alexnet")
+    assert (alexnet["recall_published"], alexnet["train_seconds_published"]) == (0.57, 55 * 60)
+    thawed = row_of("birds", regime="two_stage", framework="torch")
+    assert (thawed["accuracy_published"], thawed["train_seconds_published"]) == (None, 53 * 60)
+    keras = row_of("birds", regime="scratch", framework="keras")
+    assert keras["train_seconds_published"] == pytest.approx(27 * 60 + 42)
+
+
+def test_eight_data_sets_have_their_two_tables_whole() -> None:
+    results = read_document("eight_datasets").results
+    counts = {regime: sum(result.regime == regime for result in results) for regime in ("scratch", "frozen")}
+    assert counts == {"scratch": 3 * 8, "frozen": 8 * 8}
+    # The means that its notes hold against the document's own.
+    for families, mean in (({"resnet50", "resnet101", "resnet152"}, 0.8639), ({"densenet121", "densenet161"}, 0.8832)):
+        accuracies = [result.accuracy or 0.0 for result in results if result.backbone in families]
+        assert round(sum(accuracies) / len(accuracies), 4) == mean
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_document_has_sound_results_and_makes_a_table(name: str) -> None:
+    found = read_document(name)
+    assert found.results and found.source.endswith(".") and all(note.endswith(".") for note in found.notes)
+    for result in found.results:
+        scores = [result.accuracy, result.precision, result.recall, result.f1]
+        assert all(0 < score < 1 for score in scores if score is not None)
+        assert result.accuracy is not None or result.train_minutes is not None
+        assert result.framework in (None, "torch", "keras")
+        # A note becomes part of a sentence, which gets its full stop in the table.
+        assert result.note is None or not result.note.endswith(".")
+    identities = [(one.data, one.backbone, one.regime, one.framework) for one in found.results]
+    assert len(set(identities)) == len(identities)
+    table = published_table(found, ())
+    assert table.title == f"Published against ours: {name}"
+    assert len(table.rows) == len(found.results)
+    assert all(row["row"] is None and row["accuracy"] is None for row in rows(table))
+
+
+def test_ours_stand_beside_the_published_result(make_run: MakeRun) -> None:
+    runs = [
+        make_run(regime="frozen", accuracy=accuracy, seed=seed, tags={"tandem.data": "cifar10"})
+        for seed, accuracy in enumerate((0.84, 0.86))
+    ]
+    published = PublishedResult(
+        data="CIFAR-10", backbone="mobilenet_v2", regime="frozen", accuracy=0.9, train_minutes=2
+    )
+    (row,) = rows(published_table(document(published), compare_runs(runs).groups))
+    assert row["row"] == "frozen torch"
+    assert row["accuracy"] == pytest.approx(0.85)
+    assert row["accuracy_difference"] == pytest.approx(-0.05)
+    assert (row["train_seconds_published"], row["train_seconds"]) == (120, 60)
+
+
+def test_our_interval_is_that_of_the_summary(make_run: MakeRun, make_predictions: Callable[..., Predictions]) -> None:
+    run = make_run(accuracy=0.75, tags={"tandem.data": "MNIST"})
+    saved = SavedPredictions(final={run.run_id: make_predictions([True, True, True, False] * 25)})
+    comparison = compare_runs([run], lambda cells: saved)
+    published = PublishedResult(data="MNIST", backbone="mobilenet_v2", regime="finetune", accuracy=0.8)
+    (row,) = rows(published_table(document(published), comparison.groups))
+    assert isinstance(row["accuracy"], Estimate)
+    (summary,) = rows(comparison.groups[0].tables["summary"])
+    assert row["accuracy"] == summary["accuracy"]
+    assert row["accuracy_difference"] == pytest.approx(-0.05)
+
+
+@pytest.mark.parametrize(
+    ("published", "ours", "matches"),
+    [
+        ("MNIST", "mnist", True),
+        ("CIFAR-10", "cifar10", True),
+        ("300 Bird Species", "300_bird_species", True),
+        ("MNIST", "Fashion MNIST", False),
+        ("CIFAR-10", "CIFAR-100", False),
+        (None, "None", False),
+        (None, "", False),
+    ],
+)
+def test_data_sets_match_by_their_letters_and_digits(
+    make_run: MakeRun, published: str | None, ours: str, matches: bool
+) -> None:
+    result = PublishedResult(data=published, backbone="mobilenet_v2", regime="finetune", accuracy=0.5)
+    expected = ("finetune torch", 0.9) if matches else (None, None)
+    assert our_rows([make_run(tags={"tandem.data": ours})], result) == [expected]
+
+
+def test_backbone_and_regime_must_be_the_same(make_run: MakeRun) -> None:
+    run = make_run(regime="frozen", tags={"tandem.data": "MNIST"})
+    others = [("resnet50", "frozen"), ("mobilenet_v2", "finetune"), ("mobilenet_v2", None)]
+    results = [PublishedResult(data="MNIST", backbone=backbone, regime=regime) for backbone, regime in others]
+    assert our_rows([run], *results) == [(None, None)] * 3
+
+
+def test_framework_counts_where_the_document_names_it(make_run: MakeRun) -> None:
+    runs = [
+        make_run("torch", accuracy=0.7, tags={"tandem.data": "MNIST"}),
+        make_run("keras", accuracy=0.8, tags={"tandem.data": "MNIST"}),
+        make_run("keras", accuracy=0.9, backend="jax", tags={"tandem.data": "MNIST"}),
+    ]
+    named = PublishedResult(data="MNIST", backbone="mobilenet_v2", regime="finetune", framework="keras")
+    assert our_rows(runs, named) == [("finetune keras", 0.8), ("finetune keras (jax)", 0.9)]
+    assert our_rows(runs, replace(named, framework="torch")) == [("finetune torch", 0.7)]
+    assert len(our_rows(runs, replace(named, framework=None))) == 3
+
+
+def test_unlike_settings_are_rows_of_their_own_and_matched_rows_come_first(make_run: MakeRun) -> None:
+    runs = [
+        make_run(accuracy=accuracy, params={"learning_rate": rate}, tags={"tandem.data": "MNIST"})
+        for rate, accuracy in (("0.001", 0.9), ("0.01", 0.8))
+    ]
+    results = [
+        PublishedResult(data="MNIST", backbone=backbone, regime="finetune") for backbone in ("alexnet", "mobilenet_v2")
+    ]
+    assert our_rows(runs, *results) == [
+        ("finetune torch (learning_rate 0.001)", 0.9),
+        ("finetune torch (learning_rate 0.01)", 0.8),
+        (None, None),
+    ]
+
+
+def test_rows_of_several_test_sets_say_which(make_run: MakeRun) -> None:
+    runs = [
+        make_run(accuracy=accuracy, tags={"tandem.data": data, "tandem.test_hash": data})
+        for data, accuracy in (("MNIST", 0.9), ("LabelMe", 0.8))
+    ]
+    result = PublishedResult(data="LabelMe", backbone="mobilenet_v2", regime="finetune")
+    assert our_rows(runs, result) == [("LabelMe: finetune torch", 0.8)]
+
+
+def test_notes_say_how_rows_were_matched_and_what_is_lost() -> None:
+    result = PublishedResult(data="MNIST", backbone="alexnet", regime="frozen", accuracy=0.5, note="rounded")
+    first, matched, differ, *rest = published_table(document(result), ()).notes
+    assert first == "A study."
+    assert matched.startswith("Matched by data set, backbone and regime")
+    assert differ.startswith("Protocol and images differ")
+    assert rest == ["Lost: a figure.", "MNIST alexnet frozen: rounded."]
+
+
+def test_columns_are_those_that_the_document_fills() -> None:
+    keys = {name: [column.key for column in published_table(read_document(name), ()).columns] for name in NAMES}
+    assert keys["eight_datasets"] == [
+        *("data", "backbone", "regime", "accuracy_published", "row", "accuracy", "accuracy_difference")
+    ]
+    assert "framework" in keys["birds"] and "train_seconds_published" in keys["birds"]
+    assert "recall_published" in keys["cifar100_lightweight"] and "f1_published" not in keys["cifar100_lightweight"]
+
+
+def test_table_is_written_in_every_format() -> None:
+    table = published_table(read_document("eight_datasets"), ())
+    read = list(csv.DictReader(io.StringIO(render_csv(table))))
+    assert len(read) == 88
+    assert {"data": "MNIST", "backbone": "alexnet", "regime": "frozen", "accuracy_published": "0.9465"}.items() <= read[
+        24
+    ].items()
+    assert "| MNIST " in render_markdown(table)
+    assert r"\begin{longtable}" in render_latex(table)
+
+
+def test_table_is_a_section_of_the_page(make_run: MakeRun, tmp_path: Path) -> None:
+    comparison = compare_runs([make_run()])
+    table = published_table(read_document("birds"), comparison.groups)
+    shown = replace(comparison, published=table)
+    assert shown.tables == (*comparison.tables, table)
+    page = make_page(shown, [{}], experiment="demo", folder=tmp_path)
+    assert [section.blocks for section in page.sections if section.title == "Published results"] == [(table,)]
+    page = make_page(comparison, [{}], experiment="demo", folder=tmp_path)
+    assert "Published results" not in [section.title for section in page.sections]
+
+
+def test_unknown_document_is_refused_beside_the_known_ones(tmp_path: Path) -> None:
+    # Before anything is read: there is no store here.
+    with pytest.raises(UserError) as caught:
+        main(["--published", "bird", "--tracking_uri", f"sqlite:///{tmp_path}/none.db"])
+    assert str(caught.value) == f"--published: received 'bird', allowed: {', '.join(NAMES)}"
+
+
+def test_help_names_every_document(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    documents = yaml.safe_load(DOCUMENTS_FILE.read_text(encoding="utf-8"))
+    assert tuple(documents) == NAMES
+    assert all(name in text for name in documents)
+
+
+def test_without_runs_the_published_results_are_shown_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    main(["--published", "birds", "--tracking_uri", f"sqlite:///{tmp_path}/none.db", "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert "Published against ours: birds" in printed and "53.0 min" in printed
+    assert printed.splitlines()[-1].startswith("there are no runs yet")
+    assert {path.name for path in output.iterdir()} == {
+        *("published.md", "published.csv", "published.tex", "tables.md")
+    }
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    """A store with an experiment `empty`, and one `broken` with a run that failed."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(tracking_uri=uri)
+    client.create_experiment("empty", (tmp_path / "empty").as_uri())
+    broken = client.create_experiment("broken", (tmp_path / "broken").as_uri())
+    run = client.create_run(broken, tags={"tandem.framework": "torch"}, run_name="broke")
+    client.set_terminated(run.info.run_id, "FAILED")
+    return uri
+
+
+@pytest.mark.parametrize(("experiment", "said"), [("empty", "has no runs of Tandem"), ("broken", "no finished run")])
+def test_experiment_without_results_is_no_error_unless_a_page_is_asked_for(
+    uri: str, experiment: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--published", "birds", "--experiment", experiment, "--tracking_uri", uri]
+    arguments += ["--output", str(tmp_path / "out")]
+    main(arguments)
+    assert said in capsys.readouterr().out.splitlines()[-1]
+    with pytest.raises(UserError, match=said):
+        main([*arguments, "--html", str(tmp_path / "page.html")])
+    assert "Published against ours: birds" in capsys.readouterr().out
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_unknown_experiment_stays_an_error_after_the_published_results(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--published", "birds", "--experiment", "emty", "--tracking_uri", uri]
+    with pytest.raises(UserError, match="no experiment 'emty'"):
+        main([*arguments, "--output", str(tmp_path / "out")])
+    assert "Published against ours: birds" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
