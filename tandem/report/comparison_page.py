@@ -16,7 +16,7 @@ from tandem.evaluation.agreement import agreement
 from tandem.evaluation.metrics import reliability_bins
 from tandem.report.analysis import Analysis
 from tandem.report.cells import FIRST_PHASE, Cell, some
-from tandem.report.comparison import Comparison, GroupComparison, class_f1, score_of, to_estimate
+from tandem.report.comparison import Comparison, GroupComparison
 from tandem.report.comparison_figures import (
     Difference,
     RunLabel,
@@ -34,6 +34,7 @@ from tandem.report.comparison_figures import (
     thawing_gains,
 )
 from tandem.report.grad_cam import GradCam
+from tandem.report.group_tables import class_f1, score_of, to_estimate
 from tandem.report.page import Block, Gallery, Page, Picture, Plot, Section, Text
 from tandem.report.recommendation import RULES
 from tandem.report.tables import Column, Estimate, Table, Value

@@ -11,7 +11,8 @@ import yaml
 from tandem.errors import UserError
 from tandem.report.analysis import Analysis
 from tandem.report.cells import Cell
-from tandem.report.comparison import GroupComparison, score_of
+from tandem.report.comparison import GroupComparison
+from tandem.report.group_tables import score_of
 from tandem.report.tables import Column, Table, Value, number_of
 from tandem.tracking import vocabulary
 
