@@ -33,8 +33,8 @@ from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.predictions import Predictions
-from tandem.on_keras.backends import backend_version, has_gpu, limit_threads
-from tandem.on_keras.cost import count_macs, peak_gpu_memory_megabytes
+from tandem.on_keras.backends import backend_version, has_gpu, limit_threads, peak_gpu_memory_megabytes
+from tandem.on_keras.cost import count_macs
 from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.on_keras.gradcam import features_and_gradients
 from tandem.on_keras.networks import Classifier, build_classifier
