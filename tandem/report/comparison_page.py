@@ -311,7 +311,7 @@ def read_grad_cam(cells: Sequence[Cell], folder: Path) -> dict[str, GradCam]:
             continue
         # The page is worth having without a run's maps.
         with contextlib.suppress(UserError):
-            found[cell.label] = GradCam.read(download(run, vocabulary.GRAD_CAM_FILE, folder / run.run_id))
+            found[cell.label] = GradCam.read(download(run, vocabulary.GRAD_CAM_FILE, folder))
     return found
 
 

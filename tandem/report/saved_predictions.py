@@ -37,7 +37,7 @@ def read_predictions(cells: Sequence[Cell], folder: Path) -> SavedPredictions:
 
     Args:
         cells: of one group.
-        folder: where the files are copied to, each run's in a folder of its own.
+        folder: where the files are copied to.
 
     Returns:
         What could be read; of the same images and classes in all runs.
@@ -50,7 +50,7 @@ def read_predictions(cells: Sequence[Cell], folder: Path) -> SavedPredictions:
     def read(run: RunRecord, artifact_folder: str) -> Predictions | UserError:
         artifact = f"{artifact_folder}/{vocabulary.PREDICTIONS_FILE}"
         try:
-            return Predictions.read(download(run, artifact, folder / run.run_id))
+            return Predictions.read(download(run, artifact, folder))
         except UserError as error:
             return error
 

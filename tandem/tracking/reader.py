@@ -104,7 +104,10 @@ def metric_history(run: RunRecord, key: str) -> list[Metric]:
 
 
 def download(run: RunRecord, artifact_path: str, folder: Path) -> Path:
-    """Copies a file or folder of a run's artifacts into a local folder, made when it is not there.
+    """Copies a file or folder of a run's artifacts into a new folder within a local one, which is made if need be.
+
+    A new one each time: some kinds of artifact store drop the path, so that final/predictions.parquet of one run would
+    replace its phase_1/predictions.parquet, or another run's.
 
     Returns:
         the local path of the copy.
@@ -114,7 +117,7 @@ def download(run: RunRecord, artifact_path: str, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     client = MlflowClient(tracking_uri=run.uri)
-    return _download(client, run.run_id, artifact_path, folder)
+    return _download(client, run.run_id, artifact_path, Path(tempfile.mkdtemp(dir=folder)))
 
 
 def find_weights(uri: str | None, run: str, file: str) -> Path:

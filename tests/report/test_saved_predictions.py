@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[tuple[str, s
     def download(run: RunRecord, artifact_path: str, folder: Path) -> Path:
         if (run.run_id, artifact_path) not in artifacts:
             raise UserError(f"cannot read the artifact {artifact_path} of run {run.run_id}")
-        path = folder / artifact_path
+        path = Path(tempfile.mkdtemp(dir=folder)) / artifact_path
         artifacts[run.run_id, artifact_path].write(path)
         return path
 

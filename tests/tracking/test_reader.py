@@ -80,6 +80,17 @@ def test_files_are_downloaded_as_they_were(settings: Settings, tmp_path: Path) -
         download(record, "missing.csv", tmp_path)
 
 
+def test_copies_of_files_of_one_name_stay_apart(settings: Settings, tmp_path: Path) -> None:
+    with start_run(settings, **START) as run:
+        for name in ("phase_1", "final"):
+            (run.folder / name).mkdir()
+            (run.folder / name / "scores.csv").write_text(name)
+            run.log_artifact(run.folder / name / "scores.csv", folder=name)
+    (record,) = read_runs(None, "tandem")
+    copies = [download(record, f"{name}/scores.csv", tmp_path / "copies") for name in ("phase_1", "final")]
+    assert [copy.read_text() for copy in copies] == ["phase_1", "final"]
+
+
 def test_weights_of_an_earlier_run_are_found(settings: Settings) -> None:
     with start_run(settings, **START) as run:
         (run.folder / "weights").mkdir()
