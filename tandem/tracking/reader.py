@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -116,8 +117,7 @@ def download(run: RunRecord, artifact_path: str, folder: Path) -> Path:
         UserError: the run has no such artifact, or its files are out of reach.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    client = MlflowClient(tracking_uri=run.uri)
-    return _download(client, run.run_id, artifact_path, Path(tempfile.mkdtemp(dir=folder)))
+    return _download(run.uri, run.run_id, run.artifact_uri, artifact_path, Path(tempfile.mkdtemp(dir=folder)))
 
 
 def find_weights(uri: str | None, run: str, file: str) -> Path:
@@ -137,7 +137,7 @@ def find_weights(uri: str | None, run: str, file: str) -> Path:
     run_id = matched[1]
     client = _connect_existing(resolve_uri(uri))
     try:
-        client.get_run(run_id)
+        artifact_uri = client.get_run(run_id).info.artifact_uri
     except MlflowException as error:
         raise UserError(
             f"there is no run {run_id} in MLflow at {without_password(client.tracking_uri)}: copy the run id from the "
@@ -150,7 +150,7 @@ def find_weights(uri: str | None, run: str, file: str) -> Path:
             f"the run {run_id} has no artifact {vocabulary.WEIGHTS_FOLDER}: it has {', '.join(names) or 'none'}; "
             "name a run that has finished its training"
         )
-    folder = _download(client, run_id, vocabulary.WEIGHTS_FOLDER, _temporary_folder())
+    folder = _download(client.tracking_uri, run_id, artifact_uri, vocabulary.WEIGHTS_FOLDER, _temporary_folder())
     if not (folder / file).is_file():
         raise UserError(
             f"the run {run_id} has the weights {', '.join(sorted(path.name for path in folder.iterdir()))}, but no "
@@ -184,13 +184,15 @@ def _connect_existing(uri: str) -> MlflowClient:
     return connect(uri)
 
 
-def _download(client: MlflowClient, run_id: str, artifact_path: str, folder: Path) -> Path:
+def _download(uri: str, run_id: str, artifact_uri: str, artifact_path: str, folder: Path) -> Path:
     try:
-        return Path(client.download_artifacts(run_id, artifact_path, str(folder)))
+        # by the address of the artifacts, which is known, and not by the run's id: that would read the run once more
+        source = f"{artifact_uri}/{artifact_path}"
+        return Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri))
     except Exception as error:  # each kind of artifact store has errors of its own
         raise UserError(
             f"cannot read the artifact {artifact_path} of run {run_id} from MLflow at "
-            f"{without_password(client.tracking_uri)}: {one_line(error)}"
+            f"{without_password(uri)}: {one_line(error)}"
         ) from error
 
 
