@@ -12,7 +12,6 @@ import logging
 import sys
 import time
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -301,22 +300,29 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
             module.load_state_dict(self.best_weights)
 
 
-@dataclass(eq=False)
-class FreezeOrThaw(Callback):
+def freeze_or_thaw(network: Classifier, phase: Phase) -> None:
     """Makes the backbone trainable or not, as the phase says; frozen, it changes in nothing.
 
-    A frozen backbone has no gradients and runs in inference mode, so that batch norm uses its statistics and keeps
-    them, and dropout is off. (Lightning's BaseFinetuning.freeze leaves batch norm normalising with the batch's.)
+    Without gradients, and in inference mode, so that batch norm uses its statistics and keeps them, and dropout is off.
+    (Lightning's BaseFinetuning.freeze leaves batch norm normalising with the batch's.)
     """
+    trainable = phase.trainable == "all"
+    network.backbone.requires_grad_(trainable)
+    network.backbone.train(trainable)
 
-    phase: Phase
+
+class FreezeOrThaw(Callback):
+    """Freezes or thaws before the optimizer is made, and again each epoch, since train() reaches into the backbone."""
+
+    def __init__(self, phase: Phase) -> None:
+        self.phase = phase
 
     def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
-        module.network.backbone.requires_grad_(self.phase.trainable == "all")  # before the optimizer is made
+        freeze_or_thaw(module.network, self.phase)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
         module.train()
-        module.network.backbone.train(self.phase.trainable == "all")
+        freeze_or_thaw(module.network, self.phase)
 
 
 class LogEpochs(Callback):
