@@ -45,9 +45,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run_framework(framework: str, console: Console) -> None:
-    """The source task, then each regime on the target task."""
-    run_cell(framework, "source", ["--config", f"{CONFIGS / 'source.yaml'}"], console)
+    """The source task, unless an earlier demonstration here has trained it, then each regime on the target task."""
     source = latest_run(framework)
+    if source is None:
+        run_cell(framework, "source", ["--config", f"{CONFIGS / 'source.yaml'}"], console)
+        source = latest_run(framework)
     for regime in TRAINABLE_OF_PHASES:
         arguments = ["--config", f"{CONFIGS / 'target.yaml'}", "--regime", regime, "--weights", f"runs:/{source}"]
         run_cell(framework, regime, arguments, console)
@@ -70,14 +72,14 @@ def run_cell(framework: str, name: str, arguments: list[str], console: Console) 
     console.print(f"{framework:>6} {name:<10} {time.perf_counter() - start:4.0f} s")
 
 
-def latest_run(framework: str) -> str:
-    """The id of the framework's newest finished run of the source task."""
-    runs = [
-        run
-        for run in read_runs(None, SOURCE_EXPERIMENT)
-        if run.status == "FINISHED" and run.tags[vocabulary.FRAMEWORK] == framework
-    ]
-    return max(runs, key=lambda run: run.start_time).run_id
+def latest_run(framework: str) -> str | None:
+    """The id of the framework's newest finished run of the source task, if there is one."""
+    try:
+        runs = read_runs(None, SOURCE_EXPERIMENT)
+    except UserError:  # nothing has been recorded here yet
+        return None
+    own = [run for run in runs if run.status == "FINISHED" and run.tags[vocabulary.FRAMEWORK] == framework]
+    return max(own, key=lambda run: run.start_time).run_id if own else None
 
 
 if __name__ == "__main__":
