@@ -95,7 +95,7 @@ def _check(manifest: Manifest, settings: DataSettings) -> None:
         raise UserError(
             f"data.fractions: received {fractions}, allowed: three numbers above 0 (train, val, test) that add up to 1"
         )
-    if settings.split == "folds" and not 0 <= settings.fold < settings.folds:
+    if settings.split == "folds" and (settings.fold is None or not 0 <= settings.fold < settings.folds):
         raise UserError(f"data.fold: received {settings.fold}, allowed: 0 to {settings.folds - 1}, one of data.folds")
     published = sorted(set(manifest.images["part"]) - {""})
     if settings.split == "publisher" and not {"train", "test"} <= set(published):
@@ -158,6 +158,7 @@ class _Splitter:
     def by_folds(self) -> None:
         for groups in self._groups(self.candidates):
             folds = self._deal(groups, [1 / self.settings.folds] * self.settings.folds, "folds")
+            assert self.settings.fold is not None
             test = set(folds[self.settings.fold])
             self._assign((row for name in test for row in groups[name]), "test")
             self._deal_train_and_val({name: rows for name, rows in groups.items() if name not in test})

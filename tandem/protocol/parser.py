@@ -71,7 +71,7 @@ def check_settings(settings: Settings, framework: Framework) -> None:
     data = settings.data
     if len(data.fractions) != 3 or abs(sum(data.fractions) - 1) > 1e-6 or min(data.fractions) <= 0:
         _refuse("data.fractions", data.fractions, "three numbers above 0 (train, val, test) that add up to 1")
-    if data.split == "folds" and data.fold >= data.folds:
+    if data.split == "folds" and data.fold is not None and data.fold >= data.folds:
         _refuse("data.fold", data.fold, f"0 to {data.folds - 1}, since data.folds is {data.folds}")
     if data.classes is not None and (len(data.classes) < 2 or len(set(data.classes)) < len(data.classes)):
         _refuse("data.classes", data.classes, "two or more different names of classes")

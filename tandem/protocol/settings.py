@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Regime = Literal["scratch", "frozen", "two_stage", "finetune"]
+Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
 
 
 def limited(
@@ -47,8 +47,8 @@ class DataSettings:
     second over the sum of the first two of what is not test."""
     folds: int = limited(5, at_least=2, at_most=100)
     """Number of folds of `split: folds`."""
-    fold: int = limited(0, at_least=0, at_most=99)
-    """Which of the folds is test, counted from 0."""
+    fold: int | None = limited(None, at_least=0, at_most=99)
+    """Which of the folds is test, counted from 0; when not given, each of them in turn, in a run of its own."""
     split_seed: int = limited(0, at_least=0)
     """Seed of the split and of the limits below; not the run's seed, so that runs of different seeds share a split."""
     images_per_class: int | None = limited(None, at_least=1)
@@ -71,6 +71,18 @@ class AugmentationSettings:
     """Mirror each training image with probability one half."""
     crop_padding: int = limited(0, at_least=0, at_most=256)
     """Pad by so many black pixels on each side and crop back at a random place; 0 switches it off."""
+    random_resized_crop: list[float] | None = limited(None, above=0, at_most=1)
+    """Least and greatest share of a training image's area that a random crop keeps before it is enlarged to the full
+    size, for example [0.08, 1.0]; no such crop when not given. It is cut from images stored 8/7 as large (256 pixels
+    for 224), with a width between 3/4 and 4/3 of its height."""
+    brightness: float = limited(0.0, at_least=0, at_most=1)
+    """Each training image's brightness is multiplied by a factor between one minus and one plus this."""
+    contrast: float = limited(0.0, at_least=0, at_most=1)
+    """The same for its contrast."""
+    saturation: float = limited(0.0, at_least=0, at_most=1)
+    """The same for its saturation."""
+    hue: float = limited(0.0, at_least=0, at_most=0.5)
+    """Each training image's hue is turned by at most this part of the colour circle, either way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +93,12 @@ class HeadSettings:
     """Units of dense ReLU layers before the last one, for example [256]; none by default."""
     dropout: float = limited(0.0, at_least=0, at_most=0.95)
     """Dropout rate before each dense layer of the head; 0 switches it off."""
+    batch_norm: bool = False
+    """Batch norm before each dense layer of the head, ahead of the dropout."""
+    initialization: Literal["glorot_uniform", "normal"] = "glorot_uniform"
+    """Distribution of the dense layers' initial kernels; their biases start at zero."""
+    normal_std: float = limited(0.01, above=0, at_most=1)
+    """Standard deviation of `initialization: normal`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +118,22 @@ class OptimizerSettings:
     nesterov: bool = False
     """Nesterov's momentum (sgd)."""
     weight_decay: float = limited(0.0, at_least=0, at_most=1)
-    """Decoupled weight decay (adamw only; other optimizers refuse it, since the frameworks' meanings differ)."""
+    """Decoupled weight decay (adamw, sgd): each step takes this share times the learning rate off every trainable
+    weight, biases and batch norm included."""
+    layer_decay: float = limited(1.0, above=0, at_most=1)
+    """Layer-wise learning rates: each block of the backbone learns at this times the rate of the block after it, the
+    last block at this times the head's rate; 1 gives all the same rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
     """How the learning rate changes within a phase."""
 
-    name: Literal["none", "plateau"] = "none"
-    """`plateau` multiplies the rate by `factor` after `patience` epochs without a lower validation loss."""
+    name: Literal["none", "plateau", "cosine"] = "none"
+    """`plateau` multiplies the rate by `factor` after `patience` epochs without a lower validation loss; `cosine`
+    lowers it step by step, along half a cosine wave, to `min_learning_rate` at the phase's epoch limit."""
+    warmup_epochs: int = limited(0, at_least=0)
+    """The rate rises linearly, step by step, over so many epochs at the start of each phase (none, cosine)."""
     factor: float = limited(0.5, above=0, at_most=0.99)
     """What the learning rate is multiplied by (plateau)."""
     patience: int = limited(2, at_least=1)
@@ -116,7 +141,7 @@ class ScheduleSettings:
     min_delta: float = limited(0.0, at_least=0)
     """A validation loss has to be lower by more than this to count as better (plateau)."""
     min_learning_rate: float = limited(0.0, at_least=0)
-    """The rate is never reduced below this (plateau)."""
+    """The rate is never reduced below this (plateau, cosine)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +157,20 @@ class EarlyStoppingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseSettings:
+    """One phase of the regime `gradual`."""
+
+    trainable: Literal["head", "last", "all"]
+    """What is trained: the head alone, the head and the last blocks of the backbone, or everything."""
+    blocks: int | None = limited(None, at_least=1)
+    """How many of the backbone's last blocks are trained (`trainable: last`)."""
+    learning_rate: float | None = limited(None, above=0, at_most=10)
+    """The phase's learning rate; the run's when not given."""
+    max_epochs: int | None = limited(None, at_least=1)
+    """The phase's epoch limit; the run's when not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingSettings:
     """Where the run is recorded."""
 
@@ -144,7 +183,15 @@ class TrackingSettings:
     folder: str = "runs"
     """Each run gets a folder in here with its journal and its files."""
     log_model: bool = True
-    """Log the trained network as an MLflow model that can be served; switch it off for grids."""
+    """Log the trained network as an MLflow model that can be served; grids switch it off."""
+    log_weights: bool = True
+    """Log the trained weights, from which later runs can start; grids switch it off."""
+    parent_run: str | None = None
+    """Id of the MLflow run under which this one is shown, as one fold, seed or cell of it."""
+    budget: Literal["full", "small"] = "full"
+    """What the run is tagged with: runs of a small budget never stand in one table with full ones."""
+    data_report: bool = True
+    """Log a report on the data set, once for each data set of an experiment, as a run of its own."""
     grad_cam_images: int = limited(12, at_least=0, at_most=1000)
     """Test images of which is shown where the trained network looks (Grad-CAM), the same ones in all runs on the same
     test images, spread over the classes; 0 switches it off."""
@@ -157,13 +204,18 @@ class Settings:
     """The settings of one run."""
 
     regime: Regime = "finetune"
-    """Way of training: `scratch` (random weights), `frozen` (pretrained backbone, new head), `two_stage` (frozen, then
-    everything at a lower rate), `finetune` (pretrained, everything at once)."""
+    """Way of training: `off_the_shelf` (the pretrained network with its ImageNet head, no training), `scratch` (random
+    weights), `frozen` (pretrained backbone, new head), `two_stage` (frozen, then everything at a lower rate),
+    `finetune` (pretrained, everything at once), `gradual` (pretrained, the phases that `phases` lists)."""
+    phases: list[PhaseSettings] | None = None
+    """The phases of the regime `gradual`, for example [{trainable: head}, {trainable: last, blocks: 2}]."""
     backbone: str = "mobilenet_v2"
     """The network before the head; see tandem/protocol/backbones.py for the names."""
     weights: str = "imagenet"
     """Pretrained weights: `imagenet` (downloaded by the framework), a file, `runs:/<run id>` (an earlier run of the
     same framework), or `random` (untrained). The regime `scratch` always starts from random ones."""
+    allow_random_weights: bool = False
+    """Where `weights: imagenet` cannot be had, go on with random ones; the run's tags say so."""
     pixel_scaling: Literal["auto", "torch", "tf", "caffe", "unit"] = "auto"
     """How pixels of 0..255 become the backbone's input; `auto` is what the backbone's published weights expect."""
     batch_norm_momentum: float | None = limited(0.9, at_least=0, at_most=0.9999)
@@ -179,6 +231,11 @@ class Settings:
     """Epoch limit of each phase."""
     seed: int = limited(0, at_least=0, at_most=2**31 - 1)
     """Seed of initial weights, dropout, and the order and augmentation of training images."""
+    seeds: list[int] | None = limited(None, at_least=0, at_most=2**31 - 1)
+    """Train once with each of these seeds, in runs of their own under a parent run with mean and deviation."""
+    imagenet_classes: str | None = None
+    """YAML file that gives each class its ImageNet class or classes, by WordNet id or name (off_the_shelf); without it
+    classes are matched by their own names."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic of the forward and backward pass; the weights stay in float32. float16 needs a GPU."""
     device: Literal["auto", "cpu", "gpu"] = "auto"

@@ -36,7 +36,7 @@ def manifest_of(images: list[Image], classes: tuple[str, ...] | None = None) -> 
 
 
 def split_of(images: list[Image], classes: tuple[str, ...] | None = None, **settings: Any) -> Split:
-    return split_images(manifest_of(images, classes), DataSettings(**settings))
+    return split_images(manifest_of(images, classes), DataSettings(**{"fold": 0, **settings}))
 
 
 def sizes(split: Split, class_name: str | None = None) -> dict[str, int]:
