@@ -188,7 +188,7 @@ def start_run(settings: Settings, *, framework: str, backend: str, versions: Map
     client = connect(resolve_uri(settings.tracking.uri))
     experiment = find_or_create_experiment(client, settings.tracking.experiment)
     shown = hide_password(settings)
-    with _signals_as_interrupts():
+    with signals_as_interrupts():
         run = _create_run(client, experiment.experiment_id, shown, run_tags(shown, framework, backend, versions))
         sampler = None
         try:
@@ -254,7 +254,7 @@ def _status_after(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
+def signals_as_interrupts() -> Iterator[None]:
     """SIGTERM and SIGHUP, which would end the process at once, raise KeyboardInterrupt in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,0 +1,84 @@
+"""One run a seed and a fold, each in a process of its own, under a parent run with their mean and deviation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tandem.errors import UserError
+from tandem.protocol.repeats import Repeat
+from tandem.protocol.settings import Settings
+from tandem.report.tables import Column, Table, print_table
+from tandem.tracking import vocabulary
+from tandem.tracking.parent import start_parent_run
+from tandem.tracking.run import signals_as_interrupts
+
+SHOWN = {"accuracy": "accuracy", "f1_macro": "macro F1", "f1_min": "lowest F1"}
+
+_COLUMNS = (
+    Column(key="score", heading="score"),
+    Column(key="mean", heading="mean", kind="score"),
+    Column(key="deviation", heading="standard deviation", kind="score"),
+)
+
+
+def run_repeats(framework: str, settings: Settings, repeats: Sequence[Repeat], argv: Sequence[str]) -> None:
+    """Trains each of the repeats, one after the other, and records what they have in common.
+
+    A repeat that fails does not keep the others from being trained.
+
+    Args:
+        framework: torch or keras.
+        settings: of all of them.
+        repeats: at least one.
+        argv: the words of the command line that the settings come from, without the program.
+
+    Raises:
+        UserError: MLflow cannot be written, or a repeat has failed: it names them.
+    """
+    what = _describe(repeats)
+    console = Console(highlight=False)
+    with signals_as_interrupts(), start_parent_run(settings, framework=framework, what=what) as parent:
+        failed = []
+        for number, repeat in enumerate(repeats, start=1):
+            console.print(f"[{number}/{len(repeats)}] {repeat.title}", markup=False)
+            if _train(framework, [*argv, *repeat.options, "--tracking.parent_run", parent.id]) != 0:
+                failed.append(repeat.title)
+        summary = parent.log_mean_and_deviation()
+        rows = [
+            (heading, *summary[name])
+            for key, heading in SHOWN.items()
+            if (name := vocabulary.TEST_PREFIX + key) in summary
+        ]
+        if rows:
+            num_finished = len(repeats) - len(failed)
+            title = f"{settings.backbone}, {settings.regime}, {framework}: mean over {num_finished} of {what}"
+            print_table(Table(name="repeats", title=title, columns=_COLUMNS, rows=tuple(rows)), console)
+        if failed:
+            raise UserError(f"{len(failed)} of {len(repeats)} runs failed, and say why above: {'; '.join(failed)}")
+
+
+def _describe(repeats: Sequence[Repeat]) -> str:
+    seeds = list(dict.fromkeys(repeat.seed for repeat in repeats))
+    folds = list(dict.fromkeys(repeat.fold for repeat in repeats if repeat.fold is not None))
+    parts = [f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"]
+    if folds:
+        parts.append(f"{len(folds)} folds" if len(folds) > 1 else f"fold {folds[0]}")
+    return ", ".join(parts)
+
+
+def _train(framework: str, words: Sequence[str]) -> int:
+    """Exit status of the training script with these words; it is ended with this process."""
+    script = Path(__file__).resolve().parent.parent / f"train_{framework}.py"
+    # a session of its own, so that Ctrl-C reaches it once, from here, and not a second time from the terminal
+    process = subprocess.Popen([sys.executable, str(script), *words], start_new_session=True)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
