@@ -125,6 +125,21 @@ def per_class_table(predictions: Predictions) -> pd.DataFrame:
     )
 
 
+def classification_report(predictions: Predictions) -> str:
+    """scikit-learn's table for people: precision, recall, F1 and support of each class, accuracy, and both averages.
+
+    Rounded to two digits, as studies print it; per_class_table has all of them.
+    """
+    return sklearn_metrics.classification_report(
+        predictions.truth,
+        predictions.predicted,
+        labels=np.arange(len(predictions.classes)),
+        target_names=list(predictions.classes),
+        digits=2,
+        zero_division=0,
+    )
+
+
 def confusion_matrix(predictions: Predictions) -> pd.DataFrame:
     """Numbers of images: the true class down the rows, the predicted class across the columns."""
     counts = sklearn_metrics.confusion_matrix(

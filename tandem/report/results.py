@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tandem.evaluation.metrics import confusion_matrix, per_class_table, scores
+from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions
 from tandem.tracking import vocabulary
 
@@ -29,7 +29,13 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     predictions.write(local / vocabulary.PREDICTIONS_FILE)
     per_class_table(predictions).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
     confusion_matrix(predictions).to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
-    for name in (vocabulary.PREDICTIONS_FILE, vocabulary.PER_CLASS_FILE, vocabulary.CONFUSION_MATRIX_FILE):
+    (local / vocabulary.CLASSIFICATION_REPORT_FILE).write_text(classification_report(predictions), encoding="utf-8")
+    for name in (
+        vocabulary.PREDICTIONS_FILE,
+        vocabulary.PER_CLASS_FILE,
+        vocabulary.CONFUSION_MATRIX_FILE,
+        vocabulary.CLASSIFICATION_REPORT_FILE,
+    ):
         run.log_artifact(local / name, folder=folder)
     result = scores(predictions)
     run.log_metrics({f"{prefix}{vocabulary.TEST_PREFIX}{name}": value for name, value in result.items()}, step=0)

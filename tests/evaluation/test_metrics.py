@@ -11,6 +11,7 @@ from sklearn.calibration import calibration_curve
 
 from tandem.evaluation.metrics import (
     SMALLEST_PROBABILITY,
+    classification_report,
     confusion_matrix,
     image_scores,
     per_class_table,
@@ -69,6 +70,20 @@ def test_precision_recall_and_f1_of_a_table_computed_by_hand() -> None:
     assert result["precision_min"] == pytest.approx(5 / 7)
     assert result["recall_min"] == pytest.approx(1 / 2)
     assert result["f1_min"] == pytest.approx(6 / 10)
+
+
+def test_classification_report_holds_the_table_computed_by_hand() -> None:
+    lines = classification_report(from_counts([[5, 1, 0], [2, 3, 1], [0, 0, 4]])).splitlines()
+    rows = [line.split() for line in lines if line]
+    assert rows == [
+        ["precision", "recall", "f1-score", "support"],
+        ["a", "0.71", "0.83", "0.77", "6"],
+        ["b", "0.75", "0.50", "0.60", "6"],
+        ["c", "0.80", "1.00", "0.89", "4"],
+        ["accuracy", "0.75", "16"],
+        ["macro", "avg", "0.75", "0.78", "0.75", "16"],
+        ["weighted", "avg", "0.75", "0.75", "0.74", "16"],
+    ]
 
 
 def test_confusion_matrix_has_the_truth_down_the_rows() -> None:

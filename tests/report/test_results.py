@@ -45,10 +45,11 @@ def test_scores_are_logged_under_the_phase_and_for_the_run(recorded) -> None:
         assert metrics[f"phase_1/test/{name}"] == pytest.approx(value)
 
 
-def test_three_files_are_kept_for_each_evaluation(recorded) -> None:
+def test_four_files_are_kept_for_each_evaluation(recorded) -> None:
     folder, client, run_id, _ = recorded
     for part in ("phase_1", "final"):
-        expected = {f"{part}/{name}" for name in ("predictions.parquet", "per_class.csv", "confusion_matrix.csv")}
+        names = ("predictions.parquet", "per_class.csv", "confusion_matrix.csv", "classification_report.txt")
+        expected = {f"{part}/{name}" for name in names}
         assert {file.path for file in client.list_artifacts(run_id, part)} == expected
         assert all((folder / name).is_file() for name in expected)
 
