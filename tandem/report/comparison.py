@@ -24,6 +24,7 @@ from tandem.report.group_tables import (
     transfer_class_table,
     transfer_table,
 )
+from tandem.report.off_the_shelf_table import off_the_shelf_table
 from tandem.report.recommendation import recommend
 from tandem.report.saved_predictions import SavedPredictions
 from tandem.report.tables import Table
@@ -111,6 +112,7 @@ def _compare_group(group: Group, analysis: Analysis) -> GroupComparison:
         summary_table(group, analysis),
         scores_table(group, analysis),
         framework_table(group, analysis),
+        off_the_shelf_table(group, analysis),
         thawing_table(group, analysis),
         transfer_table(group, analysis),
         transfer_class_table(group, analysis),

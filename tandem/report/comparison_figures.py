@@ -34,8 +34,9 @@ _REGIME_COLORS = {
     "two_stage": "#009E73",
     "finetune": "#D55E00",
     "off_the_shelf": "#E69F00",
+    "gradual": "#882255",  # Paul Tol's muted scheme, as the following
 }
-_MORE_COLORS = ("#882255", "#999933", "#6699CC")  # Paul Tol's muted scheme
+_MORE_COLORS = ("#999933", "#6699CC")
 _SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 # How far a backbone's shade goes towards white, or if negative towards black.

@@ -282,6 +282,7 @@ def _group_sections(
     add("Recommendation", "recommendation", [Text(paragraphs=compared.recommendation)])
     add("Summary", "summary", [table("summary"), plot("accuracy_time"), table("scores")])
     add("Keras against PyTorch", "frameworks", [table("frameworks"), plot("frameworks")])
+    add("Off the shelf", "off-the-shelf", [table("off_the_shelf")])
     add("Training", "training", [plot("curves")])
     add("Thawing", "thawing", [table("thawing"), plot("thawing")])
     add("Time and cost", "cost", [table("cost")])
