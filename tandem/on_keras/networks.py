@@ -12,9 +12,11 @@ import keras
 import numpy as np
 
 from tandem.errors import UserError
+from tandem.on_keras.head import build_head
 from tandem.protocol.backbones import Backbone, Scaling, find_backbone, scale_and_offset, scaling_of
-from tandem.protocol.head import head_widths, initial_kernels
-from tandem.protocol.settings import HeadSettings, Settings
+from tandem.protocol.settings import Settings
+
+Blocks = list[list[keras.layers.Layer]]
 
 
 class Pixels:
@@ -73,7 +75,7 @@ def build_classifier(
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = settings.batch_norm_momentum
     scaling = scaling_of(entry, "keras", settings.pixel_scaling)
-    head = _build_head(settings.head, entry.num_features, num_classes, settings.seed)
+    head = build_head(settings, entry.num_features, num_classes)
     classifier = Classifier(Pixels(size, scaling), backbone, head)
     classifier(np.zeros((1, *image_shape), np.uint8))  # Keras makes a subclassed model's state at its first call
     return classifier
@@ -99,23 +101,9 @@ def _build_backbone(entry: Backbone, image_size: int, *, pretrained: bool) -> ke
         raise
 
 
-def _build_head(settings: HeadSettings, num_features: int, num_classes: int, seed: int) -> keras.Sequential:
-    widths = head_widths(settings, num_features=num_features, num_classes=num_classes)
-    kernels = initial_kernels(widths, seed)
-    layers: list[keras.layers.Layer] = [keras.Input((num_features,))]
-    for kernel in kernels:
-        last = kernel is kernels[-1]
-        if settings.dropout:
-            layers.append(keras.layers.Dropout(settings.dropout))
-        # logits in float32 whatever the run's precision, for the loss is computed from them
-        layers.append(
-            keras.layers.Dense(kernel.shape[1], activation=None if last else "relu", dtype="float32" if last else None)
-        )
-    head = keras.Sequential(layers, name="head")
-    dense_layers = [layer for layer in head.layers if isinstance(layer, keras.layers.Dense)]
-    for layer, kernel in zip(dense_layers, kernels, strict=True):
-        layer.set_weights([kernel, np.zeros(kernel.shape[1], np.float32)])
-    return head
+def blocks_of(backbone: keras.Model, entry: Backbone) -> Blocks:
+    """The backbone's blocks, from the input on."""
+    return [[backbone]]
 
 
 def load_backbone(backbone: keras.Model, file: Path) -> None:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tandem.errors import UserError
+from tandem.on_torch.head import build_head
 from tandem.protocol.backbones import Backbone, Scaling, find_backbone, scale_and_offset, scaling_of
-from tandem.protocol.head import head_widths, initial_kernels
-from tandem.protocol.settings import HeadSettings, Settings
+from tandem.protocol.settings import Settings
+
+Blocks = list[list[nn.Module]]
 
 
 class Pixels(nn.Module):
@@ -68,7 +70,7 @@ def build_classifier(settings: Settings, num_classes: int, weights_file: Path | 
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = 1 - settings.batch_norm_momentum
     scaling = scaling_of(entry, "torch", settings.pixel_scaling)
-    head = _build_head(settings.head, entry.num_features, num_classes, settings.seed)
+    head = build_head(settings, entry.num_features, num_classes)
     return Classifier(Pixels(settings.data.image_size, scaling), backbone, head)
 
 
@@ -93,20 +95,9 @@ def _build_backbone(entry: Backbone, *, pretrained: bool) -> nn.Module:
     return network
 
 
-def _build_head(settings: HeadSettings, num_features: int, num_classes: int, seed: int) -> nn.Sequential:
-    widths = head_widths(settings, num_features=num_features, num_classes=num_classes)
-    layers: list[nn.Module] = []
-    for kernel in initial_kernels(widths, seed):
-        if layers:
-            layers.append(nn.ReLU())
-        if settings.dropout:
-            layers.append(nn.Dropout(settings.dropout))
-        dense = nn.Linear(*kernel.shape)
-        with torch.no_grad():
-            dense.weight.copy_(torch.from_numpy(kernel.T))
-            dense.bias.zero_()
-        layers.append(dense)
-    return nn.Sequential(*layers)
+def blocks_of(backbone: nn.Module, entry: Backbone) -> Blocks:
+    """The backbone's blocks, from the input on."""
+    return [[backbone]]
 
 
 def load_backbone(backbone: nn.Module, file: Path) -> None:
