@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 from tandem.errors import UserError, run_program
@@ -33,12 +34,13 @@ from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.predictions import Predictions
+from tandem.on_keras.backbones import blocks_of, set_trainable
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads, peak_gpu_memory_megabytes
 from tandem.on_keras.cost import count_macs
 from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.on_keras.gradcam import features_and_gradients
-from tandem.on_keras.networks import Blocks, Classifier, blocks_of, build_classifier
-from tandem.on_keras.optimizers import build_optimizer, build_schedule
+from tandem.on_keras.networks import Classifier, build_classifier
+from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_keras.serving import save_model
 from tandem.on_keras.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
 from tandem.report.recording import (
@@ -146,7 +148,7 @@ def train_phase(
     training, validation = open_streams(settings, data, phase)
     early_stopping = build_early_stopping(settings, phase)
     blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "keras"))
-    frozen = [layer for block in split_blocks(phase, blocks)[0] for layer in block]
+    frozen = list(chain.from_iterable(split_blocks(phase, blocks)[0]))
     freeze_or_thaw(network, phase, blocks)
     learning_rate, schedule = build_schedule(settings.schedule, phase, len(training))
     network.compile(
@@ -215,12 +217,15 @@ def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStopping:
 def freeze_or_thaw(network: Classifier, phase: Phase, blocks: Blocks) -> None:
     """Makes the backbone or its last blocks trainable, as the phase says; what is frozen changes in nothing.
 
-    Keras runs a frozen batch norm in inference mode; Classifier.call switches the backbone's dropout off as well. It
-    takes effect with the compile() that has to follow.
+    Keras runs a frozen batch norm in inference mode; dropout is switched off by Classifier.call in a backbone of which
+    nothing is trained, and by set_trainable in single blocks. It takes effect with the compile() that has to follow.
     """
     network.backbone.trainable = phase.trainable != "head"
-    for layer in [layer for block in split_blocks(phase, blocks)[0] for layer in block]:
-        layer.trainable = False
+    frozen, trained = split_blocks(phase, blocks)
+    for block in frozen:
+        set_trainable(block, False)
+    for block in trained:
+        set_trainable(block, True)
 
 
 class LogEpochs(Callback):

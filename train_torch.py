@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 import warnings
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,12 @@ from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.predictions import Predictions
+from tandem.on_torch.backbones import blocks_of
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.gradcam import features_and_gradients
-from tandem.on_torch.networks import Blocks, Classifier, blocks_of, build_classifier
-from tandem.on_torch.optimizers import build_optimizer, build_schedule
+from tandem.on_torch.networks import Classifier, build_classifier
+from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_torch.serving import save_model
 from tandem.on_torch.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
 from tandem.report.recording import (
@@ -151,7 +153,7 @@ def train_phase(
     training, validation = open_streams(settings, data, phase)
     early_stopping = build_early_stopping(settings, phase)
     blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
-    frozen = [module for block in split_blocks(phase, blocks)[0] for module in block]
+    frozen = list(chain.from_iterable(split_blocks(phase, blocks)[0]))
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
         callbacks=[FreezeOrThaw(phase, blocks), LogEpochs(curves, phase), early_stopping],
@@ -294,10 +296,10 @@ def freeze_or_thaw(network: Classifier, phase: Phase, blocks: Blocks) -> None:
     Without gradients, and in inference mode, so that batch norm uses its statistics and keeps them, and dropout is off.
     (Lightning's BaseFinetuning.freeze leaves batch norm normalising with the batch's.)
     """
-    trainable = phase.trainable == "all"
-    network.backbone.requires_grad_(trainable)
-    network.backbone.train(trainable)
-    for module in [module for block in split_blocks(phase, blocks)[1] for module in block]:
+    network.backbone.requires_grad_(phase.trainable == "all")
+    network.backbone.train(phase.trainable == "all")
+    _, trained = split_blocks(phase, blocks)
+    for module in chain.from_iterable(trained):
         module.requires_grad_(True)
         module.train()
 

@@ -10,10 +10,12 @@ import numpy as np
 from keras.callbacks import Callback, ReduceLROnPlateau
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tandem.on_keras.networks import Blocks
 from tandem.protocol.regimes import Phase
 from tandem.protocol.schedule import block_factors, changes_by_step, learning_rates
 from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
+
+Blocks = list[list[keras.layers.Layer]]
+"""The layers of each of a backbone's blocks, from the input on."""
 
 
 def build_optimizer(

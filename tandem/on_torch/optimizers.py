@@ -9,10 +9,12 @@ from timm.optim import SGDW
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from tandem.on_torch.networks import Blocks
 from tandem.protocol.regimes import Phase
 from tandem.protocol.schedule import block_factors, changes_by_step, learning_rates
 from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
+
+Blocks = list[list[nn.Module]]
+"""The modules of each of a backbone's blocks, from the input on."""
 
 
 def build_optimizer(

@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from tandem.errors import UserError, exit_with
-from tandem.protocol.backbones import find_backbone
+from tandem.protocol.backbones import find_backbone, num_blocks
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import PhaseSettings, Settings, flatten
 
@@ -27,7 +27,7 @@ Framework = Literal["torch", "keras"]
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
 """What KERAS_BACKEND may name, the default first."""
 
-WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5",)}
+WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5", ".safetensors")}
 """Endings of the weight files that each framework reads."""
 
 
@@ -80,6 +80,9 @@ def check_settings(settings: Settings, framework: Framework) -> None:
     if settings.data.image_size < backbone.min_image_size:
         least = f"at least {backbone.min_image_size} for backbone {backbone.name}"
         _refuse("data.image_size", settings.data.image_size, least)
+    for phase in settings.phases or []:
+        if phase.blocks is not None and phase.blocks > num_blocks(backbone):
+            _refuse("phases.blocks", phase.blocks, f"at most {num_blocks(backbone)}, which {backbone.name} has")
     _check_weights(settings.weights, framework)
 
 

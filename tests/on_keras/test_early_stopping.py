@@ -9,8 +9,8 @@ from keras.callbacks import Callback, EarlyStopping
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
-from tandem.on_keras.networks import Blocks, Classifier, Pixels
-from tandem.on_keras.optimizers import build_optimizer, build_schedule
+from tandem.on_keras.networks import Classifier, Pixels
+from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tandem.tracking.curves import Curves

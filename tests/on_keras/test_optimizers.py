@@ -6,8 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tandem.on_keras.networks import Blocks
-from tandem.on_keras.optimizers import build_optimizer, build_schedule
+from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.protocol.regimes import Phase
 from tandem.protocol.schedule import learning_rates
 from tandem.protocol.settings import OptimizerSettings, ScheduleSettings

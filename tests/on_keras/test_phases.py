@@ -11,8 +11,10 @@ import pytest
 
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
+from tandem.on_keras.backbones import blocks_of
 from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.weights import hash_weights
+from tandem.protocol.backbones import find_backbone
 from tandem.protocol.regimes import Phase, phases_of
 from tandem.protocol.settings import EarlyStoppingSettings, HeadSettings, OptimizerSettings, Settings, TrackingSettings
 from tandem.report.recording import PhaseOutcome, record_phase
@@ -195,7 +197,7 @@ def test_thawed_backbone_has_its_dropout_back(data: PreparedData) -> None:
     images = np.asarray(data.images[data.rows("train")])
     before = network.backbone.get_weights()
     for phase, changes in zip(phases_of(settings), (False, True), strict=True):
-        freeze_or_thaw(network, phase, [network.backbone.layers])
+        freeze_or_thaw(network, phase, blocks_of(network.backbone, find_backbone("mobilenet_v2", "keras")))
         first, second = (keras.ops.convert_to_numpy(network(images, training=True)) for _ in range(2))
         assert np.array_equal(first, second) != changes
         after = network.backbone.get_weights()

@@ -12,7 +12,8 @@ from torch import nn
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
-from tandem.on_torch.networks import Blocks, Classifier, Pixels
+from tandem.on_torch.networks import Classifier, Pixels
+from tandem.on_torch.optimizers import Blocks
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tandem.tracking.curves import Curves

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tandem.on_torch.networks import Blocks
-from tandem.on_torch.optimizers import build_optimizer, build_schedule
+from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.protocol.regimes import Phase
 from tandem.protocol.schedule import learning_rates
 from tandem.protocol.settings import OptimizerSettings, ScheduleSettings

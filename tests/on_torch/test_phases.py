@@ -169,7 +169,8 @@ def test_same_seed_gives_the_same_predictions_to_the_bit(data: PreparedData) -> 
 
 
 def with_dropout_in_the_backbone(network: Classifier) -> Classifier:
-    return Classifier(network.pixels, nn.Sequential(network.backbone, nn.Dropout(0.5)), network.head)
+    network.backbone.classifier = nn.Dropout(0.5)  # in the place of what was the last dense layer
+    return network
 
 
 def test_frozen_backbone_runs_in_inference_mode(data: PreparedData) -> None:
