@@ -19,11 +19,18 @@ from tandem.protocol.backbones import find_backbone
 from tandem.protocol.environment import prepare_environment
 from tandem.protocol.parser import parse_settings
 from tandem.protocol.regimes import Phase, phases_of, split_blocks
+from tandem.protocol.repeats import repeats_of
 from tandem.protocol.settings import Settings
 
 if __name__ == "__main__":
     # before the seconds that the imports below take: --help, wrong settings, and what the framework reads at its import
-    prepare_environment(parse_settings("keras"))
+    asked = parse_settings("keras")
+    if repeats_of(asked):
+        from tandem.repeat import run_repeats
+
+        run_program("train_keras.py", lambda argv: run_repeats("keras", asked, argv), sys.argv[1:])
+        sys.exit()
+    prepare_environment(asked)
 
 import keras
 import numpy as np
@@ -33,16 +40,19 @@ from rich.progress import track
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
+from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.predictions import Predictions
 from tandem.on_keras.backbones import blocks_of, set_trainable
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads, peak_gpu_memory_megabytes
 from tandem.on_keras.cost import count_macs
 from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.on_keras.gradcam import features_and_gradients
-from tandem.on_keras.networks import Classifier, build_classifier
+from tandem.on_keras.mapped_head import map_head
+from tandem.on_keras.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_keras.serving import save_model
 from tandem.on_keras.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
+from tandem.report.off_the_shelf import record_off_the_shelf
 from tandem.report.recording import (
     PhaseOutcome,
     predictions_of_test,
@@ -68,6 +78,8 @@ def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("keras", argv)
     set_up_framework(settings)
     data = prepare(settings.data)
+    if settings.regime == "off_the_shelf":
+        match_classes(data.classes, settings.imagenet_classes)  # before a run is made
     with start_run(settings, framework="keras", backend=keras.backend.backend(), versions=framework_versions()) as run:
         run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
         record_data(run, data)
@@ -107,6 +119,8 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
     network = build_network(settings, data, run)
     curves = Curves(run)
     outcomes, results = [], []
+    if settings.regime == "off_the_shelf":
+        network, predictions = evaluate_off_the_shelf(network, settings, data, run)
     for phase in phases_of(settings):
         outcomes.append(train_phase(network, phase, settings, data, curves))
         predictions = predict_test(network, settings, data)
@@ -122,11 +136,18 @@ def build_network(settings: Settings, data: PreparedData, run: Run) -> Classifie
     weights_file = locate_weights(settings)
     record_weights(run, settings, weights_file)
     try:
-        return build_classifier(settings, len(data.classes), data.images.shape[1:], weights_file)
+        return assemble_network(settings, data, weights_file)
     except UserError as error:
         settings = without_imagenet(run, settings, error)
     keras.utils.set_random_seed(settings.seed)  # the attempt has drawn random numbers
-    return build_classifier(settings, len(data.classes), data.images.shape[1:])
+    return assemble_network(settings, data, None)
+
+
+def assemble_network(settings: Settings, data: PreparedData, weights_file: Path | None) -> Classifier:
+    """The backbone with a new head, or with the one for ImageNet's classes that it was published with."""
+    if settings.regime == "off_the_shelf":
+        return build_off_the_shelf(settings, data.images.shape[1:], weights_file)
+    return build_classifier(settings, len(data.classes), data.images.shape[1:], weights_file)
 
 
 def locate_weights(settings: Settings) -> Path | None:
@@ -256,8 +277,22 @@ class LogEpochs(Callback):
 # ---------------------------------------------------------------------------------------------------------- evaluation
 
 
+def evaluate_off_the_shelf(
+    network: Classifier, settings: Settings, data: PreparedData, run: Run
+) -> tuple[Classifier, Predictions]:
+    """The pretrained network as it is: its scores over all ImageNet outputs, then with an output for each class."""
+    outputs = match_classes(data.classes, settings.imagenet_classes)
+    predictions = record_off_the_shelf(run, data, logits_of_test(network, settings, data), outputs)
+    return map_head(network, outputs, data.images.shape[1:]), predictions
+
+
 def predict_test(network: Classifier, settings: Settings, data: PreparedData) -> Predictions:
     """Probabilities of all test images; the scores are made from them later, by the same code for both frameworks."""
+    return predictions_of_test(data, logits_of_test(network, settings, data))
+
+
+def logits_of_test(network: Classifier, settings: Settings, data: PreparedData) -> np.ndarray:
+    """Of shape (test images, the network's outputs)."""
     stream = Stream(
         data.images,
         data.labels,
@@ -268,7 +303,7 @@ def predict_test(network: Classifier, settings: Settings, data: PreparedData) ->
     )
     batches = track(stream.epoch(0), "Evaluating", total=len(stream), transient=True, disable=not sys.stdout.isatty())
     logits = [predict_batch(network, images) for images, _ in batches]
-    return predictions_of_test(data, np.concatenate(logits))
+    return np.concatenate(logits)
 
 
 def predict_batch(network: Classifier, images: np.ndarray) -> np.ndarray:
@@ -281,6 +316,7 @@ def measure_inference_cost(network: Classifier, settings: Settings, data: Prepar
     images = np.asarray(data.images[data.rows("test")[: settings.batch_size]])
     latency, throughput = measure_inference(lambda batch: predict_batch(network, batch), images, settings.batch_size)
     return {
+        vocabulary.PARAMETERS: count_parameters(network)[0],
         vocabulary.MACS: count_macs(network),
         vocabulary.LATENCY_MILLISECONDS: latency,
         vocabulary.IMAGES_PER_SECOND: throughput,

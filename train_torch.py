@@ -21,11 +21,18 @@ from tandem.protocol.backbones import find_backbone
 from tandem.protocol.environment import prepare_environment
 from tandem.protocol.parser import parse_settings
 from tandem.protocol.regimes import Phase, phases_of, split_blocks
+from tandem.protocol.repeats import repeats_of
 from tandem.protocol.settings import Settings
 
 if __name__ == "__main__":
     # before the seconds that the imports below take: --help, wrong settings, and what the framework reads at its import
-    prepare_environment(parse_settings("torch"))
+    asked = parse_settings("torch")
+    if repeats_of(asked):
+        from tandem.repeat import run_repeats
+
+        run_program("train_torch.py", lambda argv: run_repeats("torch", asked, argv), sys.argv[1:])
+        sys.exit()
+    prepare_environment(asked)
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -39,15 +46,18 @@ from torch.nn import functional
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
+from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.predictions import Predictions
 from tandem.on_torch.backbones import blocks_of
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.gradcam import features_and_gradients
-from tandem.on_torch.networks import Classifier, build_classifier
+from tandem.on_torch.mapped_head import map_head
+from tandem.on_torch.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_torch.serving import save_model
 from tandem.on_torch.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
+from tandem.report.off_the_shelf import record_off_the_shelf
 from tandem.report.recording import (
     PhaseOutcome,
     predictions_of_test,
@@ -73,6 +83,8 @@ def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("torch", argv)
     set_up_framework(settings)
     data = prepare(settings.data)
+    if settings.regime == "off_the_shelf":
+        match_classes(data.classes, settings.imagenet_classes)  # before a run is made
     with start_run(settings, framework="torch", backend="torch", versions=framework_versions()) as run:
         run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
         record_data(run, data)
@@ -112,6 +124,8 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
     network = build_network(settings, data, run)
     curves = Curves(run)
     outcomes, results = [], []
+    if settings.regime == "off_the_shelf":
+        network, predictions = evaluate_off_the_shelf(network, settings, data, run)
     for phase in phases_of(settings):
         outcomes.append(train_phase(network, phase, settings, data, curves))
         predictions = predict_test(network, settings, data)
@@ -127,11 +141,18 @@ def build_network(settings: Settings, data: PreparedData, run: Run) -> Classifie
     weights_file = locate_weights(settings)
     record_weights(run, settings, weights_file)
     try:
-        return build_classifier(settings, len(data.classes), weights_file)
+        return assemble_network(settings, data, weights_file)
     except UserError as error:
         settings = without_imagenet(run, settings, error)
     lightning.seed_everything(settings.seed, verbose=False)  # the attempt has drawn random numbers
-    return build_classifier(settings, len(data.classes))
+    return assemble_network(settings, data, None)
+
+
+def assemble_network(settings: Settings, data: PreparedData, weights_file: Path | None) -> Classifier:
+    """The backbone with a new head, or with the one for ImageNet's classes that it was published with."""
+    if settings.regime == "off_the_shelf":
+        return build_off_the_shelf(settings, weights_file)
+    return build_classifier(settings, len(data.classes), weights_file)
 
 
 def locate_weights(settings: Settings) -> Path | None:
@@ -346,8 +367,23 @@ class LogEpochs(Callback):
 # ---------------------------------------------------------------------------------------------------------- evaluation
 
 
+def evaluate_off_the_shelf(
+    network: Classifier, settings: Settings, data: PreparedData, run: Run
+) -> tuple[Classifier, Predictions]:
+    """The pretrained network as it is: its scores over all ImageNet outputs, then with an output for each class."""
+    outputs = match_classes(data.classes, settings.imagenet_classes)
+    network.to("cuda" if on_gpu(settings) else "cpu").eval()
+    predictions = record_off_the_shelf(run, data, logits_of_test(network, settings, data), outputs)
+    return map_head(network, outputs), predictions
+
+
 def predict_test(network: Classifier, settings: Settings, data: PreparedData) -> Predictions:
     """Probabilities of all test images; the scores are made from them later, by the same code for both frameworks."""
+    return predictions_of_test(data, logits_of_test(network, settings, data))
+
+
+def logits_of_test(network: Classifier, settings: Settings, data: PreparedData) -> np.ndarray:
+    """Of shape (test images, the network's outputs)."""
     stream = Stream(
         data.images,
         data.labels,
@@ -358,7 +394,7 @@ def predict_test(network: Classifier, settings: Settings, data: PreparedData) ->
     )
     batches = track(stream.epoch(0), "Evaluating", total=len(stream), transient=True, disable=not sys.stdout.isatty())
     logits = [predict_batch(network, settings, images) for images, _ in batches]
-    return predictions_of_test(data, np.concatenate(logits))
+    return np.concatenate(logits)
 
 
 def predict_batch(network: Classifier, settings: Settings, images: np.ndarray) -> np.ndarray:
@@ -376,6 +412,7 @@ def measure_inference_cost(network: Classifier, settings: Settings, data: Prepar
         lambda batch: predict_batch(network, settings, batch), images, settings.batch_size
     )
     return {
+        vocabulary.PARAMETERS: count_parameters(network)[0],
         vocabulary.MACS: count_macs(network, data.images.shape[1:]),
         vocabulary.LATENCY_MILLISECONDS: latency,
         vocabulary.IMAGES_PER_SECOND: throughput,

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tandem.errors import UserError
-from tandem.protocol.repeats import Repeat
+from tandem.protocol.repeats import Repeat, repeats_of
 from tandem.protocol.settings import Settings
 from tandem.report.tables import Column, Table, print_table
 from tandem.tracking import vocabulary
@@ -26,20 +26,21 @@ _COLUMNS = (
 )
 
 
-def run_repeats(framework: str, settings: Settings, repeats: Sequence[Repeat], argv: Sequence[str]) -> None:
-    """Trains each of the repeats, one after the other, and records what they have in common.
+def run_repeats(framework: str, settings: Settings, argv: list[str] | None) -> None:
+    """Trains with each seed and fold that the settings ask for, one after the other, and records what they share.
 
     A repeat that fails does not keep the others from being trained.
 
     Args:
         framework: torch or keras.
         settings: of all of them.
-        repeats: at least one.
         argv: the words of the command line that the settings come from, without the program.
 
     Raises:
         UserError: MLflow cannot be written, or a repeat has failed: it names them.
     """
+    repeats = repeats_of(settings)
+    assert argv is not None and repeats
     what = _describe(repeats)
     console = Console(highlight=False)
     with signals_as_interrupts(), start_parent_run(settings, framework=framework, what=what) as parent:

@@ -22,7 +22,7 @@ from tandem.protocol.settings import Settings, flatten
 from tandem.report.grad_cam import FeaturesAndGradients, choose_images, draw_contact_sheet, make_grad_cam
 from tandem.report.results import record_evaluation
 from tandem.report.run_page import write_run_page
-from tandem.report.summary import PhaseResult, print_summary
+from tandem.report.summary import PhaseResult, print_summary, untrained
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 
@@ -210,25 +210,25 @@ def record_end(
     """The whole run's cost and scores, its page of figures, and a summary on the terminal.
 
     Args:
-        inference: Cost of the trained network by the vocabulary's names: MACs, latency, throughput, GPU memory.
+        inference: Cost of the trained network by the vocabulary's names: parameters, MACs, latency, throughput, GPU
+            memory.
         predictions: Of the trained network.
     """
-    run.log_metrics(
-        {
-            vocabulary.TRAIN_SECONDS: sum(outcome.train_seconds for outcome in outcomes),
-            vocabulary.SECONDS_PER_EPOCH: statistics.median(row[vocabulary.EPOCH_SECONDS] for row in curves.rows),
-            vocabulary.EPOCHS: sum(outcome.epochs for outcome in outcomes),
-            vocabulary.PARAMETERS: outcomes[-1].parameters,
-            vocabulary.TRAINABLE_PARAMETERS: outcomes[-1].trainable_parameters,
-            vocabulary.PEAK_MEMORY_MEGABYTES: peak_memory_megabytes(),
-            **inference,
-        }
-    )
-    record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
+    costs = {
+        vocabulary.TRAIN_SECONDS: sum(outcome.train_seconds for outcome in outcomes),
+        vocabulary.EPOCHS: sum(outcome.epochs for outcome in outcomes),
+        vocabulary.TRAINABLE_PARAMETERS: outcomes[-1].trainable_parameters if outcomes else 0,
+        vocabulary.PEAK_MEMORY_MEGABYTES: peak_memory_megabytes(),
+        **inference,
+    }
+    if curves.rows:
+        costs[vocabulary.SECONDS_PER_EPOCH] = statistics.median(row[vocabulary.EPOCH_SECONDS] for row in curves.rows)
+    run.log_metrics(costs)
+    scores = record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
     title = f"{settings.backbone}, {settings.regime}, {data.name}"
     page = run.folder / vocabulary.RUN_PAGE_FILE
     write_run_page(
         page, title=title, history=pd.DataFrame(curves.rows), predictions=predictions, settings=flatten(settings)
     )
     run.log_artifact(page)
-    print_summary(title, results, run.where_to_look())
+    print_summary(title, results or [untrained(scores)], run.where_to_look())

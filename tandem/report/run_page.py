@@ -28,17 +28,13 @@ def write_run_page(
         path: of the HTML file, about 5 MB, most of it plotly.js.
         title: of the page.
         history: one row an epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss, train/accuracy,
-            val/accuracy.
+            val/accuracy; empty for a network that was not trained.
         predictions: of the trained network on the test images.
         settings: under dotted names.
     """
     sections = (
         Section(title="Scores", anchor="scores", blocks=(_scores(predictions),)),
-        Section(
-            title="Training",
-            anchor="training",
-            blocks=(Plot(figure=training_curves(history), caption="Loss and accuracy after each epoch."),),
-        ),
+        *(() if history.empty else (_training(history),)),
         Section(
             title="Confusion matrix",
             anchor="confusions",
@@ -62,6 +58,11 @@ def write_run_page(
     )
     lead = f"{len(predictions.keys):,} test images of {len(predictions.classes)} classes"
     write_page(path, Page(title=title, lead=lead, sections=sections))
+
+
+def _training(history: pd.DataFrame) -> Section:
+    figure = Plot(figure=training_curves(history), caption="Loss and accuracy after each epoch.")
+    return Section(title="Training", anchor="training", blocks=(figure,))
 
 
 def _scores(predictions: Predictions) -> Table:

@@ -31,6 +31,11 @@ class PhaseResult:
     scores: Mapping[str, float]
 
 
+def untrained(scores: Mapping[str, float]) -> PhaseResult:
+    """What stands for the phases of a network that was not trained."""
+    return PhaseResult(number=0, trainable="nothing", epochs=0, best_epoch=0, train_seconds=0.0, scores=scores)
+
+
 _COLUMNS = (
     Column(key="phase", heading="phase", kind="number"),
     Column(key="trainable", heading="trained"),
