@@ -20,6 +20,8 @@ FAILURE = "tandem.failure"  # why the run ended FAILED, in one line
 GRAD_CAM = "tandem.grad_cam"  # of how many test images there are maps, or why there are none
 COMPARISON = "tandem.comparison"  # of how many runs; only on runs that hold a comparison's page
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
+RANDOM_FOR_IMAGENET = "random (imagenet could not be downloaded)"  # its value where a run was allowed to do without
+BUDGET = "tandem.budget"  # full or small: runs of different ones never stand in one table
 
 # Parameters: every setting under its dotted name (data.image_size), and these.
 NUM_CLASSES = "num_classes"
