@@ -6,6 +6,7 @@ import math
 
 import keras
 
+from tandem.on_keras.backbones import leaf_layers
 from tandem.on_keras.networks import Classifier
 
 
@@ -15,7 +16,7 @@ def count_macs(classifier: Classifier) -> int:
     Counted from the layers' shapes; biases, batch norm and activations are left out.
     """
     total = 0
-    for layer in [*classifier.backbone.layers, *classifier.head.layers]:
+    for layer in [*leaf_layers(classifier.backbone), *classifier.head.layers]:
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             height, width, channels, multiplier = layer.kernel.shape
             total += _positions(layer) * height * width * channels * multiplier

@@ -24,15 +24,14 @@ def features_and_gradients(
     Returns:
         Features and gradients, float32 of shape (n, rows, columns, channels).
     """
-    layers = classifier.backbone.layers
-    last = max(index for index, layer in enumerate(layers) if len(layer.output.shape) == 4)
-    to_features = keras.Model(classifier.backbone.inputs, layers[last].output)
+    backbone = classifier.backbone
+    feature_map = [layer.output for layer in backbone.layers if len(layer.output.shape) == 4][-1]
+    to_features = keras.Model(backbone.inputs, feature_map)
+    from_features = keras.Model(feature_map, backbone.outputs[0])
     features = to_features(classifier.pixels(images), training=False)
 
     def score(features: Any) -> Any:
-        for layer in layers[last + 1 :]:  # the pooling
-            features = layer(features)
-        logits = classifier.head(features, training=False)
+        logits = classifier.head(from_features(features, training=False), training=False)
         return keras.ops.sum(keras.ops.take_along_axis(logits, classes[:, np.newaxis], axis=1))
 
     return _as_numpy(features), _as_numpy(gradients_of(score, features))

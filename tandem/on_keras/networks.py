@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
-from tandem.errors import UserError
-from tandem.protocol.backbones import Backbone, Scaling, find_backbone, scale_and_offset, scaling_of
+from tandem.on_keras.backbones import (
+    BuiltBackbone,
+    build_backbone,
+    build_with_imagenet_head,
+    leaf_layers,
+    load_weights,
+)
+from tandem.protocol.backbones import Scaling, find_backbone, scale_and_offset, scaling_of
 from tandem.protocol.head import head_widths, initial_kernels
 from tandem.protocol.settings import HeadSettings, Settings
 
@@ -64,39 +67,44 @@ def build_classifier(
         weights_file: Where the backbone's weights lie, for weights that are neither `random` nor `imagenet`.
     """
     entry = find_backbone(settings.backbone, "keras")
-    size = settings.data.image_size
-    backbone = _build_backbone(entry, size, pretrained=settings.weights == "imagenet")
+    built = build_backbone(entry, settings.data.image_size, pretrained=settings.weights == "imagenet")
     if weights_file is not None:
-        load_backbone(backbone, weights_file)
+        load_weights(built.network, weights_file)
+    head = _build_head(settings.head, built.num_features, num_classes, settings.seed)
+    return _assemble(settings, built, head, image_shape)
+
+
+def build_off_the_shelf(
+    settings: Settings, image_shape: tuple[int, ...], weights_file: Path | None = None
+) -> Classifier:
+    """The network as it was published, with its head of ImageNet's 1000 classes.
+
+    Args:
+        settings: `backbone`, `weights`, `pixel_scaling`, `batch_norm_momentum`, `data.image_size`.
+        image_shape: (height, width, 3) of the images that will come.
+        weights_file: Weights of the whole network, for weights that are neither `random` nor `imagenet`.
+
+    Raises:
+        UserError: The network has no such head, or the file lacks it.
+    """
+    entry = find_backbone(settings.backbone, "keras")
+    built, head = build_with_imagenet_head(
+        entry, settings.data.image_size, pretrained=settings.weights == "imagenet", weights_file=weights_file
+    )
+    return _assemble(settings, built, head, image_shape)
+
+
+def _assemble(
+    settings: Settings, built: BuiltBackbone, head: keras.Sequential, image_shape: tuple[int, ...]
+) -> Classifier:
     if settings.batch_norm_momentum is not None:
-        for layer in backbone.layers:
+        for layer in leaf_layers(built.network):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = settings.batch_norm_momentum
-    scaling = scaling_of(entry, "keras", settings.pixel_scaling)
-    head = _build_head(settings.head, entry.num_features, num_classes, settings.seed)
-    classifier = Classifier(Pixels(size, scaling), backbone, head)
+    pixels = Pixels(settings.data.image_size, scaling_of(built.scaling, settings.pixel_scaling))
+    classifier = Classifier(pixels, built.network, head)
     classifier(np.zeros((1, *image_shape), np.uint8))  # Keras makes a subclassed model's state at its first call
     return classifier
-
-
-def _build_backbone(entry: Backbone, image_size: int, *, pretrained: bool) -> keras.Model:
-    builder = getattr(keras.applications, entry.keras_application)
-    try:
-        return builder(
-            include_top=False,
-            pooling="avg",
-            weights="imagenet" if pretrained else None,
-            input_shape=(image_size, image_size, 3),
-        )
-    except Exception as error:
-        # Keras wraps a failed download into a bare Exception whose text holds the address
-        if pretrained and "URL fetch failure" in str(error):
-            folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
-            raise UserError(
-                f"weights: imagenet could not be downloaded ({error}); put that file into {folder}, "
-                "or give a file with --weights"
-            ) from None
-        raise
 
 
 def _build_head(settings: HeadSettings, num_features: int, num_classes: int, seed: int) -> keras.Sequential:
@@ -116,37 +124,3 @@ def _build_head(settings: HeadSettings, num_features: int, num_classes: int, see
     for layer, kernel in zip(dense_layers, kernels, strict=True):
         layer.set_weights([kernel, np.zeros(kernel.shape[1], np.float32)])
     return head
-
-
-def load_backbone(backbone: keras.Model, file: Path) -> None:
-    """Fills the backbone from a weight file of Keras Applications, with or without its top, or of save_weights.
-
-    Raises:
-        UserError: The file is no weight file, or holds another network's weights.
-    """
-    try:
-        with warnings.catch_warnings():
-            # otherwise a layer that the file lacks keeps its random weights with no more than a warning
-            warnings.simplefilter("error")
-            backbone.load_weights(file, **_legacy_options(backbone, file))
-    except OSError as error:
-        raise UserError(f"weights: {file} cannot be read as HDF5 ({error})") from None
-    except (ValueError, KeyError, UserWarning) as error:
-        reason = " ".join(str(error).split()).split(". ")[0]
-        raise UserError(f"weights: {file} is no weight file of {backbone.name} ({reason})") from None
-
-
-def _legacy_options(backbone: keras.Model, file: Path) -> dict[str, bool]:
-    """How to load a file; raises ValueError where one of Keras 2's format lacks a layer, which Keras passes over.
-
-    Files of that format, in which Keras Applications publishes its weights, are read by the layers' names: those with a
-    top have more layers than the backbone.
-    """
-    if file.name.endswith(".weights.h5"):
-        return {}
-    with h5py.File(file) as content:
-        names = set(content.get("model_weights", content).attrs["layer_names"])
-    lacking = [layer.name for layer in backbone.layers if layer.weights and layer.name not in names]
-    if lacking:
-        raise ValueError(f"{len(lacking)} layers are lacking, the first is {lacking[0]}")
-    return {"by_name": True}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from tandem.on_keras.backbones import leaf_layers
 from tandem.on_keras.networks import Classifier
 
 BACKBONE_FILE = "backbone.weights.h5"
@@ -38,7 +39,7 @@ def count_parameters(classifier: Classifier) -> tuple[int, int]:
     """
     statistics = {
         id(variable)
-        for layer in classifier.backbone.layers
+        for layer in leaf_layers(classifier.backbone)
         if isinstance(layer, keras.layers.BatchNormalization)
         for variable in (layer.moving_mean, layer.moving_variance)
     }

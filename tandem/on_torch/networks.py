@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tandem.errors import UserError
-from tandem.protocol.backbones import Backbone, Scaling, find_backbone, scale_and_offset, scaling_of
+from tandem.on_torch.backbones import BuiltBackbone, build_backbone, load_weights
+from tandem.protocol.backbones import Scaling, find_backbone, scale_and_offset, scaling_of
 from tandem.protocol.head import head_widths, initial_kernels
 from tandem.protocol.settings import HeadSettings, Settings
 
@@ -60,37 +59,39 @@ def build_classifier(settings: Settings, num_classes: int, weights_file: Path | 
         weights_file: Where the backbone's weights lie, for weights that are neither `random` nor `imagenet`.
     """
     entry = find_backbone(settings.backbone, "torch")
-    backbone = _build_backbone(entry, pretrained=settings.weights == "imagenet")
+    built = build_backbone(entry, settings.data.image_size, pretrained=settings.weights == "imagenet")
     if weights_file is not None:
-        load_backbone(backbone, weights_file)
+        load_weights(built.network, weights_file)
+    head = _build_head(settings.head, built.num_features, num_classes, settings.seed)
+    return _assemble(settings, built, head)
+
+
+def build_off_the_shelf(settings: Settings, weights_file: Path | None = None) -> Classifier:
+    """The network as it was published, with its head of ImageNet's 1000 classes.
+
+    Args:
+        settings: `backbone`, `weights`, `pixel_scaling`, `batch_norm_momentum`, `data.image_size`.
+        weights_file: A state dict of the whole network, for weights that are neither `random` nor `imagenet`.
+
+    Raises:
+        UserError: The network has no such head, or the file lacks it.
+    """
+    entry = find_backbone(settings.backbone, "torch")
+    built = build_backbone(
+        entry, settings.data.image_size, pretrained=settings.weights == "imagenet", whole_weights=weights_file
+    )
+    if built.imagenet_head is None:
+        raise UserError(f"backbone: {entry.name!r} comes without a dense layer for ImageNet's 1000 classes")
+    return _assemble(settings, built, built.imagenet_head)
+
+
+def _assemble(settings: Settings, built: BuiltBackbone, head: nn.Module) -> Classifier:
     if settings.batch_norm_momentum is not None:
-        for module in backbone.modules():
+        for module in built.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = 1 - settings.batch_norm_momentum
-    scaling = scaling_of(entry, "torch", settings.pixel_scaling)
-    head = _build_head(settings.head, entry.num_features, num_classes, settings.seed)
-    return Classifier(Pixels(settings.data.image_size, scaling), backbone, head)
-
-
-def _build_backbone(entry: Backbone, *, pretrained: bool) -> nn.Module:
-    try:
-        network = torchvision.models.get_model(
-            entry.torchvision, weights=entry.torchvision_weights if pretrained else None
-        )
-    # urllib's and the file system's errors are OSErrors; the others come from a file that was put there broken
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        if not pretrained:
-            raise
-        url = torchvision.models.get_model_weights(entry.torchvision)[entry.torchvision_weights].url
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"weights: imagenet could not be downloaded or read ({reason}); put {url} into "
-            f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or give a file with --weights"
-        ) from None
-    for name in ("fc", "classifier"):  # torchvision's two names for what stands behind the pooled features
-        if hasattr(network, name):
-            setattr(network, name, nn.Identity())
-    return network
+    pixels = Pixels(settings.data.image_size, scaling_of(built.scaling, settings.pixel_scaling))
+    return Classifier(pixels, built.network, head)
 
 
 def _build_head(settings: HeadSettings, num_features: int, num_classes: int, seed: int) -> nn.Sequential:
@@ -107,31 +108,3 @@ def _build_head(settings: HeadSettings, num_features: int, num_classes: int, see
             dense.bias.zero_()
         layers.append(dense)
     return nn.Sequential(*layers)
-
-
-def load_backbone(backbone: nn.Module, file: Path) -> None:
-    """Fills the backbone from a state dict of a whole torchvision network, or from what save_weights wrote.
-
-    Raises:
-        UserError: The file is no state dict, or holds another network's weights.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        wanted = backbone.state_dict()
-        found = {name: state[name] for name in wanted if isinstance(state.get(name), Tensor)}
-    except Exception as error:  # what torch raises here depends on the bytes it meets
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"weights: {file} cannot be read as a state dict ({type(error).__name__}: {reason})") from None
-    lacking = sorted(set(wanted) - set(found))
-    misshapen = sorted(name for name in found if found[name].shape != wanted[name].shape)
-    if lacking or misshapen:
-        raise UserError(
-            f"weights: {file} is of another network: {len(lacking)} of {len(wanted)} tensors are lacking and "
-            f"{len(misshapen)} have another shape, the first is {(lacking + misshapen)[0]}"
-        )
-    backbone.load_state_dict(found)

@@ -1,18 +1,34 @@
 """The catalogue of backbones: each named once, with what builds it in either framework.
 
 A backbone is everything before the last dense layer, pooling included: uint8 pixels go through `scaling` into it, one
-vector of `num_features` numbers an image comes out. Frameworks are named `torch` and `keras`.
+vector of `num_features` numbers an image comes out. VGG's and AlexNet's two layers of 4096 units belong to it, with
+their ReLU and dropout. Frameworks are named `torch` and `keras`.
+
+Names outside the catalogue say their library, like `timm:convnext_tiny`; what is known of those only the built network
+tells.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from tandem.errors import UserError
 
-Scaling = Literal["torch", "tf", "caffe", "unit"]
+ScalingName = Literal["torch", "tf", "caffe", "unit", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """Channel means and standard deviations of RGB pixels in 0..1 that are subtracted and divided by."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+Scaling = ScalingName | Normalization
 
 # ImageNet's channel means and standard deviations of RGB pixels in 0..1, as in torchvision.transforms' documentation.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -20,115 +36,380 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # Channel means of RGB pixels in 0..255, as in keras.applications.imagenet_utils (mode "caffe").
 CAFFE_MEAN = (123.68, 116.779, 103.939)
 
+IMAGENET_CLASSES = 1000
+
+LIBRARIES = {"torch": ("torchvision", "timm"), "keras": ("keras",)}
+"""What may stand before the colon of a name outside the catalogue, in each framework."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """What one framework makes a backbone of."""
+
+    library: Literal["torchvision", "timm", "keras", "tandem"]
+    """`keras` is Keras Applications, `tandem` a network of tandem/on_keras."""
+    builder: str
+    """The network's name in that library."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the builder is told besides size and weights."""
+    weights: str | None = None
+    """The library's name of the ImageNet weights; None for those it gives by default."""
+    scaling: ScalingName | None = None
+    """What these weights expect of pixels; None where the library has to be asked."""
+    published_parameters: int | None = None
+    """Trainable parameters of the whole network with its head of 1000 classes."""
+    blocks: tuple[str, ...] = ("",)
+    """One regular expression for each block, from input to output, that matches the beginnings of the names of its
+    modules (torch) or layers (Keras)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """One entry of the catalogue."""
+    """One entry of the catalogue, or a name outside of it, of which the optional facts are not known."""
 
     name: str
-    torchvision: str
-    """Name of the builder in torchvision.models."""
-    torchvision_weights: str
-    """Name of the ImageNet weights in torchvision, and of the file that it downloads."""
-    keras_application: str
-    """Name of the builder in keras.applications."""
-    image_size: int
-    """Height and width in pixels that the published weights were trained at."""
-    min_image_size: int
+    builds: Mapping[str, Build]
+    """By framework."""
+    image_size: int | None = None
+    """Height and width in pixels of the network as it was published."""
+    min_image_size: int = 1
     """Height and width in pixels below which one of the frameworks refuses to build it."""
-    scaling: dict[str, Scaling]
-    """What each framework's published weights expect of pixels."""
-    num_features: int
-    trainable_parameters: dict[str, int]
-    """Of the backbone alone, in each framework."""
-    differences: tuple[str, ...]
+    num_features: int | None = None
+    differences: tuple[str, ...] = ()
     """How the two frameworks' networks of this name differ."""
 
+    def trainable_parameters(self, framework: str) -> int:
+        """Of the backbone alone: without the head of 1000 classes, its kernel and biases."""
+        published = self.builds[framework].published_parameters
+        assert published is not None and self.num_features is not None, f"{self.name} is not in the catalogue"
+        return published - (self.num_features + 1) * IMAGENET_CLASSES
 
-_BATCH_NORM_AND_PADDING = (
-    "stride-2 convolutions pad both sides in torchvision, right and bottom only in Keras",
-    "batch-norm epsilon is 1e-5 in torchvision, {epsilon} in Keras",
+
+_PADDING = "stride-2 convolutions pad both sides in torchvision, right and bottom only in Keras"
+_EPSILON = "batch-norm epsilon is 1e-5 in {library}, {epsilon} in Keras"
+_TRAINED_APART = "published weights were trained apart, with other pixel scalings"
+_OWN_IN_KERAS = (
+    "Keras has none: Tandem's own has torchvision's layers, epsilons included, and carries its published weights over",
+    "random weights are drawn from torchvision's distributions there, from Glorot's uniform one in Keras",
 )
+_VGG_DIFFERENCES = (
+    "Keras Applications has neither the pooling to 7 x 7 nor dropout, which are added as torchvision has them",
+    _TRAINED_APART,
+)
+
+
+def _resnet(depth: int, *, torch_parameters: int, keras_parameters: int) -> Backbone:
+    return Backbone(
+        name=f"resnet{depth}",
+        builds={
+            "torch": Build(
+                library="torchvision",
+                builder=f"resnet{depth}",
+                weights="IMAGENET1K_V1",
+                scaling="torch",
+                published_parameters=torch_parameters,
+                blocks=("conv1$|bn1$", *(rf"layer{stage}\." for stage in range(1, 5))),
+            ),
+            "keras": Build(
+                library="keras",
+                builder=f"ResNet{depth}",
+                scaling="caffe",
+                published_parameters=keras_parameters,
+                blocks=tuple(f"conv{stage}_" for stage in range(1, 6)),
+            ),
+        },
+        image_size=224,
+        min_image_size=32,
+        num_features=2048,
+        differences=(
+            "a block's stride is on its 3x3 convolution in torchvision, on its first 1x1 in Keras",
+            f"Keras's convolutions have biases ({keras_parameters - torch_parameters:,} parameters more)",
+            _EPSILON.format(library="torchvision", epsilon="1.001e-5"),
+            _TRAINED_APART,
+        ),
+    )
+
+
+def _vgg(depth: int, *, parameters: int, convolutions: tuple[str, ...]) -> Backbone:
+    return Backbone(
+        name=f"vgg{depth}",
+        builds={
+            "torch": Build(
+                library="torchvision",
+                builder=f"vgg{depth}",
+                weights="IMAGENET1K_V1",
+                scaling="torch",
+                published_parameters=parameters,
+                blocks=(*(rf"features\.({numbers})$" for numbers in convolutions), r"classifier\."),
+            ),
+            "keras": Build(
+                library="keras",
+                builder=f"VGG{depth}",
+                scaling="caffe",
+                published_parameters=parameters,
+                blocks=(*(f"block{number}_" for number in range(1, 6)), "fc"),
+            ),
+        },
+        image_size=224,
+        min_image_size=32,
+        num_features=4096,
+        differences=_VGG_DIFFERENCES,
+    )
+
+
+def _densenet(
+    depth: int, *, parameters: int, num_features: int, keras: Literal["keras", "tandem"], differences: tuple[str, ...]
+) -> Backbone:
+    return Backbone(
+        name=f"densenet{depth}",
+        builds={
+            "torch": Build(
+                library="torchvision",
+                builder=f"densenet{depth}",
+                weights="IMAGENET1K_V1",
+                scaling="torch",
+                published_parameters=parameters,
+                blocks=(
+                    r"features\.(conv0|norm0)$",
+                    *(rf"features\.(denseblock{stage}|transition{stage})\." for stage in range(1, 4)),
+                    r"features\.(denseblock4\.|norm5$)",
+                ),
+            ),
+            "keras": Build(
+                library=keras,
+                builder="DenseNet121" if keras == "keras" else "densenet161",
+                scaling="torch",
+                published_parameters=parameters,
+                blocks=("conv1_", *(f"conv{stage}_|pool{stage}_" for stage in range(2, 5)), "conv5_|bn$"),
+            ),
+        },
+        image_size=224,
+        min_image_size=32,
+        num_features=num_features,
+        differences=differences,
+    )
+
 
 CATALOGUE = {
     entry.name: entry
     for entry in (
         Backbone(
-            name="mobilenet_v2",
-            torchvision="mobilenet_v2",
-            torchvision_weights="IMAGENET1K_V1",
-            keras_application="MobileNetV2",
+            name="alexnet",
+            builds={
+                "torch": Build(
+                    library="torchvision",
+                    builder="alexnet",
+                    weights="IMAGENET1K_V1",
+                    scaling="torch",
+                    published_parameters=61_100_840,
+                    blocks=(*(rf"features\.{n}$" for n in (0, 3, 6, 8, 10)), r"classifier\.[01]$", r"classifier\.[34]$"),
+                ),
+                "keras": Build(
+                    library="tandem",
+                    builder="alexnet",
+                    scaling="torch",
+                    published_parameters=61_100_840,
+                    blocks=(*(f"conv{number}" for number in range(1, 6)), "fc1", "fc2"),
+                ),
+            },
             image_size=224,
-            min_image_size=32,
-            scaling={"torch": "torch", "keras": "tf"},
-            num_features=1280,
-            trainable_parameters={"torch": 2_223_872, "keras": 2_223_872},
-            differences=(
-                _BATCH_NORM_AND_PADDING[0],
-                _BATCH_NORM_AND_PADDING[1].format(epsilon="1e-3"),
-                "published weights were trained apart, with other pixel scalings",
-            ),
+            min_image_size=63,
+            num_features=4096,
+            differences=_OWN_IN_KERAS,
         ),
+        _vgg(16, parameters=138_357_544, convolutions=("0|2", "5|7", "10|12|14", "17|19|21", "24|26|28")),
+        _vgg(19, parameters=143_667_240, convolutions=("0|2", "5|7", "10|12|14|16", "19|21|23|25", "28|30|32|34")),
+        _resnet(50, torch_parameters=25_557_032, keras_parameters=25_583_592),
+        _resnet(101, torch_parameters=44_549_160, keras_parameters=44_601_832),
+        _resnet(152, torch_parameters=60_192_808, keras_parameters=60_268_520),
         Backbone(
-            name="resnet50",
-            torchvision="resnet50",
-            torchvision_weights="IMAGENET1K_V1",
-            keras_application="ResNet50",
+            name="resnet50_v2",
+            builds={
+                "torch": Build(
+                    library="timm",
+                    builder="resnetv2_50",
+                    weights="a1h_in1k",
+                    scaling="tf",
+                    published_parameters=25_549_352,
+                    blocks=(r"stem\.", *(rf"stages\.{stage}\." for stage in range(3)), r"stages\.3\.|norm"),
+                ),
+                "keras": Build(
+                    library="keras",
+                    builder="ResNet50V2",
+                    scaling="tf",
+                    published_parameters=25_568_360,
+                    blocks=(*(f"conv{stage}_" for stage in range(1, 5)), "conv5_|post_"),
+                ),
+            },
             image_size=224,
             min_image_size=32,
-            scaling={"torch": "torch", "keras": "caffe"},
             num_features=2048,
-            trainable_parameters={"torch": 23_508_032, "keras": 23_534_592},
             differences=(
-                "a block's stride is on its 3x3 convolution in torchvision, on its first 1x1 in Keras",
-                "Keras's convolutions have biases (26,560 parameters more)",
-                _BATCH_NORM_AND_PADDING[1].format(epsilon="1.001e-5"),
-                "published weights were trained apart, with other pixel scalings",
+                "a stage's stride is in its first block in timm, in its last in Keras",
+                "some of Keras's convolutions have biases (19,008 parameters more)",
+                _EPSILON.format(library="timm", epsilon="1.001e-5"),
+                "published weights were trained apart",
+            ),
+        ),
+        _densenet(
+            121,
+            parameters=7_978_856,
+            num_features=1024,
+            keras="keras",
+            differences=(_EPSILON.format(library="torchvision", epsilon="1.001e-5"),),
+        ),
+        _densenet(161, parameters=28_681_000, num_features=2208, keras="tandem", differences=_OWN_IN_KERAS),
+        Backbone(
+            name="mobilenet_v2",
+            builds={
+                "torch": Build(
+                    library="torchvision",
+                    builder="mobilenet_v2",
+                    weights="IMAGENET1K_V1",
+                    scaling="torch",
+                    published_parameters=3_504_872,
+                    blocks=tuple(rf"features\.{number}\." for number in range(19)),
+                ),
+                "keras": Build(
+                    library="keras",
+                    builder="MobileNetV2",
+                    scaling="tf",
+                    published_parameters=3_504_872,
+                    blocks=(
+                        "Conv1|bn_Conv1",
+                        "expanded_conv_",
+                        *(f"block_{number}_" for number in range(1, 17)),
+                        "Conv_1",
+                    ),
+                ),
+            },
+            image_size=224,
+            min_image_size=32,
+            num_features=1280,
+            differences=(_PADDING, _EPSILON.format(library="torchvision", epsilon="1e-3"), _TRAINED_APART),
+        ),
+        Backbone(
+            name="efficientnet_b0",
+            builds={
+                "torch": Build(
+                    library="torchvision",
+                    builder="efficientnet_b0",
+                    weights="IMAGENET1K_V1",
+                    scaling="torch",
+                    published_parameters=5_288_548,
+                    blocks=tuple(rf"features\.{number}\." for number in range(9)),
+                ),
+                "keras": Build(
+                    library="keras",
+                    builder="EfficientNetB0",
+                    scaling="torch",
+                    published_parameters=5_288_548,
+                    blocks=("stem_", *(f"block{stage}[a-z]_" for stage in range(1, 8)), "top_"),
+                ),
+            },
+            image_size=224,
+            min_image_size=32,
+            num_features=1280,
+            differences=(
+                _PADDING,
+                _EPSILON.format(library="torchvision", epsilon="1e-3"),
+                "Keras's own pixel scaling, which random weights would get another of, is taken out of the network",
+                "published weights were trained apart",
             ),
         ),
         Backbone(
-            name="densenet121",
-            torchvision="densenet121",
-            torchvision_weights="IMAGENET1K_V1",
-            keras_application="DenseNet121",
+            name="efficientnet_v2_b0",
+            builds={
+                "torch": Build(
+                    library="timm",
+                    builder="tf_efficientnetv2_b0",
+                    # Keras's survival probability; timm leaves it out by default
+                    options={"drop_path_rate": 0.2},
+                    weights="in1k",
+                    scaling="torch",
+                    published_parameters=7_139_704,
+                    blocks=("conv_stem|bn1", *(rf"blocks\.{stage}\." for stage in range(6)), "conv_head|bn2"),
+                ),
+                "keras": Build(
+                    library="keras",
+                    builder="EfficientNetV2B0",
+                    options={"include_preprocessing": False},
+                    scaling="torch",
+                    published_parameters=7_139_704,
+                    blocks=("stem_", *(f"block{stage}[a-z]_" for stage in range(1, 7)), "top_"),
+                ),
+            },
             image_size=224,
             min_image_size=32,
-            scaling={"torch": "torch", "keras": "torch"},
-            num_features=1024,
-            trainable_parameters={"torch": 6_953_856, "keras": 6_953_856},
-            differences=(_BATCH_NORM_AND_PADDING[1].format(epsilon="1.001e-5"),),
+            num_features=1280,
+            differences=("the published weights' files, both of which their libraries say to be Google's",),
         ),
     )
 }
 
 
 def find_backbone(name: str, framework: str) -> Backbone:
-    """The catalogue's entry of that name; raises UserError where there is none."""
+    """The catalogue's entry of that name, or what `library:name` says by itself.
+
+    Raises:
+        UserError: There is no such entry, or the library is the other framework's.
+    """
     if name in CATALOGUE:
         return CATALOGUE[name]
+    library, colon, builder = name.partition(":")
+    others = " or ".join(f"{prefix}:NAME" for prefix in LIBRARIES[framework])
+    allowed = f"allowed in {framework}: {', '.join(CATALOGUE)}, or {others}"
+    if colon and builder and library in LIBRARIES[framework]:
+        return Backbone(name=name, builds={framework: Build(library=library, builder=builder)})  # type: ignore[arg-type]
+    for other, libraries in LIBRARIES.items():
+        if colon and library in libraries and other != framework:
+            raise UserError(f"backbone: {name!r} exists in {other} only; {allowed}")
     close = difflib.get_close_matches(name, CATALOGUE, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise UserError(f"backbone: received {name!r}, allowed in {framework}: {', '.join(CATALOGUE)}{hint}")
+    raise UserError(f"backbone: received {name!r}, {allowed}{hint}")
 
 
-def scaling_of(backbone: Backbone, framework: str, setting: str) -> Scaling:
+def unknown_builder(backbone: Backbone, builder: str, library: str, known: list[str]) -> UserError:
+    """The error about a name that its library lacks, with the nearest names that it has."""
+    by_letters = {_letters(name): name for name in known}
+    close = [by_letters[match] for match in difflib.get_close_matches(_letters(builder), by_letters, n=3)]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"its {len(known)} names are in its documentation"
+    return UserError(f"backbone: received {backbone.name!r}, but {library} has no image classifier {builder!r}; {hint}")
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def num_blocks(backbone: Backbone) -> int:
+    """Number of blocks from input to output, the same in both frameworks; 1 outside the catalogue."""
+    counts = {len(build.blocks) for build in backbone.builds.values()}
+    assert len(counts) == 1, f"{backbone.name} has another number of blocks in each framework"
+    return counts.pop()
+
+
+def scaling_of(built: Scaling, setting: str) -> Scaling:
     """The pixel scaling that a run uses: the setting, or with `auto` what the backbone's published weights expect."""
-    return backbone.scaling[framework] if setting == "auto" else setting  # type: ignore[return-value]
+    return built if setting == "auto" else setting  # type: ignore[return-value]
 
 
 def scale_and_offset(scaling: Scaling) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Factor and summand for each of red, green and blue, applied to pixels of 0..255.
 
-    `torch` gives zero mean and unit deviation over ImageNet, `tf` -1..1, `unit` 0..1, `caffe` subtracts the means (the
-    network then sees blue, green, red). Source: keras.applications.imagenet_utils.preprocess_input.
+    `torch` gives zero mean and unit deviation over ImageNet, `tf` -1..1, `unit` 0..1, `none` 0..255, `caffe` subtracts
+    the means (the network then sees blue, green, red). Source: keras.applications.imagenet_utils.preprocess_input.
     """
     if scaling == "torch":
+        scaling = Normalization(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    if isinstance(scaling, Normalization):
         red, green, blue = (
-            (1 / (255 * std), -mean / std) for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)
+            (1 / (255 * std), -mean / std) for mean, std in zip(scaling.mean, scaling.std, strict=True)
         )
         return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
     if scaling == "tf":
         return (1 / 127.5,) * 3, (-1.0,) * 3
     if scaling == "unit":
         return (1 / 255,) * 3, (0.0,) * 3
+    if scaling == "none":
+        return (1.0,) * 3, (0.0,) * 3
     return (1.0,) * 3, (-CAFFE_MEAN[0], -CAFFE_MEAN[1], -CAFFE_MEAN[2])

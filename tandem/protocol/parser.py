@@ -26,7 +26,7 @@ Framework = Literal["torch", "keras"]
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
 """What KERAS_BACKEND may name, the default first."""
 
-WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5",)}
+WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5", ".safetensors")}
 """Endings of the weight files that each framework reads."""
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tandem.errors import UserError
-from tandem.on_keras.networks import Classifier, build_classifier, load_backbone
+from tandem.on_keras.backbones import load_weights
+from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.weights import count_parameters, hash_weights, save_weights
 from tandem.protocol.settings import HeadSettings
 from tests.small_runs import NUM_CLASSES, small_settings
@@ -113,7 +114,7 @@ def test_weights_of_a_published_network_are_loaded(
         published.save_weights(file)
     else:
         published.save(file)  # the older format, which Keras Applications' files are in
-    load_backbone(backbone, file)
+    load_weights(backbone, file)
     for received, expected in zip(backbone.get_weights(), without_top.get_weights(), strict=True):
         assert np.array_equal(received, expected)
 
@@ -156,7 +157,7 @@ def test_file_that_does_not_fit_is_named_in_one_line(
     write(folder, tmp_path / "file.weights.h5")
     (tmp_path / "file.weights.h5").rename(file)
     with pytest.raises(UserError) as caught:
-        load_backbone(backbone, file)
+        load_weights(backbone, file)
     assert str(caught.value).startswith(f"weights: {file} ")
     assert "\n" not in str(caught.value)
 

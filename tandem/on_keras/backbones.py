@@ -1,0 +1,276 @@
+"""Backbones of Keras Applications and Tandem's own, parted from their ImageNet heads, and their blocks."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import h5py
+import keras
+import numpy as np
+
+from tandem.errors import UserError
+from tandem.on_keras.alexnet import build_alexnet
+from tandem.on_keras.densenet161 import build_densenet161
+from tandem.on_keras.import_weights import fetch_imagenet_weights, load_torch_weights
+from tandem.on_keras.pooling import adaptive_average_pool
+from tandem.protocol.backbones import IMAGENET_CLASSES, Backbone, Scaling, unknown_builder
+
+OWN_NETWORKS = {"alexnet": build_alexnet, "densenet161": build_densenet161}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltBackbone:
+    """A backbone and what goes with it."""
+
+    network: keras.Model
+    """Pixels of shape (n, size, size, 3), scaled, to features of shape (n, num_features)."""
+    num_features: int
+    scaling: Scaling
+    """What the published weights expect of pixels."""
+
+
+def build_backbone(entry: Backbone, image_size: int, *, pretrained: bool) -> BuiltBackbone:
+    """The backbone of the catalogue's entry, or of a name outside of it.
+
+    Args:
+        entry: What find_backbone gave.
+        image_size: Height and width in pixels of its input.
+        pretrained: With the ImageNet weights that its library downloads, otherwise with random ones.
+
+    Raises:
+        UserError: Keras Applications lacks that name, the download failed, or it takes no images of that size.
+    """
+    network = _build_network(entry, image_size, pretrained=pretrained, with_head=False)
+    return BuiltBackbone(network=network, num_features=network.output.shape[-1], scaling=_scaling(entry))
+
+
+def build_with_imagenet_head(
+    entry: Backbone, image_size: int, *, pretrained: bool, weights_file: Path | None = None
+) -> tuple[BuiltBackbone, keras.Sequential]:
+    """The backbone and its head, from features to logits of ImageNet's 1000 classes.
+
+    Args:
+        entry: What find_backbone gave.
+        image_size: Height and width in pixels of its input.
+        pretrained: With the ImageNet weights that its library downloads, otherwise with random ones.
+        weights_file: A file with the weights of the whole network.
+
+    Raises:
+        UserError: As build_backbone, or the network does not end in such a dense layer, or the file is of another one.
+    """
+    whole = _build_network(entry, image_size, pretrained=pretrained, with_head=True)
+    if weights_file is not None:
+        load_weights(whole, weights_file)
+    *body, dense = whole.layers
+    if not isinstance(dense, keras.layers.Dense) or dense.units != IMAGENET_CLASSES:
+        raise UserError(f"backbone: {entry.name!r} comes without a dense layer for ImageNet's 1000 classes")
+    if isinstance(body[-1], keras.layers.Dropout) and len(body[-2].output.shape) == 2 and not body[-2].weights:
+        body.pop()  # dropout between the pooling and the head is the head's
+    network = keras.Model(whole.inputs, body[-1].output, name=whole.name)
+    head = keras.Sequential(
+        [keras.Input(dense.input.shape[1:]), keras.layers.Dense(dense.units, dtype="float32")], name="head"
+    )
+    head.set_weights(dense.get_weights())
+    return BuiltBackbone(network=network, num_features=network.output.shape[-1], scaling=_scaling(entry)), head
+
+
+def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model and of the models within it, in order, the models themselves left out."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaf_layers(layer)
+        else:
+            yield layer
+
+
+def blocks_of(backbone: keras.Model, entry: Backbone) -> list[list[keras.layers.Layer]]:
+    """The layers of each block, from input to output; every weight is in exactly one block.
+
+    Freeze and thaw them with set_trainable. A backbone outside the catalogue is one block.
+    """
+    patterns = entry.builds["keras"].blocks
+    return [[layer for layer in leaf_layers(backbone) if re.match(pattern, layer.name)] for pattern in patterns]
+
+
+_dropout_rates: WeakKeyDictionary[keras.layers.Dropout, float] = WeakKeyDictionary()
+
+
+def set_trainable(layers: list[keras.layers.Layer], trainable: bool) -> None:
+    """Freezes or thaws the layers of a block; it takes effect with the compile() that has to follow.
+
+    Keras runs frozen batch norm in inference mode, but not frozen dropout, whose rate becomes zero here until it is
+    thawed.
+    """
+    for layer in layers:
+        layer.trainable = trainable
+        if isinstance(layer, keras.layers.Dropout):
+            rate = _dropout_rates.setdefault(layer, layer.rate)
+            layer.rate = rate if trainable else 0.0
+
+
+def load_weights(network: keras.Model, file: Path) -> None:
+    """Fills a backbone, or a network with its head, from a weight file.
+
+    Args:
+        network: What build_backbone or build_with_imagenet_head made.
+        file: Of Keras Applications (.h5), of save_weights (.weights.h5), or torch's for Tandem's own networks
+            (.safetensors); it may hold a head that the network lacks.
+
+    Raises:
+        UserError: The file is no weight file, or holds another network's weights.
+    """
+    if file.suffix == ".safetensors":
+        load_torch_weights(network, file)
+        return
+    try:
+        with warnings.catch_warnings():
+            # otherwise a layer that the file lacks keeps its random weights with no more than a warning
+            warnings.simplefilter("error")
+            network.load_weights(file, **_legacy_options(network, file))
+    except OSError as error:
+        raise UserError(f"weights: {file} cannot be read as HDF5 ({error})") from None
+    except (ValueError, KeyError, UserWarning) as error:
+        reason = " ".join(str(error).split()).split(". ")[0]
+        head = " with its head" if isinstance(network.layers[-1], keras.layers.Dense) else ""
+        raise UserError(f"weights: {file} is no weight file of {network.name}{head} ({reason})") from None
+
+
+def _legacy_options(network: keras.Model, file: Path) -> dict[str, bool]:
+    """How to load a file; raises ValueError where one of Keras 2's format lacks a layer, which Keras passes over.
+
+    Files of that format, in which Keras Applications publishes its weights, are read by the layers' names: those with a
+    top have more layers than the backbone.
+    """
+    if file.name.endswith(".weights.h5"):
+        return {}
+    with h5py.File(file) as content:
+        names = set(content.get("model_weights", content).attrs["layer_names"])
+    lacking = [layer.name for layer in network.layers if layer.weights and layer.name not in names]
+    if lacking:
+        raise ValueError(f"{len(lacking)} layers are lacking, the first is {lacking[0]}")
+    return {"by_name": True}
+
+
+def _build_network(entry: Backbone, image_size: int, *, pretrained: bool, with_head: bool) -> keras.Model:
+    build = entry.builds["keras"]
+    if build.library == "tandem":
+        network = OWN_NETWORKS[build.builder](image_size, with_head=with_head)
+        if pretrained:
+            load_torch_weights(network, fetch_imagenet_weights(build.builder))
+        return network
+    if build.builder.startswith("VGG"):
+        network = _build_vgg(build.builder, image_size, with_head=with_head)
+        if pretrained:
+            _copy_by_name(_call_builder(entry, image_size, include_top=True, weights="imagenet"), network)
+        return network
+    shape = (image_size, image_size, 3)
+    if with_head:
+        network = _call_builder(
+            entry, image_size, include_top=True, weights=None, input_shape=shape, classifier_activation=None
+        )
+        if pretrained:
+            # Keras gives these for one size only, that of their training
+            published = _call_builder(
+                entry, image_size, include_top=True, weights="imagenet", classifier_activation=None
+            )
+            network.set_weights(published.get_weights())
+    else:
+        weights = "imagenet" if pretrained else None
+        network = _call_builder(
+            entry, image_size, include_top=False, pooling="avg", weights=weights, input_shape=shape
+        )
+    return _without_preprocessing(network) if _application(entry).__name__.endswith(".efficientnet") else network
+
+
+def _call_builder(entry: Backbone, image_size: int, **arguments: Any) -> keras.Model:
+    build = entry.builds["keras"]
+    _application(entry)
+    try:
+        return getattr(keras.applications, build.builder)(**arguments, **build.options)
+    except Exception as error:
+        # Keras wraps a failed download into a bare Exception whose text holds the address
+        if arguments["weights"] and "URL fetch failure" in str(error):
+            folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+            raise UserError(
+                f"weights: imagenet could not be downloaded ({error}); put that file into {folder}, "
+                "or give a file with --weights"
+            ) from None
+        if isinstance(error, ValueError):
+            raise UserError(
+                f"data.image_size: received {image_size}, but Keras cannot build {entry.name} with it "
+                f"({' '.join(str(error).split())[:200]})"
+            ) from None
+        raise
+
+
+def _application(entry: Backbone) -> ModuleType:
+    """The module of Keras Applications that builds it."""
+    builder = entry.builds["keras"].builder
+    known = [name for name in dir(keras.applications) if name[0].isupper()]
+    if builder not in known:
+        raise unknown_builder(entry, builder, "Keras Applications", known)
+    return sys.modules[getattr(keras.applications, builder).__module__]
+
+
+def _scaling(entry: Backbone) -> Scaling:
+    """What the published weights expect of pixels; outside the catalogue, what preprocess_input makes of them."""
+    if scaling := entry.builds["keras"].scaling:
+        return scaling
+    application = _application(entry)
+    if application.__name__.endswith(".efficientnet"):
+        return "torch"  # what _without_preprocessing takes out
+    red, black = np.array([[[255.0, 0.0, 0.0]]]), np.zeros((1, 1, 3))
+    red_scaled, black_scaled = (application.preprocess_input(pixels.copy())[0, 0] for pixels in (red, black))
+    if np.argmax(red_scaled - black_scaled) == 2:
+        return "caffe"  # blue, green, red
+    if red_scaled[0] == 255:
+        return "none"  # the network has it inside
+    return "tf" if red_scaled[0] == 1 else "torch"
+
+
+def _build_vgg(builder: str, image_size: int, *, with_head: bool) -> keras.Model:
+    """VGG as torchvision has it: Keras Applications' own has neither pooling to 7 x 7 nor dropout.
+
+    At 224 pixels, where the pooling has nothing to do, and in inference both are the same network.
+    """
+    convolutions = getattr(keras.applications, builder)(
+        include_top=False, weights=None, input_shape=(image_size, image_size, 3)
+    )
+    x = keras.layers.Flatten(name="flatten")(adaptive_average_pool(convolutions.output, 7))
+    for name in ("fc1", "fc2"):
+        x = keras.layers.Dense(4096, activation="relu", name=name)(x)
+        x = keras.layers.Dropout(0.5, name=f"{name}_dropout")(x)
+    if with_head:
+        x = keras.layers.Dense(IMAGENET_CLASSES, name="predictions")(x)
+    return keras.Model(convolutions.inputs, x, name=convolutions.name)
+
+
+def _without_preprocessing(network: keras.Model) -> keras.Model:
+    """EfficientNet without the scaling of pixels at its beginning.
+
+    With random weights Keras leaves its normalization at mean 0 and variance 1, so that scratch and pretrained would
+    see other pixels. With ImageNet's it computes (x / 255 - mean) / sqrt(std) / sqrt(std), which is the scaling `torch`.
+    """
+
+    def call(layer: Any, *arguments: Any, **options: Any) -> Any:
+        scales = isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
+        return arguments[0] if scales else layer(*arguments, **options)
+
+    without = keras.models.clone_model(network, call_function=call)
+    _copy_by_name(network, without)
+    return without
+
+
+def _copy_by_name(source: keras.Model, target: keras.Model) -> None:
+    for layer in target.layers:
+        if layer.weights:
+            layer.set_weights(source.get_layer(layer.name).get_weights())

@@ -1,0 +1,210 @@
+"""Backbones of torchvision and timm, parted from their ImageNet heads, and the blocks that they are made of."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from tandem.errors import UserError
+from tandem.protocol.backbones import (
+    IMAGENET_CLASSES,
+    Backbone,
+    Build,
+    Normalization,
+    Scaling,
+    unknown_builder,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltBackbone:
+    """A backbone and what goes with it."""
+
+    network: nn.Module
+    """Pixels of shape (n, 3, size, size), scaled, to features of shape (n, num_features)."""
+    num_features: int
+    scaling: Scaling
+    """What the published weights expect of pixels."""
+    imagenet_head: nn.Linear | None
+    """Features to logits of ImageNet's 1000 classes; None where the library's network has no such layer."""
+
+
+def build_backbone(
+    entry: Backbone, image_size: int, *, pretrained: bool, whole_weights: Path | None = None
+) -> BuiltBackbone:
+    """The backbone of the catalogue's entry, or of a name outside of it.
+
+    Args:
+        entry: What find_backbone gave.
+        image_size: Height and width in pixels of its input.
+        pretrained: With the ImageNet weights that its library downloads, otherwise with random ones.
+        whole_weights: A file with the weights of the whole network, ImageNet head included.
+
+    Raises:
+        UserError: The library lacks that name or its weights, the download failed, the file is of another network, or
+            the network takes no images of that size.
+    """
+    build = entry.builds["torch"]
+    network = _build_timm(entry, pretrained) if build.library == "timm" else build_torchvision(entry, pretrained=pretrained)
+    scaling = build.scaling or _published_scaling(build, network)
+    if whole_weights is not None:
+        load_weights(network, whole_weights)
+    head = _part_timm(network) if build.library == "timm" else _part_torchvision(network, entry)
+    if head is not None and head.out_features != IMAGENET_CLASSES:
+        head = None
+    num_features = entry.num_features or _count_features(network, entry, image_size)
+    return BuiltBackbone(network=network, num_features=num_features, scaling=scaling, imagenet_head=head)
+
+
+def blocks_of(backbone: nn.Module, entry: Backbone) -> list[list[nn.Module]]:
+    """The modules of each block, from input to output; every parameter is in exactly one block.
+
+    Of a catalogued backbone these are the modules without children, dropout among them, so that `train(False)` and
+    `requires_grad_(False)` on each freezes a block and nothing else. Any other backbone is one block.
+    """
+    patterns = entry.builds["torch"].blocks
+    if len(patterns) == 1:
+        return [[backbone]]
+    leaves = [(name, module) for name, module in backbone.named_modules() if not list(module.children())]
+    # timm's batch norm has children (its activation) and parameters
+    leaves += [(n, m) for n, m in backbone.named_modules() if list(m.children()) and list(m.parameters(recurse=False))]
+    return [[module for name, module in leaves if re.match(pattern, name)] for pattern in patterns]
+
+
+def load_weights(network: nn.Module, file: Path) -> None:
+    """Fills a backbone, or a network with its head, from a state dict that may hold more, or from save_weights's file.
+
+    Raises:
+        UserError: The file is no state dict, or holds another network's weights.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        wanted = network.state_dict()
+        found = {name: state[name] for name in wanted if isinstance(state.get(name), Tensor)}
+    except Exception as error:  # what torch raises here depends on the bytes it meets
+        raise UserError(
+            f"weights: {file} cannot be read as a state dict ({type(error).__name__}: {_one_line(error)})"
+        ) from None
+    lacking = sorted(set(wanted) - set(found))
+    misshapen = sorted(name for name in found if found[name].shape != wanted[name].shape)
+    if lacking or misshapen:
+        raise UserError(
+            f"weights: {file} is of another network, or without the head that is needed: {len(lacking)} of "
+            f"{len(wanted)} tensors are lacking and {len(misshapen)} have another shape, the first is "
+            f"{(lacking + misshapen)[0]}"
+        )
+    network.load_state_dict(found)
+
+
+def build_torchvision(entry: Backbone, *, pretrained: bool) -> nn.Module:
+    build = entry.builds["torch"]
+    known = torchvision.models.list_models(module=torchvision.models)
+    if build.builder not in known:
+        raise unknown_builder(entry, build.builder, "torchvision", known)
+    weights = _torchvision_weights(build)
+    # these two look for batch norm's running statistics, whose defaults they never change, with a warning or for minutes
+    options = {"init_weights": False} if build.builder in ("googlenet", "inception_v3") and not pretrained else {}
+    try:
+        network = torchvision.models.get_model(build.builder, weights=weights if pretrained else None, **options)
+    # urllib's and the file system's errors are OSErrors; the others come from a file that was put there broken
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if not pretrained:
+            raise
+        raise UserError(
+            f"weights: imagenet could not be downloaded or read ({_one_line(error)}); put {weights.url} into "
+            f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or give a file with --weights"
+        ) from None
+    if getattr(network, "aux_logits", False):
+        # the further heads of GoogLeNet and Inception, which turn the output into a tuple while training
+        network.aux_logits = False
+        for name in ("aux1", "aux2", "AuxLogits"):
+            if hasattr(network, name):
+                setattr(network, name, None)
+    return network
+
+
+def _torchvision_weights(build: Build) -> torchvision.models.WeightsEnum:
+    published = torchvision.models.get_model_weights(build.builder)
+    return published[build.weights] if build.weights else next(iter(published))
+
+
+def _build_timm(entry: Backbone, pretrained: bool) -> nn.Module:
+    build = entry.builds["torch"]
+    if not timm.is_model(build.builder):
+        raise unknown_builder(entry, build.builder, "timm", timm.list_models())
+    name = f"{build.builder}.{build.weights}" if build.weights else build.builder
+    try:
+        return timm.create_model(name, pretrained=pretrained, **build.options)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        if not pretrained:
+            raise UserError(f"backbone: timm cannot build {entry.name!r} ({_one_line(error)})") from None
+        raise UserError(
+            f"weights: imagenet could not be downloaded or read for {name} ({_one_line(error)}); run once where "
+            "https://huggingface.co can be reached, or give a file with --weights"
+        ) from None
+
+
+def _published_scaling(build: Build, network: nn.Module) -> Normalization:
+    if build.library == "timm":
+        preset = network.pretrained_cfg
+        return Normalization(mean=tuple(preset["mean"]), std=tuple(preset["std"]))
+    preset = _torchvision_weights(build).transforms()
+    return Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
+
+
+def _part_torchvision(network: nn.Module, entry: Backbone) -> nn.Linear:
+    """Takes the last dense layer off, with the dropout before it where that follows the pooling."""
+    dense = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not dense:
+        raise UserError(f"backbone: {entry.name!r} ends in no dense layer, so that nothing is known to be its head")
+    name, head = dense[-1]
+    above = name.rpartition(".")[0]
+    siblings = [module for module in network.get_submodule(above).children() if module is not head]
+    if above and siblings and all(isinstance(module, nn.Dropout) for module in siblings):
+        name = above
+    network.set_submodule(name, nn.Identity())
+    return head
+
+
+def _part_timm(network: nn.Module) -> nn.Linear | None:
+    head = network.get_classifier()
+    network.reset_classifier(0)
+    if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1):
+        # on pooled features of shape (n, c, 1, 1) this is a dense layer
+        dense = nn.Linear(head.in_channels, head.out_channels)
+        with torch.no_grad():
+            dense.weight.copy_(head.weight[:, :, 0, 0])
+            dense.bias.copy_(head.bias)
+        return dense
+    return head if isinstance(head, nn.Linear) else None
+
+
+def _count_features(network: nn.Module, entry: Backbone, image_size: int) -> int:
+    network.eval()
+    try:
+        with torch.inference_mode():
+            features = network(torch.zeros(1, 3, image_size, image_size))
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"data.image_size: received {image_size}, but {entry.name} takes no images of that size ({_one_line(error)})"
+        ) from None
+    network.train()
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise UserError(f"backbone: {entry.name!r} gives no single vector of features an image")
+    return features.shape[1]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
