@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from tandem.errors import UserError, run_program
+from tandem.protocol.backbones import find_backbone
 from tandem.protocol.environment import prepare_environment
 from tandem.protocol.parser import parse_settings
-from tandem.protocol.regimes import Phase, phases_of
+from tandem.protocol.regimes import Phase, phases_of, split_blocks
 from tandem.protocol.settings import Settings
 
 if __name__ == "__main__":
@@ -26,18 +27,20 @@ if __name__ == "__main__":
 
 import keras
 import numpy as np
-from keras.callbacks import Callback, EarlyStopping, ReduceLROnPlateau
+from keras.callbacks import Callback, EarlyStopping
 from rich.progress import track
 
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.predictions import Predictions
+from tandem.on_keras.backbones import blocks_of, set_trainable
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads, peak_gpu_memory_megabytes
 from tandem.on_keras.cost import count_macs
 from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.on_keras.gradcam import features_and_gradients
 from tandem.on_keras.networks import Classifier, build_classifier
+from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_keras.serving import save_model
 from tandem.on_keras.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
 from tandem.report.recording import (
@@ -48,6 +51,7 @@ from tandem.report.recording import (
     record_grad_cam,
     record_phase,
     record_weights,
+    without_imagenet,
 )
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
@@ -100,9 +104,7 @@ def on_gpu(settings: Settings) -> bool:
 
 def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None:
     """All phases of the regime, each with its evaluation, then what the run leaves behind."""
-    weights_file = locate_weights(settings)
-    record_weights(run, settings, weights_file)
-    network = build_classifier(settings, len(data.classes), data.images.shape[1:], weights_file)
+    network = build_network(settings, data, run)
     curves = Curves(run)
     outcomes, results = [], []
     for phase in phases_of(settings):
@@ -113,6 +115,18 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
     inference = measure_inference_cost(network, settings, data)
     explain_predictions(network, settings, data, predictions, run)
     record_end(run, settings, data, curves, outcomes, results, predictions, inference)
+
+
+def build_network(settings: Settings, data: PreparedData, run: Run) -> Classifier:
+    """The network with the weights to start from, and the tag that says which these are."""
+    weights_file = locate_weights(settings)
+    record_weights(run, settings, weights_file)
+    try:
+        return build_classifier(settings, len(data.classes), data.images.shape[1:], weights_file)
+    except UserError as error:
+        settings = without_imagenet(run, settings, error)
+    keras.utils.set_random_seed(settings.seed)  # the attempt has drawn random numbers
+    return build_classifier(settings, len(data.classes), data.images.shape[1:])
 
 
 def locate_weights(settings: Settings) -> Path | None:
@@ -133,22 +147,25 @@ def train_phase(
     """One phase, with an optimizer and callbacks of its own; leaves the network with the weights to go on with."""
     training, validation = open_streams(settings, data, phase)
     early_stopping = build_early_stopping(settings, phase)
-    freeze_or_thaw(network, phase)
+    blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "keras"))
+    frozen = list(chain.from_iterable(split_blocks(phase, blocks)[0]))
+    freeze_or_thaw(network, phase, blocks)
+    learning_rate, schedule = build_schedule(settings.schedule, phase, len(training))
     network.compile(
-        optimizer=build_optimizer(settings, phase),
+        optimizer=build_optimizer(settings.optimizer, learning_rate, blocks),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         # XLA slows TensorFlow down on a CPU; the other backends decide for themselves
         jit_compile="auto" if on_gpu(settings) or keras.backend.backend() != "tensorflow" else False,
     )
-    frozen_before = hash_weights(network.backbone)
+    backbone_before, frozen_before = hash_weights(network.backbone), hash_weights(*frozen)
     start = time.perf_counter()
     history = network.fit(
         training,
         validation_data=validation,
         epochs=phase.max_epochs,
         shuffle=False,  # the stream does it
-        callbacks=[CountEpochs(training), LogEpochs(curves, phase), *build_schedule(settings), early_stopping],
+        callbacks=[CountEpochs(training), LogEpochs(curves, phase), *schedule, early_stopping],
         verbose=1 if sys.stdout.isatty() else 0,
     )
     train_seconds = time.perf_counter() - start
@@ -159,8 +176,10 @@ def train_phase(
         train_seconds=train_seconds,
         parameters=parameters,
         trainable_parameters=trainable_parameters,
-        backbone_before=frozen_before,
+        backbone_before=backbone_before,
         backbone_after=hash_weights(network.backbone),
+        frozen_before=frozen_before,
+        frozen_after=hash_weights(*frozen),
         first_epoch_hash=training.stream.first_epoch_hash,
     )
 
@@ -183,39 +202,6 @@ def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[
     return StreamLoader(training), StreamLoader(validation)
 
 
-def build_optimizer(settings: Settings, phase: Phase) -> keras.optimizers.Optimizer:
-    """The optimizer with every constant from the settings."""
-    constants = settings.optimizer
-    rate = phase.learning_rate
-    if constants.name == "sgd":
-        return keras.optimizers.SGD(rate, momentum=constants.momentum, nesterov=constants.nesterov)
-    moments: dict[str, Any] = {
-        "beta_1": constants.beta_1,
-        "beta_2": constants.beta_2,
-        "epsilon": constants.epsilon,
-    }
-    if constants.name == "adamw":
-        return keras.optimizers.AdamW(rate, weight_decay=constants.weight_decay, **moments)
-    return keras.optimizers.Adam(rate, **moments)
-
-
-def build_schedule(settings: Settings) -> list[Callback]:
-    """Reduces the rate when the validation loss stays where it is; empty for a constant rate."""
-    schedule = settings.schedule
-    if schedule.name == "none":
-        return []
-    return [
-        ReduceLROnPlateau(
-            monitor="val_loss",
-            mode="min",
-            factor=schedule.factor,
-            patience=schedule.patience,
-            min_delta=schedule.min_delta,
-            min_lr=schedule.min_learning_rate,
-        )
-    ]
-
-
 def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStopping:
     """Keras's early stopping on the validation loss; with no patience it never stops, but still knows the best."""
     stopping = settings.early_stopping
@@ -228,13 +214,18 @@ def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStopping:
     )
 
 
-def freeze_or_thaw(network: Classifier, phase: Phase) -> None:
-    """Makes the backbone trainable or not, as the phase says; frozen, it changes in nothing.
+def freeze_or_thaw(network: Classifier, phase: Phase, blocks: Blocks) -> None:
+    """Makes the backbone or its last blocks trainable, as the phase says; what is frozen changes in nothing.
 
-    Keras runs a frozen batch norm in inference mode; Classifier.call switches the backbone's dropout off as well. It
-    takes effect with the compile() that has to follow.
+    Keras runs a frozen batch norm in inference mode; dropout is switched off by Classifier.call in a backbone of which
+    nothing is trained, and by set_trainable in single blocks. It takes effect with the compile() that has to follow.
     """
-    network.backbone.trainable = phase.trainable == "all"
+    network.backbone.trainable = phase.trainable != "head"
+    frozen, trained = split_blocks(phase, blocks)
+    for block in frozen:
+        set_trainable(block, False)
+    for block in trained:
+        set_trainable(block, True)
 
 
 class LogEpochs(Callback):
@@ -308,8 +299,9 @@ def explain_predictions(
 
 def save_network(network: Classifier, settings: Settings, data: PreparedData, run: Run) -> None:
     """The weights, for later runs to start from, and the network as a model that can be served."""
-    save_weights(network, run.folder / "weights")
-    run.log_artifact(run.folder / "weights", remove=True)
+    if settings.tracking.log_weights:
+        save_weights(network, run.folder / "weights")
+        run.log_artifact(run.folder / "weights", remove=True)
     if settings.tracking.log_model:
         folder = run.folder / "model"
         save_model(network, folder, image_shape=data.images.shape[1:], num_classes=len(data.classes))

@@ -12,13 +12,15 @@ import logging
 import sys
 import time
 import warnings
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tandem.errors import UserError, run_program
+from tandem.protocol.backbones import find_backbone
 from tandem.protocol.environment import prepare_environment
 from tandem.protocol.parser import parse_settings
-from tandem.protocol.regimes import Phase, phases_of
+from tandem.protocol.regimes import Phase, phases_of, split_blocks
 from tandem.protocol.settings import Settings
 
 if __name__ == "__main__":
@@ -38,10 +40,12 @@ from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.predictions import Predictions
+from tandem.on_torch.backbones import blocks_of
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.gradcam import features_and_gradients
 from tandem.on_torch.networks import Classifier, build_classifier
+from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_torch.serving import save_model
 from tandem.on_torch.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
 from tandem.report.recording import (
@@ -52,6 +56,7 @@ from tandem.report.recording import (
     record_grad_cam,
     record_phase,
     record_weights,
+    without_imagenet,
 )
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
@@ -104,9 +109,7 @@ def on_gpu(settings: Settings) -> bool:
 
 def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None:
     """All phases of the regime, each with its evaluation, then what the run leaves behind."""
-    weights_file = locate_weights(settings)
-    record_weights(run, settings, weights_file)
-    network = build_classifier(settings, len(data.classes), weights_file)
+    network = build_network(settings, data, run)
     curves = Curves(run)
     outcomes, results = [], []
     for phase in phases_of(settings):
@@ -117,6 +120,18 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
     inference = measure_inference_cost(network, settings, data)
     explain_predictions(network, settings, data, predictions, run)
     record_end(run, settings, data, curves, outcomes, results, predictions, inference)
+
+
+def build_network(settings: Settings, data: PreparedData, run: Run) -> Classifier:
+    """The network with the weights to start from, and the tag that says which these are."""
+    weights_file = locate_weights(settings)
+    record_weights(run, settings, weights_file)
+    try:
+        return build_classifier(settings, len(data.classes), weights_file)
+    except UserError as error:
+        settings = without_imagenet(run, settings, error)
+    lightning.seed_everything(settings.seed, verbose=False)  # the attempt has drawn random numbers
+    return build_classifier(settings, len(data.classes))
 
 
 def locate_weights(settings: Settings) -> Path | None:
@@ -137,9 +152,11 @@ def train_phase(
     """One phase, with an optimizer and callbacks of its own; leaves the network with the weights to go on with."""
     training, validation = open_streams(settings, data, phase)
     early_stopping = build_early_stopping(settings, phase)
+    blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
+    frozen = list(chain.from_iterable(split_blocks(phase, blocks)[0]))
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
-        callbacks=[FreezeOrThaw(phase), LogEpochs(curves, phase), early_stopping],
+        callbacks=[FreezeOrThaw(phase, blocks), LogEpochs(curves, phase), early_stopping],
         accelerator="gpu" if on_gpu(settings) else "cpu",
         devices=1,
         precision=PRECISIONS[settings.precision],
@@ -149,10 +166,10 @@ def train_phase(
         enable_progress_bar=sys.stdout.isatty(),
         num_sanity_val_steps=0,
     )
-    frozen_before = hash_weights(network.backbone)
+    backbone_before, frozen_before = hash_weights(network.backbone), hash_weights(*frozen)
     start = time.perf_counter()
     try:
-        trainer.fit(TrainingSteps(network, settings, phase), training, validation)
+        trainer.fit(TrainingSteps(network, settings, phase, blocks, len(training)), training, validation)
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
     train_seconds = time.perf_counter() - start
@@ -164,8 +181,10 @@ def train_phase(
         train_seconds=train_seconds,
         parameters=parameters,
         trainable_parameters=trainable_parameters,
-        backbone_before=frozen_before,
+        backbone_before=backbone_before,
         backbone_after=hash_weights(network.backbone),
+        frozen_before=frozen_before,
+        frozen_after=hash_weights(*frozen),
         first_epoch_hash=training.stream.first_epoch_hash,
     )
 
@@ -195,11 +214,15 @@ class TrainingSteps(lightning.LightningModule):
     Sums, for self.log in every step would cost more than the rest of Lightning.
     """
 
-    def __init__(self, network: Classifier, settings: Settings, phase: Phase) -> None:
+    def __init__(
+        self, network: Classifier, settings: Settings, phase: Phase, blocks: Blocks, steps_per_epoch: int
+    ) -> None:
         super().__init__()
         self.network = network
         self.settings = settings
         self.phase = phase
+        self.blocks = blocks
+        self.steps_per_epoch = steps_per_epoch
         self.sums: dict[str, Tensor] = {}
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
@@ -224,42 +247,9 @@ class TrainingSteps(lightning.LightningModule):
             self.log_dict({f"{part}/loss": loss / images, f"{part}/accuracy": correct / images})
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.settings, self.phase, self.network)
-        scheduler = build_schedule(self.settings, optimizer)
-        if scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
-
-
-def build_optimizer(settings: Settings, phase: Phase, network: Classifier) -> torch.optim.Optimizer:
-    """The optimizer with every constant from the settings; it sees the trainable weights only."""
-    constants = settings.optimizer
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    rate = phase.learning_rate
-    if constants.name == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=constants.momentum, nesterov=constants.nesterov)
-    betas = (constants.beta_1, constants.beta_2)
-    if constants.name == "adamw":
-        return torch.optim.AdamW(parameters, rate, betas, constants.epsilon, weight_decay=constants.weight_decay)
-    return torch.optim.Adam(parameters, rate, betas, constants.epsilon)
-
-
-def build_schedule(
-    settings: Settings, optimizer: torch.optim.Optimizer
-) -> torch.optim.lr_scheduler.ReduceLROnPlateau | None:
-    """Reduces the rate when the validation loss stays where it is; None for a constant rate."""
-    schedule = settings.schedule
-    if schedule.name == "none":
-        return None
-    return torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer,
-        factor=schedule.factor,
-        patience=schedule.patience - 1,  # torch waits for one epoch more than its patience, Keras does not
-        threshold=schedule.min_delta,
-        threshold_mode="abs",
-        min_lr=schedule.min_learning_rate,
-        eps=0,
-    )
+        optimizer = build_optimizer(self.settings.optimizer, self.phase, self.network.head, self.blocks)
+        schedule = build_schedule(self.settings.schedule, self.phase, optimizer, self.steps_per_epoch)
+        return {"optimizer": optimizer, **schedule}
 
 
 def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStoppingWithBestWeights:
@@ -300,29 +290,33 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
             module.load_state_dict(self.best_weights)
 
 
-def freeze_or_thaw(network: Classifier, phase: Phase) -> None:
-    """Makes the backbone trainable or not, as the phase says; frozen, it changes in nothing.
+def freeze_or_thaw(network: Classifier, phase: Phase, blocks: Blocks) -> None:
+    """Makes the backbone or its last blocks trainable, as the phase says; what is frozen changes in nothing.
 
     Without gradients, and in inference mode, so that batch norm uses its statistics and keeps them, and dropout is off.
     (Lightning's BaseFinetuning.freeze leaves batch norm normalising with the batch's.)
     """
-    trainable = phase.trainable == "all"
-    network.backbone.requires_grad_(trainable)
-    network.backbone.train(trainable)
+    network.backbone.requires_grad_(phase.trainable == "all")
+    network.backbone.train(phase.trainable == "all")
+    _, trained = split_blocks(phase, blocks)
+    for module in chain.from_iterable(trained):
+        module.requires_grad_(True)
+        module.train()
 
 
 class FreezeOrThaw(Callback):
     """Freezes or thaws before the optimizer is made, and again each epoch, since train() reaches into the backbone."""
 
-    def __init__(self, phase: Phase) -> None:
+    def __init__(self, phase: Phase, blocks: Blocks) -> None:
         self.phase = phase
+        self.blocks = blocks
 
     def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
-        freeze_or_thaw(module.network, self.phase)
+        freeze_or_thaw(module.network, self.phase, self.blocks)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
         module.train()
-        freeze_or_thaw(module.network, self.phase)
+        freeze_or_thaw(module.network, self.phase, self.blocks)
 
 
 class LogEpochs(Callback):
@@ -400,8 +394,9 @@ def explain_predictions(
 
 def save_network(network: Classifier, settings: Settings, data: PreparedData, run: Run) -> None:
     """The weights, for later runs to start from, and the network as a model that can be served."""
-    save_weights(network, run.folder / "weights")
-    run.log_artifact(run.folder / "weights", remove=True)
+    if settings.tracking.log_weights:
+        save_weights(network, run.folder / "weights")
+        run.log_artifact(run.folder / "weights", remove=True)
     if settings.tracking.log_model:
         folder = run.folder / "model"
         save_model(network, folder, image_shape=data.images.shape[1:], num_classes=len(data.classes))

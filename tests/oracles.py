@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
+
 import numpy as np
 
 # One pixel (red, green, blue) and what each scaling makes of it, channel after channel as the network sees them.
@@ -56,6 +59,54 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((logits.argmax(axis=1) == labels).mean())
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeadLayer:
+    """A dense layer and the batch norm before it; vectors of as many numbers as the layer has inputs or units."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+def random_head(widths: list[int]) -> list[HeadLayer]:
+    """Layers from features to classes of which no number is 0 or 1."""
+    generator = np.random.default_rng(3)
+
+    def draw(*shape: int, above: float = -2.0) -> np.ndarray:
+        return generator.uniform(above, 2, shape).astype(np.float32)
+
+    return [
+        HeadLayer(
+            scale=draw(inputs),
+            shift=draw(inputs),
+            mean=draw(inputs),
+            variance=draw(inputs, above=0.1),
+            kernel=draw(inputs, units),
+            bias=draw(units),
+        )
+        for inputs, units in itertools.pairwise(widths)
+    ]
+
+
+def head_logits(features: np.ndarray, layers: list[HeadLayer], *, epsilon: float, training: bool) -> np.ndarray:
+    """Logits, float64, of features of shape (n, inputs): Ioffe and Szegedy 2015, algorithm 1, dense layer, ReLU.
+
+    Args:
+        training: Normalise with the batch's mean and (biased) variance, not with those of the layers.
+    """
+    values = features.astype(np.float64)
+    for number, layer in enumerate(layers):
+        if number:
+            values = np.maximum(values, 0)
+        mean, variance = (values.mean(axis=0), values.var(axis=0)) if training else (layer.mean, layer.variance)
+        values = (values - mean) / np.sqrt(variance + epsilon) * layer.scale + layer.shift
+        values = values @ layer.kernel + layer.bias
+    return values
+
+
 def adam(
     weight: np.ndarray,
     gradients: list[np.ndarray],
@@ -89,14 +140,26 @@ def adam(
     return weight
 
 
-def sgd(weight: np.ndarray, gradients: list[np.ndarray], *, rate: float, momentum: float, nesterov: bool) -> np.ndarray:
+def sgd(
+    weight: np.ndarray,
+    gradients: list[np.ndarray],
+    *,
+    rate: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float = 0.0,
+) -> np.ndarray:
     """Momentum after one step for each gradient: Sutskever et al. 2013, equations 1 to 4.
 
     With nesterov, in the variables of their appendix A.1: the gradient is taken where the weight stands after its jump.
+
+    Args:
+        weight_decay: Decoupled and times the rate: Loshchilov and Hutter 2019, algorithm 1.
     """
     weight = weight.astype(np.float64)
     velocity = np.zeros_like(weight)
     for gradient in gradients:
+        weight = weight - rate * weight_decay * weight
         velocity = momentum * velocity - rate * gradient
         weight = weight + (momentum * velocity - rate * gradient if nesterov else velocity)
     return weight

@@ -185,9 +185,7 @@ def _build_network(entry: Backbone, image_size: int, *, pretrained: bool, with_h
             network.set_weights(published.get_weights())
     else:
         weights = "imagenet" if pretrained else None
-        network = _call_builder(
-            entry, image_size, include_top=False, pooling="avg", weights=weights, input_shape=shape
-        )
+        network = _call_builder(entry, image_size, include_top=False, pooling="avg", weights=weights, input_shape=shape)
     return _without_preprocessing(network) if _application(entry).__name__.endswith(".efficientnet") else network
 
 

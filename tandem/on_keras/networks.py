@@ -15,9 +15,9 @@ from tandem.on_keras.backbones import (
     leaf_layers,
     load_weights,
 )
+from tandem.on_keras.head import build_head
 from tandem.protocol.backbones import Scaling, find_backbone, scale_and_offset, scaling_of
-from tandem.protocol.head import head_widths, initial_kernels
-from tandem.protocol.settings import HeadSettings, Settings
+from tandem.protocol.settings import Settings
 
 
 class Pixels:
@@ -70,7 +70,7 @@ def build_classifier(
     built = build_backbone(entry, settings.data.image_size, pretrained=settings.weights == "imagenet")
     if weights_file is not None:
         load_weights(built.network, weights_file)
-    head = _build_head(settings.head, built.num_features, num_classes, settings.seed)
+    head = build_head(settings, built.num_features, num_classes)
     return _assemble(settings, built, head, image_shape)
 
 
@@ -105,22 +105,3 @@ def _assemble(
     classifier = Classifier(pixels, built.network, head)
     classifier(np.zeros((1, *image_shape), np.uint8))  # Keras makes a subclassed model's state at its first call
     return classifier
-
-
-def _build_head(settings: HeadSettings, num_features: int, num_classes: int, seed: int) -> keras.Sequential:
-    widths = head_widths(settings, num_features=num_features, num_classes=num_classes)
-    kernels = initial_kernels(widths, seed)
-    layers: list[keras.layers.Layer] = [keras.Input((num_features,))]
-    for kernel in kernels:
-        last = kernel is kernels[-1]
-        if settings.dropout:
-            layers.append(keras.layers.Dropout(settings.dropout))
-        # logits in float32 whatever the run's precision, for the loss is computed from them
-        layers.append(
-            keras.layers.Dense(kernel.shape[1], activation=None if last else "relu", dtype="float32" if last else None)
-        )
-    head = keras.Sequential(layers, name="head")
-    dense_layers = [layer for layer in head.layers if isinstance(layer, keras.layers.Dense)]
-    for layer, kernel in zip(dense_layers, kernels, strict=True):
-        layer.set_weights([kernel, np.zeros(kernel.shape[1], np.float32)])
-    return head

@@ -22,12 +22,13 @@ def save_weights(classifier: Classifier, folder: Path) -> None:
     classifier.head.save_weights(folder / HEAD_FILE)
 
 
-def hash_weights(model: keras.Model) -> str:
-    """SHA-256, in hex, of every weight, batch-norm statistics included."""
+def hash_weights(*layers: keras.layers.Layer) -> str:
+    """SHA-256, in hex, of every weight of the layers or models, batch-norm statistics included."""
     digest = hashlib.sha256()
-    for variable in model.weights:
-        digest.update(variable.path.encode())
-        digest.update(keras.ops.convert_to_numpy(variable.value).tobytes())
+    for layer in layers:
+        for variable in layer.weights:
+            digest.update(variable.path.encode())
+            digest.update(keras.ops.convert_to_numpy(variable.value).tobytes())
     return digest.hexdigest()
 
 
@@ -39,7 +40,7 @@ def count_parameters(classifier: Classifier) -> tuple[int, int]:
     """
     statistics = {
         id(variable)
-        for layer in leaf_layers(classifier.backbone)
+        for layer in (*leaf_layers(classifier.backbone), *classifier.head.layers)
         if isinstance(layer, keras.layers.BatchNormalization)
         for variable in (layer.moving_mean, layer.moving_variance)
     }

@@ -52,7 +52,9 @@ def build_backbone(
             the network takes no images of that size.
     """
     build = entry.builds["torch"]
-    network = _build_timm(entry, pretrained) if build.library == "timm" else build_torchvision(entry, pretrained=pretrained)
+    network = (
+        _build_timm(entry, pretrained) if build.library == "timm" else build_torchvision(entry, pretrained=pretrained)
+    )
     scaling = build.scaling or _published_scaling(build, network)
     if whole_weights is not None:
         load_weights(network, whole_weights)

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from tandem.errors import UserError
 from tandem.on_torch.backbones import BuiltBackbone, build_backbone, load_weights
+from tandem.on_torch.head import build_head
 from tandem.protocol.backbones import Scaling, find_backbone, scale_and_offset, scaling_of
-from tandem.protocol.head import head_widths, initial_kernels
-from tandem.protocol.settings import HeadSettings, Settings
+from tandem.protocol.settings import Settings
 
 
 class Pixels(nn.Module):
@@ -62,7 +62,7 @@ def build_classifier(settings: Settings, num_classes: int, weights_file: Path | 
     built = build_backbone(entry, settings.data.image_size, pretrained=settings.weights == "imagenet")
     if weights_file is not None:
         load_weights(built.network, weights_file)
-    head = _build_head(settings.head, built.num_features, num_classes, settings.seed)
+    head = build_head(settings, built.num_features, num_classes)
     return _assemble(settings, built, head)
 
 
@@ -92,19 +92,3 @@ def _assemble(settings: Settings, built: BuiltBackbone, head: nn.Module) -> Clas
                 module.momentum = 1 - settings.batch_norm_momentum
     pixels = Pixels(settings.data.image_size, scaling_of(built.scaling, settings.pixel_scaling))
     return Classifier(pixels, built.network, head)
-
-
-def _build_head(settings: HeadSettings, num_features: int, num_classes: int, seed: int) -> nn.Sequential:
-    widths = head_widths(settings, num_features=num_features, num_classes=num_classes)
-    layers: list[nn.Module] = []
-    for kernel in initial_kernels(widths, seed):
-        if layers:
-            layers.append(nn.ReLU())
-        if settings.dropout:
-            layers.append(nn.Dropout(settings.dropout))
-        dense = nn.Linear(*kernel.shape)
-        with torch.no_grad():
-            dense.weight.copy_(torch.from_numpy(kernel.T))
-            dense.bias.zero_()
-        layers.append(dense)
-    return nn.Sequential(*layers)

@@ -22,12 +22,13 @@ def save_weights(classifier: Classifier, folder: Path) -> None:
         save_file({key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}, folder / name)
 
 
-def hash_weights(module: nn.Module) -> str:
-    """SHA-256, in hex, of every parameter and buffer, batch-norm statistics included."""
+def hash_weights(*modules: nn.Module) -> str:
+    """SHA-256, in hex, of every parameter and buffer of the modules, batch-norm statistics included."""
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for module in modules:
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

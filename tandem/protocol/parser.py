@@ -18,9 +18,10 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from tandem.errors import UserError, exit_with
-from tandem.protocol.backbones import find_backbone
+from tandem.protocol.backbones import find_backbone, num_blocks
 from tandem.protocol.data_sets import resolve_split
-from tandem.protocol.settings import Settings, flatten
+from tandem.protocol.regimes import phases_of
+from tandem.protocol.settings import PhaseSettings, Settings, flatten
 
 Framework = Literal["torch", "keras"]
 
@@ -70,7 +71,25 @@ def check_settings(settings: Settings, framework: Framework) -> None:
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int | float) and not _within(number, item.metadata):
                 _refuse(name, value, _describe(name))
-    data = settings.data
+    _check_data(settings)
+    _check_regime(settings)
+    _check_optimizer(settings)
+    if settings.precision == "float16" and settings.device == "cpu":
+        _refuse("precision", "float16", "float32 or bfloat16 with device cpu")
+    if framework == "keras" and (backend := os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0])) not in KERAS_BACKENDS:
+        raise UserError(f"KERAS_BACKEND: received {backend!r}, allowed: {', '.join(KERAS_BACKENDS)}")
+    backbone = find_backbone(settings.backbone, framework)
+    if settings.data.image_size < backbone.min_image_size:
+        least = f"at least {backbone.min_image_size} for backbone {backbone.name}"
+        _refuse("data.image_size", settings.data.image_size, least)
+    for phase in settings.phases or []:
+        if phase.blocks is not None and phase.blocks > num_blocks(backbone):
+            _refuse("phases.blocks", phase.blocks, f"at most {num_blocks(backbone)}, which {backbone.name} has")
+    _check_weights(settings.weights, framework)
+
+
+def _check_data(settings: Settings) -> None:
+    data, augmentation = settings.data, settings.augmentation
     fractions = data.fractions
     if fractions is not None and (len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0):
         _refuse("data.fractions", fractions, "three numbers above 0 (train, val, test) that add up to 1")
@@ -78,24 +97,54 @@ def check_settings(settings: Settings, framework: Framework) -> None:
         _refuse("data.fold", data.fold, f"0 to {data.folds - 1}, since data.folds is {data.folds}")
     if data.classes is not None and (len(data.classes) < 2 or len(set(data.classes)) < len(data.classes)):
         _refuse("data.classes", data.classes, "two or more different names of classes")
-    if settings.optimizer.weight_decay and settings.optimizer.name != "adamw":
-        _refuse(
-            "optimizer.weight_decay",
-            settings.optimizer.weight_decay,
-            f"0 with optimizer.name {settings.optimizer.name}; optimizer.name adamw takes it",
-        )
-    if settings.optimizer.nesterov and settings.optimizer.momentum == 0:
+    if augmentation.crop_padding >= data.image_size:
+        _refuse("augmentation.crop_padding", augmentation.crop_padding, f"less than {data.image_size}")
+    shares = augmentation.random_resized_crop
+    if shares is not None and (len(shares) != 2 or shares[0] > shares[1]):
+        _refuse("augmentation.random_resized_crop", shares, "two numbers, the least share and the greatest")
+
+
+def _check_regime(settings: Settings) -> None:
+    regime = settings.regime
+    if regime == "gradual" and not settings.phases:
+        _refuse("phases", settings.phases, f"with regime gradual one or more, like [{_EXAMPLES[PhaseSettings]}]")
+    if regime != "gradual" and settings.phases is not None:
+        _refuse("phases", list(flatten(settings)["phases"]), f"null with regime {regime}; regime gradual takes phases")
+    for phase in settings.phases or []:
+        if phase.trainable == "last" and phase.blocks is None:
+            _refuse("phases.blocks", None, "with trainable last a whole number, at least 1")
+        if phase.trainable != "last" and phase.blocks is not None:
+            _refuse("phases.blocks", phase.blocks, f"null with trainable {phase.trainable}; trainable last takes it")
+    if settings.seeds is not None and (not settings.seeds or len(set(settings.seeds)) < len(settings.seeds)):
+        _refuse("seeds", settings.seeds, "one or more different whole numbers")
+    if regime == "off_the_shelf":
+        if settings.weights == "random" or settings.weights.startswith("runs:"):
+            _refuse("weights", settings.weights, "imagenet or a file with regime off_the_shelf, which needs their head")
+    elif settings.imagenet_classes is not None:
+        _refuse("imagenet_classes", settings.imagenet_classes, f"null with regime {regime}; off_the_shelf takes it")
+
+
+def _check_optimizer(settings: Settings) -> None:
+    optimizer, schedule, phases = settings.optimizer, settings.schedule, phases_of(settings)
+    if optimizer.weight_decay and optimizer.name == "adam":
+        allowed = "0 with optimizer.name adam; optimizer.name adamw takes it"
+        _refuse("optimizer.weight_decay", optimizer.weight_decay, allowed)
+    if optimizer.nesterov and optimizer.momentum == 0:
         _refuse("optimizer.nesterov", True, "false with optimizer.momentum 0")
-    if settings.precision == "float16" and settings.device == "cpu":
-        _refuse("precision", "float16", "float32 or bfloat16 with device cpu")
-    if framework == "keras" and (backend := os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0])) not in KERAS_BACKENDS:
-        raise UserError(f"KERAS_BACKEND: received {backend!r}, allowed: {', '.join(KERAS_BACKENDS)}")
-    backbone = find_backbone(settings.backbone, framework)
-    if data.image_size < backbone.min_image_size:
-        _refuse("data.image_size", data.image_size, f"at least {backbone.min_image_size} for backbone {backbone.name}")
-    if settings.augmentation.crop_padding >= data.image_size:
-        _refuse("augmentation.crop_padding", settings.augmentation.crop_padding, f"less than {data.image_size}")
-    _check_weights(settings.weights, framework)
+    if optimizer.layer_decay != 1 and all(phase.trainable == "head" for phase in phases):
+        allowed = f"1 with regime {settings.regime}, since nothing of the backbone is trained"
+        _refuse("optimizer.layer_decay", optimizer.layer_decay, allowed)
+    if schedule.warmup_epochs and schedule.name == "plateau":
+        allowed = "0 with schedule.name plateau; schedule.name none or cosine takes it"
+        _refuse("schedule.warmup_epochs", schedule.warmup_epochs, allowed)
+    for phase in phases:
+        where = f"phase {phase.number} of regime {settings.regime}"
+        if schedule.warmup_epochs >= phase.max_epochs:
+            allowed = f"less than the {phase.max_epochs} epochs of {where}"
+            _refuse("schedule.warmup_epochs", schedule.warmup_epochs, allowed)
+        if schedule.name != "none" and schedule.min_learning_rate > phase.learning_rate:
+            allowed = f"at most {phase.learning_rate:g}, the learning rate of {where}"
+            _refuse("schedule.min_learning_rate", schedule.min_learning_rate, allowed)
 
 
 def _check_nulls(values: Any, owner: Any, prefix: str = "") -> None:
@@ -143,6 +192,9 @@ def _walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fi
         value = getattr(settings, item.name)
         if dataclasses.is_dataclass(value):
             yield from _walk(value, f"{prefix}{item.name}.")
+        elif item.name == "phases":
+            for phase in value or []:
+                yield from _walk(phase, "phases.")
         else:
             yield prefix + item.name, item, value
 
@@ -166,7 +218,7 @@ def _describe(name: str) -> str:
     owner: Any = Settings
     *groups, last = name.split(".")
     for group in groups:
-        owner = typing.get_type_hints(owner)[group]
+        owner = PhaseSettings if group == "phases" else typing.get_type_hints(owner)[group]
     hints = typing.get_type_hints(owner)
     if last not in hints:
         return "a setting of this name"
@@ -186,7 +238,7 @@ def _type_in_words(hint: Any) -> str:
         return " or ".join(_type_in_words(argument) for argument in arguments)
     if origin is list:
         return f"a list of {_type_in_words(arguments[0]).removeprefix('a ')}s, like [{_EXAMPLES[arguments[0]]}]"
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint) and hint not in _TYPE_WORDS:
         return "a group of " + ", ".join(item.name for item in dataclasses.fields(hint))
     return _TYPE_WORDS[hint]
 
@@ -197,9 +249,15 @@ _TYPE_WORDS = {
     str: "a text",
     bool: "true or false",
     types.NoneType: "null",
+    PhaseSettings: "a phase",
 }
 _CONFIG_FILE = "give the path of a YAML file of settings by name, such as `regime: frozen`"
-_EXAMPLES = {int: "256, 128", float: "0.7, 0.1, 0.2", str: '"cat", "dog"'}
+_EXAMPLES = {
+    int: "256, 128",
+    float: "0.7, 0.1, 0.2",
+    str: '"cat", "dog"',
+    PhaseSettings: "{trainable: head}, {trainable: last, blocks: 2}",
+}
 
 
 def _one_line(error: argparse.ArgumentError) -> str:
@@ -210,9 +268,14 @@ def _one_line(error: argparse.ArgumentError) -> str:
         name = found["name"]
         if name == "config":
             return f"config: {message.splitlines()[0].split(': ', 1)[1]}; give the path of a YAML file"
+        if name == "phases" and (problem := _problem_of_a_phase(message)):
+            return problem
         # of a union's messages, one for each of its types, the last line holds the whole value
         received = re.findall(r"(?:Got|Given) value: (.*)|Unable to load config '(.*)'", message)[-1]
-        return f"{name}: received {received[0] or received[1]!r}, allowed: {_describe(name)}"
+        value = received[0] or received[1]
+        if "Namespace(" in value:  # how the parser writes the phases of a list that it has understood
+            value = "a list with something else in it"
+        return f"{name}: received {value!r}, allowed: {_describe(name)}"
     if found := re.search(r"Group '(?P<group>[^']*)' does not accept option '(?P<option>[^']*)'", message):
         return _unknown(f"{found['group']}.{found['option']}", names)
     if found := re.search(r"Option '(?P<option>[^']*)' is not accepted", message):
@@ -226,6 +289,21 @@ def _one_line(error: argparse.ArgumentError) -> str:
     if found := re.match(r"Problems parsing config: (?P<why>.*)", message, re.DOTALL):
         return f"config: this is no YAML: {' '.join(found['why'].split())}"
     return " ".join(message.split())
+
+
+def _problem_of_a_phase(message: str) -> str | None:
+    """What the parser's message says of a single phase; None where it is about the list."""
+    if found := re.search(r"Option '(?P<option>[^']*)' is not accepted", message):
+        names = ", ".join(item.name for item in dataclasses.fields(PhaseSettings))
+        return f"phases.{found['option']}: there is no such setting; those of a phase are {names}"
+    if re.search("arguments are required: trainable", message):
+        return f"phases.trainable: received nothing in one of the phases, allowed: {_describe('phases.trainable')}"
+    # of the messages about a single value, the first line that has one
+    if found := re.search(
+        r'Parser key "(?P<key>\w+)":.*?(?:Got|Given) value: (?P<value>[^\n]*)', message[1:], re.DOTALL
+    ):
+        return f"phases.{found['key']}: received {found['value']!r}, allowed: {_describe('phases.' + found['key'])}"
+    return None
 
 
 def _unknown(option: str, names: list[str]) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeVar
 
-from tandem.protocol.settings import Settings
+from tandem.protocol.settings import PhaseSettings, Settings, Trainable
 
-Trainable = Literal["head", "all"]
+T = TypeVar("T")
 
 TRAINABLE_OF_PHASES: dict[str, tuple[Trainable, ...]] = {
+    "off_the_shelf": (),
     "scratch": ("all",),
     "frozen": ("head",),
     "two_stage": ("head", "all"),
     "finetune": ("all",),
 }
+"""The phases of each regime but `gradual`, whose phases are settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,19 +27,54 @@ class Phase:
     number: int
     """Counted from 1."""
     trainable: Trainable
-    """`head`: the backbone changes in nothing, batch-norm statistics included, and runs in inference mode."""
+    """What is trained beside the head: nothing, the `last` blocks of the backbone, or `all` of it. The rest of the
+    backbone changes in nothing, batch-norm statistics included, and runs in inference mode."""
+    blocks: int | None = None
+    """How many of the last blocks are trained, with `last`; otherwise None."""
     learning_rate: float
+    """Of the head, before the schedule."""
     max_epochs: int
+
+    @property
+    def words(self) -> str:
+        """What is trained, for people: head, last 2 blocks, all."""
+        return self.trainable if self.blocks is None else f"last {self.blocks} block{'s' if self.blocks > 1 else ''}"
 
 
 def phases_of(settings: Settings) -> tuple[Phase, ...]:
-    """The phases of the settings' regime, in order."""
+    """The phases of the settings' regime, in order; none where nothing is trained."""
     return tuple(
         Phase(
             number=number,
-            trainable=trainable,
-            learning_rate=settings.learning_rate * (settings.thawed_rate_factor if number > 1 else 1),
-            max_epochs=settings.max_epochs,
+            trainable=phase.trainable,
+            blocks=phase.blocks,
+            learning_rate=phase.learning_rate or settings.learning_rate,
+            max_epochs=phase.max_epochs or settings.max_epochs,
         )
-        for number, trainable in enumerate(TRAINABLE_OF_PHASES[settings.regime], start=1)
+        for number, phase in enumerate(_listed(settings), start=1)
     )
+
+
+def _listed(settings: Settings) -> list[PhaseSettings]:
+    if settings.regime == "gradual":
+        return settings.phases or []
+    thawed_rate = settings.learning_rate * settings.thawed_rate_factor
+    return [
+        PhaseSettings(trainable=trainable, learning_rate=thawed_rate if number > 1 else None)
+        for number, trainable in enumerate(TRAINABLE_OF_PHASES[settings.regime], start=1)
+    ]
+
+
+def split_blocks(phase: Phase, blocks: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    """The backbone's blocks that a phase freezes, and those that it trains.
+
+    Args:
+        phase: What it trains; one that trains the `last` blocks freezes none where there are no more than those.
+        blocks: All of them, from the input to the head.
+    """
+    if phase.trainable == "last":
+        assert phase.blocks is not None
+        num_frozen = max(len(blocks) - phase.blocks, 0)
+    else:
+        num_frozen = len(blocks) if phase.trainable == "head" else 0
+    return blocks[:num_frozen], blocks[num_frozen:]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
+Trainable = Literal["head", "last", "all"]
 
 
 def limited(
@@ -164,7 +165,7 @@ class EarlyStoppingSettings:
 class PhaseSettings:
     """One phase of the regime `gradual`."""
 
-    trainable: Literal["head", "last", "all"]
+    trainable: Trainable
     """What is trained: the head alone, the head and the last blocks of the backbone, or everything."""
     blocks: int | None = limited(None, at_least=1)
     """How many of the backbone's last blocks are trained (`trainable: last`)."""
@@ -219,14 +220,15 @@ class Settings:
     """Pretrained weights: `imagenet` (downloaded by the framework), a file, `runs:/<run id>` (an earlier run of the
     same framework), or `random` (untrained). The regime `scratch` always starts from random ones."""
     allow_random_weights: bool = False
-    """Where `weights: imagenet` cannot be had, go on with random ones; the run's tags say so."""
+    """Where `weights: imagenet` cannot be downloaded, train from random ones; the run's tags say so."""
     pixel_scaling: Literal["auto", "torch", "tf", "caffe", "unit"] = "auto"
     """How pixels of 0..255 become the backbone's input; `auto` is what the backbone's published weights expect."""
     batch_norm_momentum: float | None = limited(0.9, at_least=0, at_most=0.9999)
     """Share of its running statistics that batch norm keeps at each step (Keras's convention; torch's momentum is one
     minus this); null leaves each network its own, which is 0.9 in torchvision and up to 0.999 in Keras."""
     learning_rate: float = limited(1e-3, above=0, at_most=10)
-    """Learning rate of every phase but the thawed second one of `two_stage`."""
+    """Learning rate of every phase but the thawed second one of `two_stage`, and those of `phases` that have their
+    own."""
     thawed_rate_factor: float = limited(0.1, above=0, at_most=1)
     """The second phase of `two_stage` trains at the learning rate times this."""
     batch_size: int = limited(32, at_least=2, at_most=65536)
@@ -257,12 +259,19 @@ class Settings:
 
 
 def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """The settings as one level of dotted names, `data.image_size` for example, in the order of declaration."""
+    """The settings as one level of dotted names, `data.image_size` for example, in the order of declaration.
+
+    Values are plain ones: numbers, texts, truth values, None, and lists of them; each of the `phases` is a dictionary.
+    """
     flat: dict[str, Any] = {}
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
         if dataclasses.is_dataclass(value):
             flat.update(flatten(value, f"{prefix}{item.name}."))
+        elif isinstance(value, list):
+            flat[prefix + item.name] = [
+                dataclasses.asdict(part) if isinstance(part, PhaseSettings) else part for part in value
+            ]
         else:
             flat[prefix + item.name] = value
     return flat

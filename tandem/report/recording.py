@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import statistics
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pandas as pd
 
 from tandem.data.console import say
 from tandem.data.prepare import PreparedData
+from tandem.errors import UserError
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.predictions import Predictions, softmax
 from tandem.protocol.regimes import Phase
@@ -26,6 +28,10 @@ from tandem.tracking.curves import Curves
 
 if TYPE_CHECKING:
     from tandem.tracking.run import Run
+
+
+IMAGENET_NOT_DOWNLOADED = "weights: imagenet could not be downloaded"
+"""How the message begins with which both frameworks refuse to build a network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,9 @@ class PhaseOutcome:
     backbone_before: str
     """Hash of all weights and statistics of the backbone before the phase, and below after it."""
     backbone_after: str
+    frozen_before: str
+    """The same of what the phase freezes, which can be all of the backbone, its first blocks, or nothing."""
+    frozen_after: str
     first_epoch_hash: str | None
     """Of the batches of the phase's first epoch; None where that was not finished."""
 
@@ -83,6 +92,19 @@ def record_weights(run: Run, settings: Settings, file: Path | None) -> None:
     run.set_tags({vocabulary.WEIGHTS_ORIGIN: origin})
 
 
+def without_imagenet(run: Run, settings: Settings, error: UserError) -> Settings:
+    """The settings with random weights, where they allow it if ImageNet's could not be downloaded; a tag says so.
+
+    Raises:
+        UserError: The one that is given, if it is about anything else, or the settings do not allow it.
+    """
+    if not (settings.allow_random_weights and str(error).startswith(IMAGENET_NOT_DOWNLOADED)):
+        raise error
+    say(f"{error}: going on with random weights, as allow_random_weights says", quiet=False)
+    run.set_tags({vocabulary.WEIGHTS_ORIGIN: vocabulary.RANDOM_FOR_IMAGENET})
+    return dataclasses.replace(settings, weights="random")
+
+
 def predictions_of_test(data: PreparedData, logits: np.ndarray) -> Predictions:
     """The test images with the probabilities that these logits mean.
 
@@ -106,17 +128,20 @@ def record_phase(
     """A phase's cost and its scores on the test images, and the proof that what was frozen has not changed.
 
     Raises:
-        RuntimeError: The backbone was frozen, but its weights or its batch-norm statistics differ afterwards.
+        RuntimeError: Weights or batch-norm statistics of what was frozen differ afterwards.
     """
     prefix = vocabulary.phase_name(phase.number)
     tags = {
-        vocabulary.backbone_hash_tag(phase.number, "before"): outcome.backbone_before,
-        vocabulary.backbone_hash_tag(phase.number, "after"): outcome.backbone_after,
+        vocabulary.hash_tag(phase.number, "backbone", "before"): outcome.backbone_before,
+        vocabulary.hash_tag(phase.number, "backbone", "after"): outcome.backbone_after,
     }
+    if phase.trainable == "last":  # otherwise what is frozen is all of the backbone, or nothing
+        tags[vocabulary.hash_tag(phase.number, "frozen", "before")] = outcome.frozen_before
+        tags[vocabulary.hash_tag(phase.number, "frozen", "after")] = outcome.frozen_after
     if phase.number == 1 and outcome.first_epoch_hash is not None:
         tags[vocabulary.BATCHES_HASH] = outcome.first_epoch_hash
     run.set_tags(tags)
-    if phase.trainable == "head" and outcome.backbone_before != outcome.backbone_after:
+    if outcome.frozen_before != outcome.frozen_after:
         raise RuntimeError(f"the frozen backbone changed in phase {phase.number}: its hash is not what it was")
     run.log_metrics(
         {
@@ -134,7 +159,7 @@ def record_phase(
     scores = record_evaluation(run, predictions, folder=prefix, prefix=f"{prefix}/")
     return PhaseResult(
         number=phase.number,
-        trainable=phase.trainable,
+        trainable=phase.words,
         epochs=outcome.epochs,
         best_epoch=outcome.best_epoch,
         train_seconds=outcome.train_seconds,

@@ -16,7 +16,7 @@ class PhaseResult:
 
     Args:
         number: counted from 1.
-        trainable: what was trained, for people: "head" or "all".
+        trainable: what was trained, for people: "head", "last 2 blocks" or "all".
         epochs: how many were trained.
         best_epoch: the one with the lowest validation loss, counted from 0 within the phase.
         train_seconds: training and validation, evaluation apart.

@@ -16,7 +16,13 @@ from urllib.parse import urlsplit
 
 import mlflow
 import yaml
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
 
 import tandem
 from tandem.protocol.settings import Settings
@@ -76,12 +82,15 @@ def run_tags(settings: Settings, framework: str, backend: str, versions: Mapping
         vocabulary.FRAMEWORK: framework,
         vocabulary.BACKEND: backend,
         vocabulary.SETTINGS_HASH: settings_hash(settings),
+        vocabulary.BUDGET: settings.tracking.budget,
         vocabulary.HARDWARE: describe_hardware(),
         **{vocabulary.VERSION_PREFIX + name: version for name, version in versions.items()},
         MLFLOW_SOURCE_NAME: script.name,
         MLFLOW_SOURCE_TYPE: "LOCAL",
         MLFLOW_USER: _user(),
     }
+    if settings.tracking.parent_run is not None:
+        tags[MLFLOW_PARENT_RUN_ID] = settings.tracking.parent_run
     if commit := _git_commit(script.parent):
         tags[MLFLOW_GIT_COMMIT] = commit
     return tags

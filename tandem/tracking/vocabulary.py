@@ -30,9 +30,9 @@ NUM_IMAGES = {"train": "num_train_images", "val": "num_val_images", "test": "num
 # Metrics of each epoch; the step counts epochs from 0 over all phases of the run.
 TRAIN_LOSS, TRAIN_ACCURACY = "train/loss", "train/accuracy"
 VAL_LOSS, VAL_ACCURACY = "val/loss", "val/accuracy"
-EPOCH_LEARNING_RATE = "epoch/learning_rate"
+EPOCH_LEARNING_RATE = "epoch/learning_rate"  # the head's, in the epoch's first step
 EPOCH_SECONDS = "epoch/seconds"  # training and validation of one epoch
-EPOCH_PHASE = "epoch/phase"  # 1, 2, ...: where it changes, the backbone was thawed
+EPOCH_PHASE = "epoch/phase"  # 1, 2, ...: where it changes, something else is trained
 
 # Metrics of a run; the same stand under phase_name(n) for each phase, where `phase` is what it cost alone.
 TRAIN_SECONDS = "cost/train_seconds"  # training and validation of all phases, evaluation apart
@@ -69,9 +69,15 @@ TRACEBACK_FILE = "traceback.txt"
 JOURNAL_FILE = "journal.jsonl"
 
 
-def backbone_hash_tag(number: int, when: str) -> str:
-    """The tag with the hash of the backbone's weights and statistics `before` or `after` a phase."""
-    return f"tandem.{phase_name(number)}.backbone_{when}"
+def hash_tag(number: int, part: str, when: str) -> str:
+    """The tag with the hash of a part's weights and statistics `before` or `after` a phase.
+
+    Args:
+        number: The phase's, from 1.
+        part: `backbone`, or `frozen`: the first blocks of a backbone whose last ones are trained.
+        when: `before` or `after`.
+    """
+    return f"tandem.{phase_name(number)}.{part}_{when}"
 
 
 def phase_name(number: int) -> str:

@@ -10,12 +10,13 @@ from keras.callbacks import Callback, EarlyStopping
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
 from tandem.on_keras.networks import Classifier, Pixels
+from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tandem.tracking.curves import Curves
 from tests.loss_lists import LOSS_LISTS, START_RATE, LossList
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_keras import LogEpochs, build_early_stopping, build_optimizer, build_schedule, freeze_or_thaw, open_streams
+from train_keras import LogEpochs, build_early_stopping, freeze_or_thaw, open_streams
 
 Weights = list[np.ndarray]
 
@@ -69,14 +70,16 @@ def fit(
     """Trains with the callbacks of train_phase; returns the epochs' weights and their number as well."""
     phase = Phase(number=1, trainable="all", learning_rate=settings.learning_rate, max_epochs=len(losses))
     network, snapshots, early_stopping = small_network(), Snapshots(), build_early_stopping(settings, phase)
-    freeze_or_thaw(network, phase)
+    blocks: Blocks = [[network.backbone]]
+    training, validation = open_streams(settings, data, phase)
+    freeze_or_thaw(network, phase, blocks)
+    learning_rate, schedule = build_schedule(settings.schedule, phase, len(training))
     network.compile(
-        optimizer=build_optimizer(settings, phase),
+        optimizer=build_optimizer(settings.optimizer, learning_rate, blocks),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         jit_compile=False,
     )
-    training, validation = open_streams(settings, data, phase)
     history = network.fit(
         training,
         validation_data=validation,
@@ -85,7 +88,7 @@ def fit(
             ScriptedLosses(losses),
             snapshots,
             LogEpochs(curves, phase),
-            *build_schedule(settings),
+            *schedule,
             early_stopping,
         ],
         verbose=0,

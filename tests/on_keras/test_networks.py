@@ -10,7 +10,6 @@ import pytest
 from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.weights import count_parameters
 from tandem.protocol.backbones import CATALOGUE
-from tandem.protocol.head import initial_kernels
 from tandem.protocol.settings import HeadSettings
 from tests.small_runs import NUM_CLASSES, small_settings
 from train_keras import predict_batch, set_up_framework
@@ -79,39 +78,6 @@ def test_training_step_moves_the_running_mean_by_its_share(momentum: float) -> N
     batch_mean = inputs.mean(axis=(0, 1, 2))
     assert np.abs(batch_mean).max() > 0.01
     assert keras.ops.convert_to_numpy(first.moving_mean) == pytest.approx((1 - momentum) * batch_mean, abs=1e-6)
-
-
-def test_head_has_dropout_before_each_dense_layer_and_relu_between_them() -> None:
-    head = build(head=HeadSettings(hidden=[16, 8], dropout=0.25)).head
-    kinds = [keras.layers.Dropout, keras.layers.Dense] * 3  # a dense layer has its ReLU inside
-    assert [type(layer) for layer in head.layers] == kinds
-    assert {layer.rate for layer in head.layers if isinstance(layer, keras.layers.Dropout)} == {0.25}
-    activations = [layer.activation.__name__ for layer in head.layers if isinstance(layer, keras.layers.Dense)]
-    assert activations == ["relu", "relu", "linear"]
-
-
-def test_head_without_hidden_layers_is_one_dense_layer() -> None:
-    assert [type(layer) for layer in build().head.layers] == [keras.layers.Dense]
-
-
-def test_head_starts_with_the_protocol_s_weights() -> None:
-    head = build(head=HeadSettings(hidden=[16, 8]), seed=7).head
-    dense = [layer for layer in head.layers if isinstance(layer, keras.layers.Dense)]
-    expected = initial_kernels([1280, 16, 8, NUM_CLASSES], 7)
-    assert len(dense) == len(expected) == 3
-    for layer, expected_kernel in zip(dense, expected, strict=True):
-        kernel, bias = layer.get_weights()
-        assert np.array_equal(kernel, expected_kernel)
-        assert not bias.any()
-
-
-def test_head_computes_what_numpy_does() -> None:
-    network = build(head=HeadSettings(hidden=[16, 8], dropout=0.5), seed=7)
-    features = np.random.default_rng(0).normal(size=(4, 1280)).astype(np.float32)
-    first, second, last = initial_kernels([1280, 16, 8, NUM_CLASSES], 7)
-    expected = np.maximum(np.maximum(features @ first, 0) @ second, 0) @ last
-    logits = keras.ops.convert_to_numpy(network.head(features, training=False))
-    assert logits == pytest.approx(expected, abs=1e-5)
 
 
 def test_logits_are_float32_in_any_precision(any_precision: None) -> None:

@@ -6,13 +6,14 @@ import keras
 import numpy as np
 import pytest
 
+from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.protocol.regimes import Phase
-from tandem.protocol.settings import OptimizerSettings
+from tandem.protocol.schedule import learning_rates
+from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
 from tests.oracles import adam, sgd
-from tests.small_runs import small_settings
-from train_keras import build_optimizer
 
 RATE = 0.01
+PHASE = Phase(number=1, trainable="all", learning_rate=RATE, max_epochs=4)
 START = np.array([[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]], np.float32)
 
 
@@ -20,39 +21,104 @@ def gradients(scale: float = 1.0) -> list[np.ndarray]:
     return list((np.random.default_rng(0).normal(size=(3, 2, 3)) * scale).astype(np.float32))
 
 
-def weight_after_three_steps(gradients: list[np.ndarray], **constants: Any) -> np.ndarray:
-    """What the optimizer makes of START, seen as a weight that is trained."""
-    weight = keras.Variable(START)
-    phase = Phase(number=1, trainable="all", learning_rate=RATE, max_epochs=1)
-    optimizer = build_optimizer(small_settings(optimizer=OptimizerSettings(**constants)), phase)
+def dense_layer() -> keras.layers.Dense:
+    dense = keras.layers.Dense(3, use_bias=False)
+    dense.build((None, 2))
+    dense.set_weights([START])
+    return dense
+
+
+def value_of(dense: keras.layers.Dense) -> np.ndarray:
+    return keras.ops.convert_to_numpy(dense.kernel)
+
+
+def weights_after_three_steps(gradients: list[np.ndarray], num_blocks: int = 0, **constants: Any) -> list[np.ndarray]:
+    """What the optimizer makes of START as a weight of each block, from the input on, and then of the head."""
+    dense_layers = [dense_layer() for _ in range(num_blocks + 1)]
+    blocks: Blocks = [[dense] for dense in dense_layers[:-1]]
+    optimizer = build_optimizer(OptimizerSettings(**constants), RATE, blocks)
     for gradient in gradients:
-        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [weight])
-    return keras.ops.convert_to_numpy(weight)
+        optimizer.apply(
+            [keras.ops.convert_to_tensor(gradient)] * len(dense_layers), [dense.kernel for dense in dense_layers]
+        )
+    return [value_of(dense) for dense in dense_layers]
 
 
 @pytest.mark.parametrize("constants", [{}, {"beta_1": 0.5, "beta_2": 0.75}])
 def test_adam_takes_the_paper_s_steps(constants: dict[str, float]) -> None:
     expected = adam(START, gradients(), rate=RATE, **{"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, **constants})
-    assert weight_after_three_steps(gradients(), name="adam", **constants) == pytest.approx(expected, abs=1e-6)
+    (received,) = weights_after_three_steps(gradients(), name="adam", **constants)
+    assert received == pytest.approx(expected, abs=1e-6)
 
 
 def test_adam_adds_epsilon_before_the_correction_of_bias() -> None:
     # gradients as small as epsilon, where its place shows; torch adds it afterwards
     constants = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-3}
     expected = adam(START, gradients(1e-3), rate=RATE, **constants, epsilon_hat=True)
-    assert weight_after_three_steps(gradients(1e-3), name="adam", **constants) == pytest.approx(expected, abs=1e-6)
+    (received,) = weights_after_three_steps(gradients(1e-3), name="adam", **constants)
+    assert received == pytest.approx(expected, abs=1e-6)
     other = adam(START, gradients(1e-3), rate=RATE, **constants)
     assert np.abs(other - expected).max() > 1e-3
 
 
 def test_adamw_decays_weights_apart_from_the_gradient() -> None:
     expected = adam(START, gradients(), rate=RATE, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.25)
-    received = weight_after_three_steps(gradients(), name="adamw", weight_decay=0.25)
+    (received,) = weights_after_three_steps(gradients(), name="adamw", weight_decay=0.25)
     assert received == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.25])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.75, False), (0.75, True)])
-def test_sgd_takes_the_paper_s_steps(momentum: float, nesterov: bool) -> None:
-    expected = sgd(START, gradients(), rate=RATE, momentum=momentum, nesterov=nesterov)
-    received = weight_after_three_steps(gradients(), name="sgd", momentum=momentum, nesterov=nesterov)
+def test_sgd_takes_the_papers_steps(momentum: float, nesterov: bool, weight_decay: float) -> None:
+    constants = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+    expected = sgd(START, gradients(), rate=RATE, **constants)  # type: ignore[arg-type]
+    (received,) = weights_after_three_steps(gradients(), name="sgd", **constants)
     assert received == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.25])
+def test_each_block_learns_and_decays_at_its_own_rate(weight_decay: float) -> None:
+    # three blocks: 1/8, 1/4 and 1/2 of the head's rate
+    rates = [RATE / 8, RATE / 4, RATE / 2, RATE]
+    received = weights_after_three_steps(
+        gradients(), 3, name="sgd", momentum=0.75, weight_decay=weight_decay, layer_decay=0.5
+    )
+    for weight, rate in zip(received, rates, strict=True):
+        expected = sgd(START, gradients(), rate=rate, momentum=0.75, nesterov=False, weight_decay=weight_decay)
+        assert weight == pytest.approx(expected, abs=1e-6)
+    received = weights_after_three_steps(gradients(), 3, name="adamw", weight_decay=weight_decay, layer_decay=0.5)
+    for weight, rate in zip(received, rates, strict=True):
+        expected = adam(
+            START, gradients(), rate=rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=weight_decay
+        )
+        assert weight == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ScheduleSettings(name="cosine", warmup_epochs=1, min_learning_rate=1e-3),
+        ScheduleSettings(name="none", warmup_epochs=2),
+    ],
+    ids=["cosine", "warm-up alone"],
+)
+def test_steps_run_at_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
+    block, head = dense_layer(), dense_layer()
+    learning_rate, callbacks = build_schedule(schedule, PHASE, steps_per_epoch=3)
+    assert callbacks == []
+    settings = OptimizerSettings(name="sgd", momentum=0.0, layer_decay=0.5)
+    optimizer = build_optimizer(settings, learning_rate, [[block]])
+    table = learning_rates(schedule, PHASE, 3)
+    assert len(table) == 12 and len(set(table)) > 5
+    head_steps, block_steps = [], []
+    for _ in table:
+        before = value_of(head), value_of(block)
+        optimizer.apply([keras.ops.ones((2, 3))] * 2, [block.kernel, head.kernel])
+        head_steps.append((before[0] - value_of(head)).mean())
+        block_steps.append((before[1] - value_of(block)).mean())
+    assert head_steps == pytest.approx(table, abs=1e-6)
+    assert block_steps == pytest.approx(table / 2, abs=1e-6)
+
+
+def test_constant_rate_needs_no_schedule() -> None:
+    assert build_schedule(ScheduleSettings(), PHASE, steps_per_epoch=3) == (RATE, [])

@@ -13,6 +13,7 @@ from torch import nn
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
 from tandem.on_torch.networks import Classifier, Pixels
+from tandem.on_torch.optimizers import Blocks
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tandem.tracking.curves import Curves
@@ -71,11 +72,13 @@ def fit(
     """Trains with the callbacks of train_phase; returns the epochs' weights and their number as well."""
     phase = Phase(number=1, trainable="all", learning_rate=settings.learning_rate, max_epochs=len(losses))
     network, snapshots, early_stopping = small_network(), Snapshots(), build_early_stopping(settings, phase)
-    steps = ScriptedLosses(network, settings, phase)
+    blocks: Blocks = [[network.backbone]]
+    training, validation = open_streams(settings, data, phase)
+    steps = ScriptedLosses(network, settings, phase, blocks, len(training))
     steps.losses = losses
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
-        callbacks=[snapshots, FreezeOrThaw(phase), LogEpochs(curves, phase), early_stopping],
+        callbacks=[snapshots, FreezeOrThaw(phase, blocks), LogEpochs(curves, phase), early_stopping],
         accelerator="cpu",
         devices=1,
         logger=False,
@@ -84,7 +87,7 @@ def fit(
         enable_progress_bar=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(steps, *open_streams(settings, data, phase))
+    trainer.fit(steps, training, validation)
     return network, early_stopping, snapshots.epochs, trainer.current_epoch
 
 

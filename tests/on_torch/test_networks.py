@@ -10,7 +10,6 @@ from torch import nn
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.weights import count_parameters
 from tandem.protocol.backbones import CATALOGUE
-from tandem.protocol.head import initial_kernels
 from tandem.protocol.settings import HeadSettings
 from tests.small_runs import NUM_CLASSES, small_settings
 from train_torch import predict_batch
@@ -71,37 +70,6 @@ def test_training_step_moves_the_running_mean_by_its_share(momentum: float) -> N
     assert np.abs(batch_mean).max() > 0.01
     assert first.running_mean is not None
     assert first.running_mean.numpy() == pytest.approx((1 - momentum) * batch_mean, abs=1e-6)
-
-
-def test_head_has_dropout_before_each_dense_layer_and_relu_between_them() -> None:
-    head = build(head=HeadSettings(hidden=[16, 8], dropout=0.25)).head
-    kinds = [nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
-    assert [type(layer) for layer in head.children()] == kinds
-    assert {layer.p for layer in head.children() if isinstance(layer, nn.Dropout)} == {0.25}
-
-
-def test_head_without_hidden_layers_is_one_dense_layer() -> None:
-    assert [type(layer) for layer in build().head.children()] == [nn.Linear]
-
-
-def test_head_starts_with_the_protocol_s_weights() -> None:
-    head = build(head=HeadSettings(hidden=[16, 8]), seed=7).head
-    dense = [layer for layer in head.children() if isinstance(layer, nn.Linear)]
-    expected = initial_kernels([1280, 16, 8, NUM_CLASSES], 7)
-    assert len(dense) == len(expected) == 3
-    for layer, kernel in zip(dense, expected, strict=True):
-        assert np.array_equal(layer.weight.detach().numpy().T, kernel)
-        assert not layer.bias.detach().numpy().any()
-
-
-def test_head_computes_what_numpy_does() -> None:
-    network = build(head=HeadSettings(hidden=[16, 8], dropout=0.5), seed=7)
-    features = np.random.default_rng(0).normal(size=(4, 1280)).astype(np.float32)
-    first, second, last = initial_kernels([1280, 16, 8, NUM_CLASSES], 7)
-    expected = np.maximum(np.maximum(features @ first, 0) @ second, 0) @ last
-    with torch.inference_mode():
-        logits = network.eval().head(torch.from_numpy(features)).numpy()
-    assert logits == pytest.approx(expected, abs=1e-5)
 
 
 def test_logits_are_float32_in_any_precision() -> None:

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from tandem.on_torch.networks import Classifier, Pixels
+from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.protocol.regimes import Phase
-from tandem.protocol.settings import OptimizerSettings
+from tandem.protocol.schedule import learning_rates
+from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
 from tests.oracles import adam, sgd
-from tests.small_runs import small_settings
-from train_torch import build_optimizer
 
 RATE = 0.01
+PHASE = Phase(number=1, trainable="all", learning_rate=RATE, max_epochs=4)
 START = np.array([[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]], np.float32)
 
 
@@ -22,43 +22,134 @@ def gradients(scale: float = 1.0) -> list[np.ndarray]:
     return list((np.random.default_rng(0).normal(size=(3, 2, 3)) * scale).astype(np.float32))
 
 
-def weight_after_three_steps(gradients: list[np.ndarray], **constants: Any) -> np.ndarray:
-    """What the optimizer makes of START, seen as a weight of a backbone that is trained."""
+def dense_layer() -> nn.Linear:
     dense = nn.Linear(3, 2, bias=False)
     with torch.no_grad():
         dense.weight.copy_(torch.from_numpy(START))
-    phase = Phase(number=1, trainable="all", learning_rate=RATE, max_epochs=1)
-    settings = small_settings(optimizer=OptimizerSettings(**constants))
-    optimizer = build_optimizer(settings, phase, Classifier(Pixels(8, "unit"), dense, nn.Identity()))
+    return dense
+
+
+def weights_after_three_steps(gradients: list[np.ndarray], num_blocks: int = 0, **constants: Any) -> list[np.ndarray]:
+    """What the optimizer makes of START as a weight of each block, from the input on, and then of the head."""
+    head = dense_layer()
+    blocks: Blocks = [[dense_layer()] for _ in range(num_blocks)]
+    dense_layers = [*(block[0] for block in blocks), head]
+    optimizer = build_optimizer(OptimizerSettings(**constants), PHASE, head, blocks)
     for gradient in gradients:
-        dense.weight.grad = torch.from_numpy(gradient)
+        for dense in dense_layers:
+            dense.weight.grad = torch.from_numpy(gradient)
         optimizer.step()
-    return dense.weight.detach().numpy()
+    return [dense.weight.detach().numpy() for dense in dense_layers]
 
 
 @pytest.mark.parametrize("constants", [{}, {"beta_1": 0.5, "beta_2": 0.75}])
 def test_adam_takes_the_paper_s_steps(constants: dict[str, float]) -> None:
     expected = adam(START, gradients(), rate=RATE, **{"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, **constants})
-    assert weight_after_three_steps(gradients(), name="adam", **constants) == pytest.approx(expected, abs=1e-6)
+    (received,) = weights_after_three_steps(gradients(), name="adam", **constants)
+    assert received == pytest.approx(expected, abs=1e-6)
 
 
 def test_adam_adds_epsilon_after_the_correction_of_bias() -> None:
     # gradients as small as epsilon, where its place shows
     constants = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-3}
     expected = adam(START, gradients(1e-3), rate=RATE, **constants)
-    assert weight_after_three_steps(gradients(1e-3), name="adam", **constants) == pytest.approx(expected, abs=1e-6)
+    (received,) = weights_after_three_steps(gradients(1e-3), name="adam", **constants)
+    assert received == pytest.approx(expected, abs=1e-6)
     other = adam(START, gradients(1e-3), rate=RATE, **constants, epsilon_hat=True)
     assert np.abs(other - expected).max() > 1e-3
 
 
 def test_adamw_decays_weights_apart_from_the_gradient() -> None:
     expected = adam(START, gradients(), rate=RATE, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.25)
-    received = weight_after_three_steps(gradients(), name="adamw", weight_decay=0.25)
+    (received,) = weights_after_three_steps(gradients(), name="adamw", weight_decay=0.25)
     assert received == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.25])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.75, False), (0.75, True)])
-def test_sgd_takes_the_paper_s_steps(momentum: float, nesterov: bool) -> None:
-    expected = sgd(START, gradients(), rate=RATE, momentum=momentum, nesterov=nesterov)
-    received = weight_after_three_steps(gradients(), name="sgd", momentum=momentum, nesterov=nesterov)
+def test_sgd_takes_the_papers_steps(momentum: float, nesterov: bool, weight_decay: float) -> None:
+    constants = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+    expected = sgd(START, gradients(), rate=RATE, **constants)  # type: ignore[arg-type]
+    (received,) = weights_after_three_steps(gradients(), name="sgd", **constants)
     assert received == pytest.approx(expected, abs=1e-6)
+
+
+def test_sgd_keeps_its_decay_out_of_the_momentum() -> None:
+    # as torch.optim.SGD does not
+    dense = dense_layer()
+    coupled = torch.optim.SGD(dense.parameters(), RATE, momentum=0.75, weight_decay=0.25)
+    for gradient in gradients():
+        dense.weight.grad = torch.from_numpy(gradient)
+        coupled.step()
+    (received,) = weights_after_three_steps(gradients(), name="sgd", momentum=0.75, weight_decay=0.25)
+    assert np.abs(received - dense.weight.detach().numpy()).max() > 1e-3
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.25])
+def test_each_block_learns_and_decays_at_its_own_rate(weight_decay: float) -> None:
+    # three blocks: 1/8, 1/4 and 1/2 of the head's rate
+    rates = [RATE / 8, RATE / 4, RATE / 2, RATE]
+    received = weights_after_three_steps(
+        gradients(), 3, name="sgd", momentum=0.75, weight_decay=weight_decay, layer_decay=0.5
+    )
+    for weight, rate in zip(received, rates, strict=True):
+        expected = sgd(START, gradients(), rate=rate, momentum=0.75, nesterov=False, weight_decay=weight_decay)
+        assert weight == pytest.approx(expected, abs=1e-6)
+    received = weights_after_three_steps(gradients(), 3, name="adamw", weight_decay=weight_decay, layer_decay=0.5)
+    for weight, rate in zip(received, rates, strict=True):
+        expected = adam(
+            START, gradients(), rate=rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=weight_decay
+        )
+        assert weight == pytest.approx(expected, abs=1e-6)
+
+
+def test_frozen_blocks_are_left_out_and_do_not_change_the_rates_of_others() -> None:
+    head, blocks = dense_layer(), [[dense_layer()] for _ in range(3)]
+    blocks[0][0].requires_grad_(False)
+    optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), PHASE, head, blocks)  # type: ignore[arg-type]
+    assert [group["lr"] for group in optimizer.param_groups] == [RATE, RATE / 4, RATE / 2]
+    assert all(blocks[0][0].weight is not weight for group in optimizer.param_groups for weight in group["params"])
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ScheduleSettings(name="cosine", warmup_epochs=1, min_learning_rate=1e-3),
+        ScheduleSettings(name="none", warmup_epochs=2),
+    ],
+    ids=["cosine", "warm-up alone"],
+)
+def test_steps_run_at_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
+    head, block = dense_layer(), dense_layer()
+    settings = OptimizerSettings(name="sgd", momentum=0.0, layer_decay=0.5)
+    optimizer = build_optimizer(settings, PHASE, head, [[block]])
+    scheduler = build_schedule(schedule, PHASE, optimizer, steps_per_epoch=3)["lr_scheduler"]["scheduler"]
+    table = learning_rates(schedule, PHASE, 3)
+    assert len(table) == 12 and len(set(table)) > 5
+    head_steps, block_steps = [], []
+    for _ in table:
+        before = head.weight.detach().clone(), block.weight.detach().clone()
+        head.weight.grad, block.weight.grad = torch.ones(2, 3), torch.ones(2, 3)
+        optimizer.step()
+        scheduler.step()
+        head_steps.append((before[0] - head.weight).mean().item())
+        block_steps.append((before[1] - block.weight).mean().item())
+    assert head_steps == pytest.approx(table, abs=1e-6)
+    assert block_steps == pytest.approx(table / 2, abs=1e-6)
+
+
+def test_constant_rate_needs_no_schedule() -> None:
+    optimizer = build_optimizer(OptimizerSettings(), PHASE, dense_layer(), [])
+    assert build_schedule(ScheduleSettings(), PHASE, optimizer, steps_per_epoch=3) == {}
+
+
+def test_plateau_reduces_all_rates_by_the_same_factor_to_their_share_of_the_minimum() -> None:
+    optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), PHASE, dense_layer(), [[dense_layer()]])
+    settings = ScheduleSettings(name="plateau", patience=1, factor=0.5, min_learning_rate=RATE / 3)
+    scheduler = build_schedule(settings, PHASE, optimizer, steps_per_epoch=3)["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(4):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        scheduler.step(1.0)
+    head = [RATE, RATE, RATE / 2, RATE / 3]
+    assert rates == [[pytest.approx(rate), pytest.approx(rate / 2)] for rate in head]

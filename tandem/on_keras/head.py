@@ -1,0 +1,40 @@
+"""The head as Keras layers."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from tandem.protocol.head import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, initial_kernels
+from tandem.protocol.settings import Settings
+
+
+def build_head(settings: Settings, num_features: int, num_classes: int) -> keras.Sequential:
+    """Features of shape (n, num_features) to float32 logits of shape (n, num_classes).
+
+    Before each dense layer batch norm and dropout, where the settings have them; between dense layers ReLU.
+
+    Args:
+        settings: `head`, `batch_norm_momentum`, `seed`.
+        num_features: Length of the backbone's feature vector.
+        num_classes: Number of outputs.
+    """
+    head = settings.head
+    momentum = BATCH_NORM_MOMENTUM if settings.batch_norm_momentum is None else settings.batch_norm_momentum
+    kernels = initial_kernels(head, num_features=num_features, num_classes=num_classes, seed=settings.seed)
+    layers: list[keras.layers.Layer] = [keras.Input((num_features,))]
+    for kernel in kernels:
+        last = kernel is kernels[-1]
+        if head.batch_norm:
+            layers.append(keras.layers.BatchNormalization(momentum=momentum, epsilon=BATCH_NORM_EPSILON))
+        if head.dropout:
+            layers.append(keras.layers.Dropout(head.dropout))
+        # logits in float32 whatever the run's precision, for the loss is computed from them
+        layers.append(
+            keras.layers.Dense(kernel.shape[1], activation=None if last else "relu", dtype="float32" if last else None)
+        )
+    network = keras.Sequential(layers, name="head")
+    dense_layers = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+    for layer, kernel in zip(dense_layers, kernels, strict=True):
+        layer.set_weights([kernel, np.zeros(kernel.shape[1], np.float32)])
+    return network

@@ -1,0 +1,112 @@
+"""The settings' optimizer and schedule in Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras.callbacks import Callback, ReduceLROnPlateau
+from keras.optimizers.schedules import LearningRateSchedule
+
+from tandem.protocol.regimes import Phase
+from tandem.protocol.schedule import block_factors, changes_by_step, learning_rates
+from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
+
+Blocks = list[list[keras.layers.Layer]]
+"""The layers of each of a backbone's blocks, from the input on."""
+
+
+def build_optimizer(
+    settings: OptimizerSettings, learning_rate: float | LearningRateSchedule, blocks: Blocks
+) -> keras.optimizers.Optimizer:
+    """The optimizer of a phase, with every constant from the settings.
+
+    Weight decay is decoupled (Loshchilov and Hutter 2019): each step begins with w -= rate * decay * w, for every
+    weight that is trained.
+
+    Args:
+        settings: `layer_decay` gives each block of the backbone its own share of the learning rate.
+        learning_rate: The head's.
+        blocks: The backbone's, from the input on.
+    """
+    optimizer: type[keras.optimizers.Optimizer]
+    if settings.name == "sgd":
+        optimizer = keras.optimizers.SGD
+        constants: dict[str, Any] = {"momentum": settings.momentum, "nesterov": settings.nesterov}
+    else:
+        optimizer = keras.optimizers.Adam  # AdamW is Adam with a weight decay
+        constants = {"beta_1": settings.beta_1, "beta_2": settings.beta_2, "epsilon": settings.epsilon}
+    if settings.layer_decay == 1:
+        return optimizer(learning_rate, weight_decay=settings.weight_decay or None, **constants)
+    factors = {
+        id(variable): factor
+        for block, factor in zip(blocks, block_factors(settings.layer_decay, len(blocks)), strict=True)
+        for layer in block
+        for variable in layer.weights
+    }
+    return _with_factors(optimizer, factors, settings.weight_decay)(learning_rate, **constants)
+
+
+def _with_factors(
+    optimizer: type[keras.optimizers.Optimizer], factors: Mapping[int, float], weight_decay: float
+) -> type[keras.optimizers.Optimizer]:
+    """The optimizer with a learning rate for each variable, of which Keras has one for all.
+
+    Args:
+        optimizer: Which one.
+        factors: What the rate of a variable is multiplied by, by its id; 1 for those that are not in it.
+        weight_decay: As the settings have it, but at the variable's own rate; Keras's is at the common one.
+    """
+
+    class WithFactors(optimizer):  # type: ignore[misc, valid-type]
+        def build(self, variables: list[keras.Variable]) -> None:
+            super().build(variables)
+            self.factors = [factors.get(id(variable), 1.0) for variable in variables]
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            rate = learning_rate * self.factors[self._get_variable_index(variable)]
+            if weight_decay:
+                self.assign_sub(variable, variable * (rate * weight_decay))
+            super().update_step(gradient, variable, rate)
+
+    return WithFactors
+
+
+class Table(LearningRateSchedule):
+    """The learning rate of each step, as listed.
+
+    Example: keras.optimizers.SGD(Table(np.array([0.1, 0.05, 0.025])))
+    """
+
+    def __init__(self, rates: np.ndarray) -> None:
+        self.rates = rates.astype(np.float32)
+
+    def __call__(self, step: Any) -> Any:
+        return keras.ops.take(self.rates, keras.ops.minimum(keras.ops.cast(step, "int32"), len(self.rates) - 1))
+
+
+def build_schedule(
+    settings: ScheduleSettings, phase: Phase, steps_per_epoch: int
+) -> tuple[float | LearningRateSchedule, list[Callback]]:
+    """The optimizer's learning rate, and the callbacks that change it.
+
+    Args:
+        settings: Which schedule, and its constants.
+        phase: Its learning rate and epoch limit.
+        steps_per_epoch: Training batches of an epoch.
+    """
+    if changes_by_step(settings):
+        return Table(learning_rates(settings, phase, steps_per_epoch)), []
+    if settings.name == "none":
+        return phase.learning_rate, []
+    reduce = ReduceLROnPlateau(
+        monitor="val_loss",
+        mode="min",
+        factor=settings.factor,
+        patience=settings.patience,
+        min_delta=settings.min_delta,
+        min_lr=settings.min_learning_rate,
+    )
+    return phase.learning_rate, [reduce]

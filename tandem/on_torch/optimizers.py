@@ -1,0 +1,75 @@
+"""The settings' optimizer and schedule in torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.optim import SGDW
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from tandem.protocol.regimes import Phase
+from tandem.protocol.schedule import block_factors, changes_by_step, learning_rates
+from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
+
+Blocks = list[list[nn.Module]]
+"""The modules of each of a backbone's blocks, from the input on."""
+
+
+def build_optimizer(
+    settings: OptimizerSettings, phase: Phase, head: nn.Module, blocks: Blocks
+) -> torch.optim.Optimizer:
+    """The optimizer of a phase, with every constant from the settings; its first group is the head's.
+
+    Weight decay is decoupled (Loshchilov and Hutter 2019): each step begins with w -= rate * decay * w, for every
+    weight that is trained. torch.optim.SGD's is not: it adds decay * w to the gradient, and so to the momentum.
+
+    Args:
+        settings: `layer_decay` gives each block of the backbone its own share of the learning rate.
+        phase: Its learning rate.
+        head: All of it is trained.
+        blocks: The backbone's, from the input on; parameters without gradients are left out.
+    """
+    rate = phase.learning_rate
+    groups = [{"params": list(head.parameters()), "lr": rate}]
+    for block, factor in zip(blocks, block_factors(settings.layer_decay, len(blocks)), strict=True):
+        parameters = (parameter for module in block for parameter in module.parameters())
+        if trainable := [parameter for parameter in parameters if parameter.requires_grad]:
+            groups.append({"params": trainable, "lr": rate * factor})
+    if settings.name == "sgd":
+        return SGDW(groups, rate, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov)
+    constants: dict[str, Any] = {"betas": (settings.beta_1, settings.beta_2), "eps": settings.epsilon}
+    if settings.name == "adamw":
+        return torch.optim.AdamW(groups, rate, weight_decay=settings.weight_decay, **constants)
+    return torch.optim.Adam(groups, rate, **constants)
+
+
+def build_schedule(
+    settings: ScheduleSettings, phase: Phase, optimizer: torch.optim.Optimizer, steps_per_epoch: int
+) -> dict[str, Any]:
+    """What changes the learning rates during a phase, as configure_optimizers returns it; empty for constant ones.
+
+    Args:
+        settings: Which schedule, and its constants.
+        phase: Its learning rate and epoch limit.
+        optimizer: That of build_optimizer; the rates of all groups change by the same factor.
+        steps_per_epoch: Training batches of an epoch.
+    """
+    if changes_by_step(settings):
+        factors = learning_rates(settings, phase, steps_per_epoch) / phase.learning_rate
+        # the scheduler asks for one rate more than there are steps
+        by_step = LambdaLR(optimizer, lambda step: factors[min(step, len(factors) - 1)])
+        return {"lr_scheduler": {"scheduler": by_step, "interval": "step"}}
+    if settings.name == "none":
+        return {}
+    by_loss = ReduceLROnPlateau(
+        optimizer,
+        factor=settings.factor,
+        patience=settings.patience - 1,  # torch waits for one epoch more than its patience, Keras does not
+        threshold=settings.min_delta,
+        threshold_mode="abs",
+        min_lr=[settings.min_learning_rate * group["lr"] / phase.learning_rate for group in optimizer.param_groups],
+        eps=0,
+    )
+    return {"lr_scheduler": {"scheduler": by_loss, "monitor": "val/loss"}}

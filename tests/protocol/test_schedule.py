@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tandem.protocol.regimes import Phase
+from tandem.protocol.schedule import block_factors, changes_by_step, learning_rates
+from tandem.protocol.settings import ScheduleSettings
+
+
+def rates(*, rate: float = 1.0, max_epochs: int = 2, steps_per_epoch: int = 2, **settings: Any) -> list[float]:
+    phase = Phase(number=1, trainable="all", learning_rate=rate, max_epochs=max_epochs)
+    return learning_rates(ScheduleSettings(**settings), phase, steps_per_epoch).tolist()
+
+
+def test_cosine_of_six_steps_is_the_one_computed_by_hand() -> None:
+    # (1 + cos(0, 30, 60, 90, 120, 150 degrees)) / 2
+    expected = [1, (1 + math.sqrt(3) / 2) / 2, 0.75, 0.5, 0.25, (1 - math.sqrt(3) / 2) / 2]
+    assert rates(name="cosine", max_epochs=3) == pytest.approx(expected)
+    assert rates(name="cosine", max_epochs=1, steps_per_epoch=6) == pytest.approx(expected)
+
+
+def test_cosine_ends_above_its_minimum() -> None:
+    # 0.25 + (0.75 - 0.25) * (1, (1 + sqrt(1/2)) / 2, 1/2, (1 - sqrt(1/2)) / 2)
+    expected = [0.75, 0.25 + (1 + math.sqrt(0.5)) / 4, 0.5, 0.25 + (1 - math.sqrt(0.5)) / 4]
+    assert rates(name="cosine", rate=0.75, min_learning_rate=0.25) == pytest.approx(expected)
+
+
+def test_warmup_rises_in_equal_steps_and_ends_at_the_rate() -> None:
+    expected = [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
+    assert rates(name="none", rate=0.5, max_epochs=3, warmup_epochs=2) == pytest.approx(expected)
+
+
+def test_cosine_begins_after_the_warmup() -> None:
+    expected = [0.5, 1, 1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
+    assert rates(name="cosine", max_epochs=3, warmup_epochs=1) == pytest.approx(expected)
+
+
+def test_table_has_a_rate_for_each_step() -> None:
+    phase = Phase(number=2, trainable="head", learning_rate=0.25, max_epochs=7)
+    table = learning_rates(ScheduleSettings(), phase, 5)
+    assert (table.shape, table.dtype) == ((35,), np.float64)
+    assert set(table) == {0.25}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"name": "none"}, False),
+        ({"name": "plateau"}, False),
+        ({"name": "cosine"}, True),
+        ({"name": "none", "warmup_epochs": 1}, True),
+    ],
+)
+def test_rates_that_depend_on_losses_or_on_nothing_need_no_table(settings: dict[str, Any], expected: bool) -> None:
+    assert changes_by_step(ScheduleSettings(**settings)) is expected
+
+
+def test_each_block_learns_at_a_part_of_the_rate_of_the_one_behind_it() -> None:
+    assert block_factors(0.5, 4) == [1 / 16, 1 / 8, 1 / 4, 1 / 2]
+    assert block_factors(1.0, 3) == [1, 1, 1]
