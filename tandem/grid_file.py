@@ -112,6 +112,7 @@ def read_grid(
                     values |= small_budget(read_settings(framework, [*_as_options(values), *more_options]))
                 options = (*_as_options(values), *more_options)
                 settings = read_settings(framework, list(options))
+                _check_single_run(settings)
             except UserError as error:
                 raise UserError(f"{where}: {error}") from None
             same = cells.get((framework, repr(settings)))
@@ -151,6 +152,8 @@ def small_budget(settings: Settings) -> dict[str, Any]:
         "tracking.budget": "small",
         "tracking.data_report": False,
     }
+    if settings.schedule.warmup_epochs:
+        changes["schedule.warmup_epochs"] = 0  # one epoch is too short for any
     if settings.phases is not None:
         changes["phases"] = [
             {
@@ -161,6 +164,14 @@ def small_budget(settings: Settings) -> dict[str, Any]:
             for phase in settings.phases
         ]
     return changes
+
+
+def _check_single_run(settings: Settings) -> None:
+    # such a cell would be a parent run, by which nobody could tell that all its runs have finished
+    if settings.seeds is not None:
+        raise UserError(f"seeds: received {settings.seeds}, but a cell is a single run; vary seed in the grid file")
+    if settings.data.split == "folds" and settings.data.fold is None:
+        raise UserError("data.fold: received None, but a cell is a single run; vary data.fold in the grid file")
 
 
 def flatten_mapping(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
