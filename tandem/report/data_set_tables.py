@@ -19,7 +19,6 @@ from tandem.report.cells import (
     Cell,
     Group,
     family_of,
-    some,
 )
 from tandem.report.group_tables import NAME_COLUMNS
 from tandem.report.tables import Column, Table, Value
@@ -85,7 +84,7 @@ def data_set_matrix(
     )
     notes = ["Accuracy on each data set's test images; means and ranks only where there is a result on each."]
     if left_out:
-        notes.append(f"Left out, for their budget was another: {some(left_out)}.")
+        notes.append(f"Left out, for their budget was another: {'; '.join(left_out)}.")
     if ranks:
         of_ranks = ranks[1]
         notes.append(
