@@ -13,7 +13,7 @@ import pandas as pd
 
 from tandem.data.console import say
 from tandem.data.manifest import Manifest, scan
-from tandem.data.sources import find_source
+from tandem.data.sources import Source, find_source
 from tandem.data.split import PARTS, UNUSED, Split, split_images
 from tandem.data.store import open_store
 from tandem.errors import UserError
@@ -81,7 +81,9 @@ def prepare(settings: DataSettings, *, quiet: bool = False) -> PreparedData:
             f"data.cache_folder: received {settings.cache_folder}, which cannot be made ({error.strerror}); "
             "allowed is any folder in which decoded images may be written"
         ) from None
-    source = find_source(settings.source, settings.classes)
+    source = find_source(settings.source, settings.classes, cache_folder=cache_folder, quiet=quiet)
+    for note in source.notes:
+        say(f"{source.name}: {note}", quiet=quiet)
     manifest, problems = scan(source, cache_folder, quiet=quiet)
     if problems and settings.on_bad_image == "error":
         raise UserError(
@@ -99,7 +101,7 @@ def prepare(settings: DataSettings, *, quiet: bool = False) -> PreparedData:
         keys=tuple(manifest.images["key"]),
         hashes=tuple(manifest.images["hash"]),
         split=split,
-        report=_report(manifest, settings, split, images, problems, duplicates),
+        report=_report(source, manifest, settings, split, images, problems, duplicates),
         bad_images=problems,
         duplicates=duplicates,
     )
@@ -121,6 +123,7 @@ def _find_duplicates(manifest: Manifest, split: Split) -> pd.DataFrame:
 
 
 def _report(
+    source: Source,
     manifest: Manifest,
     settings: DataSettings,
     split: Split,
@@ -132,12 +135,14 @@ def _report(
     return {
         "name": manifest.name,
         "source": settings.source,
+        "notes": list(source.notes),
         "num_images": len(manifest.images),
         "num_bad_images": len(problems),
         "parts": _parts_of(split.parts),
         "classes": _parts_of_classes(manifest, split),
         "split": {
-            "kind": settings.split,
+            "kind": split.kind,
+            "fractions": list(split.fractions),
             "seed": settings.split_seed,
             "hash": split.hash,
             "test_hash": split.test_hash,

@@ -1,4 +1,4 @@
-"""Where images come from: scikit-learn's digits, or a folder on disk."""
+"""Where images come from: scikit-learn's digits, a data set that is downloaded by its name, or a folder on disk."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import sklearn
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tandem.data import named
 from tandem.data.decoding import open_image
 from tandem.errors import UserError
+from tandem.protocol.settings import DataSettings
 
 DIGITS = "digits"
 
@@ -50,24 +52,36 @@ class Source:
     images: tuple[SourceImage, ...]
     problems: tuple[str, ...]
     """One line for each thing that stands where an image should: empty class folders, names that are not UTF-8."""
+    notes: tuple[str, ...] = ()
+    """What one has to know of how this data set is read, one line each."""
     read: Callable[[str], bytes]
     """The bytes of the image with this key."""
     open: Callable[[bytes], Image.Image]
     """These bytes as a Pillow image."""
 
 
-def find_source(source: str, classes: list[str] | None = None) -> Source:
-    """Lists the images of `digits` or of a folder.
+def find_source(
+    source: str,
+    classes: list[str] | None = None,
+    *,
+    cache_folder: str | Path = DataSettings.cache_folder,
+    quiet: bool = False,
+) -> Source:
+    """Lists the images of a data set that has a name, or of a folder.
 
     Args:
-        source: `digits`, or the path of a folder; `~` is the home folder. A folder named digits is `./digits`.
-        classes: Keep these classes only, in this order; all of them in alphabetical order when None.
+        source: `digits`, one of the names that are downloaded (tandem/data/named.py), or the path of a folder; `~` is
+            the home folder. A folder named digits is `./digits`.
+        classes: Keep these classes only, in this order; all of them when None, a folder's in alphabetical order.
+        cache_folder: Where downloads are kept; `~` is the home folder.
+        quiet: Says nothing and shows no progress bar while it downloads.
 
     Raises:
-        UserError: There is no such folder, it is not laid out in classes, or it lacks one of the classes.
+        UserError: There is no such folder, it is not laid out in classes, it lacks one of the classes, or the data set
+            cannot be downloaded.
     """
     try:
-        found = _digits(classes) if source == DIGITS else _folder(source, classes)
+        found = _find(source, classes, Path(cache_folder).expanduser(), quiet=quiet)
     except OSError as error:
         raise UserError(f"data.source: {source} cannot be listed: {error.strerror}; expected is {LAYOUT}") from None
     if len(found.classes) < 2:
@@ -78,51 +92,102 @@ def find_source(source: str, classes: list[str] | None = None) -> Source:
     return found
 
 
-def _digits(classes: list[str] | None) -> Source:
-    kept = _choose_classes([str(digit) for digit in range(10)], classes)
-    images, labels = load_digits(return_X_y=True)
-    pixels = np.round(images * 255 / 16).astype(np.uint8)
-    keys = [f"{DIGITS}/{index:04d}" for index in range(len(pixels))]
-    files = {key: image.tobytes() for key, image in zip(keys, pixels, strict=True)}
-    stamp = f"scikit-learn {sklearn.__version__}"
-    return Source(
-        name=DIGITS,
-        location=DIGITS,
-        classes=kept,
-        images=tuple(
-            SourceImage(key=key, class_name=str(label), part=None, stamp=stamp)
-            for key, label in zip(keys, labels.tolist(), strict=True)
-            if str(label) in kept
-        ),
-        problems=(),
-        read=files.__getitem__,
-        open=lambda file: Image.frombytes("L", (8, 8), file),
+def _find(source: str, classes: list[str] | None, cache_folder: Path, *, quiet: bool) -> Source:
+    if source == DIGITS:
+        return _array_source(source, _digits(), classes, stamp=f"scikit-learn {sklearn.__version__}")
+    if source not in named.READERS:
+        root = Path(source).expanduser().resolve()
+        if not root.is_dir():
+            found = "a file" if root.exists() else "nothing"
+            raise UserError(
+                f"data.source: received {source!r}, where there is {found}; allowed: "
+                f"{', '.join((DIGITS, *named.READERS))}, or {LAYOUT}"
+            )
+        return _folder_source(root.name, named.ClassFolders(root=root), classes)
+    images = named.load(source, cache_folder, quiet=quiet)
+    if isinstance(images, named.Arrays):
+        return _array_source(source, images, classes, stamp=" ".join(_stamp(str(path)) for path in images.files))
+    if isinstance(images, named.ImageFiles):
+        return _file_source(source, images, classes)
+    return _folder_source(source, images, classes)
+
+
+def _digits() -> named.Arrays:
+    images, labels = load_digits(return_X_y=True, as_frame=False)
+    return named.Arrays(
+        classes=tuple("0123456789"),
+        pixels=np.round(images * 255 / 16).astype(np.uint8).reshape(-1, 8, 8),
+        labels=labels,
+        parts=(None,) * len(labels),
+        files=(),
     )
 
 
-def _folder(source: str, classes: list[str] | None) -> Source:
-    root = Path(source).expanduser().resolve()
-    if not root.is_dir():
-        found = "a file" if root.exists() else "nothing"
-        raise UserError(f"data.source: received {source!r}, where there is {found}; allowed: {DIGITS}, or {LAYOUT}")
+def _array_source(name: str, arrays: named.Arrays, classes: list[str] | None, stamp: str) -> Source:
+    kept = _choose_classes(list(arrays.classes), classes)
+    pixels = arrays.pixels
+    _, height, width, *channels = pixels.shape
+    mode = "RGB" if channels else "L"
+    digits = len(str(len(pixels) - 1))
+    rows = zip(arrays.labels.tolist(), arrays.parts, strict=True)
+    return Source(
+        name=name,
+        location=name if not arrays.files else str(arrays.files[0].parent),
+        classes=kept,
+        images=tuple(
+            SourceImage(key=f"{name}/{index:0{digits}d}", class_name=arrays.classes[label], part=part, stamp=stamp)
+            for index, (label, part) in enumerate(rows)
+            if arrays.classes[label] in kept
+        ),
+        problems=(),
+        notes=arrays.notes,
+        read=lambda key: pixels[int(key.rpartition("/")[2])].tobytes(),
+        open=lambda file: Image.frombytes(mode, (width, height), file),
+    )
+
+
+def _file_source(name: str, files: named.ImageFiles, classes: list[str] | None) -> Source:
+    kept = _choose_classes(list(files.classes), classes)
+    root = files.root
+    return Source(
+        name=name,
+        location=str(root),
+        classes=kept,
+        images=tuple(
+            SourceImage(key=key, class_name=class_name, part=part, stamp=_stamp(os.path.join(root, key)))
+            for key, class_name, part in files.images
+            if class_name in kept
+        ),
+        problems=(),
+        notes=files.notes,
+        read=lambda key: (root / key).read_bytes(),
+        open=open_image,
+    )
+
+
+def _folder_source(name: str, folders: named.ClassFolders, classes: list[str] | None) -> Source:
+    root = folders.root
     class_folders = [(part, class_folder) for part, folder in _parts(root) for class_folder in _visible_folders(folder)]
-    kept = _choose_classes(sorted({class_folder.name for _, class_folder in class_folders}), classes)
+    names = folders.names or {name: name for name in sorted({class_folder.name for _, class_folder in class_folders})}
+    kept = _choose_classes(list(names.values()), classes)
     images: list[SourceImage] = []
     problems: list[str] = []
     for part, class_folder in class_folders:
-        if class_folder.name not in kept:
+        class_name = names.get(class_folder.name)
+        if class_name not in kept:
             continue
-        listed, bad_names = _list_images(root, class_folder, part)
+        listed, bad_names = _list_images(root, class_folder, class_name, part)
         images += listed
         problems += bad_names
         if not listed and not bad_names:
             problems.append(f"{class_folder.relative_to(root).as_posix()}/: a class folder without images")
     return Source(
-        name=root.name,
+        name=name,
         location=str(root),
         classes=kept,
         images=tuple(images),
         problems=tuple(problems),
+        notes=folders.notes,
         read=lambda key: (root / key).read_bytes(),
         open=open_image,
     )
@@ -160,7 +225,9 @@ def _visible_folders(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
-def _list_images(root: Path, class_folder: Path, part: str | None) -> tuple[list[SourceImage], list[str]]:
+def _list_images(
+    root: Path, class_folder: Path, class_name: str, part: str | None
+) -> tuple[list[SourceImage], list[str]]:
     """All image files in a class folder and the folders in it, and a line for each whose name cannot be written."""
     images: list[SourceImage] = []
     bad_names: list[str] = []
@@ -173,7 +240,7 @@ def _list_images(root: Path, class_folder: Path, part: str | None) -> tuple[list
             key = f"{prefix}/{name}"
             if _is_utf8(key):
                 stamp = _stamp(os.path.join(folder, name))
-                images.append(SourceImage(key=key, class_name=class_folder.name, part=part, stamp=stamp))
+                images.append(SourceImage(key=key, class_name=class_name, part=part, stamp=stamp))
             else:
                 bad_names.append(f"{os.fsencode(key).decode(errors='backslashreplace')}: its name is not UTF-8")
     return images, bad_names

@@ -20,6 +20,7 @@ import numpy as np
 
 from tandem.data.manifest import Manifest
 from tandem.errors import UserError
+from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.settings import DataSettings
 
 PARTS = ("train", "val", "test")
@@ -34,6 +35,10 @@ class Split:
     """The part of every image of a manifest."""
 
     manifest: Manifest
+    kind: str
+    """fractions, publisher or folds; what `split: auto` came to."""
+    fractions: tuple[float, ...]
+    """Train, validation and test, as the settings or the data set's protocol have them."""
     parts: tuple[str, ...]
     """For each row of the manifest: train, val, test or unused."""
     dropped: dict[int, str]
@@ -75,8 +80,10 @@ def split_images(manifest: Manifest, settings: DataSettings) -> Split:
     Raises:
         UserError: The settings contradict the data or each other, or a class is too small to stand in every part.
     """
-    _check(manifest, settings)
-    splitter = _Splitter(manifest, settings)
+    settings = resolve_split(settings)
+    fractions = tuple(settings.fractions or ())
+    _check(manifest, settings, fractions)
+    splitter = _Splitter(manifest, settings, fractions)
     splitter.limit_all()
     if settings.split == "publisher":
         splitter.by_publisher()
@@ -86,14 +93,20 @@ def split_images(manifest: Manifest, settings: DataSettings) -> Split:
         splitter.by_fractions()
     splitter.check_parts()
     splitter.limit_train()
-    return Split(manifest=manifest, parts=tuple(splitter.parts), dropped=splitter.dropped)
+    return Split(
+        manifest=manifest,
+        kind=settings.split,
+        fractions=fractions,
+        parts=tuple(splitter.parts),
+        dropped=splitter.dropped,
+    )
 
 
-def _check(manifest: Manifest, settings: DataSettings) -> None:
-    fractions = settings.fractions
+def _check(manifest: Manifest, settings: DataSettings, fractions: tuple[float, ...]) -> None:
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise UserError(
-            f"data.fractions: received {fractions}, allowed: three numbers above 0 (train, val, test) that add up to 1"
+            f"data.fractions: received {list(fractions)}, allowed: three numbers above 0 (train, val, test) that add "
+            "up to 1"
         )
     if settings.split == "folds" and (settings.fold is None or not 0 <= settings.fold < settings.folds):
         raise UserError(f"data.fold: received {settings.fold}, allowed: 0 to {settings.folds - 1}, one of data.folds")
@@ -108,8 +121,9 @@ def _check(manifest: Manifest, settings: DataSettings) -> None:
 class _Splitter:
     """The parts while they are dealt out."""
 
-    def __init__(self, manifest: Manifest, settings: DataSettings) -> None:
+    def __init__(self, manifest: Manifest, settings: DataSettings, fractions: tuple[float, ...]) -> None:
         self.settings = settings
+        self.fractions = fractions
         self.classes = manifest.classes
         self.class_names = manifest.class_names
         self.published: list[str] = manifest.images["part"].tolist()
@@ -152,7 +166,7 @@ class _Splitter:
 
     def by_fractions(self) -> None:
         for groups in self._groups(self.candidates):
-            for part, names in zip(PARTS, self._deal(groups, self.settings.fractions, "fractions"), strict=True):
+            for part, names in zip(PARTS, self._deal(groups, self.fractions, "fractions"), strict=True):
                 self._assign((row for name in names for row in groups[name]), part)
 
     def by_folds(self) -> None:
@@ -203,7 +217,7 @@ class _Splitter:
         )
 
     def _deal_train_and_val(self, groups: Groups) -> None:
-        train, val, _ = self.settings.fractions
+        train, val, _ = self.fractions
         dealt = self._deal(groups, [train / (train + val), val / (train + val)], "train and val")
         for part, names in zip(("train", "val"), dealt, strict=True):
             self._assign((row for name in names for row in groups[name]), part)

@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from tandem.errors import UserError, exit_with
 from tandem.protocol.backbones import find_backbone, num_blocks
+from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import PhaseSettings, Settings, flatten
 
@@ -60,7 +61,8 @@ def read_settings(framework: Framework, argv: list[str] | None = None) -> Settin
     if settings.regime == "scratch":
         settings = dataclasses.replace(settings, weights="random")
     check_settings(settings, framework)
-    return settings
+    # after the checks, whose messages speak of what was received; before the run, which records what it did
+    return dataclasses.replace(settings, data=resolve_split(settings.data))
 
 
 def check_settings(settings: Settings, framework: Framework) -> None:
@@ -88,8 +90,9 @@ def check_settings(settings: Settings, framework: Framework) -> None:
 
 def _check_data(settings: Settings) -> None:
     data, augmentation = settings.data, settings.augmentation
-    if len(data.fractions) != 3 or abs(sum(data.fractions) - 1) > 1e-6 or min(data.fractions) <= 0:
-        _refuse("data.fractions", data.fractions, "three numbers above 0 (train, val, test) that add up to 1")
+    fractions = data.fractions
+    if fractions is not None and (len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0):
+        _refuse("data.fractions", fractions, "three numbers above 0 (train, val, test) that add up to 1")
     if data.split == "folds" and data.fold is not None and data.fold >= data.folds:
         _refuse("data.fold", data.fold, f"0 to {data.folds - 1}, since data.folds is {data.folds}")
     if data.classes is not None and (len(data.classes) < 2 or len(set(data.classes)) < len(data.classes)):

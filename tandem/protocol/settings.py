@@ -32,19 +32,23 @@ class DataSettings:
     """Which images, how they are split, and how they are stored."""
 
     source: str = "digits"
-    """`digits` (1,797 images of 8 x 8 pixels that come with scikit-learn), a folder of class folders, or a folder that
-    holds train/, val/ and test/ folders of class folders (val/ or test/ may be missing)."""
+    """A folder of class folders; a folder that holds train/, val/ and test/ folders of class folders (val/ or test/ may
+    be missing); or a name: `digits` (1,797 images of 8 x 8 pixels that come with scikit-learn), or, downloaded on first
+    use, `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `caltech101`, `labelme`, `sdss17`, `vegetables`, `birds300`,
+    `birds400`, `birds525`, `imagenette`, `flowers`. A folder that is called like one of these is `./name`."""
     classes: list[str] | None = None
     """Keep these classes only, in this order (names of the class folders); all when not given."""
     image_size: int = limited(224, at_least=8, at_most=2048)
     """Height and width in pixels of what the backbone sees."""
     resize: Literal["squash", "crop"] = "squash"
     """How an image that is not square becomes square: squashed, or its centre cropped."""
-    split: Literal["fractions", "publisher", "folds"] = "fractions"
-    """`fractions`: all images merged, then split per class. `publisher`: the publisher's test images are kept, and
+    split: Literal["auto", "fractions", "publisher", "folds"] = "auto"
+    """`auto`: the named data set's own (tandem/protocol/data_sets.py), and `fractions` for a folder; the run records
+    which. `fractions`: all images merged, then split per class. `publisher`: the publisher's test images are kept, and
     where there are no validation images they are carved out of train. `folds`: number `fold` of `folds` is test."""
-    fractions: list[float] = limited((0.7, 0.1, 0.2), at_least=0, at_most=1)
-    """Train, validation and test parts of each class; they add up to 1. With `publisher` and `folds`, validation is the
+    fractions: list[float] | None = limited(None, at_least=0, at_most=1)
+    """Train, validation and test parts of each class, which add up to 1; when not given, the named data set's own, and
+    0.7, 0.1 and 0.2 for a folder. With `publisher` and `folds`, validation is the
     second over the sum of the first two of what is not test."""
     folds: int = limited(5, at_least=2, at_most=100)
     """Number of folds of `split: folds`."""
@@ -61,7 +65,7 @@ class DataSettings:
     duplicates: Literal["together", "allow"] = "together"
     """`together`: exact copies of an image never stand on both sides of a split. `allow`: they are only reported."""
     cache_folder: str = "~/.cache/tandem"
-    """Where decoded images are stored, once for all runs."""
+    """Where downloaded data sets and decoded images are stored, once for all runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 A cell is everything that was the same but the seed. Of several runs with the same seed the latest counts. Settings in
 which the runs of a group differ belong to a cell, so that nothing unlike is averaged. Cells stand in one group only if
-they were tested on the same images.
+they were tested on the same images and had the same budget.
 """
 
 from __future__ import annotations
@@ -27,12 +27,19 @@ ACCURACY = vocabulary.TEST_PREFIX + "accuracy"
 FIRST_PHASE = vocabulary.phase_name(1) + "/"  # before a metric's name
 NOT_APPLICABLE = "-"
 
-# Parameters that are columns of their own (backbone, regime), that a row is averaged over (seed), or that change
-# nothing in what a run computes: where it is recorded, and where its images lie (the tags hold hashes of the images).
-_NO_DIFFERENCE = {"backbone", "regime", "seed", "weights", "data.source", "data.cache_folder"}
+# Parameters that are columns of their own (backbone, regime, weights), that a row is averaged over (seed), or that
+# change nothing in what a run computes: where it is recorded, and where its images lie (the tags hold their hashes).
+_NO_DIFFERENCE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights"}
+_NO_DIFFERENCE |= {"data.source", "data.cache_folder"}
 _NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
 # Settings that change what a run costs but not what it learns; so does the hardware, which is a tag.
 _COST_SETTINGS = ("device", "threads")
+# Settings that one regime alone reads.
+_SETTINGS_OF_REGIMES = {
+    "thawed_rate_factor": "two_stage",
+    "phases": "gradual",
+    "imagenet_classes": "off_the_shelf",
+}
 
 _REGIMES = typing.get_args(Regime)
 
@@ -79,18 +86,20 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Cells that were tested on the same images.
+    """Cells that were tested on the same images, with the same budget.
 
     Args:
         name: of the data, unique among the groups of an experiment.
-        title: the data's name and its number of classes and test images.
+        title: the data's name, the budget if it is small, and the number of classes and test images.
         suffix: of the names of the group's tables, files and anchors.
+        budget: full or small.
         cells: in the order of the tables; at least one.
     """
 
     name: str
     title: str
     suffix: str
+    budget: str
     cells: tuple[Cell, ...]
 
 
@@ -101,11 +110,11 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
         runs: of one experiment, in any order and of any status.
 
     Returns:
-        The groups, the one with the most runs first, of groups of one size that of the latest run; and lines that say
-        which runs stand in none of them or apart from the first, and why.
+        The groups, those of a small budget last, then the one with the most runs first, of groups of one size that of
+        the latest run; and lines that say which runs stand in none of them or apart from the first, and why.
     """
     weights = _initial_weights(runs)
-    groups: dict[str, list[RunRecord]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     unfinished, untested = [], []
     for run in runs:
         if run.status != "FINISHED":
@@ -113,16 +122,19 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
         elif ACCURACY not in run.metrics or vocabulary.TEST_HASH not in run.tags:
             untested.append(run)
         else:
-            groups[run.tags[vocabulary.TEST_HASH]].append(run)
+            groups[run.tags[vocabulary.TEST_HASH], _budget_of(run)].append(run)
     ordered = sorted(
-        groups.values(), key=lambda group: (len(group), max(run.start_time for run in group)), reverse=True
+        groups.values(),
+        key=lambda group: (_budget_of(group[0]) == "full", len(group), max(run.start_time for run in group)),
+        reverse=True,
     )
 
     notes = []
     for group in ordered[1:]:
+        other_images = group[0].tags[vocabulary.TEST_HASH] != ordered[0][0].tags[vocabulary.TEST_HASH]
+        apart = "Tested on other images" if other_images else "Run with another budget"
         notes.append(
-            f"Tested on other images than the first tables ({_describe_data(group)}), so in tables of their own: "
-            f"{name_runs(group)}."
+            f"{apart} than the first tables ({_describe_data(group)}), so in tables of their own: {name_runs(group)}."
         )
     if unfinished:
         by_status = Counter(run.status for run in unfinished)
@@ -143,6 +155,7 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
                 name=name if times == 1 else f"{name} ({times})",
                 title=_describe_data(latest),
                 suffix="" if number == 1 else f"_{number}",
+                budget=_budget_of(group[0]),
                 cells=tuple(_cells(latest, weights)),
             )
         )
@@ -208,7 +221,13 @@ def _data_name(runs: Sequence[RunRecord]) -> str:
     names = Counter(run.tags.get(vocabulary.DATA_NAME, "") for run in runs)
     name = ", ".join(name for name, _ in names.most_common() if name) or "unnamed data"
     folds = {run.params.get("data.fold") for run in runs if run.params.get("data.split") == "folds"}
-    return f"{name}, fold {folds.pop()}" if len(folds) == 1 else name
+    fold = f", fold {folds.pop()}" if len(folds) == 1 else ""
+    budget = ", small budget" if _budget_of(runs[0]) == "small" else ""
+    return name + fold + budget
+
+
+def _budget_of(run: RunRecord) -> str:
+    return run.tags.get(vocabulary.BUDGET, "full")
 
 
 def _label(cell_settings: Sequence[tuple[str, str]], words: Sequence[str]) -> str:
@@ -228,8 +247,9 @@ def _own_settings(run: RunRecord) -> dict[str, str]:
     for name, value in run.params.items():
         if name not in _NO_DIFFERENCE and name not in _COST_SETTINGS and not name.startswith("tracking."):
             settings[name] = value
-    if run.params.get("regime") != "two_stage":
-        settings["thawed_rate_factor"] = NOT_APPLICABLE
+    for name, regime in _SETTINGS_OF_REGIMES.items():
+        if run.params.get("regime") != regime:
+            settings[name] = NOT_APPLICABLE
     return settings
 
 
@@ -336,6 +356,8 @@ def _initial_weights(runs: Iterable[RunRecord]) -> dict[str, _Weights]:
         word = None
         if run.params.get("regime") == "scratch":
             label = identity = NOT_APPLICABLE
+        elif identity == vocabulary.RANDOM_FOR_IMAGENET:
+            label = identity = "random"
         elif source is not None and source.run_id in found:
             data = source.tags.get(vocabulary.DATA_NAME, "other data")
             label = f"{source.params.get('backbone', '?')} {source.params.get('regime', '?')} on {data}"

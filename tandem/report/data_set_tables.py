@@ -29,10 +29,15 @@ def data_set_matrix(
 ) -> tuple[tuple[Table, ...], tuple[tuple[str, ...], AverageRanks] | None]:
     """Accuracy by model, down the rows, and data set, across the columns; with averages of each family of backbones.
 
+    Args:
+        groups: of an experiment; those with another budget than the first are left out.
+
     Returns:
         The tables, none with one data set; and average ranks of the models with a result on every data set, where there
         are at least three of either.
     """
+    left_out = [group.name for group in groups if group.budget != groups[0].budget]
+    groups = [group for group in groups if group.budget == groups[0].budget]
     if len(groups) < 2:
         return (), None
     found: dict[tuple, dict[str, float]] = defaultdict(dict)
@@ -78,6 +83,8 @@ def data_set_matrix(
         for key in keys
     )
     notes = ["Accuracy on each data set's test images; means and ranks only where there is a result on each."]
+    if left_out:
+        notes.append(f"Left out, for their budget was another: {'; '.join(left_out)}.")
     if ranks:
         of_ranks = ranks[1]
         notes.append(

@@ -74,3 +74,48 @@ def test_family_is_the_name_up_to_its_size() -> None:
     assert [family_of(name) for name in ("resnet50", "mobilenet_v2", "densenet121")] == [
         *("resnet", "mobilenet", "densenet")
     ]
+
+
+def test_small_budget_stands_apart_and_last(make_run: MakeRun) -> None:
+    small = {"tandem.budget": "small"}
+    runs = [make_run(tags=small), make_run("keras", tags=small), make_run(tags={"tandem.budget": "full"})]
+    groups, notes = group_runs(runs)
+    assert [(group.name, group.budget, group.suffix) for group in groups] == [
+        ("digits 5-9", "full", ""),
+        ("digits 5-9, small budget", "small", "_2"),
+    ]
+    assert [len(group.cells) for group in groups] == [1, 2]
+    assert groups[1].title == "digits 5-9, small budget, 5 classes, 180 test images"
+    (note,) = notes
+    assert note.startswith("Run with another budget than the first tables (digits 5-9, small budget, ")
+
+
+def test_runs_without_a_budget_had_a_full_one(make_run: MakeRun) -> None:
+    (group,), notes = group_runs([make_run(), make_run("keras", tags={"tandem.budget": "full"})])
+    assert (group.budget, len(group.cells), notes) == ("full", 2, ())
+
+
+def test_small_budget_on_other_images_is_told_by_its_images(make_run: MakeRun) -> None:
+    other = {"tandem.budget": "small", "tandem.test_hash": "other", "tandem.data": "birds"}
+    _, (note,) = group_runs([make_run(), make_run(tags=other)])
+    assert note.startswith("Tested on other images than the first tables (birds, small budget, ")
+
+
+def test_random_weights_in_place_of_imagenet_are_called_random(make_run: MakeRun) -> None:
+    origin = {"tandem.weights_origin": "random (imagenet could not be downloaded)"}
+    runs = [make_run(tags={"tandem.weights_origin": "imagenet"}), make_run("keras", tags=origin)]
+    (group,), _ = group_runs(runs)
+    assert [cell.label for cell in group.cells] == [
+        "finetune torch (weights imagenet)",
+        "finetune keras (weights random)",
+    ]
+    assert partners(group.cells) == []
+
+
+def test_settings_that_a_regime_does_not_read_make_no_column(make_run: MakeRun) -> None:
+    runs = [
+        make_run(regime="frozen", params={"phases": "null", "allow_random_weights": "false"}),
+        make_run(regime="gradual", params={"phases": '[{"trainable": "head"}]', "allow_random_weights": "true"}),
+    ]
+    (group,), _ = group_runs(runs)
+    assert [cell.settings for cell in group.cells] == [(), ()]

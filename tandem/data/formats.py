@@ -1,0 +1,132 @@
+"""Files in which data sets are published, as arrays or lists of image files."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from tandem.errors import UserError
+
+IDX_UINT8 = 0x08
+
+CIFAR_SHAPE = (3, 32, 32)
+
+LABELME_CLASSES = (
+    "person", "car", "building", "window", "tree", "sign", "door", "bookshelf", "chair", "table", "keyboard", "head",
+)  # fmt: skip
+"""In the order of the annotations' columns."""
+
+CLUTTER = "clutter"
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Reads an array of bytes in MNIST's format: two zero bytes, the type, the number of dimensions, their sizes.
+
+    Args:
+        path: A file compressed with gzip.
+
+    Returns:
+        uint8 of the shape that the file gives.
+    """
+    try:
+        with gzip.open(path) as file:
+            content = file.read()
+        zeros, kind, dimensions = struct.unpack(">HBB", content[:4])
+        shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
+        if zeros != 0 or kind != IDX_UINT8 or len(content) != 4 + 4 * dimensions + math.prod(shape):
+            raise ValueError("not an array of bytes")
+    except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
+        raise _damaged(path, "a gzipped idx file like MNIST's", error) from None
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+
+def read_cifar(paths: list[Path], label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reads CIFAR's binary version: for each image its labels, one byte each, and then its red, green and blue plane.
+
+    Args:
+        paths: Files whose images follow on each other.
+        label_bytes: 1 for CIFAR-10; 2 for CIFAR-100, the coarse label and the fine one.
+
+    Returns:
+        uint8 RGB of shape (images, 32, 32, 3), and the last label of each image, int64 of shape (images,).
+    """
+    row_bytes = label_bytes + math.prod(CIFAR_SHAPE)
+    pixels, labels = [], []
+    for path in paths:
+        try:
+            content = np.fromfile(path, np.uint8)
+            rows = content.reshape(-1, row_bytes)
+        except (OSError, ValueError) as error:
+            raise _damaged(path, f"a file of {row_bytes} bytes an image like CIFAR's", error) from None
+        labels.append(rows[:, label_bytes - 1].astype(np.int64))
+        pixels.append(np.ascontiguousarray(rows[:, label_bytes:].reshape(-1, *CIFAR_SHAPE).transpose(0, 2, 3, 1)))
+    return np.concatenate(pixels), np.concatenate(labels)
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The lines of a text file that are not empty: names of classes in the order of their labels."""
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, "a list of names of classes", error) from None
+
+
+def read_labelme(folder: Path) -> list[tuple[str, str]]:
+    """Reads the annotation of one part of LabelMe-12-50k.
+
+    Each image has a value for each of the 12 kinds of objects: 1 for the object that was cut out and stands in its
+    centre, less for what else is in the picture. Half of the images were cut out at random and have no 1: they are of
+    class clutter, as in the table of its publisher, who gives 13 rows.
+
+    Args:
+        folder: train/ or test/, with annotation.txt (a name of six digits and 12 values in a line, rounded to two
+            digits) and, as the publisher advises for their exact values, annotation.bin (12 float32 for each line).
+
+    Returns:
+        For each image its path in the folder, where 1,000 images stand in a folder (039999 in 0039/), and its class.
+    """
+    text, binary = folder / "annotation.txt", folder / "annotation.bin"
+    try:
+        lines = [line.split() for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
+        values = np.array([line[1:] for line in lines], dtype=np.float64)
+        if binary.exists():
+            values = np.fromfile(binary, "<f4")
+        values = values.reshape(len(lines), len(LABELME_CLASSES))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise _damaged(text, "a name and 12 values in each line like LabelMe-12-50k's", error) from None
+    classes = [LABELME_CLASSES[row.argmax()] if row.max() >= 1 else CLUTTER for row in values]
+    return [(f"0{line[0][:3]}/{line[0]}.jpg", name) for line, name in zip(lines, classes, strict=True)]
+
+
+def read_flowers(folder: Path) -> list[tuple[str, int, str]]:
+    """Reads the labels and parts of Oxford 102 Flowers.
+
+    Args:
+        folder: With imagelabels.mat and setid.mat.
+
+    Returns:
+        For each image its file's name, its label from 0 to 101, and train, val or test.
+    """
+    numbers: dict[str, list[int]] = {}
+    for name, variables in (("imagelabels.mat", ("labels",)), ("setid.mat", ("trnid", "valid", "tstid"))):
+        try:
+            content = scipy.io.loadmat(folder / name, variable_names=variables)
+            numbers |= {variable: content[variable].ravel().astype(int).tolist() for variable in variables}
+        except (OSError, KeyError, ValueError, TypeError, zlib.error) as error:
+            raise _damaged(folder / name, f"a MATLAB file with {', '.join(variables)}", error) from None
+    return [
+        (f"image_{number:05d}.jpg", numbers["labels"][number - 1] - 1, part)
+        for part, variable in (("train", "trnid"), ("val", "valid"), ("test", "tstid"))
+        for number in numbers[variable]
+    ]
+
+
+def _damaged(path: Path, expected: str, error: Exception) -> UserError:
+    reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    return UserError(f"data.source: {path} is not {expected} ({reason}); remove it, and it is downloaded again")

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from mlflow.tracking import MlflowClient
+from PIL import Image
+
+from tandem.errors import UserError
+from tandem.grid import finished_runs, identity_of, main
+from tandem.grid_file import GridCell, read_grid
+from tandem.protocol.parser import read_settings
+from tandem.tracking.mlflow_store import connect, find_or_create_experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TINY = """
+experiment: tiny
+settings:
+  data: {source: digits, classes: ["0", "1"], image_size: 32, images_per_class: 12, cache_folder: cache}
+  batch_size: 8
+  max_epochs: 1
+  device: cpu
+  threads: 1
+cells:
+  - frameworks: [torch, keras]
+    vary: {backbone: [mobilenet_v2], regime: [scratch], seed: [0, 1]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A fresh current folder, where runs and logs go, and nothing from outside on where runs are recorded."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "KERAS_BACKEND", "PYTHONWARNINGS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY)
+    return file
+
+
+def printed_cells(output: str) -> list[tuple[str, str]]:
+    """Name and command of each cell of a dry run."""
+    return re.findall(r"^(\d+ .*)\n    (python .*)$", output, re.MULTILINE)
+
+
+# -------------------------------------------------------------------------------------------------------------- dry run
+
+
+def test_dry_run_prints_commands_that_mean_the_cells_and_leaves_nothing(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(tiny), "--dry_run", "--tracking.uri", "sqlite:///runs of mine.db"])
+    output = capsys.readouterr().out
+    printed = printed_cells(output)
+    cells = read_grid(tiny, tracking_uri="sqlite:///runs of mine.db").cells
+    assert [name for name, _ in printed] == [f"{cell.number} {cell.name}" for cell in cells]
+    assert len(cells) == 4 and "4 cells (2 torch, 2 keras), 0 finished" in output
+    for (_, command), cell in zip(printed, cells, strict=True):
+        _, script, *options = shlex.split(command)
+        assert Path(script).resolve() == ROOT / f"train_{cell.framework}.py"
+        assert read_settings(cell.framework, options) == cell.settings
+    assert sorted(path.name for path in tiny.parent.iterdir()) == ["tiny.yaml"]
+
+
+def test_dry_run_says_what_a_small_budget_changes(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(tiny), "--dry_run", "--budget", "small"])
+    output = capsys.readouterr().out
+    assert "Small budget: at most 10 images a class, 1 epoch a phase, batches of 16 at most" in output
+    assert output.count("--tracking.budget small") == 4
+
+
+def test_dry_run_of_chosen_cells_keeps_their_numbers(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(tiny), "--dry_run", "--only", "keras", "seed-1"])
+    assert [name for name, _ in printed_cells(capsys.readouterr().out)] == ["4 mobilenet_v2 scratch keras seed-1"]
+
+
+def test_words_that_no_cell_has_are_refused(tiny: Path) -> None:
+    with pytest.raises(UserError, match=r"--only: received jax, .*mobilenet_v2 scratch torch seed-0"):
+        main([str(tiny), "--dry_run", "--only", "jax"])
+
+
+def test_what_only_the_user_can_give_is_asked_for_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    article = str(ROOT / "configs" / "mobilenet_vs_efficientnetv2.yaml")
+    with pytest.raises(UserError, match=r"data\.source is not given: a folder .*-- --data\.source"):
+        main([article])
+    assert list(Path.cwd().iterdir()) == []
+    main([article, "--dry_run"])
+    output = capsys.readouterr().out
+    assert len(printed_cells(output)) == 3 and "Still to be given" in output
+    main([article, "--dry_run", "--", "--data.source", "five"])
+    output = capsys.readouterr().out
+    assert output.count("--data.source five") == 3 and "Still to be given" not in output
+
+
+# ------------------------------------------------------------------------------------------------------- finished cells
+
+
+Record = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as MLflow makes it, which takes it a second or two."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    connect(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def record(empty_database: Path, tmp_path: Path) -> Record:
+    """Writes a run to the store in the current folder, with the tags that the training scripts give it."""
+    client = connect(f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}")
+    experiment = find_or_create_experiment(client, "tiny")
+
+    def record(cell: GridCell, status: str = "FINISHED", **changes: str | None) -> None:
+        framework, backend, settings_hash, budget = identity_of(cell)
+        tags: dict[str, str | None] = {"framework": framework, "backend": backend, "settings_hash": settings_hash}
+        tags |= {"budget": budget, **changes}
+        named = {f"tandem.{name}": value for name, value in tags.items() if value is not None}
+        run = client.create_run(experiment.experiment_id, tags=named)
+        client.set_terminated(run.info.run_id, status)
+
+    return record
+
+
+def test_cell_is_finished_by_a_run_of_its_framework_backend_settings_and_budget(tiny: Path, record: Record) -> None:
+    cells = read_grid(tiny).cells
+    torch_0, keras_0, torch_1, keras_1 = cells
+    record(torch_0, status="FAILED")
+    record(torch_0, status="KILLED")
+    record(torch_0, budget="small")
+    record(keras_0, backend="jax")
+    record(torch_1, budget=None)  # as runs before there were budgets
+    record(keras_1)
+    found = finished_runs(cells)
+    assert [identity_of(cell) in found for cell in cells] == [False, False, True, True]
+    small = read_grid(tiny, budget="small").cells
+    assert not any(identity_of(cell) in found for cell in small)
+
+
+def test_keras_backend_belongs_to_a_cell(tiny: Path, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, keras, *_ = read_grid(tiny).cells
+    record(keras, backend="tensorflow")
+    assert identity_of(keras) in finished_runs([keras])
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert identity_of(keras) not in finished_runs([keras])
+
+
+def test_where_it_is_computed_and_recorded_makes_no_other_cell(tiny: Path, record: Record) -> None:
+    record(read_grid(tiny).cells[0])
+    (cell, *_) = read_grid(tiny, keep_models=True, more_options=["--threads", "2", "--device", "auto"]).cells
+    assert identity_of(cell) in finished_runs([cell])
+    (other, *_) = read_grid(tiny, more_options=["--learning_rate", "0.5"]).cells
+    assert identity_of(other) not in finished_runs([other])
+
+
+def test_grid_whose_cells_are_finished_runs_nothing(
+    tiny: Path, record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for cell in read_grid(tiny).cells:
+        record(cell)
+    main([str(tiny)])
+    assert capsys.readouterr().out == "4 of 4 cells are finished already and skipped\n"
+    main([str(tiny), "--dry_run"])
+    assert capsys.readouterr().out.count("[finished]") == 4
+
+
+# ------------------------------------------------------------------------------------------------------------ real runs
+
+THREE = """
+experiment: tiny
+settings:
+  data: {image_size: 32, images_per_class: 12, cache_folder: cache}
+  regime: scratch
+  batch_size: 8
+  max_epochs: 1
+  device: cpu
+  threads: 1
+cells:
+  - frameworks: [torch]
+    vary: {data.source: [digits, lacking]}
+  - frameworks: [keras]
+"""
+
+
+def run_grid(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tandem.grid", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def statuses() -> list[str]:
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').absolute()}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    return [run.info.status for run in runs]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_grid_skips_what_is_finished_goes_on_past_a_failure_and_then_runs_what_is_left(tmp_path: Path) -> None:
+    file = tmp_path / "three.yaml"
+    file.write_text(THREE)
+
+    # the printed command, by hand, is the cell
+    printed = printed_cells(run_grid(str(file), "--dry_run").stdout)
+    assert [name for name, _ in printed] == [
+        "1 mobilenet_v2 scratch torch digits",
+        "2 mobilenet_v2 scratch torch lacking",
+        "3 mobilenet_v2 scratch keras digits",
+    ]
+    _, *words = shlex.split(printed[0][1])
+    by_hand = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=600)
+    assert by_hand.returncode == 0, by_hand.stderr
+
+    first = run_grid(str(file))
+    assert first.returncode == 1, first.stdout + first.stderr
+    skipped, failed, finished, total, name, message, log = first.stdout.splitlines()
+    assert skipped == "1 of 3 cells are finished already and skipped"
+    assert failed.startswith("2 mobilenet_v2 scratch torch lacking: failed with exit status 2 after ")
+    assert finished.startswith("3 mobilenet_v2 scratch keras digits: finished after ")
+    assert total.startswith("1 cells finished in ") and total.endswith(", 1 failed, 0 left")
+    assert name == "failed: 2 mobilenet_v2 scratch torch lacking, exit status 2"
+    assert "data.source: received 'lacking'" in message
+    assert message.strip() in Path(log.removeprefix("    all of its output: ")).read_text()
+    assert statuses() == ["FINISHED", "FINISHED"]
+    assert not [*tmp_path.glob("mlartifacts/**/weights"), *tmp_path.glob("mlartifacts/**/MLmodel")]
+
+    random = np.random.default_rng(0)
+    for label in ("ant", "bee"):
+        (tmp_path / "lacking" / label).mkdir(parents=True)
+        for number in range(12):
+            pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "lacking" / label / f"{number}.png")
+    second = run_grid(str(file))
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert second.stdout.startswith(
+        "2 of 3 cells are finished already and skipped\n2 mobilenet_v2 scratch torch lacking"
+    )
+    assert statuses() == ["FINISHED"] * 3
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_interrupted_grid_ends_its_cell_and_leaves_no_process(tmp_path: Path) -> None:
+    file = tmp_path / "three.yaml"
+    file.write_text(THREE)
+    words = [str(file), "--only", "digits", "--", "--max_epochs", "100000", "--early_stopping.patience", "null"]
+    grid = subprocess.Popen(
+        [sys.executable, "-m", "tandem.grid", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    children: list[psutil.Process] = []
+    try:
+        deadline = time.monotonic() + 240
+        while not any("train/loss" in journal.read_text() for journal in tmp_path.glob("runs/**/journal.jsonl")):
+            assert grid.poll() is None and time.monotonic() < deadline, grid.communicate()
+            time.sleep(0.2)
+        children = psutil.Process(grid.pid).children(recursive=True)
+        assert any("train_torch.py" in " ".join(child.cmdline()) for child in children)
+        grid.send_signal(signal.SIGINT)
+        output, errors = grid.communicate(timeout=120)
+        assert grid.returncode == 130, errors
+        assert "the same command goes on" in output and "0 failed, 2 left" in output
+        assert errors.splitlines()[-1] == "tandem.grid: interrupted"
+        assert not [child for child in children if child.is_running()]
+        assert statuses() == ["KILLED"]
+    finally:
+        for process in (grid, *children):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
