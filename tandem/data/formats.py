@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from tandem.errors import UserError
+
+class DamagedFile(Exception):
+    """One clause: which file is not what it should be, and why."""
+
 
 IDX_UINT8 = 0x08
 
@@ -33,6 +36,9 @@ def read_idx(path: Path) -> np.ndarray:
 
     Returns:
         uint8 of the shape that the file gives.
+
+    Raises:
+        DamagedFile: As do all functions here.
     """
     try:
         with gzip.open(path) as file:
@@ -127,6 +133,6 @@ def read_flowers(folder: Path) -> list[tuple[str, int, str]]:
     ]
 
 
-def _damaged(path: Path, expected: str, error: Exception) -> UserError:
+def _damaged(path: Path, expected: str, error: Exception) -> DamagedFile:
     reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
-    return UserError(f"data.source: {path} is not {expected} ({reason}); remove it, and it is downloaded again")
+    return DamagedFile(f"{path} is not {expected} ({reason})")

@@ -168,8 +168,16 @@ def _file_source(name: str, files: named.ImageFiles, classes: list[str] | None) 
 def _folder_source(name: str, folders: named.ClassFolders, classes: list[str] | None) -> Source:
     root = folders.root
     class_folders = [(part, class_folder) for part, folder in _parts(root) for class_folder in _visible_folders(folder)]
+    if folders.parts is not None:
+        class_folders = [(folders.parts[part] if part else None, folder) for part, folder in class_folders]
     names = folders.names or {name: name for name in sorted({class_folder.name for _, class_folder in class_folders})}
     kept = _choose_classes(list(names.values()), classes)
+    lacking = names.keys() - {class_folder.name for _, class_folder in class_folders}
+    if lacking:
+        raise UserError(
+            f"data.source: {root} lacks the class folders {', '.join(sorted(lacking))}; remove {root.name}, and {name} "
+            "is downloaded again"
+        )
     images: list[SourceImage] = []
     problems: list[str] = []
     for part, class_folder in class_folders:
