@@ -231,15 +231,12 @@ def load(name: str, cache_folder: Path, *, quiet: bool) -> LabelledImages:
 
 
 def _mnist(name: str, place: Path, quiet: bool) -> Arrays:
-    files, classes = DOWNLOADS[name], MNIST_CLASSES[name]
+    files = DOWNLOADS[name]
     fetch(files, place, quiet=quiet)
     paths = [place / file.name for file in files]
     pixels, labels = [read_idx(path) for path in paths[::2]], [read_idx(path) for path in paths[1::2]]
-    for path, images, own in zip(paths[1::2], pixels, labels, strict=True):
-        if images.ndim != 3 or own.shape != images.shape[:1] or own.max(initial=0) >= len(classes):
-            raise DamagedFile(f"{path} holds no labels of the images beside it")
     return Arrays(
-        classes=classes,
+        classes=MNIST_CLASSES[name],
         pixels=np.concatenate(pixels),
         labels=np.concatenate(labels).astype(np.int64),
         parts=("train",) * len(labels[0]) + ("test",) * len(labels[1]),

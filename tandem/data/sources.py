@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from tandem.data import named
 from tandem.data.decoding import open_image
 from tandem.errors import UserError
+from tandem.protocol.data_sets import DATA_SETS
 from tandem.protocol.settings import DataSettings
 
 DIGITS = "digits"
@@ -101,7 +102,7 @@ def _find(source: str, classes: list[str] | None, cache_folder: Path, *, quiet: 
             found = "a file" if root.exists() else "nothing"
             raise UserError(
                 f"data.source: received {source!r}, where there is {found}; allowed: "
-                f"{', '.join((DIGITS, *named.READERS))}, or {LAYOUT}"
+                f"{', '.join(DATA_SETS)}, or {LAYOUT}"
             )
         return _folder_source(root.name, named.ClassFolders(root=root), classes)
     images = named.load(source, cache_folder, quiet=quiet)
