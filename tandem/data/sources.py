@@ -130,15 +130,16 @@ def _array_source(name: str, arrays: named.Arrays, classes: list[str] | None, st
     _, height, width, *channels = pixels.shape
     mode = "RGB" if channels else "L"
     digits = len(str(len(pixels) - 1))
-    rows = zip(arrays.labels.tolist(), arrays.parts, strict=True)
+    rows = zip((arrays.classes[label] for label in arrays.labels), arrays.parts, strict=True)
+    wanted = set(kept)
     return Source(
         name=name,
         location=name if not arrays.files else str(arrays.files[0].parent),
         classes=kept,
         images=tuple(
-            SourceImage(key=f"{name}/{index:0{digits}d}", class_name=arrays.classes[label], part=part, stamp=stamp)
-            for index, (label, part) in enumerate(rows)
-            if arrays.classes[label] in kept
+            SourceImage(key=f"{name}/{index:0{digits}d}", class_name=class_name, part=part, stamp=stamp)
+            for index, (class_name, part) in enumerate(rows)
+            if class_name in wanted
         ),
         problems=(),
         notes=arrays.notes,
