@@ -170,8 +170,12 @@ def fetch_from_kaggle(handle: str, cache_folder: Path, place: Path) -> Path:
                 f"settings/api into ~/.kaggle/access_token or KAGGLE_API_TOKEN; or {by_hand}"
             ) from None
         raise UserError(f"data.source: Kaggle answers {status} for {handle}; {by_hand}") from None
-    except requests.RequestException as error:
+    except requests.ConnectionError as error:
         raise UserError(f"data.source: {_host(error)} cannot be reached; {by_hand}, or run again online") from None
+    except requests.RequestException:
+        raise UserError(
+            f"data.source: the download of {handle} from Kaggle broke off; run again to go on, or {by_hand}"
+        ) from None
     except (
         exceptions.BackendError,
         exceptions.CredentialError,

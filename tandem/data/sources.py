@@ -130,7 +130,7 @@ def _array_source(name: str, arrays: named.Arrays, classes: list[str] | None, st
     _, height, width, *channels = pixels.shape
     mode = "RGB" if channels else "L"
     digits = len(str(len(pixels) - 1))
-    rows = zip((arrays.classes[label] for label in arrays.labels), arrays.parts, strict=True)
+    rows = zip((arrays.classes[label] for label in arrays.labels.tolist()), arrays.parts, strict=True)
     wanted = set(kept)
     return Source(
         name=name,
