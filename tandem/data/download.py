@@ -6,13 +6,15 @@ archive is unpacked beside and then renamed. So what the user has put at that pl
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
+import sys
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from tandem.data.console import say
 from tandem.errors import UserError
 
 PARTIAL = ".partial"
-CHECKSUM = ".sha256"
+KEPT_CHECKSUM = ".sha256"
 
 # requests' own default is to wait for ever: seconds until a server answers, and between two pieces of a file
 TIMEOUT = (15, 60)
@@ -81,8 +83,7 @@ def fetch(files: tuple[RemoteFile, ...], folder: Path, *, quiet: bool) -> None:
         UserError: A file cannot be had, which says where it is and where it has to be put; or it has another checksum.
     """
     for file in files:
-        if (folder / file.name).exists():
-            _check_existing(file, folder / file.name, quiet=quiet)
+        _check_existing(file, folder / file.name)
     lacking = tuple(file for file in files if not (folder / file.name).exists())
     for file in lacking:
         try:
@@ -94,6 +95,15 @@ def fetch(files: tuple[RemoteFile, ...], folder: Path, *, quiet: bool) -> None:
                 f"data.cache_folder: {file.name} cannot be written into {folder} ({error.strerror}); make room, or "
                 "name a folder on another disk"
             ) from None
+
+
+def keep_checksum(file: RemoteFile, folder: Path, *, quiet: bool) -> None:
+    """Of a file without a published checksum, keeps that of the copy in this folder, once it has proved readable."""
+    path = folder / file.name
+    if _expected_checksum(file, path) is None:
+        checksum = pooch.file_hash(str(path), alg="sha256")
+        path.with_name(path.name + KEPT_CHECKSUM).write_text(checksum + "\n")
+        say(f"{path.name} has no published checksum; SHA-256 of this copy, which is kept: {checksum}", quiet=quiet)
 
 
 def unpack(archive: Path, inside: str, target: Path, *, quiet: bool) -> None:
@@ -115,7 +125,7 @@ def unpack(archive: Path, inside: str, target: Path, *, quiet: bool) -> None:
         if not (partial / inside).exists():
             raise UserError(f"data.source: {archive} holds no {inside}; put the archive there that its publisher gives")
         os.replace(partial / inside, target)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(
             f"data.source: {archive} is damaged ({' '.join(str(error).split())}); remove it, and it is downloaded again"
         ) from None
@@ -143,13 +153,15 @@ def fetch_from_kaggle(handle: str, cache_folder: Path, place: Path) -> Path:
         UserError: It cannot be had; says where it is and where it has to be put.
     """
     os.environ.setdefault("KAGGLEHUB_CACHE", str(cache_folder / "kagglehub"))
-    # at its import it sets up logging and looks for the cache and for credentials
+    os.environ.setdefault("KAGGLEHUB_VERBOSITY", "error")  # its progress bar remains
+    # here, since it sets up logging when it is imported
     import kagglehub
     from kagglehub import exceptions
 
     by_hand = f"download https://www.kaggle.com/datasets/{handle} and unpack it into {place}"
     try:
-        return Path(kagglehub.dataset_download(handle))
+        with redirect_stdout(sys.stderr):  # it prints that there is a newer version of it
+            return Path(kagglehub.dataset_download(handle))
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else "?"
         if status in (401, 403):
@@ -158,18 +170,34 @@ def fetch_from_kaggle(handle: str, cache_folder: Path, place: Path) -> Path:
                 f"settings/api into ~/.kaggle/access_token or KAGGLE_API_TOKEN; or {by_hand}"
             ) from None
         raise UserError(f"data.source: Kaggle answers {status} for {handle}; {by_hand}") from None
-    except requests.RequestException as error:
+    except requests.ConnectionError as error:
         raise UserError(f"data.source: {_host(error)} cannot be reached; {by_hand}, or run again online") from None
-    except (exceptions.DataCorruptionError, OSError, ValueError) as error:
+    except requests.RequestException:
+        raise UserError(
+            f"data.source: the download of {handle} from Kaggle broke off; run again to go on, or {by_hand}"
+        ) from None
+    except (
+        exceptions.BackendError,
+        exceptions.CredentialError,
+        exceptions.DataCorruptionError,
+        exceptions.KaggleEnvironmentError,
+        exceptions.NotFoundError,
+        exceptions.UnauthenticatedError,
+        OSError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"data.source: {handle} was not downloaded ({reason}); run again, or {by_hand}") from None
 
 
-def _check_existing(file: RemoteFile, path: Path, *, quiet: bool) -> None:
-    kept = path.with_name(path.name + CHECKSUM)
-    expected = file.checksum or (f"sha256:{kept.read_text().strip()}" if kept.exists() else None)
-    if expected is None:
-        _keep_checksum(path, quiet=quiet)
+def _expected_checksum(file: RemoteFile, path: Path) -> str | None:
+    kept = path.with_name(path.name + KEPT_CHECKSUM)
+    return file.checksum or (f"sha256:{kept.read_text().strip()}" if kept.exists() else None)
+
+
+def _check_existing(file: RemoteFile, path: Path) -> None:
+    expected = _expected_checksum(file, path)
+    if expected is None or not path.exists():
         return
     algorithm, _, digits = expected.partition(":")
     found = pooch.file_hash(str(path), alg=algorithm)
@@ -178,12 +206,6 @@ def _check_existing(file: RemoteFile, path: Path, *, quiet: bool) -> None:
             f"data.source: {path} has the {algorithm} checksum {found}, expected is {digits}; remove it, and it is "
             f"downloaded from {file.url}"
         )
-
-
-def _keep_checksum(path: Path, *, quiet: bool) -> None:
-    checksum = pooch.file_hash(str(path), alg="sha256")
-    path.with_name(path.name + CHECKSUM).write_text(checksum + "\n")
-    say(f"{path.name} has no published checksum; SHA-256 of this copy, which is kept: {checksum}", quiet=quiet)
 
 
 def _download(file: RemoteFile, folder: Path, *, quiet: bool) -> None:
@@ -195,17 +217,17 @@ def _download(file: RemoteFile, folder: Path, *, quiet: bool) -> None:
         _fetch_on(url, partial, quiet=quiet)
         os.replace(partial, output_file)
 
+    checksum = _expected_checksum(file, path)
     say(f"Downloading {file.url} to {path}", quiet=quiet)
     try:
-        pooch.retrieve(file.url, known_hash=file.checksum, fname=file.name, path=folder, downloader=resume)
+        pooch.retrieve(file.url, known_hash=checksum, fname=file.name, path=folder, downloader=resume)
+    except requests.RequestException:  # some of which are ValueErrors
+        raise
     except ValueError:
         raise UserError(
-            f"data.source: what {file.url} sent has not the {file.checksum} and was removed; run again, or put the "
+            f"data.source: what {file.url} sent has not the checksum {checksum} and was removed; run again, or put the "
             f"file with this checksum at {path}"
         ) from None
-    path.chmod(0o666 & ~_umask())  # pooch's temporary files are for their owner alone
-    if file.checksum is None:
-        _keep_checksum(path, quiet=quiet)
 
 
 def _fetch_on(url: str, partial: Path, *, quiet: bool) -> None:
@@ -272,9 +294,7 @@ def _extract(archive: Path, into: Path, *, quiet: bool) -> None:
         else:
             with tarfile.open(fileobj=file) as packed_tar:
                 packed_tar.extractall(into, filter="data")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+                # tarfile stops before the compressed file does, at whose end its own checksum stands
+                assert packed_tar.fileobj is not None
+                while packed_tar.fileobj.read(CHUNK_BYTES):
+                    pass

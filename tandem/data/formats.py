@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 
-from tandem.errors import UserError
+
+class DamagedFile(Exception):
+    """One clause: which file is not what it should be, and why."""
+
 
 IDX_UINT8 = 0x08
 
@@ -29,20 +31,16 @@ def read_idx(path: Path) -> np.ndarray:
     """Reads an array of bytes in MNIST's format: two zero bytes, the type, the number of dimensions, their sizes.
 
     Args:
-        path: A file compressed with gzip.
+        path: A file compressed with gzip, which is what it should be: its checksum has been compared.
 
     Returns:
         uint8 of the shape that the file gives.
     """
-    try:
-        with gzip.open(path) as file:
-            content = file.read()
-        zeros, kind, dimensions = struct.unpack(">HBB", content[:4])
-        shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
-        if zeros != 0 or kind != IDX_UINT8 or len(content) != 4 + 4 * dimensions + math.prod(shape):
-            raise ValueError("not an array of bytes")
-    except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
-        raise _damaged(path, "a gzipped idx file like MNIST's", error) from None
+    with gzip.open(path) as file:
+        content = file.read()
+    zeros, kind, dimensions = struct.unpack(">HBB", content[:4])
+    assert zeros == 0 and kind == IDX_UINT8, path
+    shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
@@ -55,6 +53,9 @@ def read_cifar(paths: list[Path], label_bytes: int) -> tuple[np.ndarray, np.ndar
 
     Returns:
         uint8 RGB of shape (images, 32, 32, 3), and the last label of each image, int64 of shape (images,).
+
+    Raises:
+        DamagedFile: A file is not there or of another length.
     """
     row_bytes = label_bytes + math.prod(CIFAR_SHAPE)
     pixels, labels = [], []
@@ -70,7 +71,11 @@ def read_cifar(paths: list[Path], label_bytes: int) -> tuple[np.ndarray, np.ndar
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """The lines of a text file that are not empty: names of classes in the order of their labels."""
+    """The lines of a text file that are not empty: names of classes in the order of their labels.
+
+    Raises:
+        DamagedFile: There is no such file, or it is no text.
+    """
     try:
         return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
@@ -90,6 +95,9 @@ def read_labelme(folder: Path) -> list[tuple[str, str]]:
 
     Returns:
         For each image its path in the folder, where 1,000 images stand in a folder (039999 in 0039/), and its class.
+
+    Raises:
+        DamagedFile: The annotation is not there or something else.
     """
     text, binary = folder / "annotation.txt", folder / "annotation.bin"
     try:
@@ -108,18 +116,17 @@ def read_flowers(folder: Path) -> list[tuple[str, int, str]]:
     """Reads the labels and parts of Oxford 102 Flowers.
 
     Args:
-        folder: With imagelabels.mat and setid.mat.
+        folder: With imagelabels.mat and setid.mat, whose checksums have been compared.
 
     Returns:
         For each image its file's name, its label from 0 to 101, and train, val or test.
     """
-    numbers: dict[str, list[int]] = {}
-    for name, variables in (("imagelabels.mat", ("labels",)), ("setid.mat", ("trnid", "valid", "tstid"))):
-        try:
-            content = scipy.io.loadmat(folder / name, variable_names=variables)
-            numbers |= {variable: content[variable].ravel().astype(int).tolist() for variable in variables}
-        except (OSError, KeyError, ValueError, TypeError, zlib.error) as error:
-            raise _damaged(folder / name, f"a MATLAB file with {', '.join(variables)}", error) from None
+    numbers = {
+        variable: values.ravel().astype(int).tolist()
+        for file in ("imagelabels.mat", "setid.mat")
+        for variable, values in scipy.io.loadmat(folder / file).items()
+        if not variable.startswith("__")
+    }
     return [
         (f"image_{number:05d}.jpg", numbers["labels"][number - 1] - 1, part)
         for part, variable in (("train", "trnid"), ("val", "valid"), ("test", "tstid"))
@@ -127,6 +134,6 @@ def read_flowers(folder: Path) -> list[tuple[str, int, str]]:
     ]
 
 
-def _damaged(path: Path, expected: str, error: Exception) -> UserError:
+def _damaged(path: Path, expected: str, error: Exception) -> DamagedFile:
     reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
-    return UserError(f"data.source: {path} is not {expected} ({reason}); remove it, and it is downloaded again")
+    return DamagedFile(f"{path} is not {expected} ({reason})")

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tandem.data import sdss
 from tandem.data.console import say
-from tandem.data.download import RemoteFile, fetch, fetch_from_kaggle, one_process_at_a_time, unpack
+from tandem.data.download import (
+    RemoteFile,
+    fetch,
+    fetch_from_kaggle,
+    keep_checksum,
+    one_process_at_a_time,
+    unpack,
+)
 from tandem.data.formats import (
     CLUTTER,
     LABELME_CLASSES,
+    DamagedFile,
     read_cifar,
     read_flowers,
     read_idx,
@@ -26,16 +33,78 @@ from tandem.data.formats import (
 )
 from tandem.errors import UserError
 
-# The publishers' own addresses and the MD5 sums that torchvision 0.29 has for them, unless said otherwise.
-MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-FASHION_MNIST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-CIFAR = "https://www.cs.toronto.edu/~kriz/"
-FLOWERS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 
-FASHION_CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
-"""In the order of the labels (README of zalandoresearch/fashion-mnist)."""
+def _files(folder_url: str, checksums: dict[str, str | None]) -> tuple[RemoteFile, ...]:
+    return tuple(RemoteFile(url=folder_url + name, checksum=checksum) for name, checksum in checksums.items())
+
+
+# Their publishers' addresses, and the MD5 sums that torchvision 0.29 has for the files unless said otherwise.
+DOWNLOADS: dict[str, tuple[RemoteFile, ...]] = {
+    "mnist": _files(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        {
+            "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "train-labels-idx1-ubyte.gz": "md5:d53e105ee54ea40749a09fcbcd1e9432",
+            "t10k-images-idx3-ubyte.gz": "md5:9fb629c4189551a2d022fa330f9573f3",
+            "t10k-labels-idx1-ubyte.gz": "md5:ec29112dd5afa0611ce80d1b7f02629c",
+        },
+    ),
+    "fashion_mnist": _files(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        {
+            "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "train-labels-idx1-ubyte.gz": "md5:25c81989df183df01b3e8a0aad5dffbe",
+            "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
+            "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
+        },
+    ),
+    # Of the versions on CIFAR's page, which gives these MD5 sums, the binary one: the other is a pickle, and to read
+    # a pickle is to run what is in it.
+    "cifar10": _files(
+        "https://www.cs.toronto.edu/~kriz/", {"cifar-10-binary.tar.gz": "md5:c32a1d4ab5d03f1284b67883e8d87530"}
+    ),
+    "cifar100": _files(
+        "https://www.cs.toronto.edu/~kriz/", {"cifar-100-binary.tar.gz": "md5:03b5dce01913d631647c71ecec9e9cb8"}
+    ),
+    "caltech101": _files(
+        "https://data.caltech.edu/records/mzrjq-6wc02/files/",
+        {"caltech-101.zip": "md5:3138e1922a9193bfa496528edbbc45d0"},
+    ),
+    # the University of Bonn gives no checksum
+    "labelme": _files("http://www.ais.uni-bonn.de/deep_learning/", {"LabelMe-12-50k.tar.gz": None}),
+    "imagenette": _files(
+        "https://s3.amazonaws.com/fast-ai-imageclas/", {"imagenette2.tgz": "md5:fe2fc210e6bb7c5664d602c3cd71e612"}
+    ),
+    "flowers": _files(
+        "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
+        {
+            "102flowers.tgz": "md5:52808999861908f626f3c1f4e79d11fa",
+            "imagelabels.mat": "md5:e0620be6f572b9609742df49c70aed4d",
+            "setid.mat": "md5:a5357ecc9cb78c4bef273ce3793fc85c",
+        },
+    ),
+}
+
+KAGGLE_HANDLES = {
+    "sdss17": "fedesoriano/stellar-classification-dataset-sdss17",
+    "vegetables": "misrakahmed/vegetable-image-dataset",
+    "birds300": "gpiosenka/100-bird-species",
+    "birds400": "gpiosenka/100-bird-species",
+    "birds525": "gpiosenka/100-bird-species",
+}
+
+KAGGLE_LINK = ".kaggle"
+"""In a data set's folder, leads to what Kaggle's library downloaded: asked for it again, that needs the network."""
+
+NUM_BIRDS = {"birds300": 300, "birds400": 400, "birds525": 525}
+
+MNIST_CLASSES = {
+    "mnist": tuple("0123456789"),
+    # in the order of the labels, as the README of zalandoresearch/fashion-mnist has it
+    "fashion_mnist": (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    ),
+}  # fmt: skip
 
 IMAGENETTE_WORDNET_IDS = {
     "tench": "n01440764",
@@ -49,7 +118,10 @@ IMAGENETTE_WORDNET_IDS = {
     "golf ball": "n03445777",
     "parachute": "n03888257",
 }
-"""WordNet's ids, which are the names of Imagenette's class folders, by name of the class, in the order of the ids."""
+"""WordNet's ids, which Imagenette's class folders are called by, of its classes in their order."""
+
+CALTECH_BACKGROUND = "BACKGROUND_Google"
+"""The 102nd folder of Caltech 101, of pictures of anything: no class of it."""
 
 FLOWER_CLASSES = (
     "pink primrose", "hard-leaved pocket orchid", "canterbury bells", "sweet pea", "english marigold", "tiger lily",
@@ -69,13 +141,6 @@ FLOWER_CLASSES = (
     "camellia", "mallow", "mexican petunia", "bromelia", "blanket flower", "trumpet creeper", "blackberry lily",
 )  # fmt: skip
 """Oxford 102 Flowers' names in the order of its labels, which its files do not hold (as torchvision has them)."""
-
-CALTECH_BACKGROUND = "BACKGROUND_Google"
-"""The 102nd folder of Caltech 101, of pictures of anything: no class of it."""
-
-
-KAGGLE_LINK = ".kaggle"
-"""In a data set's folder, leads to what Kaggle's library downloaded: asked for it again, that needs the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +178,37 @@ class ClassFolders:
     names: dict[str, str] | None = None
     """The class that each class folder stands for, in the order of the classes; None where all folders stand for
     themselves."""
+    parts: dict[str, str] | None = None
+    """What each of the publisher's parts is here, where not what it is called."""
     notes: tuple[str, ...] = ()
 
 
 LabelledImages = Arrays | ImageFiles | ClassFolders
+
+
+@dataclass(frozen=True, kw_only=True)
+class CifarLayout:
+    """Files of CIFAR's binary version."""
+
+    folder: str
+    names: str
+    train: tuple[str, ...]
+    test: str
+    label_bytes: int
+
+
+CIFAR_LAYOUTS = {
+    "cifar10": CifarLayout(
+        folder="cifar-10-batches-bin",
+        names="batches.meta.txt",
+        train=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+        test="test_batch.bin",
+        label_bytes=1,
+    ),
+    "cifar100": CifarLayout(
+        folder="cifar-100-binary", names="fine_label_names.txt", train=("train.bin",), test="test.bin", label_bytes=2
+    ),
+}
 
 
 def load(name: str, cache_folder: Path, *, quiet: bool) -> LabelledImages:
@@ -125,65 +217,59 @@ def load(name: str, cache_folder: Path, *, quiet: bool) -> LabelledImages:
     Args:
         name: One of READERS.
         cache_folder: Where downloads are kept.
-        quiet: No messages and no progress bar.
+        quiet: No messages and no progress bar (Kaggle's library has its own, which cannot be silenced).
 
     Raises:
         UserError: The data set cannot be had, which says where it is and where it has to be put; or it is damaged.
     """
     place = cache_folder.resolve() / "datasets" / name
     with one_process_at_a_time(place, quiet=quiet):
-        return READERS[name](place, quiet)
+        try:
+            return READERS[name](name, place, quiet)
+        except DamagedFile as error:
+            raise UserError(f"data.source: {error}; remove {place}, and {name} is downloaded again") from None
 
 
-def _mnist(url: str, checksums: dict[str, str], classes: tuple[str, ...], place: Path, quiet: bool) -> Arrays:
-    fetch(_files(url, checksums), place, quiet=quiet)
-    pixels, labels, parts = [], [], []
-    for part, prefix in (("train", "train"), ("test", "t10k")):
-        images_file, labels_file = (place / f"{prefix}-{what}-ubyte.gz" for what in ("images-idx3", "labels-idx1"))
-        pixels.append(read_idx(images_file))
-        labels.append(read_idx(labels_file))
-        if pixels[-1].ndim != 3 or labels[-1].shape != pixels[-1].shape[:1] or labels[-1].max() >= len(classes):
-            raise UserError(f"data.source: {images_file} and {labels_file.name} do not belong together; remove them")
-        parts += [part] * len(labels[-1])
+def _mnist(name: str, place: Path, quiet: bool) -> Arrays:
+    files = DOWNLOADS[name]
+    fetch(files, place, quiet=quiet)
+    paths = [place / file.name for file in files]
+    pixels, labels = [read_idx(path) for path in paths[::2]], [read_idx(path) for path in paths[1::2]]
     return Arrays(
-        classes=classes,
+        classes=MNIST_CLASSES[name],
         pixels=np.concatenate(pixels),
         labels=np.concatenate(labels).astype(np.int64),
-        parts=tuple(parts),
-        files=tuple(place / name for name in checksums),
+        parts=("train",) * len(labels[0]) + ("test",) * len(labels[1]),
+        files=tuple(paths),
     )
 
 
-def _cifar(archive: RemoteFile, folder: str, names: str, label_bytes: int, place: Path, quiet: bool) -> Arrays:
-    # the binary version, whose reading takes no pickle, which could run any code
-    _fetch_unpacked(archive, folder, place, quiet=quiet)
-    unpacked = place / folder
-    classes = read_names(unpacked / names)
-    train = sorted(unpacked.glob("data_batch_*.bin")) or [unpacked / "train.bin"]
-    test = unpacked / ("test_batch.bin" if label_bytes == 1 else "test.bin")
-    pixels, labels = read_cifar([*train, test], label_bytes)
-    num_test = test.stat().st_size // (label_bytes + pixels[0].size)
-    if labels.max() >= len(classes):
-        raise UserError(f"data.source: {unpacked} has labels beyond the {len(classes)} classes of {names}; remove it")
+def _cifar(name: str, place: Path, quiet: bool) -> Arrays:
+    layout = CIFAR_LAYOUTS[name]
+    folder = place / layout.folder
+    _fetch_unpacked(name, layout.folder, place, quiet=quiet)
+    classes = read_names(folder / layout.names)
+    train, test = [folder / file for file in layout.train], folder / layout.test
+    train_pixels, train_labels = read_cifar(train, layout.label_bytes)
+    test_pixels, test_labels = read_cifar([test], layout.label_bytes)
+    labels = np.concatenate([train_labels, test_labels])
+    if labels.max(initial=0) >= len(classes):
+        raise DamagedFile(f"{folder} has more labels than the {len(classes)} names in {layout.names}")
     return Arrays(
         classes=classes,
-        pixels=pixels,
+        pixels=np.concatenate([train_pixels, test_pixels]),
         labels=labels,
-        parts=("train",) * (len(labels) - num_test) + ("test",) * num_test,
-        files=(*train, test, unpacked / names),
+        parts=("train",) * len(train_labels) + ("test",) * len(test_labels),
+        files=(*train, test, folder / layout.names),
     )
 
 
-def _caltech101(place: Path, quiet: bool) -> ClassFolders:
-    archive = RemoteFile(
-        url="https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
-        checksum="md5:3138e1922a9193bfa496528edbbc45d0",
-    )
+def _caltech101(name: str, place: Path, quiet: bool) -> ClassFolders:
     root = place / "101_ObjectCategories"
     if not root.is_dir():
-        fetch((archive,), place, quiet=quiet)
+        fetch(DOWNLOADS[name], place, quiet=quiet)
         packed = place / "101_ObjectCategories.tar.gz"
-        unpack(place / archive.name, f"caltech-101/{packed.name}", packed, quiet=quiet)
+        unpack(place / DOWNLOADS[name][0].name, f"caltech-101/{packed.name}", packed, quiet=quiet)
         try:
             unpack(packed, root.name, root, quiet=quiet)
         finally:
@@ -196,32 +282,31 @@ def _caltech101(place: Path, quiet: bool) -> ClassFolders:
     )
 
 
-def _labelme(place: Path, quiet: bool) -> ImageFiles:
-    # Published by the Autonomous Intelligent Systems group of the University of Bonn, without a checksum.
-    archive = RemoteFile(url="http://www.ais.uni-bonn.de/deep_learning/LabelMe-12-50k.tar.gz", checksum=None)
+def _labelme(name: str, place: Path, quiet: bool) -> ImageFiles:
     root = place / "LabelMe-12-50k"
-    _fetch_unpacked(archive, root.name, place, quiet=quiet)
+    _fetch_unpacked(name, root.name, place, quiet=quiet)
     return ImageFiles(
         root=root,
         classes=(*LABELME_CLASSES, CLUTTER),
         images=tuple(
-            (f"{part}/{path}", name, part) for part in ("train", "test") for path, name in read_labelme(root / part)
+            (f"{part}/{path}", class_name, part)
+            for part in ("train", "test")
+            for path, class_name in read_labelme(root / part)
         ),
         notes=("LabelMe is read as LabelMe-12-50k: 12 objects, and clutter where no object stands in the centre",),
     )
 
 
-def _sdss17(place: Path, quiet: bool) -> Arrays:
-    table = (
-        _fetch_kaggle("fedesoriano/stellar-classification-dataset-sdss17", place, quiet=quiet)
-        / "star_classification.csv"
-    )
+def _sdss17(name: str, place: Path, quiet: bool) -> Arrays:
+    table = _fetch_kaggle(name, place, quiet=quiet) / "star_classification.csv"
+    if not table.is_file():
+        raise UserError(
+            f"data.source: there is no {table}; put the table there, or empty the folder to have it downloaded"
+        )
     pixels, labels, num_left_out = sdss.read_table(table)
-    notes = [
-        "SDSS17 is a table; its rows are drawn as pictures of colours, brightness and redshift (tandem/data/sdss.py)"
-    ]
+    notes = ["a table, whose rows are drawn as pictures of colour, brightness and redshift (tandem/data/sdss.py)"]
     if num_left_out:
-        notes.append(f"{num_left_out} rows without all five magnitudes are left out")
+        notes.append(f"rows left out because they lack a magnitude or the redshift: {num_left_out}")
     return Arrays(
         classes=sdss.CLASSES,
         pixels=pixels,
@@ -232,44 +317,40 @@ def _sdss17(place: Path, quiet: bool) -> Arrays:
     )
 
 
-def _vegetables(place: Path, quiet: bool) -> ClassFolders:
-    return ClassFolders(root=_with_train(_fetch_kaggle("misrakahmed/vegetable-image-dataset", place, quiet=quiet)))
+def _vegetables(name: str, place: Path, quiet: bool) -> ClassFolders:
+    return ClassFolders(root=_with_train(_fetch_kaggle(name, place, quiet=quiet)))
 
 
-def _birds(num_species: int, place: Path, quiet: bool) -> ClassFolders:
-    # Kaggle gives the publisher's newest version, so earlier ones with fewer species come from the user.
-    handle = "gpiosenka/100-bird-species"
-    root = _with_train(_fetch_kaggle(handle, place, quiet=quiet))
-    if root.is_relative_to(place):
-        return ClassFolders(root=root)
-    found = len([folder for folder in (root / "train").iterdir() if folder.is_dir()])
-    if found != num_species:
-        raise UserError(
-            f"data.source: {handle} on Kaggle has {found} species now, and {place.name} has {num_species}; put a copy "
-            f"with {num_species} into {place} (train/, valid/ and test/ with a folder for each species), or name "
-            f"birds{found}"
-        )
+def _birds(name: str, place: Path, quiet: bool) -> ClassFolders:
+    folder = _fetch_kaggle(name, place, quiet=quiet)
+    root = _with_train(folder)
+    if folder != place:
+        # Kaggle gives the publisher's newest version: ones with fewer species come from the user.
+        found = sum(species.is_dir() for species in root.glob("train/*"))
+        if found != NUM_BIRDS[name]:
+            raise UserError(
+                f"data.source: {KAGGLE_HANDLES[name]} on Kaggle has {found} species now, {name} has {NUM_BIRDS[name]}; "
+                f"put a copy with {NUM_BIRDS[name]} into {place} (train/, valid/ and test/ with a folder for each "
+                f"species), or take another of {', '.join(NUM_BIRDS)}"
+            )
     return ClassFolders(root=root)
 
 
-def _imagenette(place: Path, quiet: bool) -> ClassFolders:
-    archive = RemoteFile(
-        url="https://s3.amazonaws.com/fast-ai-imageclas/imagenette2.tgz",
-        checksum="md5:fe2fc210e6bb7c5664d602c3cd71e612",
-    )
+def _imagenette(name: str, place: Path, quiet: bool) -> ClassFolders:
     root = place / "imagenette2"
-    _fetch_unpacked(archive, root.name, place, quiet=quiet)
-    return ClassFolders(root=root, names={wordnet_id: name for name, wordnet_id in IMAGENETTE_WORDNET_IDS.items()})
+    _fetch_unpacked(name, root.name, place, quiet=quiet)
+    # The publisher's val is what there is to test on, and what the document on Imagenette tested on.
+    return ClassFolders(
+        root=root,
+        names={wordnet_id: class_name for class_name, wordnet_id in IMAGENETTE_WORDNET_IDS.items()},
+        parts={"train": "train", "val": "test"},
+    )
 
 
-def _flowers(place: Path, quiet: bool) -> ImageFiles:
-    checksums = {
-        "imagelabels.mat": "md5:e0620be6f572b9609742df49c70aed4d",
-        "setid.mat": "md5:a5357ecc9cb78c4bef273ce3793fc85c",
-    }
-    archive = RemoteFile(url=FLOWERS + "102flowers.tgz", checksum="md5:52808999861908f626f3c1f4e79d11fa")
-    fetch(_files(FLOWERS, checksums), place, quiet=quiet)
-    _fetch_unpacked(archive, "jpg", place, quiet=quiet)
+def _flowers(name: str, place: Path, quiet: bool) -> ImageFiles:
+    archive, *labels = DOWNLOADS[name]
+    fetch(tuple(labels) if (place / "jpg").is_dir() else (archive, *labels), place, quiet=quiet)
+    _fetch_unpacked(name, "jpg", place, quiet=quiet)
     return ImageFiles(
         root=place,
         classes=FLOWER_CLASSES,
@@ -277,29 +358,26 @@ def _flowers(place: Path, quiet: bool) -> ImageFiles:
     )
 
 
-def _files(url: str, checksums: dict[str, str]) -> tuple[RemoteFile, ...]:
-    return tuple(RemoteFile(url=url + name, checksum=checksum) for name, checksum in checksums.items())
-
-
-def _fetch_unpacked(archive: RemoteFile, folder: str, place: Path, *, quiet: bool) -> None:
-    """A folder of this name stands in `place` afterwards, from the archive if it is not there yet."""
+def _fetch_unpacked(name: str, folder: str, place: Path, *, quiet: bool) -> None:
+    """A folder of this name stands in `place` afterwards, from the first of the files if it is not there yet."""
+    archive = DOWNLOADS[name][0]
     if not (place / folder).is_dir():
         fetch((archive,), place, quiet=quiet)
         unpack(place / archive.name, folder, place / folder, quiet=quiet)
+        keep_checksum(archive, place, quiet=quiet)
 
 
-def _fetch_kaggle(handle: str, place: Path, *, quiet: bool) -> Path:
+def _fetch_kaggle(name: str, place: Path, *, quiet: bool) -> Path:
     """`place` where the user has put something there, otherwise where Kaggle's library has put its download."""
     link = place / KAGGLE_LINK
-    if link.is_dir():
-        return link.resolve()
     if any(not path.name.startswith(".") for path in place.iterdir()):
         return place
-    say(f"Downloading https://www.kaggle.com/datasets/{handle}", quiet=quiet)
-    downloaded = fetch_from_kaggle(handle, place.parents[1], place)
-    link.unlink(missing_ok=True)
-    link.symlink_to(downloaded)
-    return downloaded.resolve()
+    if not link.is_dir():
+        say(f"Downloading https://www.kaggle.com/datasets/{KAGGLE_HANDLES[name]}", quiet=quiet)
+        downloaded = fetch_from_kaggle(KAGGLE_HANDLES[name], place.parents[1], place)
+        link.unlink(missing_ok=True)
+        link.symlink_to(downloaded.resolve())
+    return link.resolve()
 
 
 def _with_train(folder: Path) -> Path:
@@ -308,52 +386,19 @@ def _with_train(folder: Path) -> Path:
     return next((path for path in (folder, *inside) if (path / "train").is_dir()), folder)
 
 
-READERS: dict[str, Callable[[Path, bool], LabelledImages]] = {
-    "mnist": partial(
-        _mnist,
-        MNIST,
-        {
-            "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "train-labels-idx1-ubyte.gz": "md5:d53e105ee54ea40749a09fcbcd1e9432",
-            "t10k-images-idx3-ubyte.gz": "md5:9fb629c4189551a2d022fa330f9573f3",
-            "t10k-labels-idx1-ubyte.gz": "md5:ec29112dd5afa0611ce80d1b7f02629c",
-        },
-        tuple("0123456789"),
-    ),
-    "fashion_mnist": partial(
-        _mnist,
-        FASHION_MNIST,
-        {
-            "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "train-labels-idx1-ubyte.gz": "md5:25c81989df183df01b3e8a0aad5dffbe",
-            "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
-            "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
-        },
-        FASHION_CLASSES,
-    ),
-    # the MD5 sums of the binary versions stand on CIFAR's own page
-    "cifar10": partial(
-        _cifar,
-        RemoteFile(url=CIFAR + "cifar-10-binary.tar.gz", checksum="md5:c32a1d4ab5d03f1284b67883e8d87530"),
-        "cifar-10-batches-bin",
-        "batches.meta.txt",
-        1,
-    ),
-    "cifar100": partial(
-        _cifar,
-        RemoteFile(url=CIFAR + "cifar-100-binary.tar.gz", checksum="md5:03b5dce01913d631647c71ecec9e9cb8"),
-        "cifar-100-binary",
-        "fine_label_names.txt",
-        2,
-    ),
+READERS: dict[str, Callable[[str, Path, bool], LabelledImages]] = {
+    "mnist": _mnist,
+    "fashion_mnist": _mnist,
+    "cifar10": _cifar,
+    "cifar100": _cifar,
     "caltech101": _caltech101,
     "labelme": _labelme,
     "sdss17": _sdss17,
     "vegetables": _vegetables,
-    "birds300": partial(_birds, 300),
-    "birds400": partial(_birds, 400),
-    "birds525": partial(_birds, 525),
+    "birds300": _birds,
+    "birds400": _birds,
+    "birds525": _birds,
     "imagenette": _imagenette,
     "flowers": _flowers,
 }
-"""By name; called with the data set's folder, which exists, and quiet."""
+"""Each is called with the name, the data set's folder, which exists, and quiet."""

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from tandem.data import named
 from tandem.data.decoding import open_image
 from tandem.errors import UserError
+from tandem.protocol.data_sets import DATA_SETS
 from tandem.protocol.settings import DataSettings
 
 DIGITS = "digits"
@@ -101,7 +102,7 @@ def _find(source: str, classes: list[str] | None, cache_folder: Path, *, quiet: 
             found = "a file" if root.exists() else "nothing"
             raise UserError(
                 f"data.source: received {source!r}, where there is {found}; allowed: "
-                f"{', '.join((DIGITS, *named.READERS))}, or {LAYOUT}"
+                f"{', '.join(DATA_SETS)}, or {LAYOUT}"
             )
         return _folder_source(root.name, named.ClassFolders(root=root), classes)
     images = named.load(source, cache_folder, quiet=quiet)
@@ -129,15 +130,16 @@ def _array_source(name: str, arrays: named.Arrays, classes: list[str] | None, st
     _, height, width, *channels = pixels.shape
     mode = "RGB" if channels else "L"
     digits = len(str(len(pixels) - 1))
-    rows = zip(arrays.labels.tolist(), arrays.parts, strict=True)
+    rows = zip((arrays.classes[label] for label in arrays.labels.tolist()), arrays.parts, strict=True)
+    wanted = set(kept)
     return Source(
         name=name,
         location=name if not arrays.files else str(arrays.files[0].parent),
         classes=kept,
         images=tuple(
-            SourceImage(key=f"{name}/{index:0{digits}d}", class_name=arrays.classes[label], part=part, stamp=stamp)
-            for index, (label, part) in enumerate(rows)
-            if arrays.classes[label] in kept
+            SourceImage(key=f"{name}/{index:0{digits}d}", class_name=class_name, part=part, stamp=stamp)
+            for index, (class_name, part) in enumerate(rows)
+            if class_name in wanted
         ),
         problems=(),
         notes=arrays.notes,
@@ -168,8 +170,16 @@ def _file_source(name: str, files: named.ImageFiles, classes: list[str] | None) 
 def _folder_source(name: str, folders: named.ClassFolders, classes: list[str] | None) -> Source:
     root = folders.root
     class_folders = [(part, class_folder) for part, folder in _parts(root) for class_folder in _visible_folders(folder)]
+    if folders.parts is not None:
+        class_folders = [(folders.parts[part] if part else None, folder) for part, folder in class_folders]
     names = folders.names or {name: name for name in sorted({class_folder.name for _, class_folder in class_folders})}
     kept = _choose_classes(list(names.values()), classes)
+    lacking = names.keys() - {class_folder.name for _, class_folder in class_folders}
+    if lacking:
+        raise UserError(
+            f"data.source: {root} lacks the class folders {', '.join(sorted(lacking))}; remove {root.name}, and {name} "
+            "is downloaded again"
+        )
     images: list[SourceImage] = []
     problems: list[str] = []
     for part, class_folder in class_folders:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.data.publisher import Publisher, publish
 
 WriteImages = Callable[..., Path]
 
@@ -26,3 +28,16 @@ def write_images(tmp_path: Path) -> WriteImages:
         return tmp_path / root
 
     return write
+
+
+@pytest.fixture
+def publisher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
+    """A server on this machine, also of what goes to Kaggle."""
+    with publish() as server:
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, server.address)  # http://localhost is Kaggle's service, as told below
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, "127.0.0.1")
+        monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+        monkeypatch.delenv("KAGGLEHUB_CACHE", raising=False)
+        yield server

@@ -52,7 +52,6 @@ def test_settings_are_given_by_name(group: str | None) -> None:
 def test_default_lists_are_not_shared() -> None:
     first, second = Settings(), Settings()
     assert first.head.hidden is not second.head.hidden
-    assert first.data.fractions is not second.data.fractions
     assert first == second
 
 

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tandem.data.named import READERS
+from tandem.protocol.data_sets import DATA_SETS, resolve_split
+from tandem.protocol.parser import read_settings
+from tandem.protocol.settings import DataSettings
+
+
+def test_every_data_set_with_a_name_has_a_split_and_can_be_read() -> None:
+    assert set(DATA_SETS) == {"digits", *READERS}
+
+
+def test_every_name_stands_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_settings("torch", ["--help"])
+    text = capsys.readouterr().out
+    assert [name for name in DATA_SETS if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_fractions_are_three_parts_of_the_whole(name: str) -> None:
+    fractions = DATA_SETS[name].fractions
+    assert min(fractions) > 0 and sum(fractions) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "fractions"),
+    [
+        ("digits", "fractions", [0.7, 0.1, 0.2]),
+        ("some/folder", "fractions", [0.7, 0.1, 0.2]),
+        ("./cifar100", "fractions", [0.7, 0.1, 0.2]),
+        ("birds300", "fractions", [0.7, 0.1, 0.2]),
+        ("vegetables", "fractions", [0.7, 0.15, 0.15]),
+        ("cifar100", "publisher", [4 / 6, 1 / 6, 1 / 6]),
+        ("imagenette", "publisher", [0.7, 0.1, 0.2]),
+    ],
+)
+def test_a_run_records_the_split_of_its_data_set(source: str, split: str, fractions: list[float]) -> None:
+    for framework in ("torch", "keras"):
+        data = read_settings(framework, ["--data.source", source]).data  # type: ignore[arg-type]
+        assert (data.split, data.fractions) == (split, fractions)
+
+
+def test_what_is_given_is_kept() -> None:
+    words = ["--data.source", "vegetables", "--data.split", "publisher", "--data.fractions", "[0.6, 0.2, 0.2]"]
+    data = read_settings("torch", words).data
+    assert (data.split, data.fractions) == ("publisher", [0.6, 0.2, 0.2])
+    one = resolve_split(DataSettings(source="cifar100", fractions=[0.8, 0.1, 0.1]))
+    assert (one.split, one.fractions) == ("publisher", [0.8, 0.1, 0.1])
+    other = resolve_split(DataSettings(source="cifar100", split="folds"))
+    assert (other.split, other.fractions) == ("folds", [4 / 6, 1 / 6, 1 / 6])
+
+
+def test_a_later_source_is_not_bound_to_an_earlier_ones_split(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("data: {source: cifar100}")
+    data = read_settings("torch", ["--config", str(tmp_path / "a.yaml"), "--data.source", "vegetables"]).data
+    assert (data.split, data.fractions) == ("fractions", [0.7, 0.15, 0.15])
