@@ -63,7 +63,7 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("keras", argv)
     set_up_framework(settings)
-    data = prepare(settings.data)
+    data = prepare(settings.data, settings.augmentation)
     with start_run(settings, framework="keras", backend=keras.backend.backend(), versions=framework_versions()) as run:
         run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
         record_data(run, data)
@@ -169,13 +169,14 @@ def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[
     """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches."""
     seed = (settings.seed, phase.number)
     training = Stream(
-        data.images,
+        data.training_images,
         data.labels,
         data.rows("train"),
         batch_size=settings.batch_size,
         seed=seed,
         shuffle=True,
         augmentation=settings.augmentation,
+        size=data.images.shape[1:3],
     )
     validation = Stream(
         data.images, data.labels, data.rows("val"), batch_size=settings.batch_size, seed=seed, shuffle=False
