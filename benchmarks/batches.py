@@ -2,10 +2,9 @@
 
     python -m benchmarks.batches
 
-decodes nothing: 600 made images stand in a memory-mapped file of 256 x 256 pixels as a store has them. Batches of 64 are
-made one after the other, as fast as this process makes them; other processes on the machine make that slower, so the
-fastest of some epochs counts. `a core` divides by the seconds that processors worked. docs/performance.md has numbers
-seen.
+decodes nothing: 600 made images stand in a memory-mapped file as a store has them. Batches of 64 are made one after the
+other, as fast as this process can; the fastest of some epochs counts. `a core` divides by the seconds that processors
+worked, which other processes on the machine change less. docs/performance.md has numbers seen.
 """
 
 from __future__ import annotations
