@@ -12,7 +12,7 @@ FRAMEWORKS = ("torch", "keras")
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_frameworks_train_on_the_same_augmented_batches_and_test_on_unchanged_images(
+def test_frameworks_train_on_the_same_augmented_batches(
     new_store: Callable[[], Any], train: Callable[..., Any], in_both: Callable[..., dict[str, Any]]
 ) -> None:
     store = new_store()
