@@ -88,7 +88,7 @@ def change(image: np.ndarray, changes: Changes, place: int, target: np.ndarray) 
     if changes.colors is not None:
         image = jitter(image, *changes.colors[place].tolist())
     down, right = changes.shifts[place].tolist()
-    _place(image, bool(changes.flipped[place]), down, right, target)
+    _flip_and_shift(image, bool(changes.flipped[place]), down, right, target)
 
 
 def resized_crop(box: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -183,7 +183,7 @@ def _draw_boxes(seed: np.random.SeedSequence, num_images: int, size: Size, least
     return np.concatenate([corners, sizes], axis=1).astype(np.int64)
 
 
-def _place(image: np.ndarray, flip: bool, down: int, right: int, target: np.ndarray) -> None:
+def _flip_and_shift(image: np.ndarray, flip: bool, down: int, right: int, target: np.ndarray) -> None:
     height, width = target.shape[:2]
     from_top, from_left = max(0, -down), max(0, -right)
     to_top, to_left = max(0, down), max(0, right)
