@@ -77,7 +77,7 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("keras", argv)
     set_up_framework(settings)
-    data = prepare(settings.data)
+    data = prepare(settings.data, settings.augmentation)
     if settings.regime == "off_the_shelf":
         match_classes(data.classes, settings.imagenet_classes)  # before a run is made
     with start_run(settings, framework="keras", backend=keras.backend.backend(), versions=framework_versions()) as run:
@@ -209,13 +209,14 @@ def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[
     """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches."""
     seed = (settings.seed, phase.number)
     training = Stream(
-        data.images,
+        data.training_images,
         data.labels,
         data.rows("train"),
         batch_size=settings.batch_size,
         seed=seed,
         shuffle=True,
         augmentation=settings.augmentation,
+        size=data.images.shape[1:3],
     )
     validation = Stream(
         data.images, data.labels, data.rows("val"), batch_size=settings.batch_size, seed=seed, shuffle=False

@@ -82,7 +82,7 @@ PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "f
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("torch", argv)
     set_up_framework(settings)
-    data = prepare(settings.data)
+    data = prepare(settings.data, settings.augmentation)
     if settings.regime == "off_the_shelf":
         match_classes(data.classes, settings.imagenet_classes)  # before a run is made
     with start_run(settings, framework="torch", backend="torch", versions=framework_versions()) as run:
@@ -214,13 +214,14 @@ def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[
     """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches."""
     seed = (settings.seed, phase.number)
     training = Stream(
-        data.images,
+        data.training_images,
         data.labels,
         data.rows("train"),
         batch_size=settings.batch_size,
         seed=seed,
         shuffle=True,
         augmentation=settings.augmentation,
+        size=data.images.shape[1:3],
     )
     validation = Stream(
         data.images, data.labels, data.rows("val"), batch_size=settings.batch_size, seed=seed, shuffle=False

@@ -15,9 +15,9 @@ from tandem.data.console import say
 from tandem.data.manifest import Manifest, scan
 from tandem.data.sources import Source, find_source
 from tandem.data.split import PARTS, UNUSED, Split, split_images
-from tandem.data.store import open_store
+from tandem.data.store import open_stores
 from tandem.errors import UserError
-from tandem.protocol.settings import DataSettings
+from tandem.protocol.settings import AugmentationSettings, DataSettings
 
 SPLIT_FILE = "split.csv"
 REPORT_FILE = "report.json"
@@ -33,6 +33,9 @@ class PreparedData:
     classes: tuple[str, ...]
     images: np.memmap
     """uint8 RGB of shape (images, height, width, 3), read-only."""
+    training_images: np.memmap
+    """What training images are made from, row by row: the same array, or, where random resized crops are cut from
+    them, the images at a larger size."""
     labels: np.ndarray
     """int64 of shape (images,)."""
     keys: tuple[str, ...]
@@ -63,11 +66,14 @@ class PreparedData:
             self.duplicates.to_csv(folder / DUPLICATES_FILE, index=False, lineterminator="\n")
 
 
-def prepare(settings: DataSettings, *, quiet: bool = False) -> PreparedData:
+def prepare(
+    settings: DataSettings, augmentation: AugmentationSettings | None = None, *, quiet: bool = False
+) -> PreparedData:
     """Lists, checks, splits and stores the images that the settings name; what was done before is not done again.
 
     Args:
         settings: Which images, and what to make of them.
+        augmentation: What is to be done to training images, which may need them at a larger size; nothing when None.
         quiet: Prints nothing; otherwise the work and a summary are reported on stderr.
 
     Raises:
@@ -91,12 +97,14 @@ def prepare(settings: DataSettings, *, quiet: bool = False) -> PreparedData:
             "set data.on_bad_image to skip, which goes on without them:\n  " + "\n  ".join(problems)
         )
     split = split_images(manifest, settings)
-    images = open_store(source, manifest, settings, quiet=quiet)
+    for_crops = augmentation is not None and augmentation.random_resized_crop is not None
+    images, training_images = open_stores(source, manifest, settings, for_crops=for_crops, quiet=quiet)
     duplicates = _find_duplicates(manifest, split)
     prepared = PreparedData(
         name=manifest.name,
         classes=manifest.classes,
         images=images,
+        training_images=training_images,
         labels=manifest.images["label"].to_numpy(dtype=np.int64),
         keys=tuple(manifest.images["key"]),
         hashes=tuple(manifest.images["hash"]),

@@ -6,6 +6,7 @@ so a folder without that ending can be trusted, and what a killed build leaves b
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -25,6 +26,10 @@ from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
 
 FORMAT_VERSION = 1  # to be raised when pixels are made in another way: earlier stores are then built anew
+
+# Size of the images that random resized crops are cut from over that of those that the network sees: 256 for 224, the
+# usual pair since Krizhevsky, Sutskever and Hinton (2012).
+CROP_STORE_RATIO = 8 / 7
 
 IMAGES_FILE = "images.npy"
 PARTIAL = ".partial"
@@ -55,22 +60,54 @@ def open_store(source: Source, manifest: Manifest, settings: DataSettings, *, qu
     Raises:
         UserError: The disk has no room for them, or a file has changed since it was scanned.
     """
-    shape = store_shape(manifest, settings)
-    stores = Path(settings.cache_folder).expanduser() / "stores"
-    store = stores / _key(manifest, shape, settings)
-    full_shape = (len(manifest.images), shape.height, shape.width, 3)
+    store = _path(manifest, settings)
+    full_shape = _full_shape(manifest, settings)
     images = _open_whole(store, full_shape)
     if images is not None:
         return images
-    stores.mkdir(parents=True, exist_ok=True)
+    store.parent.mkdir(parents=True, exist_ok=True)
     with _wait_for_lock(store, quiet=quiet):
         images = _open_whole(store, full_shape)
         if images is None:
-            remove_partial_stores(stores, but=store)
-            _build(source, manifest, settings, shape, store, quiet=quiet)
+            remove_partial_stores(store.parent, but=store)
+            _build(source, manifest, settings, store, full_shape, quiet=quiet)
             images = _open_whole(store, full_shape)
     assert images is not None
     return images
+
+
+def open_stores(
+    source: Source, manifest: Manifest, settings: DataSettings, *, for_crops: bool, quiet: bool = False
+) -> tuple[np.memmap, np.memmap]:
+    """The images of a manifest as the network sees them, and those that training images are made from.
+
+    The second are the first, or, where random resized crops are cut from them, a larger store of all images: it serves
+    any split and fold, and is the one that a run with a larger data.image_size has.
+
+    Args:
+        source: Where the images of the manifest are read.
+        manifest: Which images.
+        settings: Their size, how they are resized, and the cache folder.
+        for_crops: Whether random resized crops are cut from the training images.
+        quiet: Says nothing and shows no progress bar.
+
+    Returns:
+        Both as open_store has them.
+
+    Raises:
+        UserError: The disk has no room for both, or a file has changed since it was scanned.
+    """
+    if not for_crops:
+        images = open_store(source, manifest, settings, quiet=quiet)
+        return images, images
+    larger = dataclasses.replace(settings, image_size=round(settings.image_size * CROP_STORE_RATIO))
+    stores = {_path(manifest, wanted): _full_shape(manifest, wanted) for wanted in (settings, larger)}
+    needed = sum(_num_bytes(shape) for store, shape in stores.items() if _open_whole(store, shape) is None)
+    if needed:
+        say(f"With random resized crops, images are stored twice; to be written: {in_megabytes(needed)}", quiet=quiet)
+        check_space(Path(settings.cache_folder).expanduser(), needed)
+    images, larger_images = (open_store(source, manifest, wanted, quiet=quiet) for wanted in (settings, larger))
+    return images, larger_images
 
 
 def store_shape(manifest: Manifest, settings: DataSettings) -> StoreShape:
@@ -110,11 +147,22 @@ def remove_partial_stores(stores: Path, *, but: Path) -> None:
             pass
 
 
-def _key(manifest: Manifest, shape: StoreShape, settings: DataSettings) -> str:
+def _full_shape(manifest: Manifest, settings: DataSettings) -> tuple[int, int, int, int]:
+    shape = store_shape(manifest, settings)
+    return len(manifest.images), shape.height, shape.width, 3
+
+
+def _num_bytes(full_shape: tuple[int, ...]) -> int:
+    return int(np.prod(full_shape, dtype=np.int64))
+
+
+def _path(manifest: Manifest, settings: DataSettings) -> Path:
     # Not the version of Pillow: the environments of two frameworks on one machine have to see the same pixels.
+    shape = store_shape(manifest, settings)
     how = settings.resize if shape.resized else "as it is"
     value = [FORMAT_VERSION, shape.height, shape.width, how, manifest.images["hash"].tolist()]
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
+    return Path(settings.cache_folder).expanduser() / "stores" / key
 
 
 def _open_whole(store: Path, shape: tuple[int, ...]) -> np.memmap | None:
@@ -139,13 +187,18 @@ def _wait_for_lock(store: Path, *, quiet: bool) -> AcquireReturnProxy:
 
 
 def _build(
-    source: Source, manifest: Manifest, settings: DataSettings, shape: StoreShape, store: Path, *, quiet: bool
+    source: Source,
+    manifest: Manifest,
+    settings: DataSettings,
+    store: Path,
+    full_shape: tuple[int, int, int, int],
+    *,
+    quiet: bool,
 ) -> None:
     partial = store.with_name(store.name + PARTIAL)
     for leftover in (partial, store):
         shutil.rmtree(leftover, ignore_errors=True)
-    full_shape = (len(manifest.images), shape.height, shape.width, 3)
-    needed = int(np.prod(full_shape, dtype=np.int64))
+    needed = _num_bytes(full_shape)
     check_space(store.parent, needed)
     say(f"Decoding {full_shape[0]:,} images into {in_megabytes(needed)} in {store}", quiet=quiet)
     partial.mkdir()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tandem.data.augmentation import NUM_GENERATORS, Changes, Size, change, draw_changes
+from tandem.data.console import num_cores
 from tandem.errors import UserError
 from tandem.protocol.settings import AugmentationSettings
 
@@ -25,10 +27,8 @@ class _Plan:
     epoch: int
     order: np.ndarray
     """Places in the stream's rows in the order in which they are served, int64 of shape (rows,)."""
-    flipped: np.ndarray
-    """Which of the stream's rows are mirrored, bool of shape (rows,)."""
-    shifts: np.ndarray
-    """Pixels by which each of the stream's rows moves down and right, int64 of shape (rows, 2)."""
+    changes: Changes | None
+    """What becomes of each of the stream's rows; None: they stay as they are stored."""
 
 
 class Stream:
@@ -52,6 +52,7 @@ class Stream:
         seed: tuple[int, ...],
         shuffle: bool,
         augmentation: AugmentationSettings | None = None,
+        size: Size | None = None,
     ) -> None:
         """
         Args:
@@ -62,6 +63,8 @@ class Stream:
             seed: Numbers from 0 that all randomness follows from.
             shuffle: A new order every epoch, else that of rows.
             augmentation: Random changes; none when None.
+            size: Height and width in pixels of the images served, which differs from that of the images stored where
+                random resized crops are cut from larger ones; the same when None.
 
         Raises:
             UserError: crop_padding could move an image out of itself.
@@ -74,13 +77,17 @@ class Stream:
         self._seed = tuple(seed)
         self._shuffle = shuffle
         self._augmentation = augmentation or AugmentationSettings()
+        self._stored_size: Size = images.shape[1], images.shape[2]
+        self._size = size or self._stored_size
+        assert self._size == self._stored_size or self._augmentation.random_resized_crop is not None
+        self._changers = ThreadPoolExecutor(num_cores(), thread_name_prefix="augmentation")  # starts them when needed
         self._plan: _Plan | None = None
         self._first_epoch_digests: dict[int, bytes] = {}
-        smallest = min(images.shape[1:3])
+        smallest = min(self._size)
         if self._augmentation.crop_padding >= smallest:
             raise UserError(
                 f"augmentation.crop_padding: received {self._augmentation.crop_padding}, allowed: less than "
-                f"{smallest}, since these images are stored with {images.shape[1]} x {images.shape[2]} pixels"
+                f"{smallest}, since these images are served with {self._size[0]} x {self._size[1]} pixels"
             )
 
     @property
@@ -108,10 +115,10 @@ class Stream:
         plan = self._plan_of(epoch)
         places = plan.order[index * self._batch_size : min((index + 1) * self._batch_size, self.num_images)]
         rows = self._rows[places]
-        if self._augmentation.horizontal_flip or self._augmentation.crop_padding:
-            images = self._augmented(rows, plan.flipped[places], plan.shifts[places])
-        else:
+        if plan.changes is None:
             images = np.ascontiguousarray(self._images[rows])
+        else:
+            images = self._changed(rows, places, plan.changes)
         labels = self._labels[rows]
         if epoch == 0 and index not in self._first_epoch_digests:
             digest = hashlib.sha256(labels.astype("<i8").tobytes())
@@ -154,35 +161,31 @@ class Stream:
     def _make_plan(self, epoch: int) -> _Plan:
         # Raw numbers of the bit generator, which numpy promises never to change, unlike its permutations and integers.
         num_rows = len(self._rows)
-        for_order, for_changes = np.random.SeedSequence([*self._seed, epoch]).spawn(2)
+        for_order, *for_changes = np.random.SeedSequence([*self._seed, epoch]).spawn(1 + NUM_GENERATORS)
         order = np.arange(num_rows)
         if self._shuffle:
             order = np.argsort(np.random.PCG64(for_order).random_raw(num_rows), kind="stable")
-        numbers = np.random.PCG64(for_changes).random_raw((num_rows, 3)) >> np.uint64(32)
-        padding = self._augmentation.crop_padding
-        return _Plan(
-            epoch=epoch,
-            order=order,
-            flipped=(numbers[:, 0] % 2 == 1) & self._augmentation.horizontal_flip,
-            shifts=(numbers[:, 1:] % np.uint64(2 * padding + 1)).astype(np.int64) - padding,
-        )
+        changes = None
+        if self._augmentation != AugmentationSettings():
+            changes = draw_changes(for_changes, num_rows, self._stored_size, self._augmentation)
+        return _Plan(epoch=epoch, order=order, changes=changes)
 
-    def _augmented(self, rows: np.ndarray, flipped: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    def _changed(self, rows: np.ndarray, places: np.ndarray, changes: Changes) -> np.ndarray:
         # An image at a time straight from the store: twice as fast as padding and indexing the whole batch.
-        height, width = self._images.shape[1:3]
-        batch = np.zeros((len(rows), height, width, 3), np.uint8)
-        for target, row, flip, (down, right) in zip(batch, rows, flipped, shifts.tolist(), strict=True):
-            image = self._images[row]
-            from_top, from_left = max(0, -down), max(0, -right)
-            to_top, to_left = max(0, down), max(0, right)
-            rows_left, columns_left = height - abs(down), width - abs(right)
-            if flip:
-                image = image[:, ::-1]
-            source = image[from_top : from_top + rows_left, from_left : from_left + columns_left]
-            target = target[to_top : to_top + rows_left, to_left : to_left + columns_left]
-            if flip:
-                for channel in range(3):  # numpy copies mirrored pixels of three bytes five times slower
-                    target[:, :, channel] = source[:, :, channel]
-            else:
-                target[:] = source
+        batch = np.zeros((len(rows), *self._size, 3), np.uint8)
+
+        def change_some(start: int, end: int) -> None:
+            for index in range(start, end):
+                change(self._images[rows[index]], changes, int(places[index]), batch[index])
+
+        if changes.boxes is None and changes.colors is None:
+            change_some(0, len(rows))  # numpy copies faster than threads hand over
+            return batch
+        share = -(-len(rows) // num_cores())
+        tasks = [
+            self._changers.submit(change_some, start, min(start + share, len(rows)))
+            for start in range(0, len(rows), share)
+        ]
+        for task in tasks:
+            task.result()
         return batch

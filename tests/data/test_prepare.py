@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from tandem.data.prepare import PreparedData, prepare
 from tandem.errors import UserError
-from tandem.protocol.settings import DataSettings
+from tandem.protocol.settings import AugmentationSettings, DataSettings
 
 WriteImages = Callable[..., Path]
 
@@ -24,7 +24,7 @@ WriteImages = Callable[..., Path]
 TWICE = """
 import os, sys
 from tandem.data.prepare import prepare
-from tandem.protocol.settings import DataSettings
+from tandem.protocol.settings import AugmentationSettings, DataSettings
 
 
 folder, cache = sys.argv[1:]
@@ -70,6 +70,19 @@ def test_digits_are_ready_to_be_streamed(tmp_path: Path) -> None:
     assert data.labels.dtype == np.int64
     shares = [len(data.rows(part)) / 1797 for part in ("train", "val", "test")]
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.005)
+
+
+def test_random_crops_leave_what_is_validated_and_tested_as_it_is(write_images: WriteImages, tmp_path: Path) -> None:
+    folder = write_images({"cat": 6, "dog": 6}, size=(30, 20))
+    plain = prepared(folder, tmp_path, image_size=14)
+    settings = DataSettings(source=str(folder), image_size=14, cache_folder=str(tmp_path / "cache"))
+    cropped = prepare(settings, AugmentationSettings(random_resized_crop=[0.5, 1.0]), quiet=True)
+    assert plain.training_images is plain.images
+    assert np.array_equal(cropped.images, plain.images) and cropped.images.shape[1:] == (14, 14, 3)
+    assert cropped.training_images.shape == (12, 16, 16, 3)
+    assert cropped.report == plain.report
+    flipped = prepare(settings, AugmentationSettings(horizontal_flip=True, hue=0.1), quiet=True)
+    assert flipped.training_images is flipped.images
 
 
 def test_labels_follow_the_order_of_the_classes(write_images: WriteImages, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tandem.data.manifest import Manifest, scan
 from tandem.data.sources import Source, find_source
-from tandem.data.store import IMAGES_FILE, check_space, open_store
+from tandem.data.store import IMAGES_FILE, check_space, open_store, open_stores
 from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
 
@@ -226,4 +226,66 @@ def test_size_on_disk_is_said_before_it_is_built(
     assert "Decoding 6 images into 0.7 MB in " in capsys.readouterr().err
     open_store(source, manifest, settings_of(tmp_path, image_size=200, resize="crop"))
     open_store(source, manifest, settings_of(tmp_path, image_size=199, resize="crop"), quiet=True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_random_crops_have_a_larger_store_of_the_same_rows(
+    write_images: WriteImages, tmp_path: Path, resize: str
+) -> None:
+    folder = write_images({"cat": 3, "dog": 3}, size=(40, 30))
+    source, manifest = scanned(folder, tmp_path)
+    settings = settings_of(tmp_path, image_size=14, resize=resize)
+    images, larger = open_stores(source, manifest, settings, for_crops=True)
+    assert (images.shape, larger.shape) == ((6, 14, 14, 3), (6, 16, 16, 3))
+    box = (0, 0, 40, 30) if resize == "squash" else (5, 0, 35, 30)
+    for row, key in enumerate(manifest.images["key"]):
+        with Image.open(folder / key) as image:
+            for stored, side in ((images, 14), (larger, 16)):
+                expected = image.resize((side, side), Image.Resampling.BILINEAR, box=box)
+                assert np.array_equal(stored[row], np.asarray(expected))
+
+
+def test_larger_store_is_that_of_a_run_with_larger_images(write_images: WriteImages, tmp_path: Path) -> None:
+    source, manifest = scanned(write_images({"cat": 3, "dog": 3}, size=(400, 300)), tmp_path)
+    open_store(source, manifest, settings_of(tmp_path, image_size=224))
+    open_store(source, manifest, settings_of(tmp_path, image_size=256))
+    images, larger = open_stores(source, manifest, settings_of(tmp_path, image_size=224), for_crops=True)
+    assert (images.shape[1], larger.shape[1]) == (224, 256)
+    assert len(stores(tmp_path)) == 2
+
+
+def test_without_random_crops_there_is_one_store(write_images: WriteImages, tmp_path: Path) -> None:
+    source, manifest = scanned(write_images({"cat": 3, "dog": 3}, size=(40, 30)), tmp_path)
+    images, training_images = open_stores(source, manifest, settings_of(tmp_path, image_size=14), for_crops=False)
+    assert training_images is images
+    assert len(stores(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("side", "served", "cut_from", "num_stores"),
+    [(10, 10, 10, 1), (14, 14, 14, 1), (15, 14, 15, 2), (16, 14, 16, 2), (17, 14, 16, 2)],
+)
+def test_random_crops_are_cut_from_the_own_pixels_of_small_images(
+    write_images: WriteImages, tmp_path: Path, side: int, served: int, cut_from: int, num_stores: int
+) -> None:
+    source, manifest = scanned(write_images({"cat": 2, "dog": 2}, size=(side, side)), tmp_path)
+    images, larger = open_stores(source, manifest, settings_of(tmp_path, image_size=14), for_crops=True)
+    assert (images.shape[1:3], larger.shape[1:3]) == ((served, served), (cut_from, cut_from))
+    assert len(stores(tmp_path)) == num_stores
+
+
+def test_size_of_both_stores_is_said_before_either_is_built(
+    write_images: WriteImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, manifest = scanned(write_images({"cat": 3, "dog": 3}, size=(500, 400)), tmp_path)
+    settings = settings_of(tmp_path, image_size=224)
+    open_stores(source, manifest, settings, for_crops=True)
+    lines = capsys.readouterr().err.splitlines()
+    # 6 x 3 x (224 x 224 + 256 x 256) bytes
+    assert lines[0] == "With random resized crops, images are stored twice; to be written: 2.1 MB"
+    assert len(lines) == 3
+    assert lines[1].startswith("Decoding 6 images into 0.9 MB in ")
+    assert lines[2].startswith("Decoding 6 images into 1.2 MB in ")
+    open_stores(source, manifest, settings, for_crops=True)
     assert capsys.readouterr().err == ""

@@ -1,17 +1,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tandem.data.augmentation import NUM_GENERATORS, change, draw_changes
 from tandem.data.stream import Stream
 from tandem.errors import UserError
 from tandem.protocol.settings import AugmentationSettings
 
 NUM_STORED = 60
+
+EVERYTHING = AugmentationSettings(
+    horizontal_flip=True,
+    crop_padding=2,
+    random_resized_crop=[0.2, 1.0],
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    hue=0.2,
+)
 
 
 def store() -> tuple[np.ndarray, np.ndarray]:
@@ -32,6 +45,10 @@ def served(stream: Stream, epoch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def stream_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("stream")]
+
+
+def augmentation_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("augmentation")]
 
 
 def test_every_image_is_served_once_an_epoch() -> None:
@@ -57,8 +74,34 @@ def test_order_is_what_it_was_in_earlier_versions() -> None:
     assert served(stream_of(10), 0)[1].tolist() == [6, 3, 8, 1, 4, 5, 9, 2, 7, 0]
 
 
-def test_batches_are_the_same_in_any_order_of_calls() -> None:
-    augmentation = AugmentationSettings(horizontal_flip=True, crop_padding=2)
+@pytest.mark.parametrize(
+    ("flip", "padding", "expected"),
+    [
+        (False, 0, "9073049cea5fbaa0"),
+        (True, 0, "59c882e0e6a60a4f"),
+        (False, 2, "60e633a219d11b17"),
+        (True, 2, "be09b6e710b6fa17"),
+    ],
+)
+def test_batches_are_what_they_were_in_earlier_versions(flip: bool, padding: int, expected: str) -> None:
+    pixels = np.arange(NUM_STORED * 9 * 7 * 3, dtype=np.uint64) * np.uint64(2654435761) >> np.uint64(7)
+    stream = Stream(
+        pixels.astype(np.uint8).reshape(NUM_STORED, 9, 7, 3),
+        np.arange(NUM_STORED),
+        np.arange(50),
+        batch_size=8,
+        seed=(0, 1),
+        shuffle=True,
+        augmentation=AugmentationSettings(horizontal_flip=flip, crop_padding=padding),
+    )
+    served(stream, 0)
+    assert stream.first_epoch_hash is not None and stream.first_epoch_hash.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "augmentation", [AugmentationSettings(horizontal_flip=True, crop_padding=2), EVERYTHING], ids=["places", "all"]
+)
+def test_batches_are_the_same_in_any_order_of_calls(augmentation: AugmentationSettings) -> None:
     expected = {
         (epoch, index): batch
         for epoch in range(2)
@@ -136,8 +179,10 @@ def test_half_of_the_images_are_flipped_when_told_so() -> None:
     assert 160 < flipped < 240  # of 400: four standard deviations
 
 
-def test_augmentation_of_an_image_does_not_depend_on_the_batch_size() -> None:
-    augmentation = AugmentationSettings(horizontal_flip=True, crop_padding=3)
+@pytest.mark.parametrize(
+    "augmentation", [AugmentationSettings(horizontal_flip=True, crop_padding=3), EVERYTHING], ids=["places", "all"]
+)
+def test_augmentation_of_an_image_does_not_depend_on_the_batch_size(augmentation: AugmentationSettings) -> None:
     small, large = (served(stream_of(augmentation=augmentation, batch_size=size), 1) for size in (5, 25))
     assert np.array_equal(small[1], large[1])
     assert np.array_equal(small[0], large[0])
@@ -161,6 +206,57 @@ def test_augmentation_leaves_the_order_and_the_store_alone() -> None:
     assert np.array_equal(images, store()[0])
 
 
+def test_crops_are_enlarged_to_the_size_that_is_served() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (10, 6, 20, 3), dtype=np.uint8)
+    rows = np.arange(10)
+    # no box of the whole area is at most 4/3 as wide as high, so that it is always the middle 6 x 8 pixels
+    whole = AugmentationSettings(random_resized_crop=[1.0, 1.0])
+    stream = Stream(images, rows, rows, batch_size=4, seed=(0,), shuffle=True, augmentation=whole, size=(9, 7))
+    for image, label in zip(*served(stream, 0), strict=True):
+        expected = Image.fromarray(images[label]).crop((6, 0, 14, 6)).resize((7, 9), Image.Resampling.BILINEAR)
+        assert np.array_equal(image, np.asarray(expected))
+
+
+def test_each_image_gets_the_changes_of_its_place_among_the_rows() -> None:
+    images, labels = store()
+    rows = np.array([7, 50, 3, 21, 8])
+    stream = Stream(
+        images, labels, rows, batch_size=2, seed=(4, 1), shuffle=False, augmentation=EVERYTHING, size=(6, 5)
+    )
+    _, *seeds = np.random.SeedSequence([4, 1, 2]).spawn(1 + NUM_GENERATORS)
+    changes = draw_changes(seeds, len(rows), (9, 7), EVERYTHING)
+    expected = np.zeros((len(rows), 6, 5, 3), np.uint8)
+    for place, row in enumerate(rows):
+        change(images[row], changes, place, expected[place])
+    assert np.array_equal(served(stream, 2)[0], expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are given to processes on Linux only")
+def test_batches_do_not_depend_on_the_number_of_cores() -> None:
+    cores = os.sched_getaffinity(0)
+    expected = served(stream_of(augmentation=EVERYTHING), 0)[0]
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        stream = stream_of(augmentation=EVERYTHING)
+        found = served(stream, 0)[0]
+        assert len(augmentation_threads()) >= 1
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert np.array_equal(found, expected)
+
+
+def test_threads_that_augment_end_with_the_stream() -> None:
+    before = set(augmentation_threads())
+    stream = stream_of(augmentation=EVERYTHING)
+    served(stream, 0)
+    started = set(augmentation_threads()) - before
+    assert started
+    del stream
+    for thread in started:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
 def test_padding_as_large_as_the_image_is_refused() -> None:
     stream_of(augmentation=AugmentationSettings(crop_padding=6))
     with pytest.raises(UserError, match=r"augmentation\.crop_padding: received 7, allowed: less than 7"):
@@ -178,8 +274,10 @@ def test_prefetching_thread_ends_with_the_iteration() -> None:
     assert stream_threads() == []
 
 
-def test_error_while_making_a_batch_reaches_the_consumer() -> None:
-    batches = stream_of(rows=np.array([0, 1, 2, NUM_STORED]), batch_size=1, shuffle=False).epoch(0)
+@pytest.mark.parametrize("augmentation", [AugmentationSettings(), EVERYTHING], ids=["none", "all"])
+def test_error_while_making_a_batch_reaches_the_consumer(augmentation: AugmentationSettings) -> None:
+    rows = np.array([0, 1, 2, NUM_STORED])
+    batches = stream_of(rows=rows, batch_size=1, shuffle=False, augmentation=augmentation).epoch(0)
     assert [next(batches)[1].item() for _ in range(3)] == [0, 1, 2]
     with pytest.raises(IndexError):
         next(batches)
@@ -187,7 +285,7 @@ def test_error_while_making_a_batch_reaches_the_consumer() -> None:
 
 
 def test_threads_may_share_a_stream() -> None:
-    stream = stream_of(batch_size=2, augmentation=AugmentationSettings(horizontal_flip=True, crop_padding=2))
+    stream = stream_of(batch_size=2, augmentation=EVERYTHING)
     expected = [[images.tobytes() for images, _ in stream.epoch(epoch)] for epoch in range(4)]
     found: dict[int, list[bytes]] = {}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 FRAMEWORKS = ("torch", "keras")
@@ -25,6 +26,48 @@ def real_data() -> Path:
     if lacking:
         pytest.skip(f"TANDEM_REAL_DATA is {folder}, which lacks {', '.join(lacking)}")
     return folder
+
+
+WHOLE_NETWORKS = {
+    "torch": "torch_mobilenet_v2_imagenet1k_from_qnnpack.pth",
+    "keras": "keras_mobilenet_v2_1.0_224_imagenet_from_tflite.weights.h5",
+}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_network_off_the_shelf_is_right_among_the_classes_and_often_outside_of_them(
+    real_data: Path, new_store: Callable[[], Any], train: Callable[..., Any], in_both: Callable[..., dict[str, Any]]
+) -> None:
+    store = new_store()
+    words = ["--regime", "off_the_shelf", "--data.source", str(real_data / "data" / "imagenette")]
+    words += ["--data.images_per_class", "60", "--threads", "1", "--data.cache_folder", "cache"]
+    words += ["--tracking.experiment", "shelf", "--tracking.system_interval", "1", "--tracking.data_report", "false"]
+
+    def classify(framework: str) -> Any:
+        return train(
+            framework, *words, "--weights", real_data / "weights" / WHOLE_NETWORKS[framework], cwd=store.folder
+        )
+
+    runs = {
+        framework: store.only_run("shelf", done, framework=framework) for framework, done in in_both(classify).items()
+    }
+    for run in runs.values():
+        assert run.run.info.status == "FINISHED"
+        # 120 test images; ten classes are easy, a thousand are not
+        assert run.metrics["test/accuracy"] > 0.95
+        assert 0.6 < run.metrics["test/imagenet_accuracy"] < 0.9
+        assert run.metrics["test/imagenet_accuracy"] + run.metrics["test/imagenet_outside"] <= 1
+        assert run.metrics["test/imagenet_num_labels"] > 20
+        # ten labels of many have images: the averages over all of them are low
+        assert run.metrics["test/imagenet_precision_macro"] < 0.5
+        assert run.metrics["cost/trainable_parameters"] == run.metrics["cost/epochs"] == 0
+        assert run.metrics["cost/parameters"] == 3_504_872
+        answers = pd.read_csv(run.artifacts / "final" / "imagenet_answers.csv")
+        assert len(answers) == 120
+        assert (answers["wordnet_id"] == "n03888257").sum() >= 6  # parachutes, of twelve
+        assert "as truth or answer" in run.process.stderr
+    assert runs["torch"].tags["tandem.test_hash"] == runs["keras"].tags["tandem.test_hash"]
 
 
 @pytest.mark.long

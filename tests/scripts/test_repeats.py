@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from tandem.tracking import vocabulary
+
+SMALL = ["--config", "settings.yaml", "--regime", "scratch", "--max_epochs", "1", "--data.images_per_class", "30"]
+SMALL += ["--tracking.data_report", "false", "--tracking.log_model", "false", "--tracking.experiment", "repeats"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_each_fold_is_a_run_under_a_parent_with_mean_and_deviation(
+    framework: str, new_store: Callable[[], Any], train: Callable[..., Any]
+) -> None:
+    store = new_store()
+    done = train(framework, *SMALL, "--data.split", "folds", "--data.folds", "2", cwd=store.folder)
+    assert done.returncode == 0, done.stderr
+    runs = store.runs("repeats")
+    (parent,) = [run for run in runs if vocabulary.REPEATS in run.data.tags]
+    children = [run for run in runs if run is not parent]
+    assert [run.data.params["data.fold"] for run in children] == ["0", "1"]
+    assert {run.data.tags[MLFLOW_PARENT_RUN_ID] for run in children} == {parent.info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    # each image is tested once
+    assert len({run.data.tags[vocabulary.TEST_HASH] for run in children}) == 2
+    assert sum(int(run.data.params["num_test_images"]) for run in children) == 150
+    losses = [run.data.metrics["test/log_loss"] for run in children]
+    assert len(set(losses)) == 2
+    assert parent.data.metrics["mean/test/log_loss"] == pytest.approx(sum(losses) / 2)
+    assert parent.data.metrics["std/test/log_loss"] == pytest.approx(statistics.stdev(losses))
+    assert "[2/2] seed 0, fold 1" in done.stdout and "standard deviation" in done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_seed_that_fails_does_not_stop_the_others(new_store: Callable[[], Any], train: Callable[..., Any]) -> None:
+    store = new_store()
+    # a rate at which the loss is no number after a few steps, whatever the seed
+    done = train(
+        "torch", *SMALL, "--seeds", "[1, 2]", "--learning_rate", "10", "--optimizer.name", "sgd", cwd=store.folder
+    )
+    assert done.returncode == 2
+    assert "2 of 2 runs failed, and say why above: seed 1; seed 2" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    runs = store.runs("repeats")
+    assert [run.info.status for run in runs] == ["FAILED"] * 3
