@@ -9,6 +9,7 @@ backend: tensorflow by default, jax or torch.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from itertools import chain
@@ -91,7 +92,7 @@ def framework_versions() -> dict[str, str]:
 
 
 def set_up_framework(settings: Settings) -> None:
-    """Seeds, threads, device, and precision."""
+    """Seeds, threads, device, precision, and silence."""
     if settings.device == "gpu" and not has_gpu():
         raise UserError(
             f"device: received 'gpu', but {keras.backend.backend()} finds no GPU here; allowed: cpu or auto"
@@ -105,6 +106,7 @@ def set_up_framework(settings: Settings) -> None:
         limit_threads(settings.threads)
     keras.utils.set_random_seed(settings.seed)
     keras.mixed_precision.set_global_policy(PRECISIONS[settings.precision])
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of what each phase compiles anew
 
 
 def on_gpu(settings: Settings) -> bool:

@@ -45,6 +45,10 @@ class RecordingRun:
 
     def __init__(self) -> None:
         self.logged: list[tuple[int, dict[str, float]]] = []
+        self.tags: dict[str, str] = {}
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         self.logged.append((step, dict(values)))
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        self.tags.update(tags)

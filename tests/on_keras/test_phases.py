@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,19 @@ from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
 from tandem.on_keras.backbones import blocks_of
 from tandem.on_keras.networks import Classifier, build_classifier
+from tandem.on_keras.optimizers import Blocks
 from tandem.on_keras.weights import hash_weights
 from tandem.protocol.backbones import find_backbone
 from tandem.protocol.regimes import Phase, phases_of
-from tandem.protocol.settings import EarlyStoppingSettings, HeadSettings, OptimizerSettings, Settings, TrackingSettings
+from tandem.protocol.settings import (
+    EarlyStoppingSettings,
+    HeadSettings,
+    OptimizerSettings,
+    PhaseSettings,
+    ScheduleSettings,
+    Settings,
+    TrackingSettings,
+)
 from tandem.report.recording import PhaseOutcome, record_phase
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import start_run
@@ -222,3 +232,92 @@ def test_run_fails_if_its_frozen_backbone_changed(two_stages: TwoStages, data: P
         record_phase(run, two_stages.phases[0], outcome, predictions, two_stages.curves)
     recorded = mlflow.MlflowClient(tracking_uri=uri).get_run(run.id)
     assert recorded.info.status == "FAILED"
+
+
+# ----------------------------------------------------------------------------------------------------- the last blocks
+
+
+LAST_BLOCKS = 2
+SETTINGS_OF_LAST_BLOCKS = small_settings(
+    regime="gradual",
+    phases=[PhaseSettings(trainable="last", blocks=LAST_BLOCKS)],
+    max_epochs=2,
+    learning_rate=0.03,
+    optimizer=OptimizerSettings(name="adam", layer_decay=0.01),
+    schedule=ScheduleSettings(name="cosine", warmup_epochs=1),
+    early_stopping=EarlyStoppingSettings(patience=None, restore="last"),
+)
+# Four steps an epoch: a quarter of the rate, two, three and four, then (1 + cos(0, 45, 90, 135 degrees)) / 2 of it.
+SUM_OF_RATES = 0.03 * ((1 + 2 + 3 + 4) / 4 + (4 + 1) / 2)
+
+
+@dataclass(frozen=True)
+class LastBlocks:
+    """A phase that trains the last blocks. The lists hold an entry for each block and, at the end, for the head."""
+
+    outcome: PhaseOutcome
+    curves: Curves
+    parts: Blocks
+    before: list[list[np.ndarray]]
+    after: list[list[np.ndarray]]
+
+
+def weights_of_part(part: list[keras.layers.Layer]) -> list[np.ndarray]:
+    return [value for layer in part for value in layer.get_weights()]
+
+
+@pytest.fixture(scope="module")
+def last_blocks(data: PreparedData) -> LastBlocks:
+    settings, curves = SETTINGS_OF_LAST_BLOCKS, new_curves()
+    network = build(settings)
+    blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "keras"))
+    parts = [*blocks, [network.head]]
+    before = [weights_of_part(part) for part in parts]
+    outcome = train_phase(network, phases_of(settings)[0], settings, data, curves)
+    return LastBlocks(outcome, curves, parts, before, [weights_of_part(part) for part in parts])
+
+
+def changes(before: list[np.ndarray], after: list[np.ndarray]) -> list[bool]:
+    return [not np.array_equal(one, other) for one, other in zip(before, after, strict=True)]
+
+
+def test_blocks_before_the_last_ones_change_in_nothing(last_blocks: LastBlocks) -> None:
+    num_frozen = len(last_blocks.parts) - 1 - LAST_BLOCKS
+    assert num_frozen > 10
+    for before, after in zip(last_blocks.before[:num_frozen], last_blocks.after[:num_frozen], strict=True):
+        assert not any(changes(before, after))
+    assert last_blocks.outcome.frozen_before == last_blocks.outcome.frozen_after
+    assert last_blocks.outcome.backbone_before != last_blocks.outcome.backbone_after
+
+
+def test_last_blocks_move_with_their_batch_norm_statistics(last_blocks: LastBlocks) -> None:
+    for before, after in zip(last_blocks.before[-3:], last_blocks.after[-3:], strict=True):
+        assert all(changes(before, after))
+    trained = [weight for part in last_blocks.parts[-3:] for layer in part for weight in layer.trainable_variables]
+    assert last_blocks.outcome.trainable_parameters == sum(math.prod(weight.shape) for weight in trained)
+
+
+def test_last_blocks_learn_at_their_own_rates(last_blocks: LastBlocks) -> None:
+    # Adam moves a weight by about the rate in each step, whatever its gradient
+    for part, before, after, factor in zip(
+        last_blocks.parts[-3:], last_blocks.before[-3:], last_blocks.after[-3:], (1e-4, 1e-2, 1), strict=True
+    ):
+        trained = [weight.trainable for layer in part for weight in layer.weights]
+        change = max(
+            np.abs(new - old).max() for new, old, is_trained in zip(after, before, trained, strict=True) if is_trained
+        )
+        assert 0.2 < change / (SUM_OF_RATES * factor) < 3
+
+
+def test_logged_rate_is_the_head_s_in_the_first_step_of_an_epoch(last_blocks: LastBlocks) -> None:
+    assert [row["epoch/learning_rate"] for row in last_blocks.curves.rows] == pytest.approx([0.03 / 4, 0.03])
+
+
+def test_all_is_trained_after_the_last_blocks_were() -> None:
+    network = build(SETTINGS_OF_LAST_BLOCKS)
+    blocks = blocks_of(network.backbone, find_backbone("mobilenet_v2", "keras"))
+    for trainable, number in (("last", LAST_BLOCKS), ("all", None)):
+        phase = Phase(number=1, trainable=trainable, blocks=number, learning_rate=1, max_epochs=1)  # type: ignore[arg-type]
+        freeze_or_thaw(network, phase, blocks)
+        in_training = [layer.trainable for block in blocks for layer in block]
+        assert all(in_training) == (trainable == "all") and any(in_training)

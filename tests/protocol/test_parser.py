@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from tandem.errors import UserError
+from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.parser import parse_settings, read_settings
-from tandem.protocol.settings import Settings, flatten
+from tandem.protocol.settings import PhaseSettings, Settings, flatten
 
 FRAMEWORKS = ("torch", "keras")
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,13 +71,18 @@ LITERALS = {name: typing.get_args(hint) for name, (_, hint) in FIELDS.items() if
 LIMITED_ABOVE = {name for name, (limits, _) in FIELDS.items() if "at_most" in limits}
 LIMITS = [(name, limit) for name, (limits, _) in FIELDS.items() for limit in limits]
 
-# What has to stand beside a value at its limit so that no other rule refuses it.
-COMPANIONS = {("optimizer.weight_decay", "at_most"): ["--optimizer.name", "adamw"]}
+# What has to stand beside a value at its limit, or beside a choice, so that no other rule refuses it.
+COMPANIONS = {
+    ("optimizer.weight_decay", "at_most"): ["--optimizer.name", "adamw"],
+    ("regime", "gradual"): ["--phases", "[{trainable: head}]"],
+}
 # Values at these limits are refused by another rule, which has a test of its own.
 REFUSED_BY_ANOTHER_RULE = {
     ("data.image_size", "at_least"),
     ("data.fractions", "at_least"),
     ("data.fractions", "at_most"),
+    ("augmentation.random_resized_crop", "above"),
+    ("augmentation.random_resized_crop", "at_most"),
 }
 
 
@@ -186,7 +192,8 @@ def test_every_choice_is_taken(name: str) -> None:
     for choice in LITERALS[name]:
         if (name, choice) == ("data.split", "auto"):
             continue  # becomes the data set's own: test_data_sets.py
-        assert flatten(read_settings("keras", [f"--{name}", choice]))[name] == choice
+        argv = [f"--{name}", choice, *COMPANIONS.get((name, choice), [])]
+        assert flatten(read_settings("keras", argv))[name] == choice
 
 
 # null here is the data set's own: test_data_sets.py
@@ -364,6 +371,7 @@ PRINTED = {
     "scratch": "--regime scratch --seed 5",
     "lists": "--data.classes ['0','no','null','3.5'] --head.hidden [7,3] --learning_rate 3e-4",
     "nulls": "--early_stopping.patience null --threads 2 --tracking.run_name null --tracking.experiment äöü",
+    "phases": """--regime gradual --phases [{"trainable":"last","blocks":2,"learning_rate":0.1},{"trainable":"all"}]""",
     "numbers": "--optimizer.name adamw --optimizer.epsilon 1e-9 --optimizer.weight_decay 0.3 --precision bfloat16",
 }
 
@@ -467,12 +475,186 @@ def test_classes_are_two_or_more_different_ones(classes: str) -> None:
     assert message.startswith("data.classes: received ") and message.endswith("two or more different names of classes")
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_weight_decay_is_refused_where_the_frameworks_mean_different_things(name: str) -> None:
-    message = refusal("--optimizer.name", name, "--optimizer.weight_decay", "0.01")
-    assert message.startswith("optimizer.weight_decay: received 0.01, allowed: 0 with optimizer.name " + name)
-    assert "adamw" in message
-    read_settings("torch", ["--optimizer.name", "adamw", "--optimizer.weight_decay", "0.01"])
+def test_weight_decay_is_refused_with_adam_which_has_none() -> None:
+    message = refusal("--optimizer.name", "adam", "--optimizer.weight_decay", "0.01")
+    assert message == (
+        "optimizer.weight_decay: received 0.01, allowed: 0 with optimizer.name adam; optimizer.name adamw takes it"
+    )
+    for name in ("adamw", "sgd"):
+        read_settings("torch", ["--optimizer.name", name, "--optimizer.weight_decay", "0.01"])
+
+
+@pytest.mark.parametrize("shares", ["[]", "[0.5]", "[0.5, 0.25]", "[0.1, 0.2, 0.3]"])
+def test_random_resized_crop_has_a_least_and_a_greatest_share(shares: str) -> None:
+    message = refusal("--augmentation.random_resized_crop", shares)
+    assert message.startswith("augmentation.random_resized_crop: received [")
+    assert message.endswith("allowed: two numbers, the least share and the greatest")
+    for taken in ("[0.08, 1]", "[0.5, 0.5]"):
+        read_settings("torch", ["--augmentation.random_resized_crop", taken])
+
+
+@pytest.mark.parametrize("seeds", ["[]", "[1, 1]", "[3, 1, 3]"])
+def test_seeds_are_different_ones(seeds: str) -> None:
+    assert refusal("--seeds", seeds) == f"seeds: received {seeds}, allowed: one or more different whole numbers"
+    assert read_settings("torch", ["--seeds", "[0, 7]"]).seeds == [0, 7]
+
+
+@pytest.mark.parametrize("regime", ["frozen", "off_the_shelf", "gradual"])
+def test_layer_decay_is_refused_where_nothing_of_the_backbone_is_trained(regime: str) -> None:
+    argv = ["--regime", regime, "--optimizer.layer_decay", "0.5", *COMPANIONS.get(("regime", regime), [])]
+    assert refusal(*argv) == (
+        f"optimizer.layer_decay: received 0.5, allowed: 1 with regime {regime}, "
+        "since nothing of the backbone is trained"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--regime", "two_stage"],
+        ["--regime", "finetune"],
+        ["--regime", "gradual", "--phases", "[{trainable: head}, {trainable: last, blocks: 1}]"],
+    ],
+    ids=lambda options: options[1],
+)
+def test_layer_decay_is_taken_where_some_of_the_backbone_is_trained(options: list[str]) -> None:
+    assert read_settings("torch", [*options, "--optimizer.layer_decay", "0.5"]).optimizer.layer_decay == 0.5
+
+
+def test_warmup_is_refused_with_plateau() -> None:
+    argv = ["--schedule.warmup_epochs", "2"]
+    assert refusal("--schedule.name", "plateau", *argv) == (
+        "schedule.warmup_epochs: received 2, allowed: 0 with schedule.name plateau; "
+        "schedule.name none or cosine takes it"
+    )
+    for name in ("none", "cosine"):
+        read_settings("torch", ["--schedule.name", name, *argv])
+
+
+def test_warmup_is_shorter_than_each_phase() -> None:
+    argv = ["--regime", "gradual", "--phases", "[{trainable: head}, {trainable: all, max_epochs: 3}]"]
+    assert refusal(*argv, "--schedule.warmup_epochs", "3") == (
+        "schedule.warmup_epochs: received 3, allowed: less than the 3 epochs of phase 2 of regime gradual"
+    )
+    read_settings("torch", [*argv, "--schedule.warmup_epochs", "2"])
+
+
+@pytest.mark.parametrize("name", ["plateau", "cosine"])
+def test_least_rate_is_none_that_a_phase_would_have_to_rise_to(name: str) -> None:
+    argv = ["--regime", "two_stage", "--learning_rate", "0.01", "--schedule.name", name]
+    assert refusal(*argv, "--schedule.min_learning_rate", "0.002") == (
+        "schedule.min_learning_rate: received 0.002, allowed: at most 0.001, the learning rate of phase 2 of regime "
+        "two_stage"
+    )
+    read_settings("torch", [*argv, "--schedule.min_learning_rate", "0.001"])
+
+
+def test_imagenet_classes_are_refused_where_there_is_no_imagenet_head() -> None:
+    assert refusal("--imagenet_classes", "classes.yaml") == (
+        "imagenet_classes: received 'classes.yaml', allowed: null with regime finetune; off_the_shelf takes it"
+    )
+
+
+@pytest.mark.parametrize("weights", ["random", "runs:/" + "0" * 32])
+def test_network_off_the_shelf_has_the_weights_of_an_imagenet_head(weights: str) -> None:
+    message = refusal("--regime", "off_the_shelf", "--weights", weights)
+    assert message.startswith(f"weights: received '{weights}', allowed: imagenet or a file with regime off_the_shelf")
+    Path("whole.pth").touch()
+    for taken in ("imagenet", "whole.pth"):
+        read_settings("torch", ["--regime", "off_the_shelf", "--weights", taken])
+
+
+# -------------------------------------------------------------------------------------------------------------- phases
+
+
+def gradual(phases: str) -> Iterator[list[str]]:
+    """The arguments that give these phases on the command line, and in a file."""
+    yield ["--regime", "gradual", f"--phases={phases}"]
+    yield config(f"regime: gradual\nphases: {phases}\n")
+
+
+def test_phases_are_read_with_defaults_for_what_they_leave_out() -> None:
+    for argv in gradual("[{trainable: head}, {trainable: last, blocks: 2, learning_rate: 1e-4, max_epochs: 5}]"):
+        assert read_settings("keras", argv).phases == [
+            PhaseSettings(trainable="head"),
+            PhaseSettings(trainable="last", blocks=2, learning_rate=1e-4, max_epochs=5),
+        ]
+
+
+def test_gradual_needs_phases() -> None:
+    for argv in (["--regime", "gradual"], *gradual("[]"), *gradual("null")):
+        message = refusal(*argv)
+        assert message.startswith("phases: received ")
+        assert message.endswith(
+            "with regime gradual one or more, like [{trainable: head}, {trainable: last, blocks: 2}]"
+        )
+
+
+def test_phases_are_refused_with_another_regime() -> None:
+    assert refusal("--regime", "two_stage", "--phases", "[{trainable: head}]") == (
+        "phases: received [{'trainable': 'head', 'blocks': None, 'learning_rate': None, 'max_epochs': None}], "
+        "allowed: null with regime two_stage; regime gradual takes phases"
+    )
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [
+        ("{trainable: middle}", "phases.trainable: received 'middle', allowed: head, last, all"),
+        ("{blocks: 2}", "phases.trainable: received nothing in one of the phases, allowed: head, last, all"),
+        ("{trainable: null}", "phases.trainable: received nothing in one of the phases, allowed: head, last, all"),
+        (
+            "{trainable: last, blocks: two}",
+            "phases.blocks: received 'two', allowed: a whole number or null, at least 1",
+        ),
+        (
+            "{trainable: last, blocks: 2.5}",
+            "phases.blocks: received '2.5', allowed: a whole number or null, at least 1",
+        ),
+        ("{trainable: last, blocks: 0}", "phases.blocks: received 0, allowed: a whole number or null, at least 1"),
+        (
+            "{trainable: all, learning_rate: 20}",
+            "phases.learning_rate: received 20.0, allowed: a number or null, above 0, at most 10",
+        ),
+        (
+            "{trainable: all, learning_rate: .nan}",
+            "phases.learning_rate: received nan, allowed: a number or null, above 0, at most 10",
+        ),
+        (
+            "{trainable: all, max_epochs: 0}",
+            "phases.max_epochs: received 0, allowed: a whole number or null, at least 1",
+        ),
+        (
+            "{trainable: head, bloks: 2}",
+            "phases.bloks: there is no such setting; those of a phase are trainable, blocks, learning_rate, max_epochs",
+        ),
+        ("{trainable: last}", "phases.blocks: received None, allowed: with trainable last a whole number, at least 1"),
+        (
+            "{trainable: head, blocks: 1}",
+            "phases.blocks: received 1, allowed: null with trainable head; trainable last takes it",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_phase_is_said_in_one_line(phase: str, message: str) -> None:
+    for argv in gradual(f"[{{trainable: all}}, {phase}]"):
+        assert refusal(*argv) == message
+
+
+@pytest.mark.parametrize("phases", ["5", "head", "{trainable: head}", "[head]", "[{trainable: head}, null]", "[[]]"])
+def test_what_is_no_list_of_phases_is_refused_with_an_example(phases: str) -> None:
+    for argv in gradual(phases):
+        message = refusal(*argv)
+        assert message.startswith("phases: received ") and "Namespace" not in message
+        assert "allowed: a list of phases, like [{trainable: head}, {trainable: last, blocks: 2}]" in message
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_phase_trains_no_more_blocks_than_there_are(framework: str) -> None:
+    # the stem and four stages
+    argv = ["--backbone", "resnet50", "--regime", "gradual", "--phases"]
+    message = refusal(*argv, "[{trainable: last, blocks: 6}]", framework=framework)
+    assert message == "phases.blocks: received 6, allowed: at most 5, which resnet50 has"
+    read_settings(framework, [*argv, "[{trainable: last, blocks: 5}]"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -497,10 +679,8 @@ def test_padding_is_smaller_than_the_image() -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_unknown_backbone_is_answered_with_the_ones_there_are(framework: str) -> None:
     message = refusal("--backbone", "resnet5", framework=framework)
-    assert message == (
-        f"backbone: received 'resnet5', allowed in {framework}: mobilenet_v2, resnet50, densenet121; "
-        "did you mean resnet50?"
-    )
+    assert message.startswith(f"backbone: received 'resnet5', allowed in {framework}: {', '.join(CATALOGUE)}, or ")
+    assert message.endswith("; did you mean resnet50?")
     assert "did you mean" not in refusal("--backbone", "zzz", framework=framework)
 
 
@@ -518,7 +698,7 @@ def test_names_of_weights_are_taken(weights: str, framework: Any) -> None:
 
 @pytest.mark.parametrize(
     ("framework", "name"),
-    [("torch", "w.pth"), ("torch", "w.pt"), ("torch", "w.safetensors"), ("keras", "w.weights.h5")],
+    [("torch", "w.pth"), ("torch", "w.pt"), ("keras", "w.weights.h5")],
 )
 def test_weight_file_of_the_framework_is_taken(framework: Any, name: str) -> None:
     Path(name).touch()

@@ -5,24 +5,33 @@ from typing import Any
 
 import pytest
 
-from tandem.protocol.regimes import phases_of
-from tandem.protocol.settings import Regime, Settings
+from tandem.protocol.regimes import Phase, phases_of, split_blocks
+from tandem.protocol.settings import PhaseSettings, Regime, Settings
+
+HEAD = PhaseSettings(trainable="head")
 
 
 @pytest.mark.parametrize(
     ("regime", "trainable"),
-    [("scratch", ["all"]), ("frozen", ["head"]), ("two_stage", ["head", "all"]), ("finetune", ["all"])],
+    [
+        ("off_the_shelf", []),
+        ("scratch", ["all"]),
+        ("frozen", ["head"]),
+        ("two_stage", ["head", "all"]),
+        ("finetune", ["all"]),
+    ],
 )
 def test_phases_of_a_regime(regime: Any, trainable: list[str]) -> None:
     phases = phases_of(Settings(regime=regime, learning_rate=0.02, max_epochs=7))
     assert [phase.trainable for phase in phases] == trainable
     assert [phase.number for phase in phases] == list(range(1, len(trainable) + 1))
     assert [phase.max_epochs for phase in phases] == [7] * len(trainable)
+    assert [phase.blocks for phase in phases] == [None] * len(trainable)
 
 
-def test_every_regime_has_phases() -> None:
-    for regime in typing.get_args(Regime):
-        assert phases_of(Settings(regime=regime))
+def test_every_regime_has_phases_but_the_one_that_does_not_train() -> None:
+    without = [regime for regime in typing.get_args(Regime) if not phases_of(Settings(regime=regime, phases=[HEAD]))]
+    assert without == ["off_the_shelf"]
 
 
 def test_thawed_phase_runs_at_a_tenth_of_the_rate() -> None:
@@ -41,3 +50,37 @@ def test_factor_of_the_thawed_phase_is_a_setting() -> None:
 def test_first_phase_runs_at_the_full_rate(regime: Any) -> None:
     settings = Settings(regime=regime, learning_rate=0.02, thawed_rate_factor=0.5)
     assert [phase.learning_rate for phase in phases_of(settings)] == [0.02]
+
+
+def test_gradual_phases_are_those_of_the_settings() -> None:
+    listed = [
+        HEAD,
+        PhaseSettings(trainable="last", blocks=2, learning_rate=0.005),
+        PhaseSettings(trainable="all", max_epochs=3),
+    ]
+    settings = Settings(regime="gradual", phases=listed, learning_rate=0.02, max_epochs=7, thawed_rate_factor=0.5)
+    assert phases_of(settings) == (
+        Phase(number=1, trainable="head", learning_rate=0.02, max_epochs=7),
+        Phase(number=2, trainable="last", blocks=2, learning_rate=0.005, max_epochs=7),
+        Phase(number=3, trainable="all", learning_rate=0.02, max_epochs=3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("trainable", "blocks", "num_frozen", "words"),
+    [
+        ("head", None, 4, "head"),
+        ("last", 1, 3, "last 1 block"),
+        ("last", 3, 1, "last 3 blocks"),
+        ("last", 4, 0, "last 4 blocks"),
+        ("last", 9, 0, "last 9 blocks"),
+        ("all", None, 0, "all"),
+    ],
+)
+def test_phase_freezes_the_blocks_before_those_that_it_trains(
+    trainable: Any, blocks: int | None, num_frozen: int, words: str
+) -> None:
+    names = ["stem", "first", "second", "third"]
+    phase = Phase(number=1, trainable=trainable, blocks=blocks, learning_rate=1, max_epochs=1)
+    assert split_blocks(phase, names) == (names[:num_frozen], names[num_frozen:])
+    assert phase.words == words

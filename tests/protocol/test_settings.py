@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from tandem.protocol.settings import DataSettings, HeadSettings, Settings, flatten
+from tandem.protocol.settings import DataSettings, HeadSettings, PhaseSettings, Settings, flatten
 
 GROUPS = ["data", "augmentation", "head", "optimizer", "schedule", "early_stopping", "tracking"]
 
 
 def test_names_stand_in_the_order_of_declaration() -> None:
     names = list(flatten(Settings()))
-    assert names[:5] == ["regime", "backbone", "weights", "pixel_scaling", "batch_norm_momentum"]
+    assert names[:5] == ["regime", "phases", "backbone", "weights", "allow_random_weights"]
     assert names[names.index("threads") + 1] == "data.source"
     assert list(dict.fromkeys(name.split(".")[0] for name in names if "." in name)) == GROUPS
     assert names[-1] == "tracking.system_interval"
@@ -28,8 +28,16 @@ def test_flat_settings_hold_the_values() -> None:
 
 
 def test_a_group_can_be_flattened_alone() -> None:
-    assert list(flatten(HeadSettings())) == ["hidden", "dropout"]
-    assert list(flatten(HeadSettings(), "head.")) == ["head.hidden", "head.dropout"]
+    names = ["hidden", "dropout", "batch_norm", "initialization", "normal_std"]
+    assert list(flatten(HeadSettings())) == names
+    assert list(flatten(HeadSettings(), "head.")) == [f"head.{name}" for name in names]
+
+
+def test_phases_are_flattened_to_plain_values() -> None:
+    settings = Settings(regime="gradual", phases=[PhaseSettings(trainable="last", blocks=2)])
+    expected = [{"trainable": "last", "blocks": 2, "learning_rate": None, "max_epochs": None}]
+    assert flatten(settings)["phases"] == expected
+    assert flatten(Settings())["phases"] is None
 
 
 @pytest.mark.parametrize("group", [None, *GROUPS])

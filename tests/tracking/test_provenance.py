@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tandem.protocol.parser import read_settings
+from tandem.protocol.settings import OptimizerSettings, PhaseSettings, Settings, TrackingSettings, flatten
+from tandem.tracking import vocabulary
+from tandem.tracking.provenance import parameter_text, run_tags, settings_hash, settings_yaml
+
+PHASES = [PhaseSettings(trainable="head"), PhaseSettings(trainable="last", blocks=2, learning_rate=1e-4)]
+
+
+def tags_of(settings: Settings) -> dict[str, str]:
+    return run_tags(settings, framework="torch", backend="torch", versions={})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(regime="gradual", phases=PHASES, seeds=[3, 1]),
+        Settings(optimizer=OptimizerSettings(name="sgd", weight_decay=1e-4, layer_decay=0.7)),
+    ],
+    ids=["defaults", "phases", "optimizer"],
+)
+def test_written_settings_are_read_back_as_they_were(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / vocabulary.SETTINGS_FILE
+    file.write_text(settings_yaml(settings), encoding="utf-8")
+    assert read_settings("torch", ["--config", str(file)]) == settings
+
+
+def test_phases_are_a_parameter_of_their_own() -> None:
+    text = parameter_text(flatten(Settings(regime="gradual", phases=PHASES))["phases"])
+    assert json.loads(text) == [
+        {"trainable": "head", "blocks": None, "learning_rate": None, "max_epochs": None},
+        {"trainable": "last", "blocks": 2, "learning_rate": 1e-4, "max_epochs": None},
+    ]
+
+
+def test_other_phases_are_another_experiment() -> None:
+    assert settings_hash(Settings(regime="gradual", phases=PHASES)) != settings_hash(
+        Settings(regime="gradual", phases=PHASES[:1])
+    )
+
+
+def test_run_of_a_parent_is_tagged_with_it() -> None:
+    # mlflow.parentRunId is what the MLflow UI nests runs by
+    assert "mlflow.parentRunId" not in tags_of(Settings())
+    settings = Settings(tracking=TrackingSettings(parent_run="0123456789abcdef" * 2))
+    assert tags_of(settings)["mlflow.parentRunId"] == "0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize("budget", ["full", "small"])
+def test_budget_is_a_tag(budget: str) -> None:
+    settings = Settings(tracking=TrackingSettings(budget=budget))  # type: ignore[arg-type]
+    assert tags_of(settings)["tandem.budget"] == budget
