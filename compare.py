@@ -21,10 +21,12 @@ from tandem.protocol.settings import TrackingSettings
 
 if TYPE_CHECKING:
     from tandem.report.comparison import Comparison
+    from tandem.report.tables import Table
     from tandem.tracking.reader import RunRecord
 
 # The others are in the files and on the page.
 PRINTED_TABLES = ("summary", "frameworks", "thawing")
+MOST_PRINTED_ROWS = 60  # of a table of published results
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -72,9 +74,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     # After parsing: MLflow takes seconds to import, and --help shall not wait for it.
     from tandem.report.comparison import compare_runs
-    from tandem.report.published import published_table, read_document
+    from tandem.report.published import read_document
+    from tandem.report.published_tables import published_tables
     from tandem.report.saved_predictions import read_predictions
-    from tandem.report.tables import print_table
     from tandem.tracking.reader import NoRuns, read_runs
 
     document = None if arguments.published is None else read_document(arguments.published)
@@ -92,13 +94,13 @@ def main(argv: list[str] | None = None) -> None:
     except UserError:
         # The published numbers stand on their own.
         if document is not None:
-            print_table(published_table(document, ()))
+            print_published(published_tables(document, ()))
         raise
     with tempfile.TemporaryDirectory(prefix="tandem-compare-") as name:
         folder = Path(name)
         comparison = compare_runs(runs, lambda cells: read_predictions(cells, folder))
         if document is not None:
-            comparison = replace(comparison, published=published_table(document, comparison.groups))
+            comparison = replace(comparison, published=published_tables(document, comparison.groups))
         print_comparison(comparison)
         if not comparison.groups and without_runs is None:
             without_runs = NoRuns(
@@ -135,10 +137,20 @@ def print_comparison(comparison: Comparison) -> None:
         print()
     for table in comparison.over_data_sets:
         print_table(table)
-    if comparison.published is not None:
-        print_table(comparison.published)
+    print_published(comparison.published)
     for note in comparison.notes:
         print(note)
+
+
+def print_published(tables: Sequence[Table]) -> None:
+    """What a document publishes, but for its longest lists."""
+    from tandem.report.tables import print_table
+
+    for table in tables:
+        if len(table.rows) <= MOST_PRINTED_ROWS:
+            print_table(table)
+        else:
+            print(f"{table.title}: {len(table.rows)} rows, in the files")
 
 
 def write_tables(comparison: Comparison, experiment: str, output: Path) -> None:

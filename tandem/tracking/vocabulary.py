@@ -20,6 +20,7 @@ FAILURE = "tandem.failure"  # why the run ended FAILED, in one line
 GRAD_CAM = "tandem.grad_cam"  # of how many test images there are maps, or why there are none
 COMPARISON = "tandem.comparison"  # of how many runs; only on runs that hold a comparison's page
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
+BUDGET = "tandem.budget"  # small: fewer images and epochs than a full run has
 
 # Parameters: every setting under its dotted name (data.image_size), and these.
 NUM_CLASSES = "num_classes"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,21 @@ from mlflow.tracking import MlflowClient
 from compare import main
 from tandem.errors import UserError
 from tandem.evaluation.predictions import Predictions
-from tandem.report.comparison import compare_runs
+from tandem.report.comparison import GroupComparison, compare_runs
 from tandem.report.comparison_page import make_page
-from tandem.report.published import DOCUMENTS_FILE, Document, PublishedResult, published_table, read_document
+from tandem.report.published import DOCUMENTS_FILE, Document, PublishedResult, read_document
+from tandem.report.published_tables import published_tables
 from tandem.report.saved_predictions import SavedPredictions
 from tandem.report.tables import Estimate, Table, render_csv, render_latex, render_markdown
 from tandem.tracking.reader import RunRecord
 
 MakeRun = Callable[..., RunRecord]
 NAMES = ("birds", "cifar100_lightweight", "eight_datasets", "imagenette", "mobilenet_vs_efficientnetv2")
+
+
+def published_table(document: Document, groups: Sequence[GroupComparison]) -> Table:
+    """The results one by one."""
+    return next(table for table in published_tables(document, groups) if table.name == "published")
 
 
 def rows(table: Table) -> list[dict[str, Any]]:
@@ -226,7 +232,7 @@ def test_table_is_written_in_every_format() -> None:
 def test_table_is_a_section_of_the_page(make_run: MakeRun, tmp_path: Path) -> None:
     comparison = compare_runs([make_run()])
     table = published_table(read_document("birds"), comparison.groups)
-    shown = replace(comparison, published=table)
+    shown = replace(comparison, published=(table,))
     assert shown.tables == (*comparison.tables, table)
     page = make_page(shown, [{}], experiment="demo", folder=tmp_path)
     assert [section.blocks for section in page.sections if section.title == "Published results"] == [(table,)]
@@ -259,7 +265,8 @@ def test_without_runs_the_published_results_are_shown_and_written(
     assert "Published against ours: birds" in printed and "53.0 min" in printed
     assert printed.splitlines()[-1].startswith("there are no runs yet")
     assert {path.name for path in output.iterdir()} == {
-        *("published.md", "published.csv", "published.tex", "tables.md")
+        "tables.md",
+        *(f"{name}.{kind}" for name in ("published", "published_claims") for kind in ("md", "csv", "tex")),
     }
 
 
