@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     from tandem.report.published import read_document
     from tandem.report.published_tables import published_tables
     from tandem.report.saved_predictions import read_predictions
-    from tandem.tracking.reader import NoRuns, read_runs
+    from tandem.tracking.reader import NoRuns, metric_history, read_runs
 
     document = None if arguments.published is None else read_document(arguments.published)
 
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = Path(name)
         comparison = compare_runs(runs, lambda cells: read_predictions(cells, folder))
         if document is not None:
-            comparison = replace(comparison, published=published_tables(document, comparison.groups))
+            comparison = replace(comparison, published=published_tables(document, comparison.groups, metric_history))
         print_comparison(comparison)
         if not comparison.groups and without_runs is None:
             without_runs = NoRuns(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from mlflow.entities import Metric
 
 from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions
@@ -13,8 +15,9 @@ from tandem.report.cells import ACCURACY, FIRST_PHASE, Cell
 from tandem.report.comparison import GroupComparison
 from tandem.report.group_tables import score_of, to_estimate
 from tandem.report.published import ClassScores, Document, PublishedResult
-from tandem.report.tables import Estimate, number_of
+from tandem.report.tables import Estimate, format_value, number_of
 from tandem.tracking import vocabulary
+from tandem.tracking.reader import RunRecord
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +84,16 @@ class Difference:
     value: Estimate | float
     sure: bool
 
+    @property
+    def number(self) -> float:
+        """The value without its interval."""
+        return self.value.value if isinstance(self.value, Estimate) else self.value
+
+    @property
+    def written(self) -> str:
+        """The value for people."""
+        return format_value(self.value, "difference")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
@@ -98,6 +111,11 @@ class Results:
     rows: tuple[Row, ...]
     difference: Callable[[Row, Row], Difference | None]
 
+    @property
+    def without_stand_ins(self) -> Results:
+        """What can decide a claim."""
+        return replace(self, rows=tuple(row for row in self.rows if not row.stand_in))
+
     def of(self, **wanted: str | None) -> tuple[Row, ...]:
         """The rows that have these values."""
         return tuple(row for row in self.rows if all(getattr(row, name) == value for name, value in wanted.items()))
@@ -113,11 +131,24 @@ def published_results(document: Document) -> Results:
     )
 
 
-def our_results(document: Document, groups: Sequence[GroupComparison]) -> Results:
+History = Callable[[RunRecord, str], Sequence[Metric]]
+
+
+def no_history(run: RunRecord, key: str) -> Sequence[Metric]:
+    """Of runs of which the last values alone are known."""
+    return ()
+
+
+def our_results(document: Document, groups: Sequence[GroupComparison], history: History = no_history) -> Results:
     """Our rows of the document's data sets; of all data sets where the document does not name its own.
 
     A run of two_stage is also a row of frozen, after its first phase, where there is no run of frozen with the same
     backbone, framework and settings.
+
+    Args:
+        document: whose data sets they are.
+        groups: of the experiment.
+        history: gives all values of a run's metric by its name; it is asked for what first phases ended with.
     """
     rows: list[Row] = []
     sources: dict[Row, tuple[GroupComparison, Cell]] = {}
@@ -132,7 +163,7 @@ def our_results(document: Document, groups: Sequence[GroupComparison]) -> Result
             found = [_our_row(cell, compared, data, several=len(groups) > 1)]
             first_phase = cell.regime == "two_stage" and cell.mean(FIRST_PHASE + ACCURACY) is not None
             if first_phase and _twin(cell) not in frozen:
-                found.append(_first_phase_row(cell, compared, found[0]))
+                found.append(_first_phase_row(cell, compared, found[0], history))
             rows += found
             sources |= dict.fromkeys(found, (compared, cell))
 
@@ -158,6 +189,11 @@ def matching(result: PublishedResult, ours: Results) -> list[Row]:
     ]
 
 
+def accuracy_of(row: Row) -> float:
+    """What rows are ordered by: the accuracy, 0 where it is not known."""
+    return number_of(row.accuracy) or 0.0
+
+
 def combined_difference(first: Estimate | float, second: Estimate | float) -> Difference:
     """The difference of two scores as if they had been measured on different images.
 
@@ -165,9 +201,8 @@ def combined_difference(first: Estimate | float, second: Estimate | float) -> Di
     Of scores on the same images, which rise and fall together, it is too wide rather than too narrow.
     """
     if not isinstance(first, Estimate) or not isinstance(second, Estimate):
-        value = number_of(first), number_of(second)
-        assert value[0] is not None and value[1] is not None
-        return Difference(value=value[0] - value[1], sure=False)
+        one, two = (score.value if isinstance(score, Estimate) else score for score in (first, second))
+        return Difference(value=one - two, sure=False)
     middle = first.value - second.value
     low = middle - math.hypot(first.value - first.low, second.high - second.value)
     high = middle + math.hypot(first.high - first.value, second.value - second.low)
@@ -228,7 +263,7 @@ def _our_row(cell: Cell, compared: GroupComparison, data: str, *, several: bool)
     )
 
 
-def _first_phase_row(cell: Cell, compared: GroupComparison, whole: Row) -> Row:
+def _first_phase_row(cell: Cell, compared: GroupComparison, whole: Row, history: History) -> Row:
     seconds = cell.mean(FIRST_PHASE + vocabulary.TRAIN_SECONDS)
     interval = compared.analysis.before_thawing.get(cell.label)
     return Row(
@@ -242,11 +277,22 @@ def _first_phase_row(cell: Cell, compared: GroupComparison, whole: Row) -> Row:
         minutes=None if seconds is None else seconds / 60,
         epochs=cell.mean(FIRST_PHASE + vocabulary.EPOCHS),
         best_epoch=_best_epoch(cell),
+        train_accuracy=_at_end_of_first_phase(cell, vocabulary.TRAIN_ACCURACY, history),
+        val_accuracy=_at_end_of_first_phase(cell, vocabulary.VAL_ACCURACY, history),
         image_size=whole.image_size,
         machine=whole.machine,
         num_images=whole.num_images,
         settings=whole.settings,
     )
+
+
+def _at_end_of_first_phase(cell: Cell, metric: str, history: History) -> float | None:
+    """The mean over the runs; None unless all of them have the metric."""
+    values = []
+    for run in cell.runs:
+        last = run.metrics.get(FIRST_PHASE + vocabulary.EPOCHS, 0) - 1
+        values += [one.value for one in history(run, metric) if one.step == last]
+    return sum(values) / len(values) if len(values) == len(cell.runs) else None
 
 
 def _best_epoch(cell: Cell) -> float | None:

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from tandem.report.comparison import GroupComparison
 from tandem.report.published import ClassScores, Document, PublishedResult, letters_and_digits
-from tandem.report.published_claims import (
+from tandem.report.published_claims import claims_table
+from tandem.report.published_rows import History, Results, Row, matching, no_history, our_results, published_results
+from tandem.report.published_summaries import (
     backbones_with_mean,
-    claims_table,
     families_of,
     mean_accuracy,
     transfer_mark,
     transfer_pairs,
 )
-from tandem.report.published_rows import Results, Row, matching, our_results, published_results
 from tandem.report.tables import Column, Table, Value, number_of
 
 _SCORES = {"precision": "published precision", "recall": "published recall", "f1": "published F1"}
@@ -31,18 +31,21 @@ _STAND_IN_NOTE = (
 )
 
 
-def published_tables(document: Document, groups: Sequence[GroupComparison]) -> tuple[Table, ...]:
+def published_tables(
+    document: Document, groups: Sequence[GroupComparison], history: History = no_history
+) -> tuple[Table, ...]:
     """Everything that is shown of a document.
 
     Args:
         document: whose results these are.
         groups: of the experiment; none where it has no runs.
+        history: all values of a run's metric, in the order of its steps.
 
     Returns:
         Its claims, judged; its results one by one; and where it has them: data sets x backbones, the means of
         families of backbones, pairs of scratch and frozen, and classification reports. All with ours beside them.
     """
-    theirs, ours = published_results(document), our_results(document, groups)
+    theirs, ours = published_results(document), our_results(document, groups, history)
     made = (
         claims_table(theirs, ours),
         _family_table(theirs, ours),
@@ -160,15 +163,15 @@ def _matrix(theirs: Results, ours: Results) -> Table:
 def _family_table(theirs: Results, ours: Results) -> Table:
     """Mean accuracy of each family of backbones over all data sets, beside what the document states."""
     document = theirs.document
-    frameworks = list(dict.fromkeys(row.framework for row in ours.rows if not row.stand_in))
-    full = _without_stand_ins(ours)
+    full = ours.without_stand_ins
+    frameworks = list(dict.fromkeys(row.framework for row in full.of(regime="frozen")))
     rows: list[tuple[Value, ...]] = []
     sentences = []
     if document.stated_means:
-        for family, members in families_of(theirs, "frozen").items():
+        for family, members in families_of(document, "frozen").items():
             stated = document.stated_means.get(family)
-            mean = mean_accuracy(theirs, members, regime="frozen")
-            alone = [] if stated is None else backbones_with_mean(theirs, members, stated, "frozen")
+            mean = mean_accuracy(theirs, members, regime="frozen", framework=None)
+            alone = [] if stated is None else backbones_with_mean(theirs, members, stated, regime="frozen")
             means = [mean_accuracy(full, members, regime="frozen", framework=one) for one in frameworks]
             rows.append((family, ", ".join(members), mean, stated, ", ".join(alone) or None, *means))
             value = number_of(mean)
@@ -197,48 +200,29 @@ def _family_table(theirs: Results, ours: Results) -> Table:
     )
 
 
-def _without_stand_ins(ours: Results) -> Results:
-    return Results(
-        document=ours.document,
-        published=ours.published,
-        rows=tuple(row for row in ours.rows if not row.stand_in),
-        difference=ours.difference,
-    )
-
-
 def _transfer_table(theirs: Results, ours: Results) -> Table:
     """Each pair of scratch and frozen, the most negative first, beside the pairs of our rows."""
     document = theirs.document
+    ours_by_place: dict[tuple[str | None, str], list[tuple[Row, Row]]] = {}
+    for scratch, frozen in transfer_pairs(ours):
+        ours_by_place.setdefault((frozen.data, frozen.backbone), []).append((scratch, frozen))
+    found = [
+        (difference, scratch, frozen)
+        for scratch, frozen in transfer_pairs(theirs)
+        if (difference := theirs.difference(frozen, scratch)) is not None
+    ]
     rows: list[tuple[Value, ...]] = []
     marks = []
-    ours_by_place: dict[tuple[str | None, str], list[tuple[Row, Row]]] = {}
-    for pair in transfer_pairs(ours):
-        ours_by_place.setdefault((pair[1].data, pair[1].backbone), []).append(pair)
-    found = []
-    for scratch, frozen in transfer_pairs(theirs):
-        difference = theirs.difference(frozen, scratch)
-        if difference is not None and scratch.data is not None:
-            found.append((number_of(difference.value) or 0.0, scratch, frozen))
-    if len(found) > 1:
-        for value, scratch, frozen in sorted(found, key=lambda one: one[0]):
-            mark = transfer_mark(theirs, scratch, frozen)
-            marks.append(mark)
-            start = scratch.data, scratch.backbone, scratch.accuracy, frozen.accuracy, value, mark or None
-            places = ours_by_place.get((scratch.data, scratch.backbone), [])
-            for own_scratch, own_frozen in places:
-                own = ours.difference(own_frozen, own_scratch)
-                rows.append(
-                    (
-                        *start,
-                        own_frozen.label,
-                        number_of(own_scratch.accuracy),
-                        number_of(own_frozen.accuracy),
-                        None if own is None else own.value,
-                        transfer_mark(ours, own_scratch, own_frozen) or None,
-                    )
-                )
-            if not places:
-                rows.append((*start, None, None, None, None, None))
+    for difference, scratch, frozen in sorted(found, key=lambda one: one[0].number):
+        marks.append(transfer_mark(theirs, scratch, frozen))
+        start = scratch.data, scratch.backbone, scratch.accuracy, frozen.accuracy, difference.value, marks[-1]
+        beside: list[tuple[Value, ...]] = []
+        for our_scratch, our_frozen in ours_by_place.get((scratch.data, scratch.backbone), []):
+            accuracies = number_of(our_scratch.accuracy), number_of(our_frozen.accuracy)
+            own = ours.difference(our_frozen, our_scratch)
+            mark = transfer_mark(ours, our_scratch, our_frozen)
+            beside.append((our_frozen.label, *accuracies, None if own is None else own.value, mark))
+        rows += [(*start, *own) for own in beside or [(None,) * 5]]
     negative, ties = marks.count("negative"), marks.count("tie")
     return Table(
         name="published_transfer",
@@ -256,7 +240,7 @@ def _transfer_table(theirs: Results, ours: Results) -> Table:
             Column(key="difference", heading="our difference", kind="difference"),
             Column(key="mark", heading="our transfer"),
         ),
-        rows=tuple(rows),
+        rows=tuple(rows) if len(document.data_sets) > 1 else (),
         notes=(
             f"Of {len(found)} published pairs {negative} {'is' if negative == 1 else 'are'} negative and {ties} "
             f"{'is a tie' if ties == 1 else 'are ties'}.",
@@ -274,11 +258,11 @@ def _class_tables(document: Document, ours: Results) -> list[Table]:
             continue
         rows: list[Row | None] = [row for row in matching(result, ours) if row.classes]
         for number, row in enumerate(rows or [None], start=1):
-            tables.append(_class_table(document, result, row, "" if number == 1 else f"_{number}"))
+            tables.append(_class_table(result, row, "" if number == 1 else f"_{number}"))
     return tables
 
 
-def _class_table(document: Document, result: PublishedResult, row: Row | None, suffix: str) -> Table:
+def _class_table(result: PublishedResult, row: Row | None, suffix: str) -> Table:
     own = {} if row is None else {letters_and_digits(name): scores for name, scores in row.classes.items()}
     lines: dict[str, tuple[ClassScores, ClassScores | None]] = {
         name: (scores, own.get(letters_and_digits(name))) for name, scores in result.classes.items()
