@@ -402,13 +402,13 @@ def _best_families(best: Sequence[str]) -> Judge:
                     found.append(missing(results, f"{one} and {two} on every data set"))
                     continue
                 difference = combined_difference(first, second)
-                because = f"{one} minus {two} {difference.written}"
-                if results.published:
-                    tops = [max(number_of(mean([backbone])) or 0.0 for backbone in families[of]) for of in (one, two)]
-                    because += f" (family means; {tops[0] - tops[1]:+.4f} by the best of each)"
-                    found.append(judged(difference.number > 0, because))
-                else:
+                if not results.published:
                     found.append(above_zero(difference, f"{one} minus {two}"))
+                    continue
+                tops = [max(number_of(mean([backbone])) or 0.0 for backbone in families[of]) for of in (one, two)]
+                means = f"{one} {_percent(number_of(first) or 0.0)}, {two} {_percent(number_of(second) or 0.0)}"
+                because = f"{means} (the best of each {_percent(tops[0])} and {_percent(tops[1])})"
+                found.append(judged(difference.number > 0, because))
         return all_of(found)
 
     return judge

@@ -71,11 +71,10 @@ def each(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Jud
         found: dict[Judgement, list[str]] = {}
         for backbone in backbones:
             for words, part in _parts(results, (backbone,)):
-                found.setdefault(judge(part), []).append(f"{backbone} {words}".strip())
-        if len(backbones) == 1 and results.published:
-            return all_of(found)
+                name = backbone if len(backbones) > 1 else ""
+                found.setdefault(judge(part), []).append(f"{name} {words}".strip())
         # Those of which the same is said are named together.
-        return all_of(replace(one, because=f"{', '.join(names)}: {one.because}") for one, names in found.items())
+        return all_of(_of(", ".join(names), one) for one, names in found.items())
 
     return judge_each
 
@@ -89,10 +88,13 @@ def together(backbones: Sequence[str], judge: Callable[[Results], Judgement]) ->
     """
 
     def judge_together(results: Results) -> Judgement:
-        parts = [(words, judge(part)) for words, part in _parts(results, backbones)]
-        return all_of(replace(one, because=f"{words}: {one.because}" if words else one.because) for words, one in parts)
+        return all_of(_of(words, judge(part)) for words, part in _parts(results, backbones))
 
     return judge_together
+
+
+def _of(words: str, judgement: Judgement) -> Judgement:
+    return replace(judgement, because=f"{words}: {judgement.because}") if words else judgement
 
 
 def _parts(results: Results, backbones: Sequence[str]) -> list[tuple[str, Results]]:

@@ -11,7 +11,7 @@ from mlflow.entities import Metric
 from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.significance import PairedTest
-from tandem.report.cells import ACCURACY, FIRST_PHASE, Cell
+from tandem.report.cells import ACCURACY, FIRST_PHASE, NOT_APPLICABLE, Cell
 from tandem.report.comparison import GroupComparison
 from tandem.report.group_tables import score_of, to_estimate
 from tandem.report.published import ClassScores, Document, PublishedResult
@@ -70,6 +70,13 @@ class Row:
     def label(self) -> str:
         """The name, and why the row stands for less than that."""
         return f"{self.name} ({self.stand_in})" if self.stand_in else self.name
+
+    @property
+    def variant(self) -> str:
+        """What tells our rows of one data set, backbone and regime apart."""
+        settings = [f"{name} {value}" for name, value in self.settings if value not in ("", NOT_APPLICABLE)]
+        inner = ", ".join(filter(None, (self.stand_in, *settings)))
+        return f"{self.framework} ({inner})" if inner else str(self.framework)
 
 
 @dataclass(frozen=True, kw_only=True)

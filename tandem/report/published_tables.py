@@ -221,7 +221,7 @@ def _transfer_table(theirs: Results, ours: Results) -> Table:
             accuracies = number_of(our_scratch.accuracy), number_of(our_frozen.accuracy)
             own = ours.difference(our_frozen, our_scratch)
             mark = transfer_mark(ours, our_scratch, our_frozen)
-            beside.append((our_frozen.label, *accuracies, None if own is None else own.value, mark))
+            beside.append((our_frozen.variant, *accuracies, None if own is None else own.value, mark))
         rows += [(*start, *own) for own in beside or [(None,) * 5]]
     negative, ties = marks.count("negative"), marks.count("tie")
     return Table(
@@ -234,7 +234,7 @@ def _transfer_table(theirs: Results, ours: Results) -> Table:
             Column(key="frozen_published", heading="published frozen", kind="score"),
             Column(key="difference_published", heading="difference", kind="difference"),
             Column(key="mark_published", heading="transfer"),
-            Column(key="row", heading="our row"),
+            Column(key="row", heading="ours"),
             Column(key="scratch", heading="our scratch", kind="score"),
             Column(key="frozen", heading="our frozen", kind="score"),
             Column(key="difference", heading="our difference", kind="difference"),
