@@ -94,14 +94,14 @@ def main(argv: list[str] | None = None) -> None:
     except UserError:
         # The published numbers stand on their own.
         if document is not None:
-            print_published(published_tables(document, ()))
+            print_published(published_tables(document, ()), None)
         raise
     with tempfile.TemporaryDirectory(prefix="tandem-compare-") as name:
         folder = Path(name)
         comparison = compare_runs(runs, lambda cells: read_predictions(cells, folder))
         if document is not None:
             comparison = replace(comparison, published=published_tables(document, comparison.groups, metric_history))
-        print_comparison(comparison)
+        print_comparison(comparison, arguments.output)
         if not comparison.groups and without_runs is None:
             without_runs = NoRuns(
                 f"experiment {arguments.experiment!r} has no finished run with results on test images; "
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
             draw(comparison, runs, arguments, folder)
 
 
-def print_comparison(comparison: Comparison) -> None:
+def print_comparison(comparison: Comparison, output: Path) -> None:
     """The tables that answer most questions, what follows from them, and what is not in them."""
     from tandem.report.tables import print_table
 
@@ -137,20 +137,20 @@ def print_comparison(comparison: Comparison) -> None:
         print()
     for table in comparison.over_data_sets:
         print_table(table)
-    print_published(comparison.published)
+    print_published(comparison.published, output)
     for note in comparison.notes:
         print(note)
 
 
-def print_published(tables: Sequence[Table]) -> None:
-    """What a document publishes, but for its longest lists."""
+def print_published(tables: Sequence[Table], output: Path | None) -> None:
+    """What a document publishes, but for its longest lists, which are to be written to that folder."""
     from tandem.report.tables import print_table
 
     for table in tables:
         if len(table.rows) <= MOST_PRINTED_ROWS:
             print_table(table)
-        else:
-            print(f"{table.title}: {len(table.rows)} rows, in the files")
+        elif output is not None:
+            print(f"{table.title}: {len(table.rows)} rows, in {output / table.name}.md\n")
 
 
 def write_tables(comparison: Comparison, experiment: str, output: Path) -> None:
