@@ -60,7 +60,7 @@ def all_of(judgements: Iterable[Judgement]) -> Judgement:
 
 
 def each(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Judge:
-    """Judges each backbone by itself: of ours in each framework and, where the document names none, on each data set.
+    """Judges each backbone by itself: of ours in each framework, and on each set of test images.
 
     Args:
         backbones: all of which the claim speaks of.
@@ -80,7 +80,7 @@ def each(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Jud
 
 
 def together(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Judge:
-    """Judges several backbones against each other: of ours in each framework, and on each data set likewise.
+    """Judges several backbones against each other: of ours in each framework, and on each set of test images.
 
     Args:
         backbones: all of which the claim speaks of.
@@ -102,13 +102,13 @@ def _parts(results: Results, backbones: Sequence[str]) -> list[tuple[str, Result
     rows = [row for row in results.rows if row.backbone in backbones]
     if results.published or not rows:
         return [("", replace(results, rows=tuple(rows)))]
-    found: dict[tuple[str | None, str | None], list[Row]] = {}
+    found: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
-        found.setdefault((row.data, row.framework), []).append(row)
-    several = len({data for data, _ in found}) > 1
+        found.setdefault((row.test_set, row.framework), []).append(row)
+    several = len({test_set for test_set, _ in found}) > 1
     return [
-        (" ".join(filter(None, (data if several else "", framework))), replace(results, rows=tuple(members)))
-        for (data, framework), members in found.items()
+        (" ".join(filter(None, (test_set if several else "", framework))), replace(results, rows=tuple(members)))
+        for (test_set, framework), members in found.items()
     ]
 
 

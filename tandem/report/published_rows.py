@@ -26,6 +26,7 @@ class Row:
 
     Args:
         data: the data set, by the document's name where it has one.
+        test_set: ours are on the same images where these are equal; empty for a published one.
         framework: torch, keras, or keras with its backend.
         name: by which our row is found in the other tables; empty for a published one.
         stand_in: why our row stands for less than it is named after, such as "small budget"; it decides nothing.
@@ -49,6 +50,7 @@ class Row:
     backbone: str
     regime: str | None
     framework: str | None
+    test_set: str = ""
     name: str = ""
     stand_in: str = ""
     accuracy: Estimate | float | None = None
@@ -249,6 +251,7 @@ def _our_row(cell: Cell, compared: GroupComparison, data: str, *, several: bool)
         backbone=cell.backbone,
         regime=cell.regime,
         framework=cell.framework,
+        test_set=compared.group.name,
         name=f"{compared.group.name}: {cell.label}" if several else cell.label,
         stand_in=_stand_in(cell),
         accuracy=score_of(cell, compared.analysis, "accuracy"),
@@ -278,6 +281,7 @@ def _first_phase_row(cell: Cell, compared: GroupComparison, whole: Row, history:
         backbone=whole.backbone,
         regime="frozen",
         framework=whole.framework,
+        test_set=whole.test_set,
         name=f"{whole.name}, first phase",
         stand_in=whole.stand_in,
         accuracy=cell.mean(FIRST_PHASE + ACCURACY) if interval is None else to_estimate(interval),

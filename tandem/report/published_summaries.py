@@ -66,14 +66,14 @@ def backbones_with_mean(published: Results, backbones: Sequence[str], stated: fl
 
 
 def transfer_pairs(results: Results) -> list[tuple[Row, Row]]:
-    """(scratch, frozen) of the same backbone, data set and framework, where the document has both.
+    """(scratch, frozen) of the same backbone, test images and framework, where the document has both.
 
     Each frozen row of ours with that one from scratch that has the same settings, else with the most accurate one.
     """
     pairs = []
     wanted = published_pairs(results.document)
     for frozen in results.of(regime="frozen"):
-        same = {"data": frozen.data, "backbone": frozen.backbone, "framework": frozen.framework}
+        same = {name: getattr(frozen, name) for name in ("data", "test_set", "backbone", "framework")}
         choice = results.of(regime="scratch", **same)
         if choice and (frozen.data, frozen.backbone) in wanted:
             pairs.append((max(choice, key=lambda row: (row.settings == frozen.settings, accuracy_of(row))), frozen))

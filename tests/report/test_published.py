@@ -317,13 +317,14 @@ def test_without_runs_the_published_results_are_shown_and_written(
     }
 
 
-@pytest.fixture
-def uri(tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with an experiment `empty`, and one `broken` with a run that failed."""
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(tracking_uri=uri)
-    client.create_experiment("empty", (tmp_path / "empty").as_uri())
-    broken = client.create_experiment("broken", (tmp_path / "broken").as_uri())
+    client.create_experiment("empty", (folder / "empty").as_uri())
+    broken = client.create_experiment("broken", (folder / "broken").as_uri())
     run = client.create_run(broken, tags={"tandem.framework": "torch"}, run_name="broke")
     client.set_terminated(run.info.run_id, "FAILED")
     return uri

@@ -342,6 +342,22 @@ def test_one_significant_pair_is_enough_for_negative_transfer(
     assert (found["ours"], found["ours_because"]) == (verdict, because)
 
 
+def test_rows_of_other_test_images_are_judged_apart() -> None:
+    """Of two folds, the most accurate row of one is not set against those of the other."""
+    first, second = (
+        [
+            row(backbone, "frozen", accuracy=accuracy, test_set=fold)
+            for backbone, accuracy in zip(("efficientnet_v2_b0", "mobilenet_v2"), accuracies, strict=True)
+        ]
+        for fold, accuracies in (("fold 0", (0.9, 0.8)), ("fold 1", (0.7, 0.75)))
+    )
+    ours = replace(results("mobilenet_vs_efficientnetv2", *first, *second), published=False)
+    judge = claim("mobilenet_vs_efficientnetv2", "EfficientNetV2 is more accurate than MobileNetV2")
+    found = judge(ours)
+    assert found.verdict == FAILS and found.because.startswith("fold 1 torch: ")
+    assert judge(replace(ours, rows=tuple(first))).verdict == HOLDS
+
+
 def test_article_without_data_is_judged_on_each_of_ours(make_run: MakeRun, make_predictions: MakePredictions) -> None:
     runs, final = [], {}
     for data, accuracies in {"flowers": (0.95, 0.7), "leaves": (0.6, 0.9)}.items():
