@@ -64,8 +64,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--published",
         metavar="NAME",
         help="show what a document publishes beside these runs, and which of its claims hold: birds, "
-        "cifar100_lightweight, eight_datasets, imagenette or mobilenet_vs_efficientnetv2; with it, and neither --html nor --figures, an experiment without "
-        "runs is no error",
+        "cifar100_lightweight, eight_datasets, imagenette or mobilenet_vs_efficientnetv2; with it, and neither --html "
+        "nor --figures, an experiment without runs is no error",
     )
     return parser.parse_args(argv)
 

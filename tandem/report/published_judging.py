@@ -68,13 +68,12 @@ def each(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Jud
     """
 
     def judge_each(results: Results) -> Judgement:
-        found: dict[Judgement, list[str]] = {}
-        for backbone in backbones:
-            for words, part in _parts(results, (backbone,)):
-                name = backbone if len(backbones) > 1 else ""
-                found.setdefault(judge(part), []).append(f"{name} {words}".strip())
-        # Those of which the same is said are named together.
-        return all_of(_of(", ".join(names), one) for one, names in found.items())
+        several = len(backbones) > 1
+        return _named(
+            (f"{backbone if several else ''} {words}".strip(), judge(part))
+            for backbone in backbones
+            for words, part in _parts(results, (backbone,))
+        )
 
     return judge_each
 
@@ -88,13 +87,20 @@ def together(backbones: Sequence[str], judge: Callable[[Results], Judgement]) ->
     """
 
     def judge_together(results: Results) -> Judgement:
-        return all_of(_of(words, judge(part)) for words, part in _parts(results, backbones))
+        return _named((words, judge(part)) for words, part in _parts(results, backbones))
 
     return judge_together
 
 
-def _of(words: str, judgement: Judgement) -> Judgement:
-    return replace(judgement, because=f"{words}: {judgement.because}") if words else judgement
+def _named(judgements: Iterable[tuple[str, Judgement]]) -> Judgement:
+    """All of them; parts of which the same is said are named together."""
+    found: dict[Judgement, list[str]] = {}
+    for words, judgement in judgements:
+        found.setdefault(judgement, []).extend([words] if words else [])
+    return all_of(
+        replace(judgement, because=f"{', '.join(names)}: {judgement.because}") if names else judgement
+        for judgement, names in found.items()
+    )
 
 
 def _parts(results: Results, backbones: Sequence[str]) -> list[tuple[str, Results]]:
