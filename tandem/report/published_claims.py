@@ -33,10 +33,12 @@ from tandem.report.published_judging import (
     judged,
     minutes_of,
     missing,
+    named,
     ranked,
     times_of,
     together,
     undecided,
+    without_lacking,
 )
 from tandem.report.published_rows import Difference, Results, Row, accuracy_of, combined_difference
 from tandem.report.published_summaries import (
@@ -352,35 +354,40 @@ def _lowest_loss(row: Row) -> str:
 # Eight data sets
 
 
-def _frameworks(results: Results) -> list[str | None]:
-    """Those in which ours are averaged apart; published rows are not told apart by them."""
-    if results.published:
-        return [None]
-    return list(dict.fromkeys(row.framework for row in results.of(regime="frozen"))) or [None]
+def _in_each_framework(judge: Callable[[Results, str | None], Judgement]) -> Judge:
+    """Of ours each framework by itself; published rows are not told apart by it."""
+
+    def judge_each(results: Results) -> Judgement:
+        if results.published:
+            return judge(results, None)
+        frameworks = dict.fromkeys(row.framework for row in results.of(regime="frozen"))
+        found = [(str(framework), judge(results, framework)) for framework in frameworks]
+        return named(without_lacking(found)) if found else missing(results, "frozen")
+
+    return judge_each
 
 
-def _stated_means(results: Results) -> Judgement:
+def _stated_means(results: Results, framework: str | None) -> Judgement:
     """The means of the families are those that the document states."""
     families = families_of(results.document, "frozen")
     found = []
-    for framework in _frameworks(results):
-        for family, stated in results.document.stated_means.items():
-            mean = mean_accuracy(results, families[family], regime="frozen", framework=framework)
-            if mean is None:
-                found.append(missing(results, f"{family} on every data set"))
-                continue
-            value = mean.value if isinstance(mean, Estimate) else mean
-            because = f"{family} {_percent(value)}, stated {_percent(stated)}"
-            alone = backbones_with_mean(results, families[family], stated, regime="frozen") if results.published else []
-            if alone:
-                because += f", which is {' and '.join(alone)} alone"
-            if results.published:
-                found.append(judged(round(value, 4) == stated, because))
-            elif isinstance(mean, Estimate) and not mean.low <= stated <= mean.high:
-                found.append(judged(False, because))
-            else:
-                # An interval that holds a number does not show that it is the true one.
-                found.append(undecided(because))
+    for family, stated in results.document.stated_means.items():
+        mean = mean_accuracy(results, families[family], regime="frozen", framework=framework)
+        if mean is None:
+            found.append(missing(results, f"{family} on every data set"))
+            continue
+        value = mean.value if isinstance(mean, Estimate) else mean
+        because = f"{family} {_percent(value)}, stated {_percent(stated)}"
+        alone = backbones_with_mean(results, families[family], stated, regime="frozen") if results.published else []
+        if alone:
+            because += f", which is {' and '.join(alone)} alone"
+        if results.published:
+            found.append(judged(round(value, 4) == stated, because))
+        elif isinstance(mean, Estimate) and not mean.low <= stated <= mean.high:
+            found.append(judged(False, because))
+        else:
+            # An interval that holds a number does not show that it is the true one.
+            found.append(undecided(because))
     return all_of(found)
 
 
@@ -388,27 +395,26 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _best_families(best: Sequence[str]) -> Judge:
+def _best_families(best: Sequence[str]) -> Callable[[Results, str | None], Judgement]:
     """Their means over the data sets are above those of all other families."""
 
-    def judge(results: Results) -> Judgement:
+    def judge(results: Results, framework: str | None) -> Judgement:
         families = families_of(results.document, "frozen")
+        mean = partial(mean_accuracy, results, regime="frozen", framework=framework)
         found = []
-        for framework in _frameworks(results):
-            mean = partial(mean_accuracy, results, regime="frozen", framework=framework)
-            for one, two in itertools.product(best, [family for family in families if family not in best]):
-                first, second = mean(families[one]), mean(families[two])
-                if first is None or second is None:
-                    found.append(missing(results, f"{one} and {two} on every data set"))
-                    continue
-                difference = combined_difference(first, second)
-                if not results.published:
-                    found.append(above_zero(difference, f"{one} minus {two}"))
-                    continue
-                tops = [max(number_of(mean([backbone])) or 0.0 for backbone in families[of]) for of in (one, two)]
-                means = f"{one} {_percent(number_of(first) or 0.0)}, {two} {_percent(number_of(second) or 0.0)}"
-                because = f"{means} (the best of each {_percent(tops[0])} and {_percent(tops[1])})"
-                found.append(judged(difference.number > 0, because))
+        for one, two in itertools.product(best, [family for family in families if family not in best]):
+            first, second = mean(families[one]), mean(families[two])
+            if first is None or second is None:
+                found.append(missing(results, f"{one} and {two} on every data set"))
+                continue
+            difference = combined_difference(first, second)
+            if not results.published:
+                found.append(above_zero(difference, f"{one} minus {two}"))
+                continue
+            tops = [max(number_of(mean([backbone])) or 0.0 for backbone in families[of]) for of in (one, two)]
+            means = f"{one} {_percent(number_of(first) or 0.0)}, {two} {_percent(number_of(second) or 0.0)}"
+            because = f"{means} (the best of each {_percent(tops[0])} and {_percent(tops[1])})"
+            found.append(judged(difference.number > 0, because))
         return all_of(found)
 
     return judge
@@ -695,10 +701,13 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         Claim(words="AlexNet needs more than 25 epochs", judge=each(("alexnet",), _needs_more_epochs(25))),
     ),
     "eight_datasets": (
-        Claim(words="the average accuracy of ResNet is 86.19 %, that of DenseNet 89.91 %", judge=_stated_means),
+        Claim(
+            words="the average accuracy of ResNet is 86.19 %, that of DenseNet 89.91 %",
+            judge=_in_each_framework(_stated_means),
+        ),
         Claim(
             words="ResNet and DenseNet are the best networks for transfer learning",
-            judge=_best_families(("resnet", "densenet")),
+            judge=_in_each_framework(_best_families(("resnet", "densenet"))),
         ),
         Claim(words="scratch takes about 5 hours on average, frozen 5 minutes to 3 hours", judge=_hours),
         Claim(words="frozen takes much less time than scratch", judge=_frozen_much_faster),

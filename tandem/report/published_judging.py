@@ -15,10 +15,16 @@ MOST_REASONS = 4  # that are given for a verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """Whether something holds, and the numbers that decide, in a phrase."""
+    """Whether something holds.
+
+    Args:
+        because: the numbers that decide, in a phrase.
+        lacking: whether it can't be told for want of results.
+    """
 
     verdict: Verdict
     because: str
+    lacking: bool = False
 
 
 Judge = Callable[[Results], Judgement]
@@ -44,7 +50,8 @@ def undecided(because: str) -> Judgement:
 
 def missing(results: Results, *what: str) -> Judgement:
     """Can't tell, for what is not among the results."""
-    return undecided(f"{'not published' if results.published else 'not in our runs'}: {', '.join(dict.fromkeys(what))}")
+    where = "not published" if results.published else "not in our runs"
+    return replace(undecided(f"{where}: {', '.join(dict.fromkeys(what))}"), lacking=True)
 
 
 def all_of(judgements: Iterable[Judgement]) -> Judgement:
@@ -52,10 +59,12 @@ def all_of(judgements: Iterable[Judgement]) -> Judgement:
     found = list(judgements)
     verdicts: tuple[Verdict, ...] = ("does not hold", "can't tell", "holds")
     for verdict in verdicts:
-        reasons = list(dict.fromkeys(one.because for one in found if one.verdict == verdict))
-        if reasons:
+        deciding = [one for one in found if one.verdict == verdict]
+        if deciding:
+            reasons = list(dict.fromkeys(one.because for one in deciding))
             more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
-            return Judgement(verdict=verdict, because="; ".join(reasons[:MOST_REASONS]) + more)
+            because = "; ".join(reasons[:MOST_REASONS]) + more
+            return Judgement(verdict=verdict, because=because, lacking=any(one.lacking for one in deciding))
     raise ValueError("at least one judgement is needed")
 
 
@@ -69,10 +78,12 @@ def each(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Jud
 
     def judge_each(results: Results) -> Judgement:
         several = len(backbones) > 1
-        return _named(
-            (f"{backbone if several else ''} {words}".strip(), judge(part))
+        return named(
+            (f"{backbone if several else ''} {words}".strip(), judgement)
             for backbone in backbones
-            for words, part in _parts(results, (backbone,))
+            for words, judgement in without_lacking(
+                [(words, judge(part)) for words, part in _parts(results, (backbone,))]
+            )
         )
 
     return judge_each
@@ -81,19 +92,30 @@ def each(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Jud
 def together(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Judge:
     """Judges several backbones against each other: of ours in each framework, and on each set of test images.
 
+    Where no framework has all that it takes, as in a document that trained one backbone in PyTorch and another in
+    Keras, the rows of all frameworks are judged together.
+
     Args:
         backbones: all of which the claim speaks of.
         judge: takes the rows of all of them.
     """
 
     def judge_together(results: Results) -> Judgement:
-        return _named((words, judge(part)) for words, part in _parts(results, backbones))
+        found = [(words, judge(part)) for words, part in _parts(results, backbones)]
+        if all(judgement.lacking for _, judgement in found):
+            found = [(words, judge(part)) for words, part in _parts(results, backbones, apart=False)]
+        return named(without_lacking(found))
 
     return judge_together
 
 
-def _named(judgements: Iterable[tuple[str, Judgement]]) -> Judgement:
-    """All of them; parts of which the same is said are named together."""
+def without_lacking(judgements: Sequence[tuple[str, Judgement]]) -> Sequence[tuple[str, Judgement]]:
+    """Those of frameworks and test images that have all that it takes, if there are such."""
+    return [one for one in judgements if not one[1].lacking] or judgements
+
+
+def named(judgements: Iterable[tuple[str, Judgement]]) -> Judgement:
+    """All of several judgements, each with words for what it is of; those that say the same are named together."""
     found: dict[Judgement, list[str]] = {}
     for words, judgement in judgements:
         found.setdefault(judgement, []).extend([words] if words else [])
@@ -103,14 +125,20 @@ def _named(judgements: Iterable[tuple[str, Judgement]]) -> Judgement:
     )
 
 
-def _parts(results: Results, backbones: Sequence[str]) -> list[tuple[str, Results]]:
-    """The rows of some backbones in parts that are judged apart, with words for each; one without rows if need be."""
+def _parts(results: Results, backbones: Sequence[str], *, apart: bool = True) -> list[tuple[str, Results]]:
+    """The rows of some backbones in parts, with words for each; one without rows if need be.
+
+    Args:
+        results: published ones are one part.
+        backbones: of the rows.
+        apart: whether the frameworks are parts of their own.
+    """
     rows = [row for row in results.rows if row.backbone in backbones]
     if results.published or not rows:
         return [("", replace(results, rows=tuple(rows)))]
     found: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
-        found.setdefault((row.test_set, row.framework), []).append(row)
+        found.setdefault((row.test_set, row.framework if apart else None), []).append(row)
     several = len({test_set for test_set, _ in found}) > 1
     return [
         (" ".join(filter(None, (test_set if several else "", framework))), replace(results, rows=tuple(members)))

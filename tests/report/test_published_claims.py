@@ -310,7 +310,7 @@ def test_what_is_lacking_of_ours_is_named(make_run: MakeRun) -> None:
     found = rows(table_of("imagenette", runs))[0]
     assert (found["ours"], found["ours_because"]) == (
         OPEN,
-        "torch: not in our runs: accuracy of scratch; not in our runs: accuracy of off_the_shelf",
+        "not in our runs: accuracy of scratch; not in our runs: accuracy of off_the_shelf",
     )
 
 
@@ -356,6 +356,32 @@ def test_rows_of_other_test_images_are_judged_apart() -> None:
     found = judge(ours)
     assert found.verdict == FAILS and found.because.startswith("fold 1 torch: ")
     assert judge(replace(ours, rows=tuple(first))).verdict == HOLDS
+
+
+@pytest.mark.parametrize(("frameworks", "start"), [(("torch", "keras"), ""), (("torch", "torch"), "torch: ")])
+def test_frameworks_are_judged_together_where_none_has_all_backbones(
+    make_run: MakeRun, make_predictions: MakePredictions, frameworks: Sequence[str], start: str
+) -> None:
+    runs, final = [], {}
+    for backbone, framework, share in zip(("resnet50", "efficientnet_v2_b0"), frameworks, (0.6, 0.9), strict=True):
+        for regime in ("scratch", "two_stage", "finetune"):
+            tags = {"tandem.data": "birds300"}
+            runs.append(make_run(framework, regime, share, params={"backbone": backbone}, tags=tags))
+            final[runs[-1].run_id] = make_predictions(right(share))
+    found = rows(table_of("birds", runs, final))[3]
+    assert found["ours"] == HOLDS
+    assert found["ours_because"].startswith(f"{start}scratch: 1.00 times the training, accuracy +0.3000 [")
+
+
+def test_framework_that_lacks_a_regime_leaves_the_verdict_to_the_other() -> None:
+    of_torch = [
+        row(backbone, regime, minutes=minutes)
+        for backbone in ("resnet50", "efficientnet_v2_b0")
+        for regime, minutes in (("frozen", 10), ("two_stage", 30))
+    ]
+    more = row("resnet50", "frozen", minutes=5, framework="keras")
+    ours = replace(results("birds", *of_torch, more), published=False)
+    assert claim("birds", "frozen takes about")(ours).verdict == HOLDS
 
 
 def test_article_without_data_is_judged_on_each_of_ours(make_run: MakeRun, make_predictions: MakePredictions) -> None:
