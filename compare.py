@@ -21,10 +21,12 @@ from tandem.protocol.settings import TrackingSettings
 
 if TYPE_CHECKING:
     from tandem.report.comparison import Comparison
+    from tandem.report.tables import Table
     from tandem.tracking.reader import RunRecord
 
 # The others are in the files and on the page.
 PRINTED_TABLES = ("summary", "frameworks", "thawing")
+MOST_PRINTED_ROWS = 60  # of a table of published results
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -61,9 +63,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--published",
         metavar="NAME",
-        help="show what a document publishes beside these runs: birds, cifar100_lightweight, eight_datasets, "
-        "imagenette or mobilenet_vs_efficientnetv2; with it, and neither --html nor --figures, an experiment without "
-        "runs is no error",
+        help="show what a document publishes beside these runs, and which of its claims hold: birds, "
+        "cifar100_lightweight, eight_datasets, imagenette or mobilenet_vs_efficientnetv2; with it, and neither --html "
+        "nor --figures, an experiment without runs is no error",
     )
     return parser.parse_args(argv)
 
@@ -72,10 +74,10 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     # After parsing: MLflow takes seconds to import, and --help shall not wait for it.
     from tandem.report.comparison import compare_runs
-    from tandem.report.published import published_table, read_document
+    from tandem.report.published import read_document
+    from tandem.report.published_tables import published_tables
     from tandem.report.saved_predictions import read_predictions
-    from tandem.report.tables import print_table
-    from tandem.tracking.reader import NoRuns, read_runs
+    from tandem.tracking.reader import NoRuns, metric_history, read_runs
 
     document = None if arguments.published is None else read_document(arguments.published)
 
@@ -92,14 +94,14 @@ def main(argv: list[str] | None = None) -> None:
     except UserError:
         # The published numbers stand on their own.
         if document is not None:
-            print_table(published_table(document, ()))
+            print_published(published_tables(document, ()), None)
         raise
     with tempfile.TemporaryDirectory(prefix="tandem-compare-") as name:
         folder = Path(name)
         comparison = compare_runs(runs, lambda cells: read_predictions(cells, folder))
         if document is not None:
-            comparison = replace(comparison, published=published_table(document, comparison.groups))
-        print_comparison(comparison)
+            comparison = replace(comparison, published=published_tables(document, comparison.groups, metric_history))
+        print_comparison(comparison, arguments.output)
         if not comparison.groups and without_runs is None:
             without_runs = NoRuns(
                 f"experiment {arguments.experiment!r} has no finished run with results on test images; "
@@ -121,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
             draw(comparison, runs, arguments, folder)
 
 
-def print_comparison(comparison: Comparison) -> None:
+def print_comparison(comparison: Comparison, output: Path) -> None:
     """The tables that answer most questions, what follows from them, and what is not in them."""
     from tandem.report.tables import print_table
 
@@ -135,10 +137,20 @@ def print_comparison(comparison: Comparison) -> None:
         print()
     for table in comparison.over_data_sets:
         print_table(table)
-    if comparison.published is not None:
-        print_table(comparison.published)
+    print_published(comparison.published, output)
     for note in comparison.notes:
         print(note)
+
+
+def print_published(tables: Sequence[Table], output: Path | None) -> None:
+    """What a document publishes, but for its longest lists, which are to be written to that folder."""
+    from tandem.report.tables import print_table
+
+    for table in tables:
+        if len(table.rows) <= MOST_PRINTED_ROWS:
+            print_table(table)
+        elif output is not None:
+            print(f"{table.title}: {len(table.rows)} rows, in {output / table.name}.md\n")
 
 
 def write_tables(comparison: Comparison, experiment: str, output: Path) -> None:

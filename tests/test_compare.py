@@ -184,6 +184,19 @@ def test_page_is_written_and_logged_beside_the_runs(whole_uri: str, tmp_path: Pa
         assert f"<h2>{title}</h2>" in text
 
 
+def test_published_results_are_a_section_of_the_page(whole_uri: str, tmp_path: Path) -> None:
+    arguments = ["--experiment", "whole", "--tracking_uri", whole_uri, "--published", "imagenette"]
+    done = compare(*arguments, "--html", "report.html", folder=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.stdout.index("Recommendation: animals") < done.stdout.index("Published claims: imagenette")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    section = text[text.index('id="published"') :]
+    for title in ("Published claims: imagenette", "Published classification report: Imagenette efficientnet_b0 frozen"):
+        assert f"<h3>{title}</h3>" in section
+    with (tmp_path / "comparison" / "published_claims.csv").open(newline="") as file:
+        assert {row["ours_because"] for row in csv.DictReader(file)} == {"no runs on Imagenette"}
+
+
 @pytest.mark.skipif(not any(map(shutil.which, ("chromium", "google-chrome"))), reason="draws with Chrome")
 def test_figures_are_written_as_files(whole_uri: str, tmp_path: Path) -> None:
     done = compare("--experiment", "whole", "--tracking_uri", whole_uri, "--figures", "svg", folder=tmp_path)

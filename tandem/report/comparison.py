@@ -57,20 +57,21 @@ class Comparison:
         over_data_sets: tables of all groups together; none with one group.
         ranks: of the cells that have a result on every data set, by their names; None where there are too few.
         notes: lines that say which runs stand in none of the tables, and what could not be computed.
-        published: a document's results beside these, where they were asked for (tandem.report.published).
+        published: tables of a document's results beside these, where they were asked for
+            (tandem.report.published_tables).
     """
 
     groups: tuple[GroupComparison, ...]
     over_data_sets: tuple[Table, ...]
     ranks: tuple[tuple[str, ...], AverageRanks] | None
     notes: tuple[str, ...]
-    published: Table | None = None
+    published: tuple[Table, ...] = ()
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """All tables; their names are unique."""
-        published = () if self.published is None else (self.published,)
-        return (*(table for group in self.groups for table in group.tables.values()), *self.over_data_sets, *published)
+        of_groups = (table for group in self.groups for table in group.tables.values())
+        return (*of_groups, *self.over_data_sets, *self.published)
 
 
 def _nothing_saved(cells: Sequence[Cell]) -> SavedPredictions:

@@ -253,8 +253,8 @@ def make_page(comparison: Comparison, plots: Sequence[Mapping[str, Plot]], *, ex
             caption = "Mean ranks over the data sets; bars join models that do not differ significantly."
             blocks.insert(0, Plot(figure=_rank_diagram(comparison), caption=caption))
         sections.insert(0, Section(title="Data sets", anchor="data-sets", blocks=tuple(blocks)))
-    if comparison.published is not None:
-        sections.append(Section(title="Published results", anchor="published", blocks=(comparison.published,)))
+    if comparison.published:
+        sections.append(Section(title="Published results", anchor="published", blocks=comparison.published))
     cells = [cell for compared in comparison.groups for cell in compared.group.cells]
     methods: list[Block] = [Text(paragraphs=("The recommendation follows these rules.", *RULES, *METHODS))]
     methods += [_run_table(cells), _settings_table(cells)]

@@ -1,31 +1,27 @@
-"""Results that documents publish, beside those of an experiment's runs."""
+"""What documents publish: their results, as published.yaml beside this module holds them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from tandem.errors import UserError
-from tandem.report.analysis import Analysis
-from tandem.report.cells import Cell
-from tandem.report.comparison import GroupComparison
-from tandem.report.group_tables import score_of
-from tandem.report.tables import Column, Table, Value, number_of
-from tandem.tracking import vocabulary
 
 DOCUMENTS_FILE = Path(__file__).with_name("published.yaml")
 
-_SCORES = {"precision": "published precision", "recall": "published recall", "f1": "published F1"}
 
-_NOTES = (
-    "Matched by data set, backbone and regime, and by framework where the document names it; of the data set's name "
-    "letters and digits count, whatever their case. A published result that leaves one of the three open matches none.",
-    "Protocol and images differ, so a difference (ours minus published) is one of two studies, and no measure of what "
-    "caused it; intervals are of our accuracy alone.",
-)
+@dataclass(frozen=True, kw_only=True)
+class ClassScores:
+    """A class of a classification report: precision, recall and F1, 0..1, and its number of test images."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +37,13 @@ class PublishedResult:
         precision: over all classes, as the document averages it, 0..1.
         recall: the same.
         f1: the same.
+        classes: by their names; nothing where the document has no such table.
+        train_accuracy: of the last epoch, 0..1.
+        val_accuracy: the same.
+        epochs: how many were trained.
+        best_epoch: the one with the lowest validation loss, counted from 1.
         train_minutes: of all phases.
+        parameters: of the whole network.
         note: what else one has to know.
     """
 
@@ -53,7 +55,13 @@ class PublishedResult:
     precision: float | None = None
     recall: float | None = None
     f1: float | None = None
+    classes: Mapping[str, ClassScores] = field(default_factory=dict)
+    train_accuracy: float | None = None
+    val_accuracy: float | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
     train_minutes: float | None = None
+    parameters: float | None = None
     note: str | None = None
 
 
@@ -65,12 +73,33 @@ class Document:
         source: who or what it is, in one sentence.
         notes: sentences on what is lost of it and where it contradicts itself.
         results: in the document's order.
+        data_names: what else its data sets may be called, by the document's names for them.
+        stated_means: mean accuracy over its data sets by family of backbones, as it states them, 0..1.
+        image_size: height and width in pixels of its images; None where it does not say.
     """
 
     name: str
     source: str
     notes: tuple[str, ...]
     results: tuple[PublishedResult, ...]
+    data_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    stated_means: Mapping[str, float] = field(default_factory=dict)
+    image_size: int | None = None
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The names of its data sets, in its order."""
+        return tuple(dict.fromkeys(result.data for result in self.results if result.data is not None))
+
+    def data_of(self, name: str) -> str | None:
+        """The document's name for a data set of ours; None if it is none of its.
+
+        Of names letters and digits count, whatever their case: CIFAR-10, cifar10 and "Cifar 10" are one data set.
+        """
+        for data in self.data_sets:
+            if letters_and_digits(name) in map(letters_and_digits, (data, *self.data_names.get(data, ()))):
+                return data
+        return None
 
 
 def read_document(name: str) -> Document:
@@ -83,90 +112,21 @@ def read_document(name: str) -> Document:
         name=name,
         source=found["source"],
         notes=tuple(found["notes"]),
-        results=tuple(PublishedResult(**result) for result in found["results"]),
+        results=tuple(_result(result) for result in found["results"]),
+        data_names={data: tuple(names) for data, names in found.get("data_names", {}).items()},
+        stated_means=found.get("stated_means", {}),
+        image_size=found.get("image_size"),
     )
 
 
-def published_table(document: Document, groups: Sequence[GroupComparison]) -> Table:
-    """Each published result beside our cells of the same data set, backbone, regime and, if it is known, framework.
-
-    Args:
-        document: whose results these are.
-        groups: of the experiment; none where it has no runs.
-
-    Returns:
-        A row for each of our cells that match a result, so that nothing unlike is averaged and none is picked; one row
-        with gaps where none does. Rows with ours come first.
-    """
-    results = document.results
-    with_framework = any(result.framework for result in results)
-    scores = [name for name in _SCORES if any(getattr(result, name) is not None for result in results)]
-    with_time = any(result.train_minutes is not None for result in results)
-    columns = [
-        Column(key="data", heading="data set"),
-        Column(key="backbone", heading="backbone"),
-        Column(key="regime", heading="regime"),
-        *([Column(key="framework", heading="framework")] if with_framework else []),
-        Column(key="accuracy_published", heading="published accuracy", kind="score"),
-        *(Column(key=f"{name}_published", heading=_SCORES[name], kind="score") for name in scores),
-        Column(key="row", heading="our row"),
-        Column(key="accuracy", heading="our accuracy", kind="score"),
-        Column(key="accuracy_difference", heading="difference", kind="difference"),
-    ]
-    if with_time:
-        columns += [
-            Column(key="train_seconds_published", heading="published training", kind="seconds"),
-            Column(key="train_seconds", heading="our training", kind="seconds"),
-        ]
-
-    matched: list[tuple[Value, ...]] = []
-    unmatched: list[tuple[Value, ...]] = []
-    for result in results:
-        start = (
-            *(result.data, result.backbone, result.regime),
-            *([result.framework] if with_framework else []),
-            *(result.accuracy, *(getattr(result, name) for name in scores)),
-        )
-        seconds = None if result.train_minutes is None else result.train_minutes * 60
-        ours = list(_matching(result, groups))
-        for name, cell, analysis in ours:
-            accuracy = score_of(cell, analysis, "accuracy")
-            value = number_of(accuracy)
-            difference = None if value is None or result.accuracy is None else value - result.accuracy
-            times = (seconds, cell.mean(vocabulary.TRAIN_SECONDS)) if with_time else ()
-            matched.append((*start, name, accuracy, difference, *times))
-        if not ours:
-            unmatched.append((*start, None, None, None, *((seconds, None) if with_time else ())))
-    of_results = [
-        f"{' '.join(filter(None, (result.data, result.backbone, result.regime)))}: {result.note}."
-        for result in results
-        if result.note
-    ]
-    return Table(
-        name="published",
-        title=f"Published against ours: {document.name}",
-        columns=tuple(columns),
-        rows=(*matched, *unmatched),
-        notes=(document.source, *_NOTES, *document.notes, *of_results),
-    )
-
-
-def _matching(result: PublishedResult, groups: Sequence[GroupComparison]) -> Iterator[tuple[str, Cell, Analysis]]:
-    """Our cells that match, with the names by which they are found in the other tables."""
-    if result.data is None or result.regime is None:
-        return
-    for compared in groups:
-        for cell in compared.group.cells:
-            tags = cell.runs[0].tags
-            if (
-                (cell.backbone, cell.regime) == (result.backbone, result.regime)
-                and _letters_and_digits(tags.get(vocabulary.DATA_NAME, "")) == _letters_and_digits(result.data)
-                and result.framework in (None, tags.get(vocabulary.FRAMEWORK))
-            ):
-                name = cell.label if len(groups) == 1 else f"{compared.group.name}: {cell.label}"
-                yield name, cell, compared.analysis
-
-
-def _letters_and_digits(name: str) -> str:
-    """CIFAR-10, cifar10 and "Cifar 10" are one data set."""
+def letters_and_digits(name: str) -> str:
+    """What of a name of a data set or a class counts when two are matched."""
     return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _result(fields: Mapping[str, Any]) -> PublishedResult:
+    classes = {
+        name: ClassScores(precision=precision, recall=recall, f1=f1, support=support)
+        for name, (precision, recall, f1, support) in fields.get("classes", {}).items()
+    }
+    return PublishedResult(**{**fields, "classes": classes})

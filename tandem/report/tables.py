@@ -22,6 +22,10 @@ MISSING = "-"
 # Beyond this a table does not fit on a page of paper, and LaTeX has to break it.
 LATEX_ROWS_ON_A_PAGE = 40
 
+# From so many characters on a text is prose, which is broken into lines where a table has to be narrow.
+PROSE = 60
+PROSE_WIDTH = 160  # characters of a whole table with prose, in a file or a pipe
+
 MARKS_NOTE = "Bold is best; underlined is statistically tied with the best."
 
 
@@ -96,6 +100,15 @@ class Table:
     def all_notes(self) -> tuple[str, ...]:
         """The notes, and what bold and underlined mean where both are needed."""
         return (*self.notes, MARKS_NOTE) if self.tied_cells() else self.notes
+
+    @property
+    def prose(self) -> set[int]:
+        """The columns that hold prose."""
+        return {
+            index
+            for index in range(len(self.columns))
+            if any(isinstance(text := row[index], str) and len(text) >= PROSE for row in self.rows)
+        }
 
     def tied_cells(self) -> set[tuple[int, int]]:
         """(row, column) of the cells that are tied with the best and are not best themselves."""
@@ -192,8 +205,10 @@ def render_terminal(table: Table, *, compact: bool = False) -> rich.console.Grou
     Args:
         compact: columns close together and headings broken at each space, for narrow terminals.
     """
-    best, tied = table.best_cells(), table.tied_cells()
-    cells = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_edge=False, padding=(0, 0 if compact else 1, 0, 0))
+    best, tied, prose = table.best_cells(), table.tied_cells(), table.prose
+    cells = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, show_edge=False, padding=(0, 0 if compact else 1, 0, 0), leading=1 if prose else 0
+    )
     for column in table.columns:
         heading = column.heading.replace(" ", "\n") if compact else column.heading
         # Where there is no room, long names of backbones and settings break; numbers never do.
@@ -203,7 +218,7 @@ def render_terminal(table: Table, *, compact: bool = False) -> rich.console.Grou
             justify="left" if is_text else "right",
             no_wrap=not is_text,
             overflow="fold",
-            vertical="bottom",
+            vertical="top" if prose else "bottom",
         )
     for row, values in enumerate(table.rows):
         written = []
@@ -218,11 +233,12 @@ def render_terminal(table: Table, *, compact: bool = False) -> rich.console.Grou
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
-    """Prints a table; in a file or a pipe it is as wide as it needs to be."""
+    """Prints a table; in a file or a pipe it is as wide as it needs to be, up to 160 characters if it has prose."""
     console = console or Console()
     rendered = render_terminal(table)
     width = Measurement.get(console, console.options.update(max_width=10_000), rendered).maximum
     if not console.is_terminal:
+        width = min(width, PROSE_WIDTH) if table.prose else width
         console = Console(file=console.file, width=max(console.width, width))
     elif width > console.width:
         rendered = render_terminal(table, compact=True)
@@ -309,11 +325,14 @@ def escape_latex(text: str) -> str:
 def render_latex(table: Table) -> str:
     """The table for LaTeX with the booktabs package: best values bold, those tied with them underlined.
 
-    The title is the caption and `tab:<name>` the label. A table of more than 40 rows is a longtable (of the package of
-    that name), which breaks over pages and repeats its head.
+    The title is the caption and `tab:<name>` the label. Columns of prose share three quarters of a line. A table of
+    more than 40 rows is a longtable (of the package of that name), which breaks over pages and repeats its head.
     """
-    best, tied = table.best_cells(), table.tied_cells()
-    alignment = "".join("l" if column.kind == "text" else "r" for column in table.columns)
+    best, tied, prose = table.best_cells(), table.tied_cells(), table.prose
+    width = rf"p{{{0.75 / max(len(prose), 1):.2f}\linewidth}}"
+    alignment = "".join(
+        width if index in prose else "l" if column.kind == "text" else "r" for index, column in enumerate(table.columns)
+    )
     head = " & ".join(escape_latex(column.heading) for column in table.columns) + r" \\"
     body = []
     for row, values in enumerate(table.rows):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,21 @@ from mlflow.tracking import MlflowClient
 from compare import main
 from tandem.errors import UserError
 from tandem.evaluation.predictions import Predictions
-from tandem.report.comparison import compare_runs
+from tandem.report.comparison import GroupComparison, compare_runs
 from tandem.report.comparison_page import make_page
-from tandem.report.published import DOCUMENTS_FILE, Document, PublishedResult, published_table, read_document
+from tandem.report.published import DOCUMENTS_FILE, Document, PublishedResult, read_document
+from tandem.report.published_tables import published_tables
 from tandem.report.saved_predictions import SavedPredictions
 from tandem.report.tables import Estimate, Table, render_csv, render_latex, render_markdown
 from tandem.tracking.reader import RunRecord
 
 MakeRun = Callable[..., RunRecord]
 NAMES = ("birds", "cifar100_lightweight", "eight_datasets", "imagenette", "mobilenet_vs_efficientnetv2")
+
+
+def published_table(document: Document, groups: Sequence[GroupComparison]) -> Table:
+    """The results one by one."""
+    return next(table for table in published_tables(document, groups) if table.name == "published")
 
 
 def rows(table: Table) -> list[dict[str, Any]]:
@@ -151,6 +157,35 @@ def test_data_sets_match_by_their_letters_and_digits(
     assert our_rows([make_run(tags={"tandem.data": ours})], result) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("name", "ours", "data"),
+    [
+        ("birds", "birds300", "300 Bird Species"),
+        ("birds", "birds400", None),
+        ("cifar100_lightweight", "cifar100", "CIFAR-100"),
+        ("imagenette", "imagenette", "Imagenette"),
+        ("eight_datasets", "mnist", "MNIST"),
+        ("eight_datasets", "fashion_mnist", "Fashion MNIST"),
+        ("eight_datasets", "cifar10", "CIFAR-10"),
+        ("eight_datasets", "cifar100", "CIFAR-100"),
+        ("eight_datasets", "labelme", "LabelMe"),
+        ("eight_datasets", "sdss17", "SDSS17"),
+        ("eight_datasets", "vegetables", "Vegetable Image Dataset"),
+        ("eight_datasets", "caltech101", "Caltech 101"),
+        ("eight_datasets", "flowers", None),
+        ("mobilenet_vs_efficientnetv2", "flowers", None),
+    ],
+)
+def test_documents_know_our_names_for_their_data_sets(name: str, ours: str, data: str | None) -> None:
+    assert read_document(name).data_of(ours) == data
+
+
+def test_every_other_name_of_a_data_set_is_of_one_that_the_document_has() -> None:
+    for name in NAMES:
+        found = read_document(name)
+        assert set(found.data_names) <= set(found.data_sets)
+
+
 def test_backbone_and_regime_must_be_the_same(make_run: MakeRun) -> None:
     run = make_run(regime="frozen", tags={"tandem.data": "MNIST"})
     others = [("resnet50", "frozen"), ("mobilenet_v2", "finetune"), ("mobilenet_v2", None)]
@@ -194,6 +229,24 @@ def test_rows_of_several_test_sets_say_which(make_run: MakeRun) -> None:
     assert our_rows(runs, result) == [("LabelMe: finetune torch", 0.8)]
 
 
+def test_stand_ins_are_marked_and_explained(make_run: MakeRun) -> None:
+    result = PublishedResult(data="MNIST", backbone="mobilenet_v2", regime="finetune")
+    run = make_run(tags={"tandem.data": "MNIST", "tandem.budget": "small"})
+    assert our_rows([run], result) == [("finetune torch (small budget)", 0.9)]
+    table = published_table(document(result), compare_runs([run]).groups)
+    assert any(note.startswith("A row of ours that is marked as of a small budget") for note in table.notes)
+
+
+def test_first_phase_of_two_stage_stands_beside_a_published_frozen(make_run: MakeRun) -> None:
+    run = make_run(
+        regime="two_stage", tags={"tandem.data": "MNIST"}, metrics={"phase_1/test/accuracy": 0.7}, accuracy=0.8
+    )
+    results = [
+        PublishedResult(data="MNIST", backbone="mobilenet_v2", regime=regime) for regime in ("frozen", "two_stage")
+    ]
+    assert our_rows([run], *results) == [("two_stage torch, first phase", 0.7), ("two_stage torch", 0.8)]
+
+
 def test_notes_say_how_rows_were_matched_and_what_is_lost() -> None:
     result = PublishedResult(data="MNIST", backbone="alexnet", regime="frozen", accuracy=0.5, note="rounded")
     first, matched, differ, *rest = published_table(document(result), ()).notes
@@ -226,7 +279,7 @@ def test_table_is_written_in_every_format() -> None:
 def test_table_is_a_section_of_the_page(make_run: MakeRun, tmp_path: Path) -> None:
     comparison = compare_runs([make_run()])
     table = published_table(read_document("birds"), comparison.groups)
-    shown = replace(comparison, published=table)
+    shown = replace(comparison, published=(table,))
     assert shown.tables == (*comparison.tables, table)
     page = make_page(shown, [{}], experiment="demo", folder=tmp_path)
     assert [section.blocks for section in page.sections if section.title == "Published results"] == [(table,)]
@@ -259,17 +312,19 @@ def test_without_runs_the_published_results_are_shown_and_written(
     assert "Published against ours: birds" in printed and "53.0 min" in printed
     assert printed.splitlines()[-1].startswith("there are no runs yet")
     assert {path.name for path in output.iterdir()} == {
-        *("published.md", "published.csv", "published.tex", "tables.md")
+        "tables.md",
+        *(f"{name}.{kind}" for name in ("published", "published_claims") for kind in ("md", "csv", "tex")),
     }
 
 
-@pytest.fixture
-def uri(tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with an experiment `empty`, and one `broken` with a run that failed."""
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(tracking_uri=uri)
-    client.create_experiment("empty", (tmp_path / "empty").as_uri())
-    broken = client.create_experiment("broken", (tmp_path / "broken").as_uri())
+    client.create_experiment("empty", (folder / "empty").as_uri())
+    broken = client.create_experiment("broken", (folder / "broken").as_uri())
     run = client.create_run(broken, tags={"tandem.framework": "torch"}, run_name="broke")
     client.set_terminated(run.info.run_id, "FAILED")
     return uri
@@ -287,6 +342,18 @@ def test_experiment_without_results_is_no_error_unless_a_page_is_asked_for(
         main([*arguments, "--html", str(tmp_path / "page.html")])
     assert "Published against ours: birds" in capsys.readouterr().out
     assert not (tmp_path / "page.html").exists()
+
+
+def test_long_lists_are_in_the_files_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    main(["--published", "eight_datasets", "--tracking_uri", f"sqlite:///{tmp_path}/none.db", "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert "resnet: 86.39 % over the family; the document states 86.19 %, that of resnet152 alone." in printed
+    assert "densenet: 88.32 % over the family; the document states 89.91 %, that of densenet161 alone." in printed
+    assert "Of 24 published pairs 8 are negative and 1 is a tie." in printed
+    assert f"Published against ours: eight_datasets: 88 rows, in {output}" in printed
+    for name in ("published", "published_claims", "published_transfer", "published_families", "published_data_sets"):
+        assert (output / f"{name}.csv").is_file()
 
 
 def test_unknown_experiment_stays_an_error_after_the_published_results(

@@ -286,3 +286,30 @@ def test_row_cannot_begin_with_what_the_line_before_would_take_for_its_argument(
     columns = (Column(key="name", heading="name"),)
     latex = render_latex(Table(name="x", title="x", columns=columns, rows=(("a",), (name,))))
     assert f"a \\\\\n{{}}{name} " in latex
+
+
+PROSE_TABLE = Table(
+    name="claims",
+    title="Claims",
+    columns=(
+        Column(key="claim", heading="claim"),
+        Column(key="verdict", heading="verdict"),
+        Column(key="because", heading="because"),
+        Column(key="accuracy", heading="accuracy", kind="score"),
+    ),
+    rows=(("a claim of many words " * 5, "holds", "the numbers that decide " * 10, 0.5), ("short", "fails", "b", 0.75)),
+)
+
+
+def test_prose_is_broken_into_lines_in_a_pipe_and_begins_beside_its_row() -> None:
+    file = io.StringIO()
+    print_table(PROSE_TABLE, Console(file=file, width=80))
+    lines = file.getvalue().splitlines()
+    assert 120 < max(map(len, lines)) <= 160
+    (first,) = [line for line in lines if "holds" in line]
+    assert first.startswith("a claim of many words") and first.rstrip().endswith("0.5000")
+    assert "the numbers that decide" in first
+
+
+def test_prose_shares_the_line_in_latex() -> None:
+    assert r"\begin{tabular}{p{0.38\linewidth}lp{0.38\linewidth}r}" in render_latex(PROSE_TABLE)

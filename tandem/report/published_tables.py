@@ -1,0 +1,319 @@
+"""The tables of what a document publishes, with ours beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tandem.report.comparison import GroupComparison
+from tandem.report.published import ClassScores, Document, PublishedResult, letters_and_digits
+from tandem.report.published_claims import claims_table
+from tandem.report.published_rows import History, Results, Row, matching, no_history, our_results, published_results
+from tandem.report.published_summaries import (
+    backbones_with_mean,
+    families_of,
+    mean_accuracy,
+    transfer_mark,
+    transfer_pairs,
+)
+from tandem.report.tables import Column, Table, Value, number_of
+
+_SCORES = {"precision": "published precision", "recall": "published recall", "f1": "published F1"}
+
+_NOTES = (
+    "Matched by data set, backbone and regime, and by framework where the document names it; of the data set's name "
+    "letters and digits count, whatever their case. A published result that leaves one of the three open matches none.",
+    "Protocol and images differ, so a difference (ours minus published) is one of two studies, and no measure of what "
+    "caused it; intervals are of our accuracy alone.",
+)
+_STAND_IN_NOTE = (
+    "A row of ours that is marked as of a small budget, or as begun with random weights, stands in for a run that "
+    "could not be had; it decides no claim."
+)
+
+
+def published_tables(
+    document: Document, groups: Sequence[GroupComparison], history: History = no_history
+) -> tuple[Table, ...]:
+    """Everything that is shown of a document.
+
+    Args:
+        document: whose results these are.
+        groups: of the experiment; none where it has no runs.
+        history: all values of a run's metric, in the order of its steps.
+
+    Returns:
+        Its claims, judged; its results one by one; and where it has them: data sets x backbones, the means of
+        families of backbones, pairs of scratch and frozen, and classification reports. All with ours beside them.
+    """
+    theirs, ours = published_results(document), our_results(document, groups, history)
+    made = (
+        claims_table(theirs, ours),
+        _family_table(theirs, ours),
+        _transfer_table(theirs, ours),
+        _matrix(theirs, ours),
+        *_class_tables(document, ours),
+        _result_table(document, ours),
+    )
+    return tuple(table for table in made if table.rows)
+
+
+def _result_table(document: Document, ours: Results) -> Table:
+    """A row for each of our rows that match a result, so that nothing unlike is averaged and none is picked; one row
+    with gaps where none does. Rows with ours come first.
+    """
+    results = document.results
+    with_framework = any(result.framework for result in results)
+    scores = [name for name in _SCORES if any(getattr(result, name) is not None for result in results)]
+    with_time = any(result.train_minutes is not None for result in results)
+    columns = [
+        Column(key="data", heading="data set"),
+        Column(key="backbone", heading="backbone"),
+        Column(key="regime", heading="regime"),
+        *([Column(key="framework", heading="framework")] if with_framework else []),
+        Column(key="accuracy_published", heading="published accuracy", kind="score"),
+        *(Column(key=f"{name}_published", heading=_SCORES[name], kind="score") for name in scores),
+        Column(key="row", heading="our row"),
+        Column(key="accuracy", heading="our accuracy", kind="score"),
+        Column(key="accuracy_difference", heading="difference", kind="difference"),
+    ]
+    if with_time:
+        columns += [
+            Column(key="train_seconds_published", heading="published training", kind="seconds"),
+            Column(key="train_seconds", heading="our training", kind="seconds"),
+        ]
+
+    matched: list[tuple[Value, ...]] = []
+    unmatched: list[tuple[Value, ...]] = []
+    stand_ins = False
+    for result in results:
+        start = (
+            *(result.data, result.backbone, result.regime),
+            *([result.framework] if with_framework else []),
+            *(result.accuracy, *(getattr(result, name) for name in scores)),
+        )
+        seconds = _seconds(result.train_minutes)
+        rows = matching(result, ours)
+        for row in rows:
+            stand_ins = stand_ins or bool(row.stand_in)
+            value = number_of(row.accuracy)
+            difference = None if value is None or result.accuracy is None else value - result.accuracy
+            times = (seconds, _seconds(row.minutes)) if with_time else ()
+            matched.append((*start, row.label, row.accuracy, difference, *times))
+        if not rows:
+            unmatched.append((*start, None, None, None, *((seconds, None) if with_time else ())))
+    of_results = [f"{_words(result)}: {result.note}." for result in results if result.note]
+    return Table(
+        name="published",
+        title=f"Published against ours: {document.name}",
+        columns=tuple(columns),
+        rows=(*matched, *unmatched),
+        notes=(
+            document.source,
+            *_NOTES,
+            *([_STAND_IN_NOTE] if stand_ins else []),
+            *document.notes,
+            *of_results,
+        ),
+    )
+
+
+def _words(result: PublishedResult) -> str:
+    return " ".join(filter(None, (result.data, result.backbone, result.regime)))
+
+
+def _seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else minutes * 60
+
+
+def _matrix(theirs: Results, ours: Results) -> Table:
+    """Backbones by data sets, as a document with several of either has them, and ours below each of its rows."""
+    document = theirs.document
+    data_sets = document.data_sets
+    rows: list[tuple[Value, ...]] = []
+    if len(data_sets) > 1:
+        for regime, backbone in dict.fromkeys((result.regime, result.backbone) for result in document.results):
+            found = {"published": theirs.of(regime=regime, backbone=backbone)}
+            for row in ours.of(regime=regime, backbone=backbone):
+                words = f"ours, {row.framework}" + (f" ({row.stand_in})" if row.stand_in else "")
+                found[words] = (*found.get(words, ()), row)
+            for words, of_row in found.items():
+                # Of several rows of ours in one place, which differ in their settings, the most accurate.
+                accuracies = {
+                    row.data: row.accuracy for row in sorted(of_row, key=lambda row: number_of(row.accuracy) or 0.0)
+                }
+                values = [number_of(accuracies.get(data)) for data in data_sets]
+                known = [value for value in values if value is not None]
+                mean = sum(known) / len(known) if len(known) == len(data_sets) else None
+                rows.append((regime, backbone, words, *values, mean))
+    return Table(
+        name="published_data_sets",
+        title=f"Published backbones and data sets: {document.name}",
+        columns=(
+            Column(key="regime", heading="regime"),
+            Column(key="backbone", heading="backbone"),
+            Column(key="whose", heading="whose"),
+            *(Column(key=data, heading=data, kind="score") for data in data_sets),
+            Column(key="mean", heading="mean", kind="score"),
+        ),
+        rows=tuple(rows),
+        notes=("Accuracy on the test images; means only of rows with a result on each data set.",),
+    )
+
+
+def _family_table(theirs: Results, ours: Results) -> Table:
+    """Mean accuracy of each family of backbones over all data sets, beside what the document states."""
+    document = theirs.document
+    full = ours.without_stand_ins
+    frameworks = list(dict.fromkeys(row.framework for row in full.of(regime="frozen")))
+    rows: list[tuple[Value, ...]] = []
+    sentences = []
+    if document.stated_means:
+        for family, members in families_of(document, "frozen").items():
+            stated = document.stated_means.get(family)
+            mean = mean_accuracy(theirs, members, regime="frozen", framework=None)
+            alone = [] if stated is None else backbones_with_mean(theirs, members, stated, regime="frozen")
+            means = [mean_accuracy(full, members, regime="frozen", framework=one) for one in frameworks]
+            rows.append((family, ", ".join(members), mean, stated, ", ".join(alone) or None, *means))
+            value = number_of(mean)
+            if stated is not None and value is not None:
+                of_one = f", that of {', '.join(alone)} alone" if alone else ""
+                sentences.append(f"{family}: {value:.2%} over the family; the document states {stated:.2%}{of_one}.")
+    return Table(
+        name="published_families",
+        title=f"Published means of families of backbones: {document.name}",
+        columns=(
+            Column(key="family", heading="family"),
+            Column(key="backbones", heading="backbones"),
+            Column(key="accuracy_published", heading="mean of its rows", kind="score", better="higher"),
+            Column(key="accuracy_stated", heading="stated", kind="score"),
+            Column(key="stated_is", heading="which is the mean of"),
+            *(
+                Column(key=f"accuracy_{one}", heading=f"ours, {one}", kind="score", better="higher")
+                for one in frameworks
+            ),
+        ),
+        rows=tuple(rows),
+        notes=(
+            *(sentence.replace("%", " %") for sentence in sentences),
+            f"Frozen, over all {len(document.data_sets)} data sets; of ours only where every one has been run.",
+        ),
+    )
+
+
+def _transfer_table(theirs: Results, ours: Results) -> Table:
+    """Each pair of scratch and frozen, the most negative first, beside the pairs of our rows."""
+    document = theirs.document
+    ours_by_place: dict[tuple[str | None, str], list[tuple[Row, Row]]] = {}
+    for scratch, frozen in transfer_pairs(ours):
+        ours_by_place.setdefault((frozen.data, frozen.backbone), []).append((scratch, frozen))
+    found = [
+        (difference, scratch, frozen)
+        for scratch, frozen in transfer_pairs(theirs)
+        if (difference := theirs.difference(frozen, scratch)) is not None
+    ]
+    rows: list[tuple[Value, ...]] = []
+    marks = []
+    for difference, scratch, frozen in sorted(found, key=lambda one: one[0].number):
+        marks.append(transfer_mark(theirs, scratch, frozen))
+        start = scratch.data, scratch.backbone, scratch.accuracy, frozen.accuracy, difference.value, marks[-1]
+        beside: list[tuple[Value, ...]] = []
+        for our_scratch, our_frozen in ours_by_place.get((scratch.data, scratch.backbone), []):
+            accuracies = number_of(our_scratch.accuracy), number_of(our_frozen.accuracy)
+            own = ours.difference(our_frozen, our_scratch)
+            mark = transfer_mark(ours, our_scratch, our_frozen)
+            beside.append((our_frozen.variant, *accuracies, None if own is None else own.value, mark))
+        rows += [(*start, *own) for own in beside or [(None,) * 5]]
+    negative, ties = marks.count("negative"), marks.count("tie")
+    return Table(
+        name="published_transfer",
+        title=f"Published transfer, frozen minus scratch: {document.name}",
+        columns=(
+            Column(key="data", heading="data set"),
+            Column(key="backbone", heading="backbone"),
+            Column(key="scratch_published", heading="published scratch", kind="score"),
+            Column(key="frozen_published", heading="published frozen", kind="score"),
+            Column(key="difference_published", heading="difference", kind="difference"),
+            Column(key="mark_published", heading="transfer"),
+            Column(key="row", heading="ours"),
+            Column(key="scratch", heading="our scratch", kind="score"),
+            Column(key="frozen", heading="our frozen", kind="score"),
+            Column(key="difference", heading="our difference", kind="difference"),
+            Column(key="mark", heading="our transfer"),
+        ),
+        rows=tuple(rows) if len(document.data_sets) > 1 else (),
+        notes=(
+            f"Of {len(found)} published pairs {negative} {'is' if negative == 1 else 'are'} negative and {ties} "
+            f"{'is a tie' if ties == 1 else 'are ties'}.",
+            "Ours: same backbone, data set and framework; a tie is a difference that is not significant (paired "
+            "tests), and nothing is said without saved predictions.",
+        ),
+    )
+
+
+def _class_tables(document: Document, ours: Results) -> list[Table]:
+    """The document's classification reports, ours beside them: one table for each of our rows that match."""
+    tables: list[Table] = []
+    for result in document.results:
+        if not result.classes:
+            continue
+        rows: list[Row | None] = [row for row in matching(result, ours) if row.classes]
+        for number, row in enumerate(rows or [None], start=1):
+            tables.append(_class_table(result, row, "" if number == 1 else f"_{number}"))
+    return tables
+
+
+def _class_table(result: PublishedResult, row: Row | None, suffix: str) -> Table:
+    own = {} if row is None else {letters_and_digits(name): scores for name, scores in row.classes.items()}
+    lines: dict[str, tuple[ClassScores, ClassScores | None]] = {
+        name: (scores, own.get(letters_and_digits(name))) for name, scores in result.classes.items()
+    }
+    complete = row is not None and all(scores is not None for _, scores in lines.values())
+    for words, average in (("macro average", False), ("weighted average", True)):
+        lines[words] = (
+            _average(result.classes, weighted=average),
+            _average(row.classes, weighted=average) if row is not None and complete else None,
+        )
+    parts = ("precision", "recall", "f1", "support")
+
+    def values(scores: ClassScores | None) -> tuple[Value, ...]:
+        return tuple(None if scores is None else getattr(scores, part) for part in parts)
+
+    def columns(suffix: str, whose: str) -> tuple[Column, ...]:
+        heads = {"precision": "precision", "recall": "recall", "f1": "F1", "support": "support"}
+        return tuple(
+            Column(
+                key=f"{part}{suffix}", heading=f"{whose} {heads[part]}", kind="number" if part == "support" else "score"
+            )
+            for part in parts
+        )
+
+    lacking = [name for name in result.classes if row is not None and letters_and_digits(name) not in own]
+    notes = ["Its weighted average of recall is the accuracy; its averages are those of its rounded rows."]
+    if row is not None:
+        notes.append(f"Ours: {row.label}.")
+        if lacking:
+            notes.append(f"Not among our classes: {', '.join(lacking)}; so without averages of ours.")
+    return Table(
+        name=f"published_classes_{result.backbone}_{result.regime}{suffix}",
+        title=f"Published classification report: {_words(result)}" + (f", and {row.label}" if row else ""),
+        columns=(
+            Column(key="class", heading="class"),
+            *columns("_published", "published"),
+            *(columns("", "our") if row is not None else ()),
+        ),
+        rows=tuple(
+            (name, *values(theirs), *(values(mine) if row is not None else ()))
+            for name, (theirs, mine) in lines.items()
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _average(classes: Mapping[str, ClassScores], *, weighted: bool) -> ClassScores:
+    total = sum(scores.support for scores in classes.values())
+    weights = {name: scores.support / total if weighted else 1 / len(classes) for name, scores in classes.items()}
+
+    def mean(part: str) -> float:
+        return sum(weight * getattr(classes[name], part) for name, weight in weights.items())
+
+    return ClassScores(precision=mean("precision"), recall=mean("recall"), f1=mean("f1"), support=total)
