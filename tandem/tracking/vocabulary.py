@@ -19,6 +19,7 @@ VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, 
 FAILURE = "tandem.failure"  # why the run ended FAILED, in one line
 GRAD_CAM = "tandem.grad_cam"  # of how many test images there are maps, or why there are none
 COMPARISON = "tandem.comparison"  # of how many runs; only on runs that hold a comparison's page
+DATA_REPORT = "tandem.data_report"  # split hash of the data; only on runs that hold a data set's report
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
 
 # Parameters: every setting under its dotted name (data.image_size), and these.
@@ -44,6 +45,8 @@ IMAGES_PER_SECOND = "cost/inference_images_per_second"  # batches of the run's b
 PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
 PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # 0 without a GPU
 BEST_EPOCH = "cost/best_epoch"  # of a phase, counted from 0 within it
+
+DATA_PREFIX = "data/"  # followed by num_images and the like: only on runs that hold a data set's report
 
 TEST_PREFIX = "test/"  # followed by a score's name from tandem.evaluation.metrics
 
