@@ -43,10 +43,10 @@ def class_bars(counts: pd.DataFrame) -> go.Figure:
         y=mean,
         line={"color": NEUTRAL_COLOR, "width": 1, "dash": "dash"},
         annotation={"text": f"mean {mean:,.0f}", "font": {"color": NEUTRAL_COLOR}},
-        annotation_position="top right",
+        annotation_position="right",
     )
     figure.update_layout(template=LIGHT, height=400, barmode="stack", bargap=0.3 if len(names) <= 30 else 0.1)
-    figure.update_layout(legend={**LEGEND, "traceorder": "normal"}, margin={"t": 50})
+    figure.update_layout(legend={**LEGEND, "traceorder": "normal"}, margin={"t": 50, "r": 80})
     figure.update_xaxes(**class_axis(names, 1000), tickangle=-90 if len(names) > 12 else 0)
     figure.update_yaxes(title="images", range=[0, 1.1 * float(counts[ALL].max())])
     return figure

@@ -88,7 +88,7 @@ def remarks(statistics: DataSetStatistics) -> tuple[str, ...]:
             f"{per_class.min():,}; macro averages and scores per class say more than accuracy."
         )
     if statistics.unreadable:
-        sentences.append(f"{len(statistics.unreadable):,} files or class folders were left out: see Unreadable files.")
+        sentences.append(f"Unreadable files and class folders, which are left out: {len(statistics.unreadable):,}.")
     sentences += _about_copies(statistics, numbers)
     return tuple(sentences)
 
@@ -104,20 +104,23 @@ def _about_copies(statistics: DataSetStatistics, numbers: dict[str, int]) -> lis
         sentences.append(f"{numbers['num_images_with_copies']:,} images have exact copies, none in another part.")
     else:
         sentences.append("No two images are exact copies.")
+    if contradictory := int((statistics.copies.groupby("hash")["class"].nunique() > 1).sum()):
+        sentences.append(
+            f"Images with exact copies in different classes: {contradictory:,}; one of the labels is wrong."
+        )
     near = statistics.near
     if near.skipped:
         sentences.append(near.skipped)
-    elif across := numbers["num_near_pairs_across_parts"]:
-        sentences.append(
-            f"{numbers['num_near_pairs']:,} pairs of images look almost the same, {across:,} of them across two parts "
-            "of the split. Those that are copies make scores too high; different images can be as near: look at them."
-        )
     elif numbers["num_near_pairs"]:
-        sentences.append(f"{numbers['num_near_pairs']:,} pairs of images look almost the same, none across two parts.")
+        across = numbers["num_near_pairs_across_parts"]
+        sentences.append(
+            f"Pairs of images that look almost the same: {numbers['num_near_pairs']:,}; across two parts of the split: "
+            f"{across:,}. Those of the latter that are copies make scores too high; different images can be as near."
+        )
     else:
         sentences.append(f"No two images look almost the same (perceptual hashes within {NEAR_BITS} bits).")
     if near.num_blank:
-        sentences.append(f"{near.num_blank:,} images are blank, of one colour all over.")
+        sentences.append(f"Blank images, of one colour all over: {near.num_blank:,}.")
     return sentences
 
 
