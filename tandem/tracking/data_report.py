@@ -11,6 +11,7 @@ from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 from mlflow.utils.time import get_current_time_millis
 
+from tandem.errors import UserError
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
 from tandem.tracking.provenance import parameter_text
@@ -43,7 +44,7 @@ def log_data_report(
         The run's id, None where the experiment has the report already.
 
     Raises:
-        UserError: MLflow does not answer, or its experiment cannot be written.
+        UserError: MLflow does not answer, or its experiment or its files cannot be written.
     """
     client = connect(resolve_uri(uri))
     experiment_id = find_or_create_experiment(client, experiment).experiment_id
@@ -62,6 +63,12 @@ def log_data_report(
                     metrics=[Metric(vocabulary.DATA_PREFIX + key, value, now, 0) for key, value in numbers.items()],
                 )
                 client.log_artifacts(run_id, folder)
+            except OSError as error:
+                client.set_terminated(run_id, "FAILED")
+                raise UserError(
+                    f"the data set's report cannot be written to the artifacts of the experiment {experiment!r}: "
+                    f"{error}; make room or mend the rights there, or give another experiment"
+                ) from error
             except BaseException:
                 client.set_terminated(run_id, "FAILED")
                 raise
