@@ -64,7 +64,7 @@ def read_data_settings(parser: ArgumentParser, argv: list[str] | None = None) ->
         if unknown and unknown[1] in flatten(Settings()):
             raise UserError(f"{unknown[1]}: a setting of the training scripts; --help lists those of this") from None
         raise UserError(_one_line(error)) from None
-    values.data = DataSettings(**vars(values.data))
+    values = parser.instantiate(values)
     _check_nulls(vars(values.data), DataSettings, "data.")
     # of what is asked here both frameworks have the same limits
     check_settings(Settings(data=values.data), "torch")
