@@ -35,8 +35,10 @@ def test_demonstration_shows_that_transfer_helps_in_both_frameworks(tmp_path: Pa
         runs[name] = client.search_runs([experiment.experiment_id])
         assert {run.info.status for run in runs[name]} == {"FINISHED"}
     trained = [run for run in runs["demo"] if "tandem.framework" in run.data.tags]
-    assert len(runs["demo-source"]) == 2 and len(trained) == 8
-    (comparison,) = [run for run in runs["demo"] if run not in trained]
+    for name, num_trained in (("demo-source", 2), ("demo", 8)):
+        assert sum("tandem.framework" in run.data.tags for run in runs[name]) == num_trained
+        assert sum("tandem.data_report" in run.data.tags for run in runs[name]) == 1
+    (comparison,) = [run for run in runs["demo"] if "tandem.comparison" in run.data.tags]
     assert "report.html" in [file.path for file in client.list_artifacts(comparison.info.run_id)]
     assert (tmp_path / "comparison" / "report.html").stat().st_size > 1e6
 

@@ -21,7 +21,7 @@ from tandem.errors import UserError, exit_with
 from tandem.protocol.backbones import find_backbone, num_blocks
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.regimes import phases_of
-from tandem.protocol.settings import PhaseSettings, Settings, flatten
+from tandem.protocol.settings import DataSettings, PhaseSettings, Settings, flatten
 
 Framework = Literal["torch", "keras"]
 
@@ -44,6 +44,33 @@ def parse_settings(framework: Framework, argv: list[str] | None = None) -> Setti
         return read_settings(framework, argv)
     except UserError as error:
         exit_with(program, error)
+
+
+def read_data_settings(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
+    """What another program's parser reads, with the settings of the data under the scripts' names and limits.
+
+    Args:
+        parser: Has a group `data`, some or all of DataSettings.
+        argv: The words of the command line without the program; sys.argv's by default.
+
+    Returns:
+        What was read; `data` is a DataSettings.
+
+    Raises:
+        UserError: Something of it cannot be read, or is out of its limits.
+    """
+    try:
+        values = parser.parse_args(argv)
+    except argparse.ArgumentError as error:
+        unknown = re.match(r"unrecognized arguments: --([\w.]+)", str(error))
+        if unknown and unknown[1] in flatten(Settings()):
+            raise UserError(f"{unknown[1]}: a setting of the training scripts; --help lists those of this") from None
+        raise UserError(_one_line(error)) from None
+    values = parser.instantiate(values)
+    _check_nulls(vars(values.data), DataSettings, "data.")
+    # of what is asked here both frameworks have the same limits
+    check_settings(Settings(data=values.data), "torch")
+    return values
 
 
 def read_settings(framework: Framework, argv: list[str] | None = None) -> Settings:

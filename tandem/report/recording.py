@@ -19,6 +19,7 @@ from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.predictions import Predictions, softmax
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
+from tandem.report.data_report import record_data_report_after_run
 from tandem.report.grad_cam import FeaturesAndGradients, choose_images, draw_contact_sheet, make_grad_cam
 from tandem.report.results import record_evaluation
 from tandem.report.run_page import write_run_page
@@ -207,7 +208,7 @@ def record_end(
     predictions: Predictions,
     inference: dict[str, float],
 ) -> None:
-    """The whole run's cost and scores, its page of figures, and a summary on the terminal.
+    """The whole run's cost and scores, its page of figures, a summary on the terminal, and once the data set's report.
 
     Args:
         inference: Cost of the trained network by the vocabulary's names: parameters, MACs, latency, throughput, GPU
@@ -232,3 +233,5 @@ def record_end(
     )
     run.log_artifact(page)
     print_summary(title, results or [untrained(scores)], run.where_to_look())
+    if settings.tracking.data_report:
+        record_data_report_after_run(data, settings.tracking)

@@ -21,6 +21,7 @@ OFF_THE_SHELF = "tandem.off_the_shelf"  # why the scores over all ImageNet outpu
 GRAD_CAM = "tandem.grad_cam"  # of how many test images there are maps, or why there are none
 COMPARISON = "tandem.comparison"  # of how many runs; only on runs that hold a comparison's page
 REPEATS = "tandem.repeats"  # of what it holds a run each: seeds, folds; only on runs that hold others
+DATA_REPORT = "tandem.data_report"  # split hash of the data; only on runs that hold a data set's report
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
 RANDOM_FOR_IMAGENET = "random (imagenet could not be downloaded)"  # its value where a run was allowed to do without
 BUDGET = "tandem.budget"  # full or small: runs of different ones never stand in one table
@@ -48,6 +49,8 @@ IMAGES_PER_SECOND = "cost/inference_images_per_second"  # batches of the run's b
 PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
 PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # 0 without a GPU
 BEST_EPOCH = "cost/best_epoch"  # of a phase, counted from 0 within it
+
+DATA_PREFIX = "data/"  # followed by num_images and the like: only on runs that hold a data set's report
 
 COST_PREFIX = "cost/"
 TEST_PREFIX = "test/"  # followed by a score's name from tandem.evaluation.metrics

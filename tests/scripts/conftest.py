@@ -161,7 +161,8 @@ class Store:
     def runs(self, experiment: str) -> list[Run]:
         found = self.client.get_experiment_by_name(experiment)
         assert found is not None, f"no experiment {experiment} in {self.uri}"
-        return list(self.client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+        runs = self.client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"])
+        return [run for run in runs if "tandem.data_report" not in run.data.tags]
 
     def only_run(self, experiment: str, process: Finished, **tags: str) -> Recorded:
         """The one run of an experiment whose tags tandem.<name> are these."""
