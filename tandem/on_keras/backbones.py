@@ -75,7 +75,7 @@ def build_with_imagenet_head(
         raise UserError(f"backbone: {entry.name!r} comes without a dense layer for ImageNet's 1000 classes")
     if isinstance(body[-1], keras.layers.Dropout) and len(body[-2].output.shape) == 2 and not body[-2].weights:
         body.pop()  # dropout between the pooling and the head is the head's
-    network = keras.Model(whole.inputs, body[-1].output, name=whole.name)
+    network = keras.Model(whole.input, body[-1].output, name=whole.name)
     head = keras.Sequential(
         [keras.Input(dense.input.shape[1:]), keras.layers.Dense(dense.units, dtype="float32")], name="head"
     )
@@ -185,9 +185,7 @@ def _build_network(entry: Backbone, image_size: int, *, pretrained: bool, with_h
             network.set_weights(published.get_weights())
     else:
         weights = "imagenet" if pretrained else None
-        network = _call_builder(
-            entry, image_size, include_top=False, pooling="avg", weights=weights, input_shape=shape
-        )
+        network = _call_builder(entry, image_size, include_top=False, pooling="avg", weights=weights, input_shape=shape)
     return _without_preprocessing(network) if _application(entry).__name__.endswith(".efficientnet") else network
 
 
@@ -251,7 +249,7 @@ def _build_vgg(builder: str, image_size: int, *, with_head: bool) -> keras.Model
         x = keras.layers.Dropout(0.5, name=f"{name}_dropout")(x)
     if with_head:
         x = keras.layers.Dense(IMAGENET_CLASSES, name="predictions")(x)
-    return keras.Model(convolutions.inputs, x, name=convolutions.name)
+    return keras.Model(convolutions.input, x, name=convolutions.name)
 
 
 def _without_preprocessing(network: keras.Model) -> keras.Model:

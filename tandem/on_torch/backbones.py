@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pickle
 import re
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
 import torchvision
+from huggingface_hub import constants as hub_constants
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
 from tandem.errors import UserError
@@ -52,7 +56,9 @@ def build_backbone(
             the network takes no images of that size.
     """
     build = entry.builds["torch"]
-    network = _build_timm(entry, pretrained) if build.library == "timm" else build_torchvision(entry, pretrained=pretrained)
+    network = (
+        _build_timm(entry, pretrained) if build.library == "timm" else build_torchvision(entry, pretrained=pretrained)
+    )
     scaling = build.scaling or _published_scaling(build, network)
     if whole_weights is not None:
         load_weights(network, whole_weights)
@@ -114,7 +120,7 @@ def build_torchvision(entry: Backbone, *, pretrained: bool) -> nn.Module:
     if build.builder not in known:
         raise unknown_builder(entry, build.builder, "torchvision", known)
     weights = _torchvision_weights(build)
-    # these two look for batch norm's running statistics, whose defaults they never change, with a warning or for minutes
+    # these two warn that their random weights take long, and mean to change how they are drawn
     options = {"init_weights": False} if build.builder in ("googlenet", "inception_v3") and not pretrained else {}
     try:
         network = torchvision.models.get_model(build.builder, weights=weights if pretrained else None, **options)
@@ -145,15 +151,33 @@ def _build_timm(entry: Backbone, pretrained: bool) -> nn.Module:
     if not timm.is_model(build.builder):
         raise unknown_builder(entry, build.builder, "timm", timm.list_models())
     name = f"{build.builder}.{build.weights}" if build.weights else build.builder
+    if pretrained:
+        _check_hub(name)
     try:
         return timm.create_model(name, pretrained=pretrained, **build.options)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         if not pretrained:
             raise UserError(f"backbone: timm cannot build {entry.name!r} ({_one_line(error)})") from None
-        raise UserError(
-            f"weights: imagenet could not be downloaded or read for {name} ({_one_line(error)}); run once where "
-            "https://huggingface.co can be reached, or give a file with --weights"
-        ) from None
+        raise _no_timm_weights(name, error) from None
+
+
+def _check_hub(name: str) -> None:
+    """Asks once whether the Hugging Face hub answers, for timm would ask it twelve times in 47 seconds."""
+    if try_to_load_from_cache(timm.get_pretrained_cfg(name).hf_hub_id or "", "model.safetensors"):
+        return
+    try:
+        urllib.request.urlopen(urllib.request.Request(hub_constants.ENDPOINT, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except OSError as error:
+        raise _no_timm_weights(name, error) from None
+
+
+def _no_timm_weights(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"weights: imagenet could not be downloaded or read for {name} ({_one_line(error)}); run once where "
+        f"{hub_constants.ENDPOINT} can be reached, or give a file with --weights"
+    )
 
 
 def _published_scaling(build: Build, network: nn.Module) -> Normalization:

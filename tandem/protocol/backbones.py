@@ -202,7 +202,11 @@ CATALOGUE = {
                     weights="IMAGENET1K_V1",
                     scaling="torch",
                     published_parameters=61_100_840,
-                    blocks=(*(rf"features\.{n}$" for n in (0, 3, 6, 8, 10)), r"classifier\.[01]$", r"classifier\.[34]$"),
+                    blocks=(
+                        *(rf"features\.{n}$" for n in (0, 3, 6, 8, 10)),
+                        r"classifier\.[01]$",
+                        r"classifier\.[34]$",
+                    ),
                 ),
                 "keras": Build(
                     library="tandem",
@@ -402,9 +406,7 @@ def scale_and_offset(scaling: Scaling) -> tuple[tuple[float, float, float], tupl
     if scaling == "torch":
         scaling = Normalization(mean=IMAGENET_MEAN, std=IMAGENET_STD)
     if isinstance(scaling, Normalization):
-        red, green, blue = (
-            (1 / (255 * std), -mean / std) for mean, std in zip(scaling.mean, scaling.std, strict=True)
-        )
+        red, green, blue = ((1 / (255 * std), -mean / std) for mean, std in zip(scaling.mean, scaling.std, strict=True))
         return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
     if scaling == "tf":
         return (1 / 127.5,) * 3, (-1.0,) * 3
