@@ -256,7 +256,7 @@ def _without_preprocessing(network: keras.Model) -> keras.Model:
     """EfficientNet without the scaling of pixels at its beginning.
 
     With random weights Keras leaves its normalization at mean 0 and variance 1, so that scratch and pretrained would
-    see other pixels. With ImageNet's it computes (x / 255 - mean) / sqrt(std) / sqrt(std), which is the scaling `torch`.
+    see other pixels. With ImageNet's it computes (x / 255 - mean) / sqrt(std) / sqrt(std), which is `torch` scaling.
     """
 
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -163,7 +164,8 @@ def _build_timm(entry: Backbone, pretrained: bool) -> nn.Module:
 
 def _check_hub(name: str) -> None:
     """Asks once whether the Hugging Face hub answers, for timm would ask it twelve times in 47 seconds."""
-    if try_to_load_from_cache(timm.get_pretrained_cfg(name).hf_hub_id or "", "model.safetensors"):
+    preset = timm.get_pretrained_cfg(name)
+    if preset is None or not preset.hf_hub_id or try_to_load_from_cache(preset.hf_hub_id, "model.safetensors"):
         return
     try:
         urllib.request.urlopen(urllib.request.Request(hub_constants.ENDPOINT, method="HEAD"), timeout=10).close()
@@ -180,7 +182,7 @@ def _no_timm_weights(name: str, error: Exception) -> UserError:
     )
 
 
-def _published_scaling(build: Build, network: nn.Module) -> Normalization:
+def _published_scaling(build: Build, network: Any) -> Normalization:
     if build.library == "timm":
         preset = network.pretrained_cfg
         return Normalization(mean=tuple(preset["mean"]), std=tuple(preset["std"]))
@@ -202,10 +204,10 @@ def _part_torchvision(network: nn.Module, entry: Backbone) -> nn.Linear:
     return head
 
 
-def _part_timm(network: nn.Module) -> nn.Linear | None:
+def _part_timm(network: Any) -> nn.Linear | None:
     head = network.get_classifier()
     network.reset_classifier(0)
-    if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1):
+    if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.bias is not None:
         # on pooled features of shape (n, c, 1, 1) this is a dense layer
         dense = nn.Linear(head.in_channels, head.out_channels)
         with torch.no_grad():
@@ -222,7 +224,8 @@ def _count_features(network: nn.Module, entry: Backbone, image_size: int) -> int
             features = network(torch.zeros(1, 3, image_size, image_size))
     except (ValueError, RuntimeError, AssertionError) as error:
         raise UserError(
-            f"data.image_size: received {image_size}, but {entry.name} takes no images of that size ({_one_line(error)})"
+            f"data.image_size: received {image_size}, but {entry.name} takes no images of that size "
+            f"({_one_line(error)})"
         ) from None
     network.train()
     if not isinstance(features, Tensor) or features.ndim != 2:
