@@ -75,7 +75,7 @@ def build_with_imagenet_head(
         raise UserError(f"backbone: {entry.name!r} comes without a dense layer for ImageNet's 1000 classes")
     if isinstance(body[-1], keras.layers.Dropout) and len(body[-2].output.shape) == 2 and not body[-2].weights:
         body.pop()  # dropout between the pooling and the head is the head's
-    network = keras.Model(whole.inputs, body[-1].output, name=whole.name)
+    network = keras.Model(whole.input, body[-1].output, name=whole.name)
     head = keras.Sequential(
         [keras.Input(dense.input.shape[1:]), keras.layers.Dense(dense.units, dtype="float32")], name="head"
     )
@@ -249,14 +249,14 @@ def _build_vgg(builder: str, image_size: int, *, with_head: bool) -> keras.Model
         x = keras.layers.Dropout(0.5, name=f"{name}_dropout")(x)
     if with_head:
         x = keras.layers.Dense(IMAGENET_CLASSES, name="predictions")(x)
-    return keras.Model(convolutions.inputs, x, name=convolutions.name)
+    return keras.Model(convolutions.input, x, name=convolutions.name)
 
 
 def _without_preprocessing(network: keras.Model) -> keras.Model:
     """EfficientNet without the scaling of pixels at its beginning.
 
     With random weights Keras leaves its normalization at mean 0 and variance 1, so that scratch and pretrained would
-    see other pixels. With ImageNet's it computes (x / 255 - mean) / sqrt(std) / sqrt(std), which is the scaling `torch`.
+    see other pixels. With ImageNet's it computes (x / 255 - mean) / sqrt(std) / sqrt(std), which is `torch` scaling.
     """
 
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:

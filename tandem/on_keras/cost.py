@@ -23,7 +23,8 @@ def count_macs(classifier: Classifier) -> int:
         elif isinstance(layer, keras.layers.Conv2D):
             total += _positions(layer) * math.prod(layer.kernel.shape)
         elif isinstance(layer, keras.layers.Dense):
-            total += math.prod(layer.kernel.shape)
+            # ConvNeXt has dense layers on maps
+            total += math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
     return total
 
 

@@ -14,7 +14,7 @@ from tandem.on_keras.networks import Classifier
 def features_and_gradients(
     classifier: Classifier, images: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The feature map that is pooled, in inference mode, and the gradients of one logit of each image at it.
+    """The feature map that is pooled last, in inference mode, and the gradients of one logit of each image at it.
 
     Args:
         classifier: The trained network; it is left as it was.
@@ -25,9 +25,9 @@ def features_and_gradients(
         Features and gradients, float32 of shape (n, rows, columns, channels).
     """
     backbone = classifier.backbone
-    feature_map = [layer.output for layer in backbone.layers if len(layer.output.shape) == 4][-1]
-    to_features = keras.Model(backbone.inputs, feature_map)
-    from_features = keras.Model(feature_map, backbone.outputs[0])
+    feature_map = _feature_map(backbone)
+    to_features = keras.Model(backbone.input, feature_map)
+    from_features = keras.Model(feature_map, backbone.output)
     features = to_features(classifier.pixels(images), training=False)
 
     def score(features: Any) -> Any:
@@ -35,6 +35,14 @@ def features_and_gradients(
         return keras.ops.sum(keras.ops.take_along_axis(logits, classes[:, np.newaxis], axis=1))
 
     return _as_numpy(features), _as_numpy(gradients_of(score, features))
+
+
+def _feature_map(backbone: keras.Model) -> Any:
+    poolings = [layer for layer in backbone.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
+    if poolings:
+        return poolings[-1].input
+    # VGG's and AlexNet's pooling, to the size that their dense layers take, is an operation and no layer
+    return [layer.output for layer in backbone.layers if len(layer.output.shape) == 4][-1]
 
 
 def _as_numpy(values: Any) -> np.ndarray:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pickle
 import re
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 import torchvision
+from huggingface_hub import constants as hub_constants
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
 from tandem.errors import UserError
@@ -116,7 +121,7 @@ def build_torchvision(entry: Backbone, *, pretrained: bool) -> nn.Module:
     if build.builder not in known:
         raise unknown_builder(entry, build.builder, "torchvision", known)
     weights = _torchvision_weights(build)
-    # these two look for batch norm's running statistics, whose defaults they never change, with a warning or for minutes
+    # these two warn that their random weights take long, and mean to change how they are drawn
     options = {"init_weights": False} if build.builder in ("googlenet", "inception_v3") and not pretrained else {}
     try:
         network = torchvision.models.get_model(build.builder, weights=weights if pretrained else None, **options)
@@ -147,18 +152,37 @@ def _build_timm(entry: Backbone, pretrained: bool) -> nn.Module:
     if not timm.is_model(build.builder):
         raise unknown_builder(entry, build.builder, "timm", timm.list_models())
     name = f"{build.builder}.{build.weights}" if build.weights else build.builder
+    if pretrained:
+        _check_hub(name)
     try:
         return timm.create_model(name, pretrained=pretrained, **build.options)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         if not pretrained:
             raise UserError(f"backbone: timm cannot build {entry.name!r} ({_one_line(error)})") from None
-        raise UserError(
-            f"weights: imagenet could not be downloaded or read for {name} ({_one_line(error)}); run once where "
-            "https://huggingface.co can be reached, or give a file with --weights"
-        ) from None
+        raise _no_timm_weights(name, error) from None
 
 
-def _published_scaling(build: Build, network: nn.Module) -> Normalization:
+def _check_hub(name: str) -> None:
+    """Asks once whether the Hugging Face hub answers, for timm would ask it twelve times in 47 seconds."""
+    preset = timm.get_pretrained_cfg(name)
+    if preset is None or not preset.hf_hub_id or try_to_load_from_cache(preset.hf_hub_id, "model.safetensors"):
+        return
+    try:
+        urllib.request.urlopen(urllib.request.Request(hub_constants.ENDPOINT, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except OSError as error:
+        raise _no_timm_weights(name, error) from None
+
+
+def _no_timm_weights(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"weights: imagenet could not be downloaded or read for {name} ({_one_line(error)}); run once where "
+        f"{hub_constants.ENDPOINT} can be reached, or give a file with --weights"
+    )
+
+
+def _published_scaling(build: Build, network: Any) -> Normalization:
     if build.library == "timm":
         preset = network.pretrained_cfg
         return Normalization(mean=tuple(preset["mean"]), std=tuple(preset["std"]))
@@ -180,10 +204,10 @@ def _part_torchvision(network: nn.Module, entry: Backbone) -> nn.Linear:
     return head
 
 
-def _part_timm(network: nn.Module) -> nn.Linear | None:
+def _part_timm(network: Any) -> nn.Linear | None:
     head = network.get_classifier()
     network.reset_classifier(0)
-    if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1):
+    if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.bias is not None:
         # on pooled features of shape (n, c, 1, 1) this is a dense layer
         dense = nn.Linear(head.in_channels, head.out_channels)
         with torch.no_grad():
@@ -200,7 +224,8 @@ def _count_features(network: nn.Module, entry: Backbone, image_size: int) -> int
             features = network(torch.zeros(1, 3, image_size, image_size))
     except (ValueError, RuntimeError, AssertionError) as error:
         raise UserError(
-            f"data.image_size: received {image_size}, but {entry.name} takes no images of that size ({_one_line(error)})"
+            f"data.image_size: received {image_size}, but {entry.name} takes no images of that size "
+            f"({_one_line(error)})"
         ) from None
     network.train()
     if not isinstance(features, Tensor) or features.ndim != 2:

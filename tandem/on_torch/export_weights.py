@@ -41,9 +41,9 @@ def export_weights(backbone: str, file: Path) -> None:
         from tandem.on_torch.backbones import build_torchvision
     except ModuleNotFoundError as error:
         raise UserError(
-            f"weights: imagenet of {backbone} is published for torch only, and {error.name} is not installed here; where "
-            f"it is, run python -m tandem.on_torch.export_weights {backbone} {backbone}.safetensors, and give that "
-            "file with --weights"
+            f"weights: imagenet of {backbone} is published for torch only, and {error.name} is not installed here; "
+            f"where it is, run python -m tandem.on_torch.export_weights {backbone} {backbone}.safetensors, and give "
+            "that file with --weights"
         ) from None
     network = build_torchvision(CATALOGUE[backbone], pretrained=True)
     file.parent.mkdir(parents=True, exist_ok=True)

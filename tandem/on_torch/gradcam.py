@@ -17,7 +17,9 @@ from tandem.on_torch.networks import Classifier
 def features_and_gradients(
     classifier: Classifier, images: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The feature map that is pooled, in inference mode, and the gradients of one logit of each image at it.
+    """The feature map that is pooled last, in inference mode, and the gradients of one logit of each image at it.
+
+    A backbone that pools no map, such as a vision transformer, gives its features as a map of one place.
 
     Args:
         classifier: The trained network; it is left as it was.
@@ -30,35 +32,48 @@ def features_and_gradients(
     device = next(classifier.parameters()).device
     was_training = {module: module.training for module in classifier.modules()}
     classifier.eval()
-    with torch.no_grad(), _GradientsFromPooling() as pooling:
-        logits = classifier(torch.from_numpy(images).to(device)).float()
-        score = logits.gather(1, torch.from_numpy(classes).to(device).unsqueeze(1)).sum()
+    with torch.no_grad():
+        pixels = classifier.pixels(torch.from_numpy(images).to(device))
+        with _Pooling() as counting:
+            classifier.backbone(pixels)
+        with _Pooling(record_from=counting.calls) as pooling:
+            features = classifier.backbone(pixels)
+            if pooling.features is None:
+                torch.set_grad_enabled(True)
+                pooling.features = features = features.detach().requires_grad_()
+            logits = classifier.head(features).float()
+            score = logits.gather(1, torch.from_numpy(classes).to(device).unsqueeze(1)).sum()
     for module, training in was_training.items():
         module.training = training
-    assert pooling.features is not None, "the backbone has no global average pooling"
     (gradients,) = torch.autograd.grad(score, pooling.features)
     return _as_numpy(pooling.features), _as_numpy(gradients)
 
 
-class _GradientsFromPooling(TorchFunctionMode):
-    """Keeps what goes into the last global average pooling, and records operations from there on.
+class _Pooling(TorchFunctionMode):
+    """Counts the adaptive average poolings, keeps what goes into the one of a number, records operations from there on.
 
     Not a hook on a module: torchvision's ResNet pools by a module, its MobileNetV2 and DenseNet by a function, the
-    latter after a ReLU that is none either. Nothing of the backbone before it is recorded, which saves the memory of
-    its activations.
+    latter after a ReLU that is none either. Its EfficientNet also pools within its blocks, so that the last pooling has
+    to be known: nothing of the backbone before it is recorded, which saves the memory of its activations.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, record_from: int | None = None) -> None:
         super().__init__()
+        self.record_from = record_from
+        self.calls = 0
         self.features: Tensor | None = None
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if function is functional.adaptive_avg_pool2d:
-            torch.set_grad_enabled(True)  # until the end of the no_grad() around it
-            self.features = args[0].detach().requires_grad_()
-            args = (self.features, *args[1:])
+            self.calls += 1
+            if self.calls == self.record_from:
+                torch.set_grad_enabled(True)  # until the end of the no_grad() around it
+                self.features = args[0].detach().requires_grad_()
+                args = (self.features, *args[1:])
         return function(*args, **(kwargs or {}))
 
 
 def _as_numpy(values: Tensor) -> np.ndarray:
+    if values.ndim == 2:
+        values = values[:, :, None, None]
     return values.detach().permute(0, 2, 3, 1).float().cpu().numpy()

@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 
 from tandem.on_keras.networks import Classifier, build_classifier
-from tandem.on_keras.weights import count_parameters
-from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.settings import HeadSettings
 from tests.small_runs import NUM_CLASSES, small_settings
 from train_keras import predict_batch, set_up_framework
-
-# With ImageNet's 1,000 classes and batch norm's statistics: "Total params" in the summaries of Keras Applications.
-PUBLISHED_PARAMETERS = {"mobilenet_v2": 3_538_984, "resnet50": 25_636_712, "densenet121": 8_062_504}
 
 
 def build(num_classes: int = NUM_CLASSES, **changes: Any) -> Classifier:
@@ -30,12 +25,6 @@ def some_images(number: int = 6) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (number, 8, 8, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module", params=CATALOGUE)
-def imagenet_network(request: pytest.FixtureRequest) -> tuple[str, Classifier]:
-    name = request.param
-    return name, build(1000, backbone=name, image_size=CATALOGUE[name].min_image_size, batch_norm_momentum=0.75)
-
-
 @pytest.fixture
 def any_precision() -> Iterator[None]:
     """The precision is global in Keras; float32 comes back after the test."""
@@ -43,24 +32,10 @@ def any_precision() -> Iterator[None]:
     set_up_framework(small_settings(threads=None))
 
 
-def test_backbone_has_the_published_number_of_parameters(imagenet_network: tuple[str, Classifier]) -> None:
-    name, network = imagenet_network
-    assert network.count_params() == PUBLISHED_PARAMETERS[name]
-    statistics = sum(2 * layer.moving_mean.shape[0] for layer in batch_norms(network))
-    assert count_parameters(network) == (PUBLISHED_PARAMETERS[name] - statistics,) * 2
-    head = CATALOGUE[name].num_features * 1000 + 1000
-    assert count_parameters(network)[0] - head == CATALOGUE[name].trainable_parameters["keras"]
-
-
-def test_backbone_gives_one_vector_of_features_an_image(imagenet_network: tuple[str, Classifier]) -> None:
-    name, network = imagenet_network
-    features = network.backbone(network.pixels(some_images()), training=False)
-    assert features.shape == (6, CATALOGUE[name].num_features)
-
-
-def test_every_batch_norm_has_the_protocol_s_momentum(imagenet_network: tuple[str, Classifier]) -> None:
-    _, network = imagenet_network
-    assert len(batch_norms(network)) > 50
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0"])
+def test_every_batch_norm_has_the_protocol_s_momentum(name: str) -> None:
+    network = build(backbone=name, batch_norm_momentum=0.75)
+    assert len(batch_norms(network)) > 40
     assert {layer.momentum for layer in batch_norms(network)} == {0.75}
 
 

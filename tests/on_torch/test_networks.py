@@ -8,14 +8,9 @@ import torch
 from torch import nn
 
 from tandem.on_torch.networks import Classifier, build_classifier
-from tandem.on_torch.weights import count_parameters
-from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.settings import HeadSettings
 from tests.small_runs import NUM_CLASSES, small_settings
 from train_torch import predict_batch
-
-# With ImageNet's 1,000 classes: num_params in the documentation of torchvision's weights.
-PUBLISHED_PARAMETERS = {"mobilenet_v2": 3_504_872, "resnet50": 25_557_032, "densenet121": 7_978_856}
 
 
 def build(num_classes: int = NUM_CLASSES, **changes: Any) -> Classifier:
@@ -30,28 +25,10 @@ def some_images(number: int = 6) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (number, 8, 8, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module", params=CATALOGUE)
-def imagenet_network(request: pytest.FixtureRequest) -> tuple[str, Classifier]:
-    name = request.param
-    return name, build(1000, backbone=name, image_size=CATALOGUE[name].min_image_size, batch_norm_momentum=0.75)
-
-
-def test_backbone_has_the_published_number_of_parameters(imagenet_network: tuple[str, Classifier]) -> None:
-    name, network = imagenet_network
-    assert count_parameters(network) == (PUBLISHED_PARAMETERS[name],) * 2
-    assert count_parameters(network.backbone)[0] == CATALOGUE[name].trainable_parameters["torch"]
-
-
-def test_backbone_gives_one_vector_of_features_an_image(imagenet_network: tuple[str, Classifier]) -> None:
-    name, network = imagenet_network
-    with torch.inference_mode():
-        features = network.eval().backbone(network.pixels(torch.from_numpy(some_images())))
-    assert features.shape == (6, CATALOGUE[name].num_features)
-
-
-def test_every_batch_norm_has_the_protocol_s_momentum(imagenet_network: tuple[str, Classifier]) -> None:
-    _, network = imagenet_network
-    assert len(batch_norms(network)) > 50
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50_v2", "efficientnet_v2_b0"])
+def test_every_batch_norm_has_the_protocol_s_momentum(name: str) -> None:
+    network = build(backbone=name, batch_norm_momentum=0.75)
+    assert len(batch_norms(network)) > 40
     assert {module.momentum for module in batch_norms(network)} == {1 - 0.75}
 
 

@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tandem.errors import UserError
+from tandem.on_keras.backbones import (
+    BuiltBackbone,
+    blocks_of,
+    build_backbone,
+    build_with_imagenet_head,
+    load_weights,
+    set_trainable,
+)
+from tandem.on_keras.cost import count_macs
+from tandem.on_keras.gradcam import features_and_gradients
+from tandem.on_keras.networks import Classifier, Pixels, build_classifier, build_off_the_shelf
+from tandem.on_keras.pooling import adaptive_average_pool
+from tandem.on_keras.serving import build_probabilities
+from tandem.on_keras.weights import count_parameters, hash_weights, save_weights
+from tandem.protocol.backbones import CATALOGUE, Backbone, find_backbone, num_blocks
+from tandem.protocol.regimes import phases_of
+from tests.small_runs import NUM_CLASSES, small_settings
+from train_keras import freeze_or_thaw
+
+ROOT = Path(__file__).resolve().parents[2]
+# Weights of the whole network, batch norm's statistics and EfficientNet's 7 numbers of its normalization included:
+# "Total params" in the summaries of Keras Applications; of those that it lacks, torchvision's count.
+PUBLISHED_WEIGHTS = {
+    "alexnet": 61_100_840,
+    "vgg16": 138_357_544,
+    "vgg19": 143_667_240,
+    "resnet50": 25_636_712,
+    "resnet101": 44_707_176,
+    "resnet152": 60_419_944,
+    "resnet50_v2": 25_613_800,
+    "densenet121": 8_062_504,
+    "densenet161": 28_681_000,
+    "mobilenet_v2": 3_538_984,
+    "efficientnet_b0": 5_330_571 - 7,
+    "efficientnet_v2_b0": 7_200_312,
+}
+SMALL = ("alexnet", "mobilenet_v2")
+SOME_LONG = [name if name in SMALL else pytest.param(name, marks=pytest.mark.long) for name in CATALOGUE]
+
+
+def classifier(name: str, image_size: int) -> Classifier:
+    keras.utils.set_random_seed(0)
+    return build_classifier(small_settings(backbone=name, image_size=image_size), NUM_CLASSES, (8, 8, 3))
+
+
+def some_images(size: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+
+
+def size_of(weights: list[keras.Variable]) -> int:
+    return sum(int(np.prod(weight.shape)) for weight in weights)
+
+
+@pytest.fixture(scope="module", params=CATALOGUE)
+def own_size(request: pytest.FixtureRequest) -> tuple[Backbone, BuiltBackbone]:
+    """Each catalogued backbone at the size in which it was published."""
+    entry = CATALOGUE[request.param]
+    assert entry.image_size is not None
+    return entry, build_backbone(entry, entry.image_size, pretrained=False)
+
+
+# ------------------------------------------------------------------------------------------------------ the catalogue
+
+
+def test_parameters_are_those_published(own_size: tuple[Backbone, BuiltBackbone]) -> None:
+    entry, built = own_size
+    head = (built.num_features + 1) * 1000
+    statistics = sum(
+        size_of([layer.moving_mean, layer.moving_variance])
+        for layer in built.network.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    )
+    counted = size_of(built.network.weights) + head
+    # torchvision counts no statistics
+    assert counted - (statistics if entry.name == "densenet161" else 0) == PUBLISHED_WEIGHTS[entry.name]
+    assert counted - statistics == entry.builds["keras"].published_parameters
+    assert size_of(built.network.trainable_weights) == entry.trainable_parameters("keras")
+
+
+def test_image_becomes_one_vector_of_features(own_size: tuple[Backbone, BuiltBackbone]) -> None:
+    entry, built = own_size
+    assert built.network.input.shape == (None, entry.image_size, entry.image_size, 3)
+    assert built.network.output.shape == (None, entry.num_features) == (None, built.num_features)
+
+
+def test_each_weight_is_in_one_block(own_size: tuple[Backbone, BuiltBackbone]) -> None:
+    entry, built = own_size
+    blocks = blocks_of(built.network, entry)
+    assert len(blocks) == num_blocks(entry) >= 5
+    found = [weight.path for block in blocks for layer in block for weight in layer.weights]
+    assert sorted(found) == sorted(weight.path for weight in built.network.weights)
+    dropouts = {layer.name for layer in built.network.layers if isinstance(layer, keras.layers.Dropout)}
+    assert dropouts <= {layer.name for block in blocks for layer in block}
+
+
+def test_blocks_go_from_input_to_output(own_size: tuple[Backbone, BuiltBackbone]) -> None:
+    entry, built = own_size
+    number = {layer.name: position for position, block in enumerate(blocks_of(built.network, entry)) for layer in block}
+    order = [number[layer.name] for layer in built.network.layers if layer.weights]
+    assert order == sorted(order) and set(order) == set(range(num_blocks(entry)))
+
+
+@pytest.mark.parametrize("name", SOME_LONG)
+def test_frozen_phase_trains_the_head_alone(name: str) -> None:
+    network = classifier(name, CATALOGUE[name].min_image_size)
+    backbone, head = hash_weights(network.backbone), hash_weights(network.head)
+    freeze_or_thaw(network, phases_of(small_settings(regime="frozen"))[0])
+    train_step(network)
+    assert hash_weights(network.backbone) == backbone
+    assert hash_weights(network.head) != head
+
+
+def train_step(network: Classifier) -> None:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(keras.optimizers.SGD(0.1), loss, jit_compile=False)
+    network.train_on_batch(some_images(), np.arange(4))
+
+
+@pytest.mark.long
+def test_blocks_can_be_frozen_while_the_last_ones_train() -> None:
+    network = classifier("efficientnet_b0", 32)
+    blocks = blocks_of(network.backbone, CATALOGUE["efficientnet_b0"])
+    rates = [layer.rate for block in blocks for layer in block if isinstance(layer, keras.layers.Dropout)]
+    assert rates and min(rates) > 0
+    for block in blocks[:-2]:
+        set_trainable(block, False)
+    assert {layer.rate for layer in blocks[3] if isinstance(layer, keras.layers.Dropout)} == {0.0}
+    before = [[weight.numpy() for layer in block for weight in layer.weights] for block in blocks]
+    train_step(network)
+    after = [[weight.numpy() for layer in block for weight in layer.weights] for block in blocks]
+    changed = [
+        any(not np.array_equal(*pair) for pair in zip(*both, strict=True)) for both in zip(before, after, strict=True)
+    ]
+    assert changed == [False] * (len(blocks) - 2) + [True, True]
+    for block in blocks:
+        set_trainable(block, True)
+    assert rates == [layer.rate for block in blocks for layer in block if isinstance(layer, keras.layers.Dropout)]
+    assert len(network.backbone.trainable_weights) == sum(len(layer.trainable_weights) for b in blocks for layer in b)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("alexnet", 256)])
+def test_grad_cam_explains_the_map_before_the_dense_layers(name: str, channels: int) -> None:
+    network = classifier(name, 96)
+    features, gradients = features_and_gradients(network, some_images(), np.array([0, 1, 2, 3]))
+    assert features.shape == gradients.shape == (4, 2, 2, channels)
+    assert np.abs(gradients).max() > 0
+    again, _ = features_and_gradients(network, some_images(), np.array([0, 1, 2, 3]))
+    np.testing.assert_array_equal(features, again)
+
+
+# As published with torchvision's weights (_ops in their data), in giga multiply-accumulates.
+@pytest.mark.parametrize(
+    ("name", "giga_macs"),
+    [("alexnet", 0.714), pytest.param("densenet161", 7.728, marks=pytest.mark.long)],
+)
+def test_multiply_accumulates_are_those_of_torchvision_s(name: str, giga_macs: float) -> None:
+    network = build_off_the_shelf(small_settings(backbone=name, image_size=224), (8, 8, 3))
+    assert count_macs(network) / 1e9 == pytest.approx(giga_macs, rel=5e-3)
+
+
+@pytest.mark.parametrize("name", SOME_LONG)
+def test_weights_and_model_can_be_saved_and_loaded(name: str, tmp_path: Path) -> None:
+    size = max(64, CATALOGUE[name].min_image_size)
+    network = classifier(name, size)
+    save_weights(network, tmp_path)
+    other = build_backbone(CATALOGUE[name], size, pretrained=False).network
+    load_weights(other, tmp_path / "backbone.weights.h5")
+    assert hash_weights(other) == hash_weights(network.backbone)
+    model = build_probabilities(network, (8, 8, 3))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert np.array_equal(loaded.predict_on_batch(some_images()), model.predict_on_batch(some_images()))
+
+
+def test_adaptive_pooling_covers_all_rows_with_overlapping_windows() -> None:
+    # torch.nn.AdaptiveAvgPool2d: window i is from floor(i rows / size) to ceil((i + 1) rows / size)
+    images = keras.Input((3, 3, 1))
+    pool = keras.Model(images, adaptive_average_pool(images, 2))
+    values = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
+    pooled = keras.ops.convert_to_numpy(pool(values))
+    np.testing.assert_allclose(pooled[0, :, :, 0], [[2, 3], [5, 6]])
+
+
+def test_adaptive_pooling_repeats_what_is_too_small() -> None:
+    images = keras.Input((1, 1, 2))
+    pooled = keras.Model(images, adaptive_average_pool(images, 6))(np.full((1, 1, 1, 2), 3, np.float32))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(pooled), np.full((1, 6, 6, 2), 3))
+
+
+# ------------------------------------------------------------------------- what Keras Applications has in other forms
+
+
+@pytest.mark.parametrize("ending", [".h5", ".weights.h5"])
+def test_efficientnet_without_its_scaling_is_the_published_one(ending: str, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(2)
+    published = keras.applications.EfficientNetB0(
+        weights=None, include_top=False, pooling="avg", input_shape=(32, 32, 3)
+    )
+    std = np.array([0.229, 0.224, 0.225])
+    # with ImageNet's weights the variance in the file is std, and a further layer divides by sqrt(std) again
+    published.get_layer("normalization").set_weights([np.array([0.485, 0.456, 0.406]), std**2, np.array(0)])
+    file = tmp_path / f"published{ending}"
+    published.save_weights(file) if ending == ".weights.h5" else published.save(file)
+    built = build_backbone(CATALOGUE["efficientnet_b0"], 32, pretrained=False)
+    load_weights(built.network, file)
+    images = some_images(32)
+    expected = published.predict_on_batch(images.astype(np.float32))
+    received = built.network.predict_on_batch(keras.ops.convert_to_numpy(Pixels(32, built.scaling)(images)))
+    assert expected.std() > 0
+    np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "builder"), [("vgg16", "VGG16"), ("vgg19", "VGG19")])
+def test_vgg_at_its_own_size_is_the_published_one(name: str, builder: str, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(2)
+    published = getattr(keras.applications, builder)(weights=None, classifier_activation=None)
+    published.save_weights(tmp_path / "whole.weights.h5")
+    built, head = build_with_imagenet_head(
+        CATALOGUE[name], 224, pretrained=False, weights_file=tmp_path / "whole.weights.h5"
+    )
+    pixels = np.random.default_rng(0).normal(size=(1, 224, 224, 3)).astype(np.float32)
+    received = head(built.network(pixels, training=False))
+    np.testing.assert_allclose(received, published(pixels, training=False), rtol=1e-4, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------ off the shelf
+
+
+@pytest.mark.parametrize("ending", [".h5", ".weights.h5"])
+def test_network_with_its_own_head_computes_what_keras_s_does(ending: str, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(2)
+    whole = keras.applications.MobileNetV2(weights=None, input_shape=(64, 64, 3), classifier_activation=None)
+    file = tmp_path / f"whole{ending}"
+    whole.save_weights(file) if ending == ".weights.h5" else whole.save(file)
+    network = build_off_the_shelf(small_settings(image_size=64), (8, 8, 3), file)
+    expected = keras.ops.convert_to_numpy(whole(network.pixels(some_images()), training=False))
+    received = network.predict_on_batch(some_images())
+    assert expected.shape == (4, 1000) and expected.std() > 0
+    np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", [".h5", ".weights.h5"])
+def test_weights_without_the_head_are_refused_in_one_line(ending: str, tmp_path: Path) -> None:
+    whole = keras.applications.MobileNetV2(weights=None, input_shape=(64, 64, 3), include_top=False)
+    file = tmp_path / f"whole{ending}"
+    whole.save_weights(file) if ending == ".weights.h5" else whole.save(file)
+    with pytest.raises(UserError, match=r"is no weight file of mobilenetv2\S* with its head \(") as caught:
+        build_off_the_shelf(small_settings(image_size=64), (8, 8, 3), file)
+    assert "\n" not in str(caught.value)
+
+
+def test_network_whose_head_is_no_dense_layer_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^backbone: 'keras:MobileNet' comes without a dense layer"):
+        build_off_the_shelf(small_settings(backbone="keras:MobileNet", image_size=64), (8, 8, 3))
+
+
+# -------------------------------------------------------------------------------------------- names of the library
+
+
+@pytest.mark.parametrize(
+    ("name", "scaling", "features"),
+    [
+        ("keras:MobileNet", "tf", 1024),
+        ("keras:MobileNetV3Small", "none", 576),
+        ("keras:ResNet50", "caffe", 2048),
+        pytest.param("keras:NASNetMobile", "tf", 1056, marks=pytest.mark.long),
+        pytest.param("keras:DenseNet169", "torch", 1664, marks=pytest.mark.long),
+        pytest.param("keras:EfficientNetB1", "torch", 1280, marks=pytest.mark.long),
+        pytest.param("keras:ConvNeXtTiny", "none", 768, marks=pytest.mark.long),
+    ],
+)
+def test_any_name_of_keras_applications_works(name: str, scaling: str, features: int) -> None:
+    entry = find_backbone(name, "keras")
+    built = build_backbone(entry, 64, pretrained=False)
+    assert (built.scaling, built.num_features) == (scaling, features)
+    (block,) = blocks_of(built.network, entry)
+    assert sum(len(layer.weights) for layer in block) == len(built.network.weights)
+    assert not [layer for layer in block if isinstance(layer, keras.Model)]
+
+
+@pytest.mark.long
+def test_models_within_a_model_are_looked_into() -> None:
+    network = classifier("keras:ConvNeXtTiny", 64)
+    assert count_parameters(network)[0] == 27_820_128 + 768 * NUM_CLASSES + NUM_CLASSES
+    # 4.46 giga at 224 pixels without the head (Liu et al. 2022, table 9: 4.5), a 49/4 of which are 64 pixels' maps
+    assert count_macs(network) == pytest.approx(4.455e9 * 4 / 49, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("keras:nasnet_mobile", "backbone: received .* Keras Applications has no image classifier .* NASNetMobile"),
+        ("keras:Xception", r"data.image_size: received 64, .* \(Input size must be at least 71x71"),
+    ],
+)
+def test_name_or_size_that_keras_refuses_is_one_line(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}") as caught:
+        build_backbone(find_backbone(name, "keras"), 64, pretrained=False)
+    assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------- weights from torch
+
+EXPORT = """
+import sys
+import numpy as np
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+name, folder = sys.argv[1:]
+torch.manual_seed(3)
+network = torchvision.models.get_model(name)
+for module in network.modules():
+    if isinstance(module, torch.nn.BatchNorm2d):
+        for values in (module.weight, module.bias, module.running_mean, module.running_var):
+            torch.nn.init.uniform_(values, 0.5, 1.5)
+save_file(network.state_dict(), f"{folder}/weights.safetensors")
+network.eval()
+for size in (64, 96, 224):
+    pixels = np.load(f"{folder}/pixels_{size}.npy")
+    with torch.inference_mode():
+        np.save(f"{folder}/logits_{size}.npy", network(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy())
+"""
+
+
+@pytest.mark.parametrize("name", ["alexnet", pytest.param("densenet161", marks=pytest.mark.long)])
+def test_torch_s_weights_give_torch_s_logits(name: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for size in (64, 96, 224):
+        np.save(tmp_path / f"pixels_{size}.npy", generator.normal(size=(3, size, size, 3)).astype(np.float32))
+    done = subprocess.run([sys.executable, "-c", EXPORT, name, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for size in (64, 96, 224):
+        built, head = build_with_imagenet_head(
+            CATALOGUE[name], size, pretrained=False, weights_file=tmp_path / "weights.safetensors"
+        )
+        pixels = np.load(tmp_path / f"pixels_{size}.npy")
+        received = keras.ops.convert_to_numpy(head(built.network(pixels, training=False)))
+        expected = np.load(tmp_path / f"logits_{size}.npy")
+        assert expected.std() > 1e-3
+        assert np.abs(received - expected).max() < 5e-6 * np.abs(expected).max()
+
+
+def test_torch_s_weights_are_refused_where_they_do_not_fit(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    file = tmp_path / "weights.safetensors"
+    save_file({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)}, file)
+    alexnet = build_backbone(CATALOGUE["alexnet"], 64, pretrained=False).network
+    with pytest.raises(UserError, match=r"is no weight file of alexnet, it lacks features\.0\.bias$"):
+        load_weights(alexnet, file)
+    save_file({"features.0.weight": np.zeros((2, 3, 11, 11), np.float32), "features.0.bias": np.zeros(64)}, file)
+    with pytest.raises(UserError, match=r"is no weight file of alexnet, features\.0\.weight has another shape$"):
+        load_weights(alexnet, file)
+    file.write_bytes(b"no tensors")
+    with pytest.raises(UserError, match="cannot be read as safetensors"):
+        load_weights(alexnet, file)
+    other = build_backbone(CATALOGUE["mobilenet_v2"], 64, pretrained=False).network
+    with pytest.raises(UserError, match="which Keras takes for alexnet and densenet161 only"):
+        load_weights(other, file)
+
+
+def test_weights_that_torch_cannot_download_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"^weights: imagenet could not be downloaded .*alexnet-owt-\w+\.pth") as caught:
+        build_backbone(CATALOGUE["alexnet"], 64, pretrained=True)
+    assert time.monotonic() - start < 60
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_were_carried_over_once_are_taken_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code = EXPORT.split("network.eval()")[0]
+    folder = tmp_path / "tandem" / "weights"
+    folder.mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", code, "alexnet", str(folder)], check=True, env={**os.environ})
+    (folder / "weights.safetensors").rename(folder / "alexnet_imagenet.safetensors")
+    first, second = (build_backbone(CATALOGUE["alexnet"], size, pretrained=True).network for size in (64, 96))
+    assert hash_weights(first) == hash_weights(second)
