@@ -269,7 +269,7 @@ class TrainingSteps(lightning.LightningModule):
             self.log_dict({f"{part}/loss": loss / images, f"{part}/accuracy": correct / images})
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.settings.optimizer, self.phase, self.network.head, self.blocks)
+        optimizer = build_optimizer(self.settings.optimizer, self.phase.learning_rate, self.network.head, self.blocks)
         schedule = build_schedule(self.settings.schedule, self.phase, optimizer, self.steps_per_epoch)
         return {"optimizer": optimizer, **schedule}
 

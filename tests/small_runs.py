@@ -43,12 +43,17 @@ def small_data(cache_folder: Path) -> PreparedData:
 class RecordingRun:
     """Keeps what is logged, where a test needs no MLflow."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path = Path("unused")) -> None:
+        self.folder = folder
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.tags: dict[str, str] = {}
+        self.artifacts: list[Path] = []
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         self.logged.append((step, dict(values)))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self.tags.update(tags)
+
+    def log_artifact(self, path: Path, remove: bool = False) -> None:
+        self.artifacts.append(path)

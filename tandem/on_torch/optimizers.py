@@ -18,7 +18,7 @@ Blocks = list[list[nn.Module]]
 
 
 def build_optimizer(
-    settings: OptimizerSettings, phase: Phase, head: nn.Module, blocks: Blocks
+    settings: OptimizerSettings, learning_rate: float, head: nn.Module, blocks: Blocks
 ) -> torch.optim.Optimizer:
     """The optimizer of a phase, with every constant from the settings; its first group is the head's.
 
@@ -27,22 +27,23 @@ def build_optimizer(
 
     Args:
         settings: `layer_decay` gives each block of the backbone its own share of the learning rate.
-        phase: Its learning rate.
+        learning_rate: The head's.
         head: All of it is trained.
         blocks: The backbone's, from the input on; parameters without gradients are left out.
     """
-    rate = phase.learning_rate
-    groups = [{"params": list(head.parameters()), "lr": rate}]
+    parameters = {1.0: list(head.parameters())}  # by their factor: blocks of the same one share a group
     for block, factor in zip(blocks, block_factors(settings.layer_decay, len(blocks)), strict=True):
-        parameters = (parameter for module in block for parameter in module.parameters())
-        if trainable := [parameter for parameter in parameters if parameter.requires_grad]:
-            groups.append({"params": trainable, "lr": rate * factor})
+        trainable = [weight for module in block for weight in module.parameters() if weight.requires_grad]
+        parameters.setdefault(factor, []).extend(trainable)
+    groups = [{"params": weights, "lr": learning_rate * factor} for factor, weights in parameters.items() if weights]
     if settings.name == "sgd":
-        return SGDW(groups, rate, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov)
+        return SGDW(
+            groups, learning_rate, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov
+        )
     constants: dict[str, Any] = {"betas": (settings.beta_1, settings.beta_2), "eps": settings.epsilon}
     if settings.name == "adamw":
-        return torch.optim.AdamW(groups, rate, weight_decay=settings.weight_decay, **constants)
-    return torch.optim.Adam(groups, rate, **constants)
+        return torch.optim.AdamW(groups, learning_rate, weight_decay=settings.weight_decay, **constants)
+    return torch.optim.Adam(groups, learning_rate, **constants)
 
 
 def build_schedule(

@@ -96,10 +96,13 @@ def record_weights(run: Run, settings: Settings, file: Path | None) -> None:
 def without_imagenet(run: Run, settings: Settings, error: UserError) -> Settings:
     """The settings with random weights, where they allow it if ImageNet's could not be downloaded; a tag says so.
 
+    A network off the shelf has no use for them.
+
     Raises:
         UserError: The one that is given, if it is about anything else, or the settings do not allow it.
     """
-    if not (settings.allow_random_weights and str(error).startswith(IMAGENET_NOT_DOWNLOADED)):
+    allowed = settings.allow_random_weights and settings.regime != "off_the_shelf"
+    if not (allowed and str(error).startswith(IMAGENET_NOT_DOWNLOADED)):
         raise error
     say(f"{error}: going on with random weights, as allow_random_weights says", quiet=False)
     run.set_tags({vocabulary.WEIGHTS_ORIGIN: vocabulary.RANDOM_FOR_IMAGENET})

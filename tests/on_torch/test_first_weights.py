@@ -46,9 +46,12 @@ def test_random_weights_stand_in_where_they_are_allowed_to(
     assert hash_weights(network.backbone, network.head) == hash_weights(random.backbone, random.head)
 
 
-def test_run_ends_where_random_weights_are_not_allowed(no_network: None, data: PreparedData) -> None:
+@pytest.mark.parametrize("options", [{"allow_random_weights": False}, {"regime": "off_the_shelf"}], ids=str)
+def test_run_ends_where_random_weights_are_not_allowed_or_of_no_use(
+    no_network: None, data: PreparedData, options: dict[str, Any]
+) -> None:
     with pytest.raises(UserError, match="weights: imagenet could not be downloaded"):
-        build(data, weights="imagenet")
+        build(data, **{"weights": "imagenet", "allow_random_weights": True, **options})
 
 
 def test_other_mistakes_are_not_passed_over(data: PreparedData, tmp_path: Path) -> None:

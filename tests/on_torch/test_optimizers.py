@@ -34,7 +34,7 @@ def weights_after_three_steps(gradients: list[np.ndarray], num_blocks: int = 0, 
     head = dense_layer()
     blocks: Blocks = [[dense_layer()] for _ in range(num_blocks)]
     dense_layers = [*(block[0] for block in blocks), head]
-    optimizer = build_optimizer(OptimizerSettings(**constants), PHASE, head, blocks)
+    optimizer = build_optimizer(OptimizerSettings(**constants), RATE, head, blocks)
     for gradient in gradients:
         for dense in dense_layers:
             dense.weight.grad = torch.from_numpy(gradient)
@@ -106,8 +106,9 @@ def test_each_block_learns_and_decays_at_its_own_rate(weight_decay: float) -> No
 def test_frozen_blocks_are_left_out_and_do_not_change_the_rates_of_others() -> None:
     head, blocks = dense_layer(), [[dense_layer()] for _ in range(3)]
     blocks[0][0].requires_grad_(False)
-    optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), PHASE, head, blocks)  # type: ignore[arg-type]
+    optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), RATE, head, blocks)  # type: ignore[arg-type]
     assert [group["lr"] for group in optimizer.param_groups] == [RATE, RATE / 4, RATE / 2]
+    assert optimizer.param_groups[0]["params"] == [head.weight]
     assert all(blocks[0][0].weight is not weight for group in optimizer.param_groups for weight in group["params"])
 
 
@@ -122,7 +123,7 @@ def test_frozen_blocks_are_left_out_and_do_not_change_the_rates_of_others() -> N
 def test_steps_run_at_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
     head, block = dense_layer(), dense_layer()
     settings = OptimizerSettings(name="sgd", momentum=0.0, layer_decay=0.5)
-    optimizer = build_optimizer(settings, PHASE, head, [[block]])
+    optimizer = build_optimizer(settings, RATE, head, [[block]])
     scheduler = build_schedule(schedule, PHASE, optimizer, steps_per_epoch=3)["lr_scheduler"]["scheduler"]
     table = learning_rates(schedule, PHASE, 3)
     assert len(table) == 12 and len(set(table)) > 5
@@ -138,13 +139,21 @@ def test_steps_run_at_the_rates_of_the_table(schedule: ScheduleSettings) -> None
     assert block_steps == pytest.approx(table / 2, abs=1e-6)
 
 
+def test_blocks_of_the_same_rate_share_a_group() -> None:
+    head, blocks = dense_layer(), [[dense_layer()] for _ in range(3)]
+    optimizer = build_optimizer(OptimizerSettings(), RATE, head, blocks)  # type: ignore[arg-type]
+    (group,) = optimizer.param_groups
+    assert group["lr"] == RATE
+    assert [id(weight) for weight in group["params"]] == [id(head.weight), *(id(block[0].weight) for block in blocks)]
+
+
 def test_constant_rate_needs_no_schedule() -> None:
-    optimizer = build_optimizer(OptimizerSettings(), PHASE, dense_layer(), [])
+    optimizer = build_optimizer(OptimizerSettings(), RATE, dense_layer(), [])
     assert build_schedule(ScheduleSettings(), PHASE, optimizer, steps_per_epoch=3) == {}
 
 
 def test_plateau_reduces_all_rates_by_the_same_factor_to_their_share_of_the_minimum() -> None:
-    optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), PHASE, dense_layer(), [[dense_layer()]])
+    optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), RATE, dense_layer(), [[dense_layer()]])
     settings = ScheduleSettings(name="plateau", patience=1, factor=0.5, min_learning_rate=RATE / 3)
     scheduler = build_schedule(settings, PHASE, optimizer, steps_per_epoch=3)["lr_scheduler"]["scheduler"]
     rates = []
