@@ -14,6 +14,7 @@ from tandem.report.page import Block, Gallery, Page, Picture, Plot, Section, Tex
 from tandem.report.tables import Table
 
 MOST_LISTED = 200  # rows of a table on the page, where more of them would be megabytes
+WHOLE_TABLES = ("classes", "file_sizes")  # with one row a class, all of which are worth their room
 MOST_EXAMPLES = 96  # images
 EXAMPLES_PER_CLASS = 8  # as many as stand in one row of the page
 MOST_PAIRS_SHOWN = 16
@@ -32,7 +33,7 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
     def add(title: str, anchor: str, *blocks: Block | str | None, folded: bool = False) -> None:
         found = [tables.get(block) if isinstance(block, str) else block for block in blocks]
         shown = tuple(
-            shorten_table(block, MOST_LISTED) if isinstance(block, Table) and block.name not in _WHOLE else block
+            shorten_table(block, MOST_LISTED) if isinstance(block, Table) and block.name not in WHOLE_TABLES else block
             for block in found
             if block is not None
         )
@@ -69,10 +70,6 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
     add("Where the data is from", "origin", _origin(data), folded=True)
     lead = f"{len(data.keys):,} images of {len(data.classes)} classes"
     return Page(title=f"Data set: {data.name}", lead=lead, sections=tuple(sections))
-
-
-# Tables that have one row a class: all of them are worth their room.
-_WHOLE = ("classes", "file_sizes")
 
 
 def _file_size_blocks(statistics: DataSetStatistics) -> list[Block | str | None]:
