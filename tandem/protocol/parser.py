@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from tandem.errors import UserError, exit_with
-from tandem.protocol.backbones import find_backbone
+from tandem.protocol.backbones import Backbone, find_backbone
 from tandem.protocol.settings import Settings, flatten
 
 Framework = Literal["torch", "keras"]
@@ -26,7 +26,7 @@ Framework = Literal["torch", "keras"]
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
 """What KERAS_BACKEND may name, the default first."""
 
-WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5", ".safetensors")}
+WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5",)}
 """Endings of the weight files that each framework reads."""
 
 
@@ -92,7 +92,7 @@ def check_settings(settings: Settings, framework: Framework) -> None:
         _refuse("data.image_size", data.image_size, f"at least {backbone.min_image_size} for backbone {backbone.name}")
     if settings.augmentation.crop_padding >= data.image_size:
         _refuse("augmentation.crop_padding", settings.augmentation.crop_padding, f"less than {data.image_size}")
-    _check_weights(settings.weights, framework)
+    _check_weights(settings.weights, framework, backbone)
 
 
 def _check_nulls(values: Any, owner: Any, prefix: str = "") -> None:
@@ -106,10 +106,12 @@ def _check_nulls(values: Any, owner: Any, prefix: str = "") -> None:
             _refuse(prefix + name, None, _describe(prefix + name))
 
 
-def _check_weights(weights: str, framework: Framework) -> None:
+def _check_weights(weights: str, framework: Framework, backbone: Backbone) -> None:
     if weights in ("imagenet", "random") or re.fullmatch(r"runs:/[0-9a-f]{32}", weights):
         return
     endings = WEIGHT_FILES[framework]
+    if backbone.builds[framework].library == "tandem":
+        endings += (".safetensors",)  # torch's, which are carried over
     allowed = f"imagenet, random, runs:/<run id of 32 hex digits>, or a file that ends in {', '.join(endings)}"
     if weights.startswith("runs:"):
         _refuse("weights", weights, allowed)
