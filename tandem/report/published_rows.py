@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mlflow.entities import Metric
+from scipy import stats
 
+from tandem.evaluation.intervals import LEVEL
 from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.significance import PairedTest
@@ -244,6 +246,8 @@ def _plain_difference(first: Row, second: Row) -> Difference | None:
 def _our_row(cell: Cell, compared: GroupComparison, data: str, *, several: bool) -> Row:
     seconds, params = cell.mean(vocabulary.TRAIN_SECONDS), cell.runs[0].params
     image_size = params.get("data.image_size", "")
+    tested = params.get(vocabulary.NUM_IMAGES["test"], "")
+    num_test_images = int(tested) if tested.isdecimal() else None
     last_phase = _best_epoch(cell) if cell.regime in ("scratch", "frozen", "finetune") else None
     predictions = compared.analysis.predictions.get(cell.label, ())
     return Row(
@@ -254,7 +258,7 @@ def _our_row(cell: Cell, compared: GroupComparison, data: str, *, several: bool)
         test_set=compared.group.name,
         name=f"{compared.group.name}: {cell.label}" if several else cell.label,
         stand_in=_stand_in(cell),
-        accuracy=_over_all_outputs(cell) or score_of(cell, compared.analysis, "accuracy"),
+        accuracy=_over_all_outputs(cell, num_test_images) or score_of(cell, compared.analysis, "accuracy"),
         minutes=None if seconds is None else seconds / 60,
         milliseconds=cell.mean(vocabulary.LATENCY_MILLISECONDS),
         parameters=cell.mean(vocabulary.PARAMETERS),
@@ -273,9 +277,16 @@ def _our_row(cell: Cell, compared: GroupComparison, data: str, *, several: bool)
     )
 
 
-def _over_all_outputs(cell: Cell) -> float | None:
-    """Of a network off the shelf the accuracy over all ImageNet outputs, which is how a document reports it."""
-    return cell.mean(vocabulary.TEST_PREFIX + "imagenet_accuracy")
+def _over_all_outputs(cell: Cell, num_images: int | None) -> Estimate | float | None:
+    """Of a network off the shelf the accuracy over all ImageNet outputs, which is how documents report it.
+
+    With the exact binomial interval, since a run keeps predictions among its classes alone.
+    """
+    accuracy = cell.mean(vocabulary.TEST_PREFIX + "imagenet_accuracy")
+    if accuracy is None or num_images is None:
+        return accuracy
+    limits = stats.binomtest(round(accuracy * num_images), num_images).proportion_ci(LEVEL, method="exact")
+    return Estimate(value=accuracy, low=float(limits.low), high=float(limits.high))
 
 
 def _first_phase_row(cell: Cell, compared: GroupComparison, whole: Row, history: History) -> Row:
@@ -332,7 +343,9 @@ def _stand_in(cell: Cell) -> str:
     reasons = []
     if any(run.tags.get(vocabulary.BUDGET) == "small" for run in cell.runs):
         reasons.append("small budget")
-    if cell.regime != "scratch" and any(run.tags.get(vocabulary.WEIGHTS_ORIGIN) == "random" for run in cell.runs):
+    if cell.regime != "scratch" and any(
+        run.tags.get(vocabulary.WEIGHTS_ORIGIN) in ("random", vocabulary.RANDOM_FOR_IMAGENET) for run in cell.runs
+    ):
         reasons.append("random weights")
     return ", ".join(reasons)
 
@@ -363,6 +376,8 @@ def _test(first: Row, second: Row, one: Cell, two: Cell, compared: GroupComparis
         if thawing is None or first is second:
             return None
         return _of_test(thawing, turned=first.regime == "frozen")
+    if "off_the_shelf" in (first.regime, second.regime):
+        return None  # its accuracy is that over all ImageNet outputs, and the tests are of those among the classes
     if first.regime != one.regime or second.regime != two.regime:
         return None  # a first phase: its predictions are compared with those of its own run alone
     if (one.label, two.label) in analysis.transfer:

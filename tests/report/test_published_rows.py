@@ -68,6 +68,26 @@ def test_first_phase_is_left_out_beside_a_run_of_frozen(make_run: MakeRun) -> No
     assert [row.name for row in our_results(document(), groups(runs)).rows] == ["frozen torch", "two_stage torch"]
 
 
+def test_network_off_the_shelf_counts_by_its_accuracy_over_all_outputs(
+    make_run: MakeRun, make_predictions: MakePredictions
+) -> None:
+    metrics = {"test/imagenet_accuracy": 0.75}
+    params = {"num_test_images": str(IMAGES)}
+    shelf = make_run(regime="off_the_shelf", accuracy=0.98, tags=MNIST, metrics=metrics, params=params)
+    frozen = make_run(regime="frozen", accuracy=0.9, tags=MNIST, params=params)
+    final = {shelf.run_id: make_predictions(right(0.98)), frozen.run_id: make_predictions(right(0.9))}
+    ours = our_results(document(), groups([shelf, frozen], final))
+    one, two = sorted(ours.rows, key=lambda row: row.regime or "", reverse=True)
+    # statsmodels: proportion_confint(150, 200, method="beta")
+    assert one.accuracy == Estimate(
+        value=0.75, low=pytest.approx(0.68408, abs=1e-4), high=pytest.approx(0.80842, abs=1e-4)
+    )
+    found = ours.difference(two, one)
+    assert found is not None and isinstance(found.value, Estimate)
+    assert found.value.value == pytest.approx(0.15)
+    assert found.sure
+
+
 @pytest.mark.parametrize(
     ("regime", "tags", "stand_in"),
     [
@@ -75,6 +95,7 @@ def test_first_phase_is_left_out_beside_a_run_of_frozen(make_run: MakeRun) -> No
         ("finetune", {"tandem.budget": "full", "tandem.weights_origin": "imagenet"}, ""),
         ("finetune", {"tandem.budget": "small"}, "small budget"),
         ("finetune", {"tandem.weights_origin": "random"}, "random weights"),
+        ("finetune", {"tandem.weights_origin": "random (imagenet could not be downloaded)"}, "random weights"),
         ("scratch", {"tandem.weights_origin": "random"}, ""),
         ("frozen", {"tandem.budget": "small", "tandem.weights_origin": "random"}, "small budget, random weights"),
     ],
