@@ -109,6 +109,12 @@ def test_what_only_the_user_can_give_is_asked_for_before_anything_runs(capsys: p
     assert output.count("--data.source five") == 3 and "Still to be given" not in output
 
 
+def test_help_and_wrong_files_wait_for_no_mlflow() -> None:
+    code = "import sys, tandem.grid; tandem.grid.parse_arguments(['birds.yaml']); print('mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "False\n", done.stderr
+
+
 # ------------------------------------------------------------------------------------------------------- finished cells
 
 
