@@ -188,6 +188,12 @@ def test_grid_whose_cells_are_finished_runs_nothing(
     assert capsys.readouterr().out.count("[finished]") == 4
 
 
+def test_log_that_cannot_be_written_is_said_in_one_line(tiny: Path, record: Record) -> None:
+    Path("grid").write_text("a file where the folder of logs goes")
+    with pytest.raises(UserError, match=r"^cannot write the output of cells to grid/tiny/01-.*: .*; start the grid in"):
+        main([str(tiny)])
+
+
 # ------------------------------------------------------------------------------------------------------------ real runs
 
 THREE = """
