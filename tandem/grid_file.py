@@ -97,7 +97,7 @@ def read_grid(
     for_all: dict[str, Any] = {"tracking.experiment": content["experiment"]}
     if not keep_models:
         for_all |= {"tracking.log_model": False, "tracking.log_weights": False}
-    for_all |= {name: _placeholder(name) for name in required} | flatten_mapping(content.get("settings", {}))
+    for_all |= {name: _placeholder(name) for name in required} | _flatten_mapping(content.get("settings", {}))
     if tracking_uri is not None:
         for_all["tracking.uri"] = tracking_uri
 
@@ -174,12 +174,12 @@ def _check_single_run(settings: Settings) -> None:
         raise UserError("data.fold: received None, but a cell is a single run; vary data.fold in the grid file")
 
 
-def flatten_mapping(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten_mapping(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level of dotted names."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
         if isinstance(value, Mapping):
-            flat |= flatten_mapping(value, f"{prefix}{name}.")
+            flat |= _flatten_mapping(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
     return flat
@@ -202,7 +202,7 @@ def _read_block(content: Any, where: str) -> _Block:
     if not frameworks or any(name not in FRAMEWORKS for name in frameworks):
         _refuse(f"{where}: frameworks", frameworks, f"a list of {' and '.join(FRAMEWORKS)}")
     vary = {str(name): values for name, values in content.get("vary", {}).items()}
-    settings = flatten_mapping(content.get("settings", {}))
+    settings = _flatten_mapping(content.get("settings", {}))
     for name, values in vary.items():
         if not isinstance(values, list) or not values:
             _refuse(f"{where}: vary: {name}", values, "a list of one or more values")

@@ -20,6 +20,7 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tandem.errors import UserError
 from tandem.grid_file import GridCell
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,11 +71,22 @@ def command_of(cell: GridCell) -> list[str]:
 
 
 def run_cell(cell: GridCell, interruption: Interruption) -> Outcome:
-    """One training script in a process of its own, whose output goes to a file."""
+    """One training script in a process of its own, whose output goes to a file.
+
+    Raises:
+        UserError: That file cannot be written.
+        KeyboardInterrupt: The grid was interrupted; the process has ended.
+    """
     log = log_file(cell)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = log.open("wb")
+    except OSError as error:
+        raise UserError(
+            f"cannot write the output of cells to {log}: {error.strerror}; start the grid in a folder where you may"
+        ) from error
     start = time.perf_counter()
-    with log.open("wb") as output:
+    with output:
         process = subprocess.Popen(
             command_of(cell),
             stdin=subprocess.DEVNULL,

@@ -109,6 +109,12 @@ def test_what_only_the_user_can_give_is_asked_for_before_anything_runs(capsys: p
     assert output.count("--data.source five") == 3 and "Still to be given" not in output
 
 
+def test_help_and_wrong_files_wait_for_no_mlflow() -> None:
+    code = "import sys, tandem.grid; tandem.grid.parse_arguments(['birds.yaml']); print('mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "False\n", done.stderr
+
+
 # ------------------------------------------------------------------------------------------------------- finished cells
 
 
@@ -180,6 +186,12 @@ def test_grid_whose_cells_are_finished_runs_nothing(
     assert capsys.readouterr().out == "4 of 4 cells are finished already and skipped\n"
     main([str(tiny), "--dry_run"])
     assert capsys.readouterr().out.count("[finished]") == 4
+
+
+def test_log_that_cannot_be_written_is_said_in_one_line(tiny: Path, record: Record) -> None:
+    Path("grid").write_text("a file where the folder of logs goes")
+    with pytest.raises(UserError, match=r"^cannot write the output of cells to grid/tiny/01-.*: .*; start the grid in"):
+        main([str(tiny)])
 
 
 # ------------------------------------------------------------------------------------------------------------ real runs
