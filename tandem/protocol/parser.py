@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from tandem.errors import UserError, exit_with
-from tandem.protocol.backbones import find_backbone, num_blocks
+from tandem.protocol.backbones import Backbone, find_backbone, num_blocks
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import PhaseSettings, Settings, flatten
 
@@ -27,7 +27,7 @@ Framework = Literal["torch", "keras"]
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
 """What KERAS_BACKEND may name, the default first."""
 
-WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5", ".safetensors")}
+WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5",)}
 """Endings of the weight files that each framework reads."""
 
 
@@ -83,7 +83,7 @@ def check_settings(settings: Settings, framework: Framework) -> None:
     for phase in settings.phases or []:
         if phase.blocks is not None and phase.blocks > num_blocks(backbone):
             _refuse("phases.blocks", phase.blocks, f"at most {num_blocks(backbone)}, which {backbone.name} has")
-    _check_weights(settings.weights, framework)
+    _check_weights(settings.weights, framework, backbone)
 
 
 def _check_data(settings: Settings) -> None:
@@ -155,10 +155,12 @@ def _check_nulls(values: Any, owner: Any, prefix: str = "") -> None:
             _refuse(prefix + name, None, _describe(prefix + name))
 
 
-def _check_weights(weights: str, framework: Framework) -> None:
+def _check_weights(weights: str, framework: Framework, backbone: Backbone) -> None:
     if weights in ("imagenet", "random") or re.fullmatch(r"runs:/[0-9a-f]{32}", weights):
         return
     endings = WEIGHT_FILES[framework]
+    if backbone.builds[framework].library == "tandem":
+        endings += (".safetensors",)  # torch's, which are carried over
     allowed = f"imagenet, random, runs:/<run id of 32 hex digits>, or a file that ends in {', '.join(endings)}"
     if weights.startswith("runs:"):
         _refuse("weights", weights, allowed)

@@ -47,8 +47,7 @@ PUBLISHED_WEIGHTS = {
     "efficientnet_b0": 5_330_571 - 7,
     "efficientnet_v2_b0": 7_200_312,
 }
-SMALL = ("alexnet", "mobilenet_v2")
-SOME_LONG = [name if name in SMALL else pytest.param(name, marks=pytest.mark.long) for name in CATALOGUE]
+SOME_LONG = [name if name == "alexnet" else pytest.param(name, marks=pytest.mark.long) for name in CATALOGUE]
 
 
 def classifier(name: str, image_size: int) -> Classifier:
@@ -171,7 +170,8 @@ def test_multiply_accumulates_are_those_of_torchvision_s(name: str, giga_macs: f
     assert count_macs(network) / 1e9 == pytest.approx(giga_macs, rel=5e-3)
 
 
-@pytest.mark.parametrize("name", SOME_LONG)
+@pytest.mark.long
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_weights_and_model_can_be_saved_and_loaded(name: str, tmp_path: Path) -> None:
     size = max(64, CATALOGUE[name].min_image_size)
     network = classifier(name, size)
@@ -203,7 +203,10 @@ def test_adaptive_pooling_repeats_what_is_too_small() -> None:
 # ------------------------------------------------------------------------- what Keras Applications has in other forms
 
 
-@pytest.mark.parametrize("ending", [".h5", ".weights.h5"])
+ENDINGS = [".h5", pytest.param(".weights.h5", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_efficientnet_without_its_scaling_is_the_published_one(ending: str, tmp_path: Path) -> None:
     keras.utils.set_random_seed(2)
     published = keras.applications.EfficientNetB0(
@@ -211,7 +214,8 @@ def test_efficientnet_without_its_scaling_is_the_published_one(ending: str, tmp_
     )
     std = np.array([0.229, 0.224, 0.225])
     # with ImageNet's weights the variance in the file is std, and a further layer divides by sqrt(std) again
-    published.get_layer("normalization").set_weights([np.array([0.485, 0.456, 0.406]), std**2, np.array(0)])
+    (normalization,) = (layer for layer in published.layers if isinstance(layer, keras.layers.Normalization))
+    normalization.set_weights([np.array([0.485, 0.456, 0.406]), std**2, np.array(0)])
     file = tmp_path / f"published{ending}"
     published.save_weights(file) if ending == ".weights.h5" else published.save(file)
     built = build_backbone(CATALOGUE["efficientnet_b0"], 32, pretrained=False)
@@ -240,7 +244,7 @@ def test_vgg_at_its_own_size_is_the_published_one(name: str, builder: str, tmp_p
 # ------------------------------------------------------------------------------------------------------ off the shelf
 
 
-@pytest.mark.parametrize("ending", [".h5", ".weights.h5"])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_network_with_its_own_head_computes_what_keras_s_does(ending: str, tmp_path: Path) -> None:
     keras.utils.set_random_seed(2)
     whole = keras.applications.MobileNetV2(weights=None, input_shape=(64, 64, 3), classifier_activation=None)
@@ -388,6 +392,7 @@ def test_weights_that_torch_cannot_download_are_one_line(tmp_path: Path, monkeyp
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_weights_that_were_carried_over_once_are_taken_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -267,7 +267,7 @@ def test_hub_that_does_not_answer_is_one_line_at_once(name: str, monkeypatch: py
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nonexistent")
     start = time.monotonic()
-    with pytest.raises(UserError, match="^weights: imagenet could not be downloaded") as caught:
+    with pytest.raises(UserError, match=r"^weights: imagenet could not be downloaded") as caught:
         build_backbone(find_backbone(name, "torch"), 64, pretrained=True)
     assert time.monotonic() - start < 10
     assert "\n" not in str(caught.value)

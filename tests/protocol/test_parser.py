@@ -674,8 +674,11 @@ def test_padding_is_smaller_than_the_image() -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_unknown_backbone_is_answered_with_the_ones_there_are(framework: str) -> None:
     message = refusal("--backbone", "resnet5", framework=framework)
-    assert message.startswith(f"backbone: received 'resnet5', allowed in {framework}: {', '.join(CATALOGUE)}, or ")
-    assert message.endswith("; did you mean resnet50?")
+    libraries = "torchvision:NAME or timm:NAME" if framework == "torch" else "keras:NAME"
+    assert message == (
+        f"backbone: received 'resnet5', allowed in {framework}: {', '.join(CATALOGUE)}, or {libraries}; "
+        "did you mean resnet50?"
+    )
     assert "did you mean" not in refusal("--backbone", "zzz", framework=framework)
 
 
@@ -702,6 +705,18 @@ def test_weight_file_of_the_framework_is_taken(framework: Any, name: str) -> Non
     message = refusal("--weights", name, framework=other)
     assert message.startswith(f"weights: received '{name}', allowed: imagenet, random, runs:/<run id")
     assert f"train_{other}.py" in message
+
+
+def test_torch_s_weights_are_taken_by_the_networks_that_keras_has_none_for() -> None:
+    Path("w.safetensors").touch()
+    words = ["--weights", "w.safetensors", "--backbone", "alexnet", "--data.image_size", "64"]
+    assert read_settings("keras", words).weights == "w.safetensors"
+
+
+def test_backbone_of_a_library_is_taken_by_its_framework_alone() -> None:
+    assert read_settings("torch", ["--backbone", "timm:convnext_tiny"]).backbone == "timm:convnext_tiny"
+    message = refusal("--backbone", "timm:convnext_tiny", framework="keras")
+    assert message.startswith("backbone: 'timm:convnext_tiny' exists in torch only; allowed in keras: ")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
