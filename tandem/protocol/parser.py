@@ -136,7 +136,7 @@ def _check_regime(settings: Settings) -> None:
     if regime == "gradual" and not settings.phases:
         _refuse("phases", settings.phases, f"with regime gradual one or more, like [{_EXAMPLES[PhaseSettings]}]")
     if regime != "gradual" and settings.phases is not None:
-        _refuse("phases", list(flatten(settings)["phases"]), f"null with regime {regime}; regime gradual takes phases")
+        _refuse("phases", flatten(settings)["phases"], f"null with regime {regime}; regime gradual takes phases")
     for phase in settings.phases or []:
         if phase.trainable == "last" and phase.blocks is None:
             _refuse("phases.blocks", None, "with trainable last a whole number, at least 1")
@@ -327,11 +327,11 @@ def _problem_of_a_phase(message: str) -> str | None:
         return f"phases.{found['option']}: there is no such setting; those of a phase are {names}"
     if re.search("arguments are required: trainable", message):
         return f"phases.trainable: received nothing in one of the phases, allowed: {_describe('phases.trainable')}"
-    # of the messages about a single value, the first line that has one
-    if found := re.search(
-        r'Parser key "(?P<key>\w+)":.*?(?:Got|Given) value: (?P<value>[^\n]*)', message[1:], re.DOTALL
-    ):
-        return f"phases.{found['key']}: received {found['value']!r}, allowed: {_describe('phases.' + found['key'])}"
+    # the second key that the message names is the phase's; of what follows, the first value is that key's
+    pattern = r'Parser key "phases".*?Parser key "(?P<key>\w+)":.*?(?:Got|Given) value: (?P<value>[^\n]*)'
+    if found := re.match(pattern, message, re.DOTALL):
+        name = f"phases.{found['key']}"
+        return f"{name}: received {found['value']!r}, allowed: {_describe(name)}"
     return None
 
 
