@@ -51,6 +51,8 @@ test-keras: $(VENV)/requirements-dev.done
 
 test-long: $(VENV)/requirements-dev.done
 	$(PYTEST) tests -m long --ignore tests/on_torch --ignore tests/on_keras
+	$(PYTEST) tests/on_torch -m long
+	$(PYTEST) tests/on_keras -m long
 
 lint: $(VENV)/requirements-dev.done
 	$(BIN)/ruff check .
