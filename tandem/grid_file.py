@@ -97,7 +97,9 @@ def read_grid(
     for_all: dict[str, Any] = {"tracking.experiment": content["experiment"]}
     if not keep_models:
         for_all |= {"tracking.log_model": False, "tracking.log_weights": False}
-    for_all |= {name: _placeholder(name) for name in required} | _flatten_mapping(content.get("settings", {}))
+    given = {word.removeprefix("--").partition("=")[0] for word in more_options if word.startswith("--")}
+    for_all |= {name: _placeholder(name) for name in required if name not in given}
+    for_all |= _flatten_mapping(content.get("settings", {}))
     if tracking_uri is not None:
         for_all["tracking.uri"] = tracking_uri
 

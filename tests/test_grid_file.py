@@ -119,6 +119,7 @@ def test_article_is_three_frozen_networks_on_data_that_only_the_user_has() -> No
     assert set(grid.missing) == {"data.source"}
     given = read_grid(CONFIGS / "mobilenet_vs_efficientnetv2.yaml", more_options=["--data.source", "five"])
     assert given.missing == {}
+    assert all(cell.options.count("--data.source") == 1 for cell in (*grid.cells, *given.cells))
 
 
 def test_every_backbone_stands_in_every_regime_that_trains_on_digits() -> None:
