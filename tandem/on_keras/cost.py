@@ -16,7 +16,7 @@ def count_macs(classifier: Classifier) -> int:
     Counted from the layers' shapes; biases, batch norm and activations are left out.
     """
     total = 0
-    for layer in [*leaf_layers(classifier.backbone), *classifier.head.layers]:
+    for layer in [*leaf_layers(classifier.backbone), *leaf_layers(classifier.head)]:
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             height, width, channels, multiplier = layer.kernel.shape
             total += _positions(layer) * height * width * channels * multiplier

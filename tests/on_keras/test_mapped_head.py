@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tandem.evaluation.imagenet import NUM_OUTPUTS, mapped_logits
+from tandem.on_keras.cost import count_macs
 from tandem.on_keras.gradcam import features_and_gradients
 from tandem.on_keras.mapped_head import map_head
 from tandem.on_keras.networks import Classifier, build_classifier
@@ -36,6 +37,11 @@ def test_grad_cam_of_a_class_is_that_of_its_output(network: Classifier) -> None:
     for mapped, plain in zip(of_class, of_output, strict=True):
         assert mapped == pytest.approx(plain, abs=1e-6)
     assert np.abs(of_output[1]).max() > 1e-5
+
+
+def test_mapping_adds_nothing_to_the_cost(network: Classifier) -> None:
+    # MobileNetV2 at 32 pixels, and a dense layer of 1280 x 1000
+    assert count_macs(map_head(network, OUTPUTS, (8, 8, 3))) == count_macs(network) > 1_280_000
 
 
 def test_mapped_network_can_be_served(network: Classifier, tmp_path: Path) -> None:
