@@ -301,7 +301,7 @@ def test_any_name_of_keras_applications_works(name: str, scaling: str, features:
 def test_models_within_a_model_are_looked_into() -> None:
     network = classifier("keras:ConvNeXtTiny", 64)
     assert count_parameters(network)[0] == 27_820_128 + 768 * NUM_CLASSES + NUM_CLASSES
-    # 4.46 giga at 224 pixels without the head (Liu et al. 2022, table 9: 4.5), a 49/4 of which are 64 pixels' maps
+    # 4.46 giga at 224 pixels (Liu et al. 2022, table 9: 4.5), whose last map is 7 x 7; that of 64 pixels is 2 x 2
     assert count_macs(network) == pytest.approx(4.455e9 * 4 / 49, rel=0.01)
 
 
