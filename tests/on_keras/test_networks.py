@@ -32,7 +32,7 @@ def any_precision() -> Iterator[None]:
     set_up_framework(small_settings(threads=None))
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", pytest.param("efficientnet_b0", marks=pytest.mark.long)])
 def test_every_batch_norm_has_the_protocol_s_momentum(name: str) -> None:
     network = build(backbone=name, batch_norm_momentum=0.75)
     assert len(batch_norms(network)) > 40
