@@ -215,7 +215,8 @@ class Settings:
     phases: list[PhaseSettings] | None = None
     """The phases of the regime `gradual`, for example [{trainable: head}, {trainable: last, blocks: 2}]."""
     backbone: str = "mobilenet_v2"
-    """The network before the head; see tandem/protocol/backbones.py for the names."""
+    """The network before the head: a name of tandem/protocol/backbones.py, or any other by its library,
+    `torchvision:NAME` or `timm:NAME` in train_torch.py, `keras:NAME` in train_keras.py."""
     weights: str = "imagenet"
     """Pretrained weights: `imagenet` (downloaded by the framework), a file, `runs:/<run id>` (an earlier run of the
     same framework), or `random` (untrained). The regime `scratch` always starts from random ones."""
