@@ -53,6 +53,7 @@ from tandem.on_keras.networks import Classifier, build_classifier, build_off_the
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_keras.serving import save_model
 from tandem.on_keras.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
+from tandem.report.data_report import record_data_report_after_run
 from tandem.report.off_the_shelf import record_off_the_shelf
 from tandem.report.recording import (
     PhaseOutcome,
@@ -85,6 +86,8 @@ def main(argv: list[str] | None = None) -> None:
         run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
         record_data(run, data)
         train_and_evaluate(settings, data, run)
+    if settings.tracking.data_report:
+        record_data_report_after_run(data, settings.tracking)
 
 
 def framework_versions() -> dict[str, str]:

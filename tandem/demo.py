@@ -17,13 +17,13 @@ from pathlib import Path
 from rich.console import Console
 
 from tandem.errors import UserError, run_program
-from tandem.protocol.regimes import TRAINABLE_OF_PHASES
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs" / "demo"
 FRAMEWORKS = ("torch", "keras")
+REGIMES = ("scratch", "frozen", "two_stage", "finetune")
 SOURCE_EXPERIMENT, TARGET_EXPERIMENT = "demo-source", "demo"
 LOG_FOLDER = Path("demo")
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     LOG_FOLDER.mkdir(exist_ok=True)
     console = Console()
     console.print(
-        f"{len(FRAMEWORKS)} frameworks, a source task and {len(TRAINABLE_OF_PHASES)} regimes each; "
+        f"{len(FRAMEWORKS)} frameworks, a source task and {len(REGIMES)} regimes each; "
         f"what the runs print goes to {LOG_FOLDER}/"
     )
     start = time.perf_counter()
@@ -50,9 +50,13 @@ def run_framework(framework: str, console: Console) -> None:
     if source is None:
         run_cell(framework, "source", ["--config", f"{CONFIGS / 'source.yaml'}"], console)
         source = latest_run(framework)
-    for regime in TRAINABLE_OF_PHASES:
-        arguments = ["--config", f"{CONFIGS / 'target.yaml'}", "--regime", regime, "--weights", f"runs:/{source}"]
-        run_cell(framework, regime, arguments, console)
+    for regime in REGIMES:
+        run_cell(framework, regime, target_options(regime, source), console)
+
+
+def target_options(regime: str, source: str | None) -> list[str]:
+    """What makes a run of the target task from the weights of a source run, as words of the command line."""
+    return ["--config", f"{CONFIGS / 'target.yaml'}", "--regime", regime, "--weights", f"runs:/{source}"]
 
 
 def run_cell(framework: str, name: str, arguments: list[str], console: Console) -> None:

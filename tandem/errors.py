@@ -18,6 +18,10 @@ class TrainingDiverged(UserError):
     """The loss is no longer a number: the run has failed, and a smaller learning rate is the usual mend."""
 
 
+class WeightsNotDownloaded(UserError):
+    """Pretrained weights cannot be had: allow_random_weights goes on without them."""
+
+
 def exit_with(program: str, error: UserError) -> NoReturn:
     """Prints `program: error: ...` to stderr and leaves with exit status 2."""
     print(f"{program}: error: {error}", file=sys.stderr)

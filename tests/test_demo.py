@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tandem.demo import CONFIGS, REGIMES, TARGET_EXPERIMENT, target_options
+from tandem.protocol.parser import Framework, read_settings
+
+FRAMEWORKS: tuple[Framework, ...] = ("torch", "keras")
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("regime", REGIMES)
+def test_both_scripts_take_the_settings_of_every_run(framework: Framework, regime: str) -> None:
+    settings = read_settings(framework, target_options(regime, "0" * 32))
+    assert (settings.regime, settings.tracking.experiment) == (regime, TARGET_EXPERIMENT)
+    assert read_settings(framework, ["--config", str(CONFIGS / "source.yaml")]).regime == "scratch"
 
 
 @pytest.mark.long

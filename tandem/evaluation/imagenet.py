@@ -146,13 +146,15 @@ def explain_scores(accuracy: float, scores: Mapping[str, float], num_classes: in
         scores: what scores_over_all_outputs has found.
         num_classes: number of mapped classes.
     """
-    return (
+    text = (
         f"Among the {num_classes} classes {accuracy:.4f} of the test images are right; among all {NUM_OUTPUTS} "
         f"ImageNet outputs {scores['imagenet_accuracy']:.4f}: for {scores['imagenet_outside']:.4f} of the images the "
         f"highest of them is none of the classes. Averaged over the {scores['imagenet_num_labels']:.0f} labels that "
-        f"occur as truth or answer, macro precision is {scores['imagenet_precision_macro']:.4f}, because labels that "
-        "no test image has count as 0."
+        f"occur as truth or answer, macro precision is {scores['imagenet_precision_macro']:.4f}"
     )
+    if scores["imagenet_outside"] == 0:
+        return f"{text}."
+    return f"{text}, where labels that no test image has count as 0."
 
 
 def _read_mapping(file: str, classes: Sequence[str]) -> dict[str, list[str]]:

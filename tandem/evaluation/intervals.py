@@ -15,7 +15,6 @@ Either is widened to hold the estimate and cut at the ends of the score's range.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,23 +45,6 @@ class Interval:
     high: float
     level: float = LEVEL
     smooth: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedSummary:
-    """A score over runs that differ in nothing but their seed.
-
-    Args:
-        values: of each run.
-        mean: of them.
-        standard_deviation: of the sample (divided by runs - 1); None for one run.
-        interval: of the mean over seeds on these test images, from Student's t; None for one run.
-    """
-
-    values: tuple[float, ...]
-    mean: float
-    standard_deviation: float | None
-    interval: Interval | None
 
 
 def score_interval(resampled: ResampledScores, score: str, cell: int) -> Interval:
@@ -122,24 +104,6 @@ def bootstrap_interval(estimate: float, values: np.ndarray, *, score: str, small
     if score != "log_loss":
         low, high = np.clip([low, high], smallest, 1)
     return Interval(estimate=estimate, low=min(float(low), estimate), high=max(float(high), estimate), smooth=smooth)
-
-
-def over_seeds(values: Sequence[float]) -> SeedSummary:
-    """Mean, standard deviation and interval of a score over runs with different seeds.
-
-    Args:
-        values: one a run, at least one.
-    """
-    if len(values) == 1:
-        return SeedSummary(values=tuple(values), mean=values[0], standard_deviation=None, interval=None)
-    mean, standard_deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * standard_deviation / len(values) ** 0.5
-    return SeedSummary(
-        values=tuple(values),
-        mean=mean,
-        standard_deviation=standard_deviation,
-        interval=Interval(estimate=mean, low=mean - half, high=mean + half),
-    )
 
 
 def _is_share(score: str, num_classes: int) -> bool:

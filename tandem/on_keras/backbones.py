@@ -17,7 +17,7 @@ import h5py
 import keras
 import numpy as np
 
-from tandem.errors import UserError
+from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.on_keras.alexnet import build_alexnet
 from tandem.on_keras.densenet161 import build_densenet161
 from tandem.on_keras.import_weights import fetch_imagenet_weights, load_torch_weights
@@ -198,7 +198,7 @@ def _call_builder(entry: Backbone, image_size: int, **arguments: Any) -> keras.M
         # Keras wraps a failed download into a bare Exception whose text holds the address
         if arguments["weights"] and "URL fetch failure" in str(error):
             folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
-            raise UserError(
+            raise WeightsNotDownloaded(
                 f"weights: imagenet could not be downloaded ({error}); put that file into {folder}, "
                 "or give a file with --weights"
             ) from None

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 import tandem
-from tandem.errors import UserError
+from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.on_keras.densenet161 import DENSE_LAYERS
 
 _ALEXNET = {
@@ -31,7 +31,7 @@ def fetch_imagenet_weights(name: str) -> Path:
     Kept in $XDG_CACHE_HOME/tandem/weights, ~/.cache without that.
 
     Raises:
-        UserError: torch is not installed here, or the weights could not be downloaded.
+        WeightsNotDownloaded: They could not be, or torch is not installed here.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     file = (cache / "tandem" / "weights" / f"{name}_imagenet.safetensors").absolute()
@@ -47,7 +47,7 @@ def fetch_imagenet_weights(name: str) -> Path:
             reason = lines[-1].removeprefix("export_weights: error: ")
             if not reason.startswith("weights: "):
                 reason = f"weights: imagenet could not be downloaded and carried over for {name} ({reason})"
-            raise UserError(reason)
+            raise WeightsNotDownloaded(reason)
     return file
 
 

@@ -17,7 +17,7 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
-from tandem.errors import UserError
+from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.protocol.backbones import (
     IMAGENET_CLASSES,
     Backbone,
@@ -129,7 +129,7 @@ def build_torchvision(entry: Backbone, *, pretrained: bool) -> nn.Module:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if not pretrained:
             raise
-        raise UserError(
+        raise WeightsNotDownloaded(
             f"weights: imagenet could not be downloaded or read ({_one_line(error)}); put {weights.url} into "
             f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or give a file with --weights"
         ) from None
@@ -175,8 +175,8 @@ def _check_hub(name: str) -> None:
         raise _no_timm_weights(name, error) from None
 
 
-def _no_timm_weights(name: str, error: Exception) -> UserError:
-    return UserError(
+def _no_timm_weights(name: str, error: Exception) -> WeightsNotDownloaded:
+    return WeightsNotDownloaded(
         f"weights: imagenet could not be downloaded or read for {name} ({_one_line(error)}); run once where "
         f"{hub_constants.ENDPOINT} can be reached, or give a file with --weights"
     )

@@ -14,12 +14,11 @@ import pandas as pd
 
 from tandem.data.console import say
 from tandem.data.prepare import PreparedData
-from tandem.errors import UserError
+from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.predictions import Predictions, softmax
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
-from tandem.report.data_report import record_data_report_after_run
 from tandem.report.grad_cam import FeaturesAndGradients, choose_images, draw_contact_sheet, make_grad_cam
 from tandem.report.results import record_evaluation
 from tandem.report.run_page import write_run_page
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from tandem.tracking.run import Run
 
 
-IMAGENET_NOT_DOWNLOADED = "weights: imagenet could not be downloaded"
 """How the message begins with which both frameworks refuse to build a network."""
 
 
@@ -96,13 +94,10 @@ def record_weights(run: Run, settings: Settings, file: Path | None) -> None:
 def without_imagenet(run: Run, settings: Settings, error: UserError) -> Settings:
     """The settings with random weights, where they allow it if ImageNet's could not be downloaded; a tag says so.
 
-    A network off the shelf has no use for them.
-
     Raises:
         UserError: The one that is given, if it is about anything else, or the settings do not allow it.
     """
-    allowed = settings.allow_random_weights and settings.regime != "off_the_shelf"
-    if not (allowed and str(error).startswith(IMAGENET_NOT_DOWNLOADED)):
+    if not (settings.allow_random_weights and isinstance(error, WeightsNotDownloaded)):
         raise error
     say(f"{error}: going on with random weights, as allow_random_weights says", quiet=False)
     run.set_tags({vocabulary.WEIGHTS_ORIGIN: vocabulary.RANDOM_FOR_IMAGENET})
@@ -211,7 +206,7 @@ def record_end(
     predictions: Predictions,
     inference: dict[str, float],
 ) -> None:
-    """The whole run's cost and scores, its page of figures, a summary on the terminal, and once the data set's report.
+    """The whole run's cost and scores, its page of figures, and a summary on the terminal.
 
     Args:
         inference: Cost of the trained network by the vocabulary's names: parameters, MACs, latency, throughput, GPU
@@ -236,5 +231,3 @@ def record_end(
     )
     run.log_artifact(page)
     print_summary(title, results or [untrained(scores)], run.where_to_look())
-    if settings.tracking.data_report:
-        record_data_report_after_run(data, settings.tracking)

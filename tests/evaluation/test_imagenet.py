@@ -138,3 +138,6 @@ def test_the_explanation_holds_the_numbers() -> None:
     assert "Among the 2 classes 0.7500" in text
     assert "among all 1000 ImageNet outputs 0.5000" in text
     assert "over the 3 labels" in text
+    assert "no test image has count as 0" in text
+    inside = scores_over_all_outputs(answers_to_logits([10, 20]), np.array([0, 1]), ((10,), (20,)))
+    assert explain_scores(1.0, inside, 2).endswith("macro precision is 1.0000.")

@@ -12,7 +12,6 @@ from tandem.evaluation.intervals import (
     NOT_SMOOTH,
     bootstrap_interval,
     difference_interval,
-    over_seeds,
     score_interval,
 )
 from tandem.evaluation.metrics import scores
@@ -156,20 +155,3 @@ def test_intervals_of_cells_hold_what_differs_from_seed_to_seed(make_run: MakeRu
     assert resampled.resampled["accuracy"][1].std() == pytest.approx(spread, rel=0.05)
     assert resampled.resampled["accuracy"][1].std() > spread  # the images differ as well
     assert second.high - second.low > 2 * (first.high - first.low)
-
-
-def test_summary_over_seeds_by_hand() -> None:
-    summary = over_seeds([0.90, 0.92, 0.97])
-    assert summary.values == (0.90, 0.92, 0.97)
-    assert summary.mean == pytest.approx(0.93)
-    assert summary.standard_deviation == pytest.approx(0.0013**0.5)  # squares 9, 1 and 16 (1e-4), over 2
-    assert summary.interval is not None
-    half = 4.302653 * 0.0013**0.5 / 3**0.5  # the 97.5th percentile of Student's t with 2 degrees of freedom
-    assert (summary.interval.low, summary.interval.high) == pytest.approx((0.93 - half, 0.93 + half))
-    expected = stats.t.interval(0.95, 2, 0.93, stats.sem([0.90, 0.92, 0.97]))
-    assert (summary.interval.low, summary.interval.high) == pytest.approx(expected)
-
-
-def test_one_seed_has_no_spread() -> None:
-    summary = over_seeds([0.9])
-    assert (summary.mean, summary.standard_deviation, summary.interval) == (0.9, None, None)

@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as lightning
 
 from tandem.data.prepare import PreparedData
-from tandem.errors import UserError
+from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.on_torch.networks import Classifier
 from tandem.on_torch.weights import hash_weights
 from tests.small_runs import RecordingRun, small_settings
@@ -46,12 +46,15 @@ def test_random_weights_stand_in_where_they_are_allowed_to(
     assert hash_weights(network.backbone, network.head) == hash_weights(random.backbone, random.head)
 
 
-@pytest.mark.parametrize("options", [{"allow_random_weights": False}, {"regime": "off_the_shelf"}], ids=str)
-def test_run_ends_where_random_weights_are_not_allowed_or_of_no_use(
-    no_network: None, data: PreparedData, options: dict[str, Any]
-) -> None:
-    with pytest.raises(UserError, match="weights: imagenet could not be downloaded"):
-        build(data, **{"weights": "imagenet", "allow_random_weights": True, **options})
+def test_run_ends_where_random_weights_are_not_allowed(no_network: None, data: PreparedData) -> None:
+    with pytest.raises(WeightsNotDownloaded, match="^weights: imagenet could not be downloaded"):
+        build(data, weights="imagenet", allow_random_weights=False)
+
+
+def test_a_network_off_the_shelf_may_be_random_too(no_network: None, data: PreparedData) -> None:
+    network, tags = build(data, weights="imagenet", regime="off_the_shelf", allow_random_weights=True)
+    assert tags == {"tandem.weights_origin": "random (imagenet could not be downloaded)"}
+    assert network.head.out_features == 1000
 
 
 def test_other_mistakes_are_not_passed_over(data: PreparedData, tmp_path: Path) -> None:
