@@ -16,6 +16,7 @@ from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.settings import DataSettings, PhaseSettings, ScheduleSettings, Settings, flatten
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+DOCUMENTS = ("birds", "cifar100_lightweight", "eight_datasets", "imagenette", "mobilenet_vs_efficientnetv2")
 
 Write = Callable[[str], Path]
 
@@ -223,6 +224,15 @@ def test_names_tell_the_cells_of_a_grid_apart(write: Write) -> None:
         "mobilenet_v2 finetune torch digits seed-0 hidden-[8]",
         "mobilenet_v2 finetune torch digits seed-0 hidden-[8,4]",
     ]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_network_sees_the_pixels_that_its_weights_expect(name: str) -> None:
+    # the frameworks' weights of one backbone expect different ones: a scaling for both would make their difference
+    cells = read_grid(
+        CONFIGS / f"{name}.yaml", frameworks=("torch", "keras"), more_options=["--data.source", "x"]
+    ).cells
+    assert {cell.settings.pixel_scaling for cell in cells} == {"auto"}
 
 
 # --------------------------------------------------------------------------------------------------------- small budget

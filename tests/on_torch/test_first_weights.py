@@ -47,7 +47,7 @@ def test_random_weights_stand_in_where_they_are_allowed_to(
 
 
 def test_run_ends_where_random_weights_are_not_allowed(no_network: None, data: PreparedData) -> None:
-    with pytest.raises(WeightsNotDownloaded, match="^weights: imagenet could not be downloaded"):
+    with pytest.raises(WeightsNotDownloaded, match=r"^weights: imagenet could not be downloaded"):
         build(data, weights="imagenet", allow_random_weights=False)
 
 
