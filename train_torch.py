@@ -1,4 +1,4 @@
-"""Trains one image classifier in PyTorch (Lightning, torchvision), evaluates it and records the run in MLflow.
+"""Trains one image classifier in PyTorch (Lightning, torchvision, timm), evaluates it and records the run in MLflow.
 
     python train_torch.py --config configs/demo/digits.yaml --regime two_stage --learning_rate 1e-3
 
@@ -36,6 +36,7 @@ if __name__ == "__main__":
 
 import numpy as np
 import pytorch_lightning as lightning
+import timm
 import torch
 import torchvision
 from pytorch_lightning.callbacks import Callback, EarlyStopping
@@ -98,6 +99,7 @@ def framework_versions() -> dict[str, str]:
     return {
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
         "pytorch_lightning": lightning.__version__,
     }
 

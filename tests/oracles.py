@@ -144,22 +144,25 @@ def sgd(
     weight: np.ndarray,
     gradients: list[np.ndarray],
     *,
-    rate: float,
+    rate: float | list[float],
     momentum: float,
     nesterov: bool,
     weight_decay: float = 0.0,
 ) -> np.ndarray:
-    """Momentum after one step for each gradient: Sutskever et al. 2013, equations 1 to 4.
+    """Momentum after one step for each gradient, the rate outside of the velocity: Goyal et al. 2017, equation 9.
 
-    With nesterov, in the variables of their appendix A.1: the gradient is taken where the weight stands after its jump.
+    With nesterov, in the variables of Sutskever et al. 2013, appendix A.1: the gradient is taken where the weight
+    stands after its jump.
 
     Args:
+        rate: of all steps, or one for each.
         weight_decay: Decoupled and times the rate: Loshchilov and Hutter 2019, algorithm 1.
     """
     weight = weight.astype(np.float64)
     velocity = np.zeros_like(weight)
-    for gradient in gradients:
-        weight = weight - rate * weight_decay * weight
-        velocity = momentum * velocity - rate * gradient
-        weight = weight + (momentum * velocity - rate * gradient if nesterov else velocity)
+    rates = rate if isinstance(rate, list) else [rate] * len(gradients)
+    for gradient, step_rate in zip(gradients, rates, strict=True):
+        weight = weight - step_rate * weight_decay * weight
+        velocity = momentum * velocity + gradient
+        weight = weight - step_rate * (gradient + momentum * velocity if nesterov else velocity)
     return weight

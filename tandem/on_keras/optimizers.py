@@ -33,7 +33,7 @@ def build_optimizer(
     """
     optimizer: type[keras.optimizers.Optimizer]
     if settings.name == "sgd":
-        optimizer = keras.optimizers.SGD
+        optimizer = MomentumSGD
         constants: dict[str, Any] = {"momentum": settings.momentum, "nesterov": settings.nesterov}
     else:
         optimizer = keras.optimizers.Adam  # AdamW is Adam with a weight decay
@@ -47,6 +47,23 @@ def build_optimizer(
         for variable in layer.weights
     }
     return _with_factors(optimizer, factors, settings.weight_decay)(learning_rate, **constants)
+
+
+class MomentumSGD(keras.optimizers.SGD):
+    """SGD whose momentum holds gradients alone, as torch's: v = momentum * v + g, then w -= rate * v.
+
+    Goyal et al. 2017, equation 9. In Keras's own the velocity holds the rates of earlier steps (equation 10), so that
+    after each change of the rate it goes on at the old one for some steps.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        gradient = keras.ops.cast(gradient, variable.dtype)
+        step = gradient
+        if self.momentum:
+            velocity = self.momentums[self._get_variable_index(variable)]
+            self.assign(velocity, velocity * self.momentum + gradient)
+            step = gradient + velocity * self.momentum if self.nesterov else velocity
+        self.assign_sub(variable, keras.ops.cast(learning_rate, variable.dtype) * step)
 
 
 def _with_factors(

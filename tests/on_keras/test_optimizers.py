@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
+from tandem.on_keras.optimizers import Blocks, Table, build_optimizer, build_schedule
 from tandem.protocol.regimes import Phase
 from tandem.protocol.schedule import learning_rates
 from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
@@ -74,6 +74,23 @@ def test_sgd_takes_the_papers_steps(momentum: float, nesterov: bool, weight_deca
     expected = sgd(START, gradients(), rate=RATE, **constants)  # type: ignore[arg-type]
     (received,) = weights_after_three_steps(gradients(), name="sgd", **constants)
     assert received == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_momentum_holds_no_rate_of_an_earlier_step(layer_decay: float, nesterov: bool) -> None:
+    rates = [0.1, 0.01, 0.05]
+    block, head = dense_layer(), dense_layer()
+    settings = OptimizerSettings(
+        name="sgd", momentum=0.75, nesterov=nesterov, weight_decay=0.25, layer_decay=layer_decay
+    )
+    optimizer = build_optimizer(settings, Table(np.array(rates)), [[block]])
+    for gradient in gradients():
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)] * 2, [block.kernel, head.kernel])
+    for dense, factor in ((head, 1.0), (block, layer_decay)):
+        own = [rate * factor for rate in rates]
+        expected = sgd(START, gradients(), rate=own, momentum=0.75, nesterov=nesterov, weight_decay=0.25)
+        assert value_of(dense) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.25])

@@ -85,6 +85,20 @@ def test_sgd_keeps_its_decay_out_of_the_momentum() -> None:
     assert np.abs(received - dense.weight.detach().numpy()).max() > 1e-3
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_holds_no_rate_of_an_earlier_step(nesterov: bool) -> None:
+    rates = [0.1, 0.01, 0.05]
+    head = dense_layer()
+    settings = OptimizerSettings(name="sgd", momentum=0.75, nesterov=nesterov, weight_decay=0.25)
+    optimizer = build_optimizer(settings, RATE, head, [])
+    for gradient, rate in zip(gradients(), rates, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        head.weight.grad = torch.from_numpy(gradient)
+        optimizer.step()
+    expected = sgd(START, gradients(), rate=rates, momentum=0.75, nesterov=nesterov, weight_decay=0.25)
+    assert head.weight.detach().numpy() == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 0.25])
 def test_each_block_learns_and_decays_at_its_own_rate(weight_decay: float) -> None:
     # three blocks: 1/8, 1/4 and 1/2 of the head's rate
