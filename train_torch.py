@@ -39,7 +39,7 @@ import pytorch_lightning as lightning
 import timm
 import torch
 import torchvision
-from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.callbacks import Callback
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
@@ -51,6 +51,7 @@ from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.predictions import Predictions
 from tandem.on_torch.backbones import blocks_of
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
+from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.gradcam import features_and_gradients
 from tandem.on_torch.mapped_head import map_head
@@ -291,30 +292,6 @@ def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStoppingWithB
         check_finite=False,  # a loss that is not finite ends the run in Curves.add
         check_on_train_epoch_end=True,
     )
-
-
-class EarlyStoppingWithBestWeights(EarlyStopping):
-    """Lightning's early stopping, which keeps the best epoch's weights in memory and puts them back, as Keras's does.
-
-    Example: EarlyStoppingWithBestWeights(restore="best", monitor="val/loss", patience=3)
-    """
-
-    def __init__(self, *, restore: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.restore = restore
-        self.best_epoch = 0
-        self.best_weights: dict[str, Tensor] = {}
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        super().on_train_epoch_end(trainer, module)
-        if self.wait_count == 0:  # this epoch was better than all before
-            self.best_epoch = trainer.current_epoch
-            if self.restore == "best":
-                self.best_weights = {name: value.clone() for name, value in module.state_dict().items()}
-
-    def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        if self.restore == "best":
-            module.load_state_dict(self.best_weights)
 
 
 def freeze_or_thaw(network: Classifier, phase: Phase, blocks: Blocks) -> None:

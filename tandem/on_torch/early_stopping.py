@@ -1,0 +1,33 @@
+"""What Keras's early stopping does and Lightning's does not: it puts the best weights back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as lightning
+from pytorch_lightning.callbacks import EarlyStopping
+from torch import Tensor
+
+
+class EarlyStoppingWithBestWeights(EarlyStopping):
+    """Lightning's early stopping, which keeps the best epoch's weights in memory and puts them back, as Keras's does.
+
+    Example: EarlyStoppingWithBestWeights(restore="best", monitor="val/loss", patience=3)
+    """
+
+    def __init__(self, *, restore: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.restore = restore
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, module)
+        if self.wait_count == 0:  # this epoch was better than all before
+            self.best_epoch = trainer.current_epoch
+            if self.restore == "best":
+                self.best_weights = {name: value.clone() for name, value in module.state_dict().items()}
+
+    def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if self.restore == "best":
+            module.load_state_dict(self.best_weights)
