@@ -68,8 +68,9 @@ def read_data_settings(parser: ArgumentParser, argv: list[str] | None = None) ->
         raise UserError(_one_line(error)) from None
     values = parser.instantiate(values)
     _check_nulls(vars(values.data), DataSettings, "data.")
-    # of what is asked here both frameworks have the same limits
-    check_settings(Settings(data=values.data), "torch")
+    settings = Settings(data=values.data)
+    _check_limits(settings)
+    _check_data(settings)
     return values
 
 
@@ -94,10 +95,7 @@ def read_settings(framework: Framework, argv: list[str] | None = None) -> Settin
 
 def check_settings(settings: Settings, framework: Framework) -> None:
     """Raises UserError for the first setting that is out of its limits, contradicts another or that framework lacks."""
-    for name, item, value in _walk(settings):
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int | float) and not _within(number, item.metadata):
-                _refuse(name, value, _describe(name))
+    _check_limits(settings)
     _check_data(settings)
     _check_regime(settings)
     _check_optimizer(settings)
@@ -113,6 +111,13 @@ def check_settings(settings: Settings, framework: Framework) -> None:
         if phase.blocks is not None and phase.blocks > num_blocks(backbone):
             _refuse("phases.blocks", phase.blocks, f"at most {num_blocks(backbone)}, which {backbone.name} has")
     _check_weights(settings.weights, framework, backbone)
+
+
+def _check_limits(settings: Settings) -> None:
+    for name, item, value in _walk(settings):
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and not _within(number, item.metadata):
+                _refuse(name, value, _describe(name))
 
 
 def _check_data(settings: Settings) -> None:
