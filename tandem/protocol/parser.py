@@ -125,7 +125,9 @@ def _check_data(settings: Settings) -> None:
     fractions = data.fractions
     if fractions is not None and (len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0):
         _refuse("data.fractions", fractions, "three numbers above 0 (train, val, test) that add up to 1")
-    if data.split == "folds" and data.fold is not None and data.fold >= data.folds:
+    if data.fold is not None and data.split != "folds":
+        _refuse("data.fold", data.fold, f"null with data.split {data.split}; data.split folds takes it")
+    if data.fold is not None and data.fold >= data.folds:
         _refuse("data.fold", data.fold, f"0 to {data.folds - 1}, since data.folds is {data.folds}")
     if data.classes is not None and (len(data.classes) < 2 or len(set(data.classes)) < len(data.classes)):
         _refuse("data.classes", data.classes, "two or more different names of classes")
@@ -161,6 +163,8 @@ def _check_optimizer(settings: Settings) -> None:
     if optimizer.weight_decay and optimizer.name == "adam":
         allowed = "0 with optimizer.name adam; optimizer.name adamw takes it"
         _refuse("optimizer.weight_decay", optimizer.weight_decay, allowed)
+    if optimizer.nesterov and optimizer.name != "sgd":
+        _refuse("optimizer.nesterov", True, f"false with optimizer.name {optimizer.name}; optimizer.name sgd takes it")
     if optimizer.nesterov and optimizer.momentum == 0:
         _refuse("optimizer.nesterov", True, "false with optimizer.momentum 0")
     if optimizer.layer_decay != 1 and all(phase.trainable == "head" for phase in phases):
