@@ -121,6 +121,7 @@ def test_every_bad_file_is_named_in_one_message(spoiled: Any, refused: dict[str,
     assert not (spoiled.folder / "runs").exists()
 
 
+@pytest.mark.long
 def test_network_off_the_shelf_has_no_larger_images_stored_for_crops(
     train: Callable[..., Any], in_both: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
