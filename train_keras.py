@@ -223,6 +223,7 @@ def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[
         shuffle=True,
         augmentation=settings.augmentation,
         size=data.images.shape[1:3],
+        threads=settings.threads,
     )
     validation = Stream(
         data.images, data.labels, data.rows("val"), batch_size=settings.batch_size, seed=seed, shuffle=False
