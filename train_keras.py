@@ -79,7 +79,8 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("keras", argv)
     set_up_framework(settings)
-    data = prepare(settings.data, settings.augmentation)
+    # nothing is augmented where nothing is trained, and no larger images are stored to be cropped
+    data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)
     if settings.regime == "off_the_shelf":
         match_classes(data.classes, settings.imagenet_classes)  # before a run is made
     with start_run(settings, framework="keras", backend=keras.backend.backend(), versions=framework_versions()) as run:
@@ -222,6 +223,7 @@ def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[
         shuffle=True,
         augmentation=settings.augmentation,
         size=data.images.shape[1:3],
+        threads=settings.threads,
     )
     validation = Stream(
         data.images, data.labels, data.rows("val"), batch_size=settings.batch_size, seed=seed, shuffle=False

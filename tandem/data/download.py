@@ -29,6 +29,8 @@ from tandem.data.console import say
 from tandem.errors import UserError
 
 PARTIAL = ".partial"
+"""Ending of what is not whole yet, here and among the stores of decoded images."""
+
 KEPT_CHECKSUM = ".sha256"
 
 # requests' own default is to wait for ever: seconds until a server answers, and between two pieces of a file

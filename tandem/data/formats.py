@@ -102,12 +102,14 @@ def read_labelme(folder: Path) -> list[tuple[str, str]]:
     text, binary = folder / "annotation.txt", folder / "annotation.bin"
     try:
         lines = [line.split() for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
-        values = np.array([line[1:] for line in lines], dtype=np.float64)
-        if binary.exists():
-            values = np.fromfile(binary, "<f4")
-        values = values.reshape(len(lines), len(LABELME_CLASSES))
+        values = np.array([line[1:] for line in lines], dtype=np.float64).reshape(len(lines), len(LABELME_CLASSES))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise _damaged(text, "a name and 12 values in each line like LabelMe-12-50k's", error) from None
+    if binary.exists():
+        try:
+            values = np.fromfile(binary, "<f4").reshape(values.shape)
+        except (OSError, ValueError) as error:
+            raise _damaged(binary, f"12 float32 for each line of {text.name}", error) from None
     classes = [LABELME_CLASSES[row.argmax()] if row.max() >= 1 else CLUTTER for row in values]
     return [(f"0{line[0][:3]}/{line[0]}.jpg", name) for line, name in zip(lines, classes, strict=True)]
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tandem.data.console import on_all_cores
 from tandem.data.decoding import to_rgb
+from tandem.data.download import PARTIAL
 from tandem.data.sources import Source, SourceImage
 from tandem.errors import UserError
 
@@ -74,7 +75,7 @@ def scan(source: Source, cache_folder: Path, *, quiet: bool = False) -> tuple[Ma
     Raises:
         UserError: Less than two classes have readable images.
     """
-    cache = cache_folder / "scans" / f"{_hash_of([SCAN_VERSION, PIL.__version__, source.location])[:32]}.json"
+    cache = cache_folder / "scans" / f"{hash_of([SCAN_VERSION, PIL.__version__, source.location])[:32]}.json"
     known = _read_cache(cache)
     new = [image for image in source.images if (image.key, image.stamp) not in known]
     if new:
@@ -159,10 +160,11 @@ def _write_cache(cache: Path, known: dict[tuple[str, str], _Scanned]) -> None:
     # A file that could not be read has no hash, and may be readable the next time.
     entries = [{"key": key, "stamp": stamp, **vars(result)} for (key, stamp), result in known.items() if result.hash]
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=cache.parent, suffix=".partial", delete=False, encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile("w", dir=cache.parent, suffix=PARTIAL, delete=False, encoding="utf-8") as file:
         json.dump(entries, file)
     os.replace(file.name, cache)
 
 
-def _hash_of(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """SHA-256, hexadecimal, of what JSON can hold."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()

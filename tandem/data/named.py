@@ -222,12 +222,17 @@ def load(name: str, cache_folder: Path, *, quiet: bool) -> LabelledImages:
     Raises:
         UserError: The data set cannot be had, which says where it is and where it has to be put; or it is damaged.
     """
-    place = cache_folder.resolve() / "datasets" / name
+    place = folder_of(name, cache_folder)
     with one_process_at_a_time(place, quiet=quiet):
         try:
             return READERS[name](name, place, quiet)
         except DamagedFile as error:
             raise UserError(f"data.source: {error}; remove {place}, and {name} is downloaded again") from None
+
+
+def folder_of(name: str, cache_folder: Path) -> Path:
+    """Where the files of a data set are, which the user may have put there."""
+    return cache_folder.resolve() / "datasets" / name
 
 
 def _mnist(name: str, place: Path, quiet: bool) -> Arrays:
@@ -324,15 +329,16 @@ def _vegetables(name: str, place: Path, quiet: bool) -> ClassFolders:
 def _birds(name: str, place: Path, quiet: bool) -> ClassFolders:
     folder = _fetch_kaggle(name, place, quiet=quiet)
     root = _with_train(folder)
-    if folder != place:
+    species = root / "train" if (root / "train").is_dir() else root
+    found = sum(path.is_dir() and not path.name.startswith(".") for path in species.iterdir())
+    if found != NUM_BIRDS[name]:
         # Kaggle gives the publisher's newest version: ones with fewer species come from the user.
-        found = sum(species.is_dir() for species in root.glob("train/*"))
-        if found != NUM_BIRDS[name]:
-            raise UserError(
-                f"data.source: {KAGGLE_HANDLES[name]} on Kaggle has {found} species now, {name} has {NUM_BIRDS[name]}; "
-                f"put a copy with {NUM_BIRDS[name]} into {place} (train/, valid/ and test/ with a folder for each "
-                f"species), or take another of {', '.join(NUM_BIRDS)}"
-            )
+        where = root if folder == place else f"{KAGGLE_HANDLES[name]} on Kaggle now"
+        raise UserError(
+            f"data.source: {where} has {found} species, {name} has {NUM_BIRDS[name]}; put a copy with "
+            f"{NUM_BIRDS[name]} into {place} (train/, valid/ and test/ with a folder for each species), or take "
+            f"another of {', '.join(NUM_BIRDS)}, or a folder of any number by its own path"
+        )
     return ClassFolders(root=root)
 
 

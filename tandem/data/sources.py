@@ -84,6 +84,11 @@ def find_source(
     try:
         found = _find(source, classes, Path(cache_folder).expanduser(), quiet=quiet)
     except OSError as error:
+        if source in named.READERS:
+            where = error.filename or named.folder_of(source, Path(cache_folder).expanduser())
+            raise UserError(
+                f"data.source: {where} cannot be read ({error.strerror or error}); make it readable, or remove it"
+            ) from None
         raise UserError(f"data.source: {source} cannot be listed: {error.strerror}; expected is {LAYOUT}") from None
     if len(found.classes) < 2:
         raise UserError(
@@ -171,6 +176,11 @@ def _folder_source(name: str, folders: named.ClassFolders, classes: list[str] | 
     root = folders.root
     class_folders = [(part, class_folder) for part, folder in _parts(root) for class_folder in _visible_folders(folder)]
     if folders.parts is not None:
+        if strange := {folder.parent.name for part, folder in class_folders if part and part not in folders.parts}:
+            raise UserError(
+                f"data.source: {root} holds {', '.join(sorted(strange))}/, which is no part of {name}; allowed: "
+                f"{', '.join(f'{part}/' for part in folders.parts)}; move it elsewhere"
+            )
         class_folders = [(folders.parts[part] if part else None, folder) for part, folder in class_folders]
     names = folders.names or {name: name for name in sorted({class_folder.name for _, class_folder in class_folders})}
     kept = _choose_classes(list(names.values()), classes)

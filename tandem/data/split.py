@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tandem.data.manifest import Manifest
+from tandem.data.manifest import Manifest, hash_of
 from tandem.errors import UserError
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.settings import DataSettings
@@ -51,13 +50,13 @@ class Split:
     @cached_property
     def hash(self) -> str:
         """Of every image, its class and its part."""
-        return _hash_of(self._lines())
+        return hash_of(self._lines())
 
     @cached_property
     def test_hash(self) -> str:
         """Of the test images and the classes, whatever the files are called: scores on equal ones can be compared."""
         tested = sorted((file_hash, name) for _, file_hash, name, part in self._lines() if part == "test")
-        return _hash_of([list(self.manifest.classes), *tested])
+        return hash_of([list(self.manifest.classes), *tested])
 
     def write(self, path: Path) -> None:
         """Writes a CSV file with the columns key, hash, class and part, sorted by key."""
@@ -300,7 +299,3 @@ def _round_shares(total: int, shares: Sequence[float], ties: Sequence[str]) -> l
         numbers[numbers.index(max(numbers))] -= 1
         numbers[numbers.index(0)] += 1
     return numbers
-
-
-def _hash_of(value: Sequence[object]) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

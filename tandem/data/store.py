@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from PIL import Image
 
 from tandem.data.console import on_all_cores, say
 from tandem.data.decoding import resize, to_rgb
-from tandem.data.manifest import Manifest
+from tandem.data.download import PARTIAL
+from tandem.data.manifest import Manifest, hash_of
 from tandem.data.sources import Source
 from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
@@ -32,7 +32,6 @@ FORMAT_VERSION = 1  # to be raised when pixels are made in another way: earlier 
 CROP_STORE_RATIO = 8 / 7
 
 IMAGES_FILE = "images.npy"
-PARTIAL = ".partial"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +131,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def in_megabytes(num_bytes: int) -> str:
+    """For people, in millions of bytes: 1,234.5 MB."""
     return f"{num_bytes / 1e6:,.1f} MB"
 
 
@@ -161,8 +161,7 @@ def _path(manifest: Manifest, settings: DataSettings) -> Path:
     shape = store_shape(manifest, settings)
     how = settings.resize if shape.resized else "as it is"
     value = [FORMAT_VERSION, shape.height, shape.width, how, manifest.images["hash"].tolist()]
-    key = hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
-    return Path(settings.cache_folder).expanduser() / "stores" / key
+    return Path(settings.cache_folder).expanduser() / "stores" / hash_of(value)[:32]
 
 
 def _open_whole(store: Path, shape: tuple[int, ...]) -> np.memmap | None:

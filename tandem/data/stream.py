@@ -53,6 +53,7 @@ class Stream:
         shuffle: bool,
         augmentation: AugmentationSettings | None = None,
         size: Size | None = None,
+        threads: int | None = None,
     ) -> None:
         """
         Args:
@@ -65,6 +66,7 @@ class Stream:
             augmentation: Random changes; none when None.
             size: Height and width in pixels of the images served, which differs from that of the images stored where
                 random resized crops are cut from larger ones; the same when None.
+            threads: How many augment, which changes nothing in the images; one for each core when None.
 
         Raises:
             UserError: crop_padding could move an image out of itself.
@@ -80,7 +82,8 @@ class Stream:
         self._stored_size: Size = images.shape[1], images.shape[2]
         self._size = size or self._stored_size
         assert self._size == self._stored_size or self._augmentation.random_resized_crop is not None
-        self._changers = ThreadPoolExecutor(num_cores(), thread_name_prefix="augmentation")  # starts them when needed
+        self._num_threads = threads or num_cores()
+        self._changers = ThreadPoolExecutor(self._num_threads, thread_name_prefix="augmentation")  # started when needed
         self._plan: _Plan | None = None
         self._first_epoch_digests: dict[int, bytes] = {}
         smallest = min(self._size)
@@ -181,7 +184,7 @@ class Stream:
         if changes.boxes is None and changes.colors is None:
             change_some(0, len(rows))  # numpy copies faster than threads hand over
             return batch
-        share = -(-len(rows) // num_cores())
+        share = -(-len(rows) // self._num_threads)
         tasks = [
             self._changers.submit(change_some, start, min(start + share, len(rows)))
             for start in range(0, len(rows), share)

@@ -68,8 +68,9 @@ def read_data_settings(parser: ArgumentParser, argv: list[str] | None = None) ->
         raise UserError(_one_line(error)) from None
     values = parser.instantiate(values)
     _check_nulls(vars(values.data), DataSettings, "data.")
-    # of what is asked here both frameworks have the same limits
-    check_settings(Settings(data=values.data), "torch")
+    settings = Settings(data=values.data)
+    _check_limits(settings)
+    _check_data(settings)
     return values
 
 
@@ -94,10 +95,7 @@ def read_settings(framework: Framework, argv: list[str] | None = None) -> Settin
 
 def check_settings(settings: Settings, framework: Framework) -> None:
     """Raises UserError for the first setting that is out of its limits, contradicts another or that framework lacks."""
-    for name, item, value in _walk(settings):
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int | float) and not _within(number, item.metadata):
-                _refuse(name, value, _describe(name))
+    _check_limits(settings)
     _check_data(settings)
     _check_regime(settings)
     _check_optimizer(settings)
@@ -115,12 +113,21 @@ def check_settings(settings: Settings, framework: Framework) -> None:
     _check_weights(settings.weights, framework, backbone)
 
 
+def _check_limits(settings: Settings) -> None:
+    for name, item, value in _walk(settings):
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and not _within(number, item.metadata):
+                _refuse(name, value, _describe(name))
+
+
 def _check_data(settings: Settings) -> None:
     data, augmentation = settings.data, settings.augmentation
     fractions = data.fractions
     if fractions is not None and (len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0):
         _refuse("data.fractions", fractions, "three numbers above 0 (train, val, test) that add up to 1")
-    if data.split == "folds" and data.fold is not None and data.fold >= data.folds:
+    if data.fold is not None and data.split != "folds":
+        _refuse("data.fold", data.fold, f"null with data.split {data.split}; data.split folds takes it")
+    if data.fold is not None and data.fold >= data.folds:
         _refuse("data.fold", data.fold, f"0 to {data.folds - 1}, since data.folds is {data.folds}")
     if data.classes is not None and (len(data.classes) < 2 or len(set(data.classes)) < len(data.classes)):
         _refuse("data.classes", data.classes, "two or more different names of classes")
@@ -156,6 +163,8 @@ def _check_optimizer(settings: Settings) -> None:
     if optimizer.weight_decay and optimizer.name == "adam":
         allowed = "0 with optimizer.name adam; optimizer.name adamw takes it"
         _refuse("optimizer.weight_decay", optimizer.weight_decay, allowed)
+    if optimizer.nesterov and optimizer.name != "sgd":
+        _refuse("optimizer.nesterov", True, f"false with optimizer.name {optimizer.name}; optimizer.name sgd takes it")
     if optimizer.nesterov and optimizer.momentum == 0:
         _refuse("optimizer.nesterov", True, "false with optimizer.momentum 0")
     if optimizer.layer_decay != 1 and all(phase.trainable == "head" for phase in phases):

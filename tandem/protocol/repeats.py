@@ -23,6 +23,7 @@ class Repeat:
 
     @property
     def title(self) -> str:
+        """For people: seed 1, fold 2."""
         return f"seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
 
 

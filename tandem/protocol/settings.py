@@ -248,8 +248,9 @@ class Settings:
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to train: a GPU if there is one, or as told."""
     threads: int | None = limited(None, at_least=1)
-    """CPU threads for the framework's arithmetic, its own choice when not given; two processes on one machine need it
-    (with more threads than cores torch runs many times slower)."""
+    """CPU threads for the framework's arithmetic, its own choice when not given, and as many for augmentation, one for
+    each core when not given; two processes on one machine need it (with more threads than cores torch runs many times
+    slower)."""
     data: DataSettings = field(default_factory=DataSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     head: HeadSettings = field(default_factory=HeadSettings)

@@ -97,6 +97,13 @@ def test_damaged_labelme_annotation_is_named(tmp_path: Path) -> None:
         read_labelme(tmp_path)
 
 
+def test_labelme_values_of_another_number_of_lines_are_named(tmp_path: Path) -> None:
+    write_labelme(tmp_path, {"000000": values(_1=1.0), "000001": values()}, binary=True)
+    (tmp_path / "annotation.bin").write_bytes(bytes(4 * 12 * 3))
+    with pytest.raises(DamagedFile, match=r"annotation\.bin is not 12 float32 for each line of annotation\.txt \(.*36"):
+        read_labelme(tmp_path)
+
+
 def test_flowers_are_numbered_from_one(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "imagelabels.mat", {"labels": [[102, 1, 7, 7]]})
     scipy.io.savemat(tmp_path / "setid.mat", {"trnid": [[2]], "valid": [[4]], "tstid": [[1, 3]]})

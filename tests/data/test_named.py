@@ -312,6 +312,19 @@ def test_imagenette_folder_that_lacks_a_class_is_refused(write_images: WriteImag
         find_source("imagenette", cache_folder=tmp_path, quiet=True)
 
 
+def test_imagenette_folder_with_a_part_of_the_users_is_refused(write_images: WriteImages, tmp_path: Path) -> None:
+    write_images(
+        {
+            f"{part}/{wordnet_id}": 1
+            for part in ("train", "val", "test")
+            for wordnet_id in named.IMAGENETTE_WORDNET_IDS.values()
+        },
+        root="datasets/imagenette/imagenette2",
+    )
+    with pytest.raises(UserError, match=r"/imagenette2 holds test/, which is no part of imagenette; allowed: train/, "):
+        find_source("imagenette", cache_folder=tmp_path, quiet=True)
+
+
 def test_labelme_has_twelve_objects_and_clutter(offer: Callable[..., None], tmp_path: Path) -> None:
     offer("labelme", LabelMe=labelme())
     data = ready("labelme", tmp_path)
@@ -344,16 +357,25 @@ def test_flowers_keep_all_three_published_parts(offer: Callable[..., None], tmp_
 
 
 def test_birds_of_the_users_are_merged_and_split_anew(write_images: WriteImages, tmp_path: Path) -> None:
-    sizes = {"train": 14, "valid": 3, "test": 3}
+    sizes = {"train": 8, "valid": 1, "test": 1}
     write_images(
-        {f"{part}/{species}": number for part, number in sizes.items() for species in ("ABBOTTS BABBLER", "OSPREY")},
+        {f"{part}/BIRD {n:03d}": number for part, number in sizes.items() for n in range(300)},
         root="datasets/birds300",
     )
     data = ready("birds300", tmp_path)
-    assert data.classes == ("ABBOTTS BABBLER", "OSPREY")
-    assert counts(data) == (28, 4, 8)
+    assert len(data.classes) == 300 and data.classes[299] == "BIRD 299"
+    assert counts(data) == (2100, 300, 600)
     assert {key.split("/")[0] for row in data.rows("train") for key in [data.keys[row]]} == {"train", "valid", "test"}
     assert (data.name, data.report["split"]["kind"]) == ("birds300", "fractions")
+
+
+@pytest.mark.parametrize("folder", ["datasets/birds300", "datasets/birds300/archive/train"])
+def test_birds_of_the_users_have_to_be_as_many_as_the_name_says(
+    folder: str, write_images: WriteImages, tmp_path: Path
+) -> None:
+    write_images({"ABBOTTS BABBLER": 1, "OSPREY": 1, ".hidden": 1}, root=folder)
+    with pytest.raises(UserError, match=r"data\.source: .*/birds300.* has 2 species, birds300 has 300; put a copy"):
+        find_source("birds300", cache_folder=tmp_path, quiet=True)
 
 
 def vegetables() -> dict[str, bytes]:
@@ -385,7 +407,7 @@ def test_kaggles_birds_have_to_be_as_many_as_the_name_says(publisher: Publisher,
     for _ in range(2):
         with pytest.raises(UserError) as caught:
             find_source("birds300", cache_folder=tmp_path, quiet=True)
-        assert "on Kaggle has 525 species now, birds300 has 300; put a copy with 300 into" in str(caught.value)
+        assert "on Kaggle now has 525 species, birds300 has 300; put a copy with 300 into" in str(caught.value)
         assert str(tmp_path / "datasets/birds300") in str(caught.value)
 
 
@@ -414,6 +436,27 @@ def test_folder_without_the_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "datasets/sdss17").mkdir(parents=True)
     (tmp_path / "datasets/sdss17/archive.zip").touch()
     with pytest.raises(UserError, match=r"there is no .*sdss17/star_classification\.csv; put the table there"):
+        find_source("sdss17", cache_folder=tmp_path, quiet=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that no user can read is known on Linux only")
+def test_data_set_that_cannot_be_read_is_not_called_a_wrong_folder(tmp_path: Path) -> None:
+    place = tmp_path / "datasets/sdss17"
+    place.mkdir(parents=True)
+    (place / "star_classification.csv").symlink_to("/proc/self/mem")
+    with pytest.raises(UserError) as caught:
+        find_source("sdss17", cache_folder=tmp_path, quiet=True)
+    assert str(caught.value) == (
+        f"data.source: {place} cannot be read (Input/output error); make it readable, or remove it"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_file_of_a_data_set_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    table = tmp_path / "datasets/sdss17/star_classification.csv"
+    table.parent.mkdir(parents=True)
+    table.touch(mode=0o000)
+    with pytest.raises(UserError, match=r"star_classification\.csv cannot be read \(Permission denied\)"):
         find_source("sdss17", cache_folder=tmp_path, quiet=True)
 
 

@@ -32,6 +32,10 @@ def test_data_settings_have_the_names_and_defaults_of_the_scripts() -> None:
     assert arguments.source == "birds" and arguments.html == "x.html"
 
 
+def test_images_may_be_smaller_than_a_backbone_takes() -> None:
+    assert parse_arguments(["digits", "--data.image_size", "8"]).data.image_size == 8
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

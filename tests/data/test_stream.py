@@ -245,6 +245,15 @@ def test_batches_do_not_depend_on_the_number_of_cores() -> None:
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_as_many_threads_augment_as_told_and_change_nothing(threads: int) -> None:
+    before = set(augmentation_threads())
+    stream = stream_of(augmentation=EVERYTHING, threads=threads)
+    images = served(stream, 0)[0]
+    assert 1 <= len(set(augmentation_threads()) - before) <= threads
+    assert np.array_equal(images, served(stream_of(augmentation=EVERYTHING), 0)[0])
+
+
 def test_threads_that_augment_end_with_the_stream() -> None:
     before = set(augmentation_threads())
     stream = stream_of(augmentation=EVERYTHING)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import threading
 from typing import Any
 
 import keras
@@ -13,7 +15,7 @@ from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AugmentationSettings, EarlyStoppingSettings, Settings
 from tandem.tracking.curves import Curves
 from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings
-from train_keras import train_phase
+from train_keras import open_streams, train_phase
 
 NUM_EPOCHS = 3
 
@@ -110,3 +112,13 @@ def test_framework_serves_all_validation_images_in_order_in_every_epoch(
 def test_hash_of_the_first_epoch_is_the_stream_s(served: tuple[Batches, Batches, str | None], expected: Stream) -> None:
     list(expected.epoch(0))
     assert served[2] == expected.first_epoch_hash is not None
+
+
+def test_training_images_are_augmented_by_as_many_threads_as_told(
+    settings: Settings, phase: Phase, data: PreparedData
+) -> None:
+    brighter = dataclasses.replace(settings, threads=1, augmentation=AugmentationSettings(brightness=0.5))
+    before = set(threading.enumerate())
+    training, _ = open_streams(brighter, data, phase)
+    training.stream.batch(0, 0)
+    assert len(set(threading.enumerate()) - before) == 1

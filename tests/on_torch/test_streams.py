@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import threading
 from typing import Any
 
 import numpy as np
@@ -52,8 +54,8 @@ def served(settings: Settings, phase: Phase, data: PreparedData) -> tuple[Batche
     """Training batches and validation batches of a fit, and the hash of its first epoch."""
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 4))
     network = Classifier(Pixels(8, "unit"), backbone, nn.Linear(4, NUM_CLASSES))
-    steps = RecordingSteps(network, settings, phase)
     training, validation = open_streams(settings, data, phase)
+    steps = RecordingSteps(network, settings, phase, [[backbone]], len(training))
     assert training.stream.first_epoch_hash is None
     trainer = lightning.Trainer(
         max_epochs=NUM_EPOCHS,
@@ -109,3 +111,13 @@ def test_framework_serves_all_validation_images_in_order_in_every_epoch(
 def test_hash_of_the_first_epoch_is_the_stream_s(served: tuple[Batches, Batches, str | None], expected: Stream) -> None:
     list(expected.epoch(0))
     assert served[2] == expected.first_epoch_hash is not None
+
+
+def test_training_images_are_augmented_by_as_many_threads_as_told(
+    settings: Settings, phase: Phase, data: PreparedData
+) -> None:
+    brighter = dataclasses.replace(settings, threads=1, augmentation=AugmentationSettings(brightness=0.5))
+    before = set(threading.enumerate())
+    training, _ = open_streams(brighter, data, phase)
+    training.stream.batch(0, 0)
+    assert len(set(threading.enumerate()) - before) == 1

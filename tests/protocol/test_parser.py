@@ -73,6 +73,9 @@ LIMITS = [(name, limit) for name, (limits, _) in FIELDS.items() for limit in lim
 
 # What has to stand beside a value at its limit, or beside a choice, so that no other rule refuses it.
 COMPANIONS = {
+    ("data.fold", "at_least"): ["--data.split", "folds"],
+    ("data.fold", "at_most"): ["--data.split", "folds"],
+    ("optimizer.nesterov", True): ["--optimizer.name", "sgd"],
     ("optimizer.weight_decay", "at_most"): ["--optimizer.name", "adamw"],
     ("regime", "gradual"): ["--phases", "[{trainable: head}]"],
 }
@@ -212,8 +215,9 @@ def test_null_is_refused_where_it_has_none(name: str) -> None:
 @pytest.mark.parametrize("name", ["optimizer.nesterov", "tracking.log_model", "augmentation.horizontal_flip"])
 def test_truth_values_are_words(name: str) -> None:
     for value in (True, False):
-        assert flatten(read_settings("torch", [f"--{name}", str(value).lower()]))[name] is value
-        assert flatten(read_settings("torch", config(nested(name, value))))[name] is value
+        companions = COMPANIONS.get((name, value), [])
+        assert flatten(read_settings("torch", [f"--{name}", str(value).lower(), *companions]))[name] is value
+        assert flatten(read_settings("torch", [*config(nested(name, value)), *companions]))[name] is value
     assert refusal(f"--{name}", "perhaps") == f"{name}: received 'perhaps', allowed: true or false"
 
 
@@ -469,6 +473,13 @@ def test_fold_counts_up_to_the_number_of_folds() -> None:
     assert refusal(*folds, "--data.fold", "3") == "data.fold: received 3, allowed: 0 to 2, since data.folds is 3"
 
 
+@pytest.mark.parametrize("split", ["auto", "fractions", "publisher"])
+def test_fold_is_refused_where_there_are_none(split: str) -> None:
+    assert refusal("--data.split", split, "--data.fold", "2") == (
+        f"data.fold: received 2, allowed: null with data.split {split}; data.split folds takes it"
+    )
+
+
 @pytest.mark.parametrize("classes", ["[]", "['a']", "['a', 'a']"])
 def test_classes_are_two_or_more_different_ones(classes: str) -> None:
     message = refusal("--data.classes", classes)
@@ -482,6 +493,13 @@ def test_weight_decay_is_refused_with_adam_which_has_none() -> None:
     )
     for name in ("adamw", "sgd"):
         read_settings("torch", ["--optimizer.name", name, "--optimizer.weight_decay", "0.01"])
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_nesterov_is_refused_with_optimizers_that_have_none(name: str) -> None:
+    assert refusal("--optimizer.name", name, "--optimizer.nesterov", "true") == (
+        f"optimizer.nesterov: received True, allowed: false with optimizer.name {name}; optimizer.name sgd takes it"
+    )
 
 
 @pytest.mark.parametrize("shares", ["[]", "[0.5]", "[0.5, 0.25]", "[0.1, 0.2, 0.3]"])

@@ -121,6 +121,24 @@ def test_every_bad_file_is_named_in_one_message(spoiled: Any, refused: dict[str,
     assert not (spoiled.folder / "runs").exists()
 
 
+@pytest.mark.long
+def test_network_off_the_shelf_has_no_larger_images_stored_for_crops(
+    train: Callable[..., Any], in_both: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = random.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    words = "--regime off_the_shelf --augmentation.random_resized_crop [0.5,1] --device cpu --threads 1"
+    words += " --data.source images --data.image_size 32 --data.cache_folder"
+    done = in_both(lambda framework: train(framework, *words.split(), f"{framework}_cache", cwd=tmp_path))
+    for framework in FRAMEWORKS:
+        assert "left" in the_message(done[framework], framework)  # no class of ImageNet: it ends after the images
+        assert len(list((tmp_path / f"{framework}_cache/stores").glob("*/images.npy"))) == 1
+
+
 # -------------------------------------------------------------------------------------------------- ends of a run
 
 
