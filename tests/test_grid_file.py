@@ -62,7 +62,7 @@ def test_birds_are_two_networks_in_three_regimes() -> None:
     shared = ("data.source", "data.split", "data.fractions", "max_epochs", "early_stopping.patience")
     assert cells_of("birds", *shared) == [("birds300", "fractions", [0.7, 0.1, 0.2], 100, 3)] * 6
     more = ("early_stopping.restore", "thawed_rate_factor", "optimizer.name", "schedule.name", "pixel_scaling")
-    assert cells_of("birds", *more) == [("best", 0.1, "adam", "none", "torch")] * 6
+    assert cells_of("birds", *more) == [("best", 0.1, "adam", "none", "auto")] * 6
 
 
 def test_cifar100_is_four_networks_each_with_its_head() -> None:
