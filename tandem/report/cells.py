@@ -183,12 +183,14 @@ def partners(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
 def scratch_partners(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
     """Each pretrained cell with one of its backbone and framework that was trained from scratch on the same images.
 
+    A network off the shelf has been trained on none of them, so nothing was transferred to them.
+
     Returns:
         (pretrained, scratch); of several trained from scratch the one with the same settings, else the most accurate.
     """
     pairs = []
     for cell in cells:
-        if cell.regime == "scratch" or ("weights", "random") in cell.settings:
+        if cell.regime in ("scratch", "off_the_shelf") or began_at_random(cell):
             continue
         choice = [
             other
@@ -199,6 +201,14 @@ def scratch_partners(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
         if choice:
             pairs.append((cell, max(choice, key=lambda other: (_alike(other, cell), other.mean(ACCURACY) or 0.0))))
     return pairs
+
+
+def began_at_random(cell: Cell) -> bool:
+    """Whether some of its runs, of a regime that needs weights, had random ones."""
+    return cell.regime != "scratch" and any(
+        run.tags.get(vocabulary.WEIGHTS_ORIGIN, run.params.get("weights")) in ("random", vocabulary.RANDOM_FOR_IMAGENET)
+        for run in cell.runs
+    )
 
 
 def family_of(backbone: str) -> str:
@@ -297,6 +307,8 @@ def _cells(runs: Sequence[RunRecord], weights: Mapping[str, _Weights]) -> list[C
             del own["split"]
     costs = {run.run_id: _costs(run) for run in runs}
     differing_settings, differing_costs = _differing(settings.values()), _differing(costs.values())
+    if "weights" not in differing_settings and "random" in words.values():
+        differing_settings.insert(0, "weights")  # the name of a regime promises pretrained ones
 
     members = defaultdict(list)
     for run in runs:
