@@ -93,6 +93,8 @@ class Group:
         title: the data's name, the budget if it is small, and the number of classes and test images.
         suffix: of the names of the group's tables, files and anchors.
         budget: full or small.
+        data_set: the data's name alone; groups with the same one may share images.
+        fold: which of a cross-validation's folds its test images are; None without such.
         cells: in the order of the tables; at least one.
     """
 
@@ -100,6 +102,8 @@ class Group:
     title: str
     suffix: str
     budget: str
+    data_set: str
+    fold: str | None
     cells: tuple[Cell, ...]
 
 
@@ -156,6 +160,8 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
                 title=_describe_data(latest),
                 suffix="" if number == 1 else f"_{number}",
                 budget=_budget_of(group[0]),
+                data_set=_data_set(latest),
+                fold=_fold_of(latest),
                 cells=tuple(_cells(latest, weights)),
             )
         )
@@ -227,13 +233,20 @@ def _alike(first: Cell, second: Cell) -> int:
     )
 
 
-def _data_name(runs: Sequence[RunRecord]) -> str:
+def _data_set(runs: Sequence[RunRecord]) -> str:
     names = Counter(run.tags.get(vocabulary.DATA_NAME, "") for run in runs)
-    name = ", ".join(name for name, _ in names.most_common() if name) or "unnamed data"
+    return ", ".join(name for name, _ in names.most_common() if name) or "unnamed data"
+
+
+def _fold_of(runs: Sequence[RunRecord]) -> str | None:
     folds = {run.params.get("data.fold") for run in runs if run.params.get("data.split") == "folds"}
-    fold = f", fold {folds.pop()}" if len(folds) == 1 else ""
+    return folds.pop() if len(folds) == 1 else None
+
+
+def _data_name(runs: Sequence[RunRecord]) -> str:
+    fold = _fold_of(runs)
     budget = ", small budget" if _budget_of(runs[0]) == "small" else ""
-    return name + fold + budget
+    return _data_set(runs) + ("" if fold is None else f", fold {fold}") + budget
 
 
 def _budget_of(run: RunRecord) -> str:
