@@ -55,7 +55,7 @@ def data_set_matrix(
     found, cells = _accuracies(groups)
     models = sorted(found, key=lambda model: cells[model].sort_key)
 
-    tables = []
+    tables: list[Table] = []
     for folds in columns.values():
         if len(folds) > 1:
             table = _fold_table(folds, {model: found[model] for model in models}, left_out_note)
