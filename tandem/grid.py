@@ -34,6 +34,7 @@ from tandem.grid_file import (
     SMALL_MAX_EPOCHS,
     Grid,
     GridCell,
+    not_given,
     read_grid,
 )
 from tandem.grid_runner import ROOT, Outcome, duration, last_line, run_cells
@@ -116,8 +117,7 @@ def main(argv: list[str] | None = None) -> None:
         print_cells(cells, grid, arguments.budget, console)
         return
     if grid.missing:
-        name, words = next(iter(grid.missing.items()))
-        raise UserError(f"{arguments.file}: {name} is not given: {words}; add to the command: -- --{name} ...")
+        raise not_given(arguments.file, *next(iter(grid.missing.items())))
     if arguments.budget == "small":
         console.print(SMALL_BUDGET)
     if not run_grid(cells, console):
