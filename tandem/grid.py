@@ -37,8 +37,10 @@ from tandem.grid_file import (
     not_given,
     read_grid,
 )
-from tandem.grid_runner import ROOT, Outcome, duration, last_line, run_cells
+from tandem.grid_runner import Outcome, last_line, run_cells
 from tandem.protocol.parser import KERAS_BACKENDS, Framework
+from tandem.report.tables import format_value
+from tandem.scripts import training_script
 
 SMALL_BUDGET = (
     f"Small budget: at most {SMALL_IMAGES_PER_CLASS} images a class, {SMALL_MAX_EPOCHS} epoch a phase, batches of "
@@ -137,7 +139,7 @@ def print_cells(cells: Sequence[GridCell], grid: Grid, budget: str, console: Con
         note = f"None counts as finished: {error}"
     for cell in cells:
         console.print(f"{cell.number} {cell.name}{' [finished]' if identity_of(cell) in finished else ''}")
-        script = os.path.relpath(ROOT / f"train_{cell.framework}.py")
+        script = os.path.relpath(training_script(cell.framework))
         console.print(f"    {shlex.join(['python', script, *cell.options])}")
     counts = [(name, sum(cell.framework == name for cell in cells)) for name in FRAMEWORKS]
     console.print(
@@ -223,7 +225,7 @@ def run_grid(cells: Sequence[GridCell], console: Console) -> bool:
     finally:
         failed = [outcome for outcome in outcomes if outcome.status != 0]
         console.print(
-            f"{len(outcomes) - len(failed)} cells finished in {duration(time.perf_counter() - start)}, "
+            f"{len(outcomes) - len(failed)} cells finished in {format_value(time.perf_counter() - start, 'seconds')}, "
             f"{len(failed)} failed, {len(waiting) - len(outcomes)} left"
         )
         for outcome in failed:

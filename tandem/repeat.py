@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -13,6 +12,7 @@ from tandem.errors import UserError
 from tandem.protocol.repeats import Repeat, repeats_of
 from tandem.protocol.settings import Settings
 from tandem.report.tables import Column, Table, print_table
+from tandem.scripts import training_script
 from tandem.tracking import vocabulary
 from tandem.tracking.parent import start_parent_run
 from tandem.tracking.run import signals_as_interrupts
@@ -74,9 +74,8 @@ def _describe(repeats: Sequence[Repeat]) -> str:
 
 def _train(framework: str, words: Sequence[str]) -> int:
     """Exit status of the training script with these words; it is ended with this process."""
-    script = Path(__file__).resolve().parent.parent / f"train_{framework}.py"
     # a session of its own, so that Ctrl-C reaches it once, from here, and not a second time from the terminal
-    process = subprocess.Popen([sys.executable, str(script), *words], start_new_session=True)
+    process = subprocess.Popen([sys.executable, str(training_script(framework)), *words], start_new_session=True)
     try:
         return process.wait()
     except BaseException:
