@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -168,6 +169,12 @@ def time_left(outcomes: Sequence[Outcome], remaining: Sequence[GridCell]) -> str
     mean = statistics.fmean(itertools.chain(*seconds.values()))
     left = sum(means.get(cell.framework, mean) for cell in remaining)
     return f"about {format_value(left, 'seconds')} left"
+
+
+def replay_command(log: Path) -> str | None:
+    """The command that sends to MLflow what it has not taken of the run with this log; None where it has everything."""
+    found = re.findall(r"python -m tandem\.tracking\.replay .+", log.read_text(encoding="utf-8", errors="replace"))
+    return found[-1].strip() if found else None
 
 
 def last_line(log: Path) -> str:
