@@ -71,8 +71,8 @@ def what_is_missing(num_repeats: int, failed: Sequence[str], num_recorded: int) 
     lost = num_repeats - len(failed) - num_recorded
     if lost > 0:
         parts.append(
-            f"{lost} of {num_repeats} runs ended well but are not finished in MLflow, so the mean is without them; their "
-            "warnings above say how to send the rest"
+            f"{lost} of {num_repeats} runs ended well but are not finished in MLflow, so the mean is without them; "
+            "their warnings above say how to send the rest"
         )
     return "; ".join(parts)
 

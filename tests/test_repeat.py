@@ -4,11 +4,10 @@ import pytest
 
 from tandem.repeat import what_is_missing
 
-
 LOST = (
-    "1 of 3 runs ended well but are not finished in MLflow, so the mean is without them; their warnings above say how"
+    "1 of 3 runs ended well but are not finished in MLflow, so the mean is without them; their warnings above say how to "
+    "send the rest"
 )
-LOST += " to send the rest"
 
 
 @pytest.mark.parametrize(
