@@ -250,6 +250,7 @@ settings:
   max_epochs: 1
   device: cpu
   threads: 1
+  tracking: {data_report: false}  # which is a run more for each data set
 cells:
   - frameworks: [torch]
     vary: {data.source: [digits, lacking]}

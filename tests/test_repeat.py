@@ -5,8 +5,8 @@ import pytest
 from tandem.repeat import what_is_missing
 
 LOST = (
-    "1 of 3 runs ended well but are not finished in MLflow, so the mean is without them; their warnings above say how to "
-    "send the rest"
+    "1 of 3 runs ended well but are not finished in MLflow, so the mean is without them; their warnings above say how "
+    "to send the rest"
 )
 
 
