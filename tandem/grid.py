@@ -4,10 +4,13 @@
     python -m tandem.grid configs/birds.yaml
 
 What is in the file is described in tandem/grid_file.py. Cells run one after the other. One whose finished run is in
-MLflow already is skipped, so the same command goes on where it was interrupted; one that fails is named at the end, and
-the others run nevertheless. Words after `--` are options of the training scripts, for all cells:
+MLflow already is skipped, so the same command goes on where it was interrupted; one that fails, or that MLflow has not
+taken, is named at the end, and the others run nevertheless. Words after `--` are options of the training scripts, for
+all cells:
 
     python -m tandem.grid configs/birds.yaml -- --data.source ~/birds --precision bfloat16
+
+`--keep_models` lets the runs log their weights and models; finished ones that have not are run again.
 
 `--budget small` is for a machine without a GPU: at most 10 images a class, one epoch a phase, batches of 16 at most,
 random weights where ImageNet's cannot be had, and no report on the data. It shows that a grid runs; such runs are
@@ -21,6 +24,7 @@ import os
 import shlex
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,10 +38,14 @@ from tandem.grid_file import (
     SMALL_MAX_EPOCHS,
     Grid,
     GridCell,
+    not_given,
     read_grid,
 )
-from tandem.grid_runner import ROOT, Outcome, duration, last_line, run_cells
+from tandem.grid_runner import Outcome, last_line, replay_command, run_cells
 from tandem.protocol.parser import KERAS_BACKENDS, Framework
+from tandem.protocol.settings import flatten
+from tandem.report.tables import format_value
+from tandem.scripts import training_script
 
 SMALL_BUDGET = (
     f"Small budget: at most {SMALL_IMAGES_PER_CLASS} images a class, {SMALL_MAX_EPOCHS} epoch a phase, batches of "
@@ -47,6 +55,9 @@ SMALL_BUDGET = (
 
 Identity = tuple[str, str, str, str]
 """Framework, what computes, hash of the settings and budget: equal for a cell and its run."""
+
+# What a run leaves only where it is told to, and a cell that asks for it has to have.
+_KEPT = ("tracking.log_model", "tracking.log_weights")
 
 
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -84,7 +95,8 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
     parser.add_argument(
         "--keep_models",
         action="store_true",
-        help="let each run log its trained weights and its model, which are not logged otherwise",
+        help="let each run log its trained weights and its model, which are not logged otherwise; cells whose finished "
+        "run has not are run again",
     )
     parser.add_argument(
         "--tracking.uri",
@@ -116,8 +128,7 @@ def main(argv: list[str] | None = None) -> None:
         print_cells(cells, grid, arguments.budget, console)
         return
     if grid.missing:
-        name, words = next(iter(grid.missing.items()))
-        raise UserError(f"{arguments.file}: {name} is not given: {words}; add to the command: -- --{name} ...")
+        raise not_given(arguments.file, *next(iter(grid.missing.items())))
     if arguments.budget == "small":
         console.print(SMALL_BUDGET)
     if not run_grid(cells, console):
@@ -129,20 +140,19 @@ def main(argv: list[str] | None = None) -> None:
 
 def print_cells(cells: Sequence[GridCell], grid: Grid, budget: str, console: Console) -> None:
     """Each cell's name and the command that runs it alone."""
-    finished: set[Identity] = set()
+    finished: set[int] = set()
     note = None
     try:
-        finished = finished_runs(cells)
+        finished = finished_cells(cells)
     except UserError as error:  # of a store that is made by the first run, for example
         note = f"None counts as finished: {error}"
     for cell in cells:
-        console.print(f"{cell.number} {cell.name}{' [finished]' if identity_of(cell) in finished else ''}")
-        script = os.path.relpath(ROOT / f"train_{cell.framework}.py")
+        console.print(f"{cell.number} {cell.name}{' [finished]' if cell.number in finished else ''}")
+        script = os.path.relpath(training_script(cell.framework))
         console.print(f"    {shlex.join(['python', script, *cell.options])}")
     counts = [(name, sum(cell.framework == name for cell in cells)) for name in FRAMEWORKS]
     console.print(
-        f"{len(cells)} cells ({', '.join(f'{count} {name}' for name, count in counts)}), "
-        f"{sum(identity_of(cell) in finished for cell in cells)} finished"
+        f"{len(cells)} cells ({', '.join(f'{count} {name}' for name, count in counts)}), {len(finished)} finished"
     )
     if note:
         console.print(note)
@@ -161,8 +171,8 @@ def identity_of(cell: GridCell) -> Identity:
     return cell.framework, backend, settings_hash(cell.settings), cell.settings.tracking.budget
 
 
-def finished_runs(cells: Sequence[GridCell]) -> set[Identity]:
-    """What the finished runs of the cells' experiments are.
+def finished_cells(cells: Sequence[GridCell]) -> set[int]:
+    """The numbers of the cells with a finished run that has logged its weights and its model if the cell is to.
 
     Raises:
         UserError: MLflow does not answer, or there is no such experiment.
@@ -170,7 +180,7 @@ def finished_runs(cells: Sequence[GridCell]) -> set[Identity]:
     from tandem.tracking import vocabulary
     from tandem.tracking.reader import NoRuns, read_runs
 
-    found: set[Identity] = set()
+    kept: dict[Identity, list[set[str]]] = defaultdict(list)
     for uri, experiment in {(cell.settings.tracking.uri, cell.settings.tracking.experiment) for cell in cells}:
         try:
             runs = read_runs(uri, experiment)
@@ -180,8 +190,14 @@ def finished_runs(cells: Sequence[GridCell]) -> set[Identity]:
         for run in runs:
             if run.status == "FINISHED":
                 framework, backend, settings = (run.tags.get(name, "") for name in names)
-                found.add((framework, backend, settings, run.tags.get(vocabulary.BUDGET, "full")))
-    return found
+                identity = framework, backend, settings, run.tags.get(vocabulary.BUDGET, "full")
+                kept[identity].append({name for name in _KEPT if run.params.get(name) == "true"})
+    finished = set()
+    for cell in cells:
+        asked = {name for name in _KEPT if flatten(cell.settings)[name]}
+        if any(asked <= of_run for of_run in kept[identity_of(cell)]):
+            finished.add(cell.number)
+    return finished
 
 
 def prepare_experiments(cells: Sequence[GridCell]) -> None:
@@ -199,15 +215,15 @@ def run_grid(cells: Sequence[GridCell], console: Console) -> bool:
     """Runs the cells that are not finished, and says what became of them.
 
     Returns:
-        Whether none failed.
+        Whether none failed, and MLflow has everything of the others.
 
     Raises:
         UserError: MLflow does not answer.
         KeyboardInterrupt: On Ctrl-C, SIGTERM or SIGHUP, once the running cell has ended.
     """
     prepare_experiments(cells)
-    finished = finished_runs(cells)
-    waiting = [cell for cell in cells if identity_of(cell) not in finished]
+    finished = finished_cells(cells)
+    waiting = [cell for cell in cells if cell.number not in finished]
     if len(waiting) < len(cells):
         console.print(f"{len(cells) - len(waiting)} of {len(cells)} cells are finished already and skipped")
     if not waiting:
@@ -223,14 +239,40 @@ def run_grid(cells: Sequence[GridCell], console: Console) -> bool:
     finally:
         failed = [outcome for outcome in outcomes if outcome.status != 0]
         console.print(
-            f"{len(outcomes) - len(failed)} cells finished in {duration(time.perf_counter() - start)}, "
+            f"{len(outcomes) - len(failed)} cells finished in {format_value(time.perf_counter() - start, 'seconds')}, "
             f"{len(failed)} failed, {len(waiting) - len(outcomes)} left"
         )
         for outcome in failed:
             console.print(f"failed: {outcome.cell.number} {outcome.cell.name}, exit status {outcome.status}")
             console.print(f"    {last_line(outcome.log)}")
             console.print(f"    all of its output: {outcome.log}")
-    return not failed
+    return say_what_is_not_in_mlflow(outcomes, console) and not failed
+
+
+def say_what_is_not_in_mlflow(outcomes: Sequence[Outcome], console: Console) -> bool:
+    """Names the cells that ended well and of which MLflow lacks the run, its end or some of what it logged.
+
+    A script whose MLflow goes away trains on, keeps all of it in the run's journal, and ends with exit status 0.
+
+    Returns:
+        Whether MLflow has everything.
+    """
+    ended_well = [outcome for outcome in outcomes if outcome.status == 0]
+    finished: set[int] = set()
+    try:
+        finished = finished_cells([outcome.cell for outcome in ended_well])
+    except UserError as error:
+        console.print(f"Which runs are in MLflow cannot be told: {error}")
+    complete = True
+    for outcome in ended_well:
+        command = replay_command(outcome.log)
+        if command is None and outcome.cell.number in finished:
+            continue
+        complete = False
+        console.print(f"not all in MLflow: {outcome.cell.number} {outcome.cell.name}")
+        console.print(f"    send the rest: {command}" if command else "    it has no finished run there")
+        console.print(f"    all of its output: {outcome.log}")
+    return complete
 
 
 if __name__ == "__main__":

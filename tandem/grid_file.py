@@ -12,16 +12,17 @@
 `settings` are those of the training scripts, nested as in their files; those at the top hold for all cells. Each block
 of `cells` stands for the product of the values that it varies, under dotted names like data.source, in each of its
 frameworks; its own `settings` replace those at the top. `required` may name settings that nobody but the user can know,
-each with a sentence that says what to give.
+nested like the others, each with a sentence that says what to give.
 """
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import json
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal, NoReturn
@@ -93,7 +94,7 @@ def read_grid(
     blocks = [_read_block(block, f"{path}: block {number}") for number, block in enumerate(content["cells"], start=1)]
     if not blocks:
         _refuse(f"{path}: cells", [], "a list of one or more blocks")
-    required = content.get("required", {})
+    required = {name: str(words) for name, words in _flatten_mapping(content.get("required", {})).items()}
     for_all: dict[str, Any] = {"tracking.experiment": content["experiment"]}
     if not keep_models:
         for_all |= {"tracking.log_model": False, "tracking.log_weights": False}
@@ -103,40 +104,57 @@ def read_grid(
     if tracking_uri is not None:
         for_all["tracking.uri"] = tracking_uri
 
+    points = [point for block in blocks for point in _points(block, for_all, frameworks)]
     varied = _names_that_differ(blocks)
+    sources = {str(values["data.source"]) for _, values in points if "data.source" in values}
     cells: dict[tuple[Framework, str], GridCell] = {}
-    for block in blocks:
-        for framework, values in _points(block, for_all, frameworks):
-            number = len(cells) + 1
-            where = f"{path}: cell {number} ({_name_of(framework, values, varied)})"
-            try:
-                if budget == "small":
-                    values |= small_budget(read_settings(framework, [*_as_options(values), *more_options]))
-                options = (*_as_options(values), *more_options)
-                settings = read_settings(framework, list(options))
-                _check_single_run(settings)
-            except UserError as error:
-                raise UserError(f"{where}: {error}") from None
-            same = cells.get((framework, repr(settings)))
-            if same and frameworks is None:
-                raise UserError(
-                    f"{where} is the same as cell {same.number}: let what the blocks vary differ, and give no option "
-                    "after -- that the file varies"
-                )
-            if not same:  # or it stands in the file in both frameworks already
-                cells[framework, repr(settings)] = GridCell(
-                    number=number,
-                    name=_name_of(framework, flatten(settings), varied),
-                    framework=framework,
-                    options=options,
-                    settings=settings,
-                )
+    for framework, values in points:
+        number = len(cells) + 1
+        where = f"{path}: cell {number} ({_name_of(framework, values, varied, sources)})"
+        try:
+            if budget == "small":
+                values |= small_budget(read_settings(framework, [*_as_options(values), *more_options]))
+            options = (*_as_options(values), *more_options)
+            settings = read_settings(framework, list(options))
+            _check_single_run(settings)
+        except UserError as error:
+            for name, words in required.items():
+                # the placeholder of a setting that is no text, or not just any, is refused
+                placeholder = _placeholder(name)
+                if values.get(name) == placeholder and str(error).startswith(f"{name}: received {placeholder!r}"):
+                    raise not_given(path, name, words) from None
+            raise UserError(f"{where}: {error}") from None
+        same = cells.get((framework, repr(settings)))
+        if same and frameworks is None:
+            raise UserError(
+                f"{where} is the same as cell {same.number}: let what the blocks vary differ, and give no option "
+                "after -- that the file varies"
+            )
+        if not same:  # or it stands in the file in both frameworks already
+            cells[framework, repr(settings)] = GridCell(
+                number=number,
+                name=_name_of(framework, flatten(settings), varied, sources),
+                framework=framework,
+                options=options,
+                settings=settings,
+            )
     missing = {
-        name: str(words)
+        name: words
         for name, words in required.items()
         if any(flatten(cell.settings).get(name) == _placeholder(name) for cell in cells.values())
     }
     return Grid(cells=tuple(cells.values()), missing=missing)
+
+
+def not_given(path: Path, name: str, words: str) -> UserError:
+    """What is said of a setting that the file requires and that is missing.
+
+    Args:
+        path: Of the file.
+        name: Of the setting, dotted.
+        words: The file's, on what to give.
+    """
+    return UserError(f"{path}: {name} is not given: {words}; add to the command: -- --{name} ...")
 
 
 def small_budget(settings: Settings) -> dict[str, Any]:
@@ -265,7 +283,14 @@ def _placeholder(name: str) -> str:
 def _as_options(values: Mapping[str, Any]) -> list[str]:
     words: list[str] = []
     for name, value in values.items():
-        words += [f"--{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
+        try:
+            words += [f"--{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
+        except TypeError:  # YAML has more kinds of values than JSON, such as 2024-05-01
+            received = str(value) if isinstance(value, datetime.date) else repr(value)
+            raise UserError(
+                f"{name}: received {received}, allowed: texts, numbers, true, false, null, lists and mappings of them; "
+                "put a text that looks like a date in quotes"
+            ) from None
     return words
 
 
@@ -278,11 +303,16 @@ def _names_that_differ(blocks: Sequence[_Block]) -> list[str]:
     return [name for name, found in values.items() if len(found) > 1 and name not in ("backbone", "regime")]
 
 
-def _name_of(framework: Framework, values: Mapping[str, Any], varied: Sequence[str]) -> str:
+def _name_of(framework: Framework, values: Mapping[str, Any], varied: Sequence[str], sources: Collection[str]) -> str:
+    """A cell's name: of the folders with images the last part, and the whole path of those that share theirs."""
     words = [str(values.get(name, getattr(Settings(), name))) for name in ("backbone", "regime")]
     words.append(framework)
     for name in varied:
         if name in values:
             text = str(values[name])
-            words.append(PurePath(text).name if name == "data.source" else f"{name.rpartition('.')[2]}-{text}")
+            last = PurePath(text).name
+            is_unique = sum(PurePath(other).name == last for other in sources) <= 1
+            words.append(
+                (last if is_unique else text) if name == "data.source" else f"{name.rpartition('.')[2]}-{text}"
+            )
     return " ".join(re.sub(r"\s+", "", word) for word in words)

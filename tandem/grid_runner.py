@@ -22,8 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tandem.errors import UserError
 from tandem.grid_file import GridCell
+from tandem.report.tables import format_value
+from tandem.scripts import training_script
+from tandem.tracking import vocabulary
 
-ROOT = Path(__file__).resolve().parent.parent
 LOG_FOLDER = Path("grid")
 
 
@@ -57,8 +59,9 @@ def run_cells(cells: Sequence[GridCell], console: Console) -> Iterator[Outcome]:
             outcomes.append(outcome)
             left = time_left(outcomes, cells[done:])
             words = "finished" if outcome.status == 0 else f"failed with exit status {outcome.status}"
+            after = format_value(outcome.seconds, "seconds")
             console.print(
-                f"{cell.number} {cell.name}: {words} after {duration(outcome.seconds)}; {done} of {len(cells)}"
+                f"{cell.number} {cell.name}: {words} after {after}; {done} of {len(cells)}"
                 + (f", {left}" if left else "")
             )
             progress.update(bar, advance=1, left=left)
@@ -67,7 +70,7 @@ def run_cells(cells: Sequence[GridCell], console: Console) -> Iterator[Outcome]:
 
 def command_of(cell: GridCell) -> list[str]:
     """The command line of a cell's process."""
-    return [sys.executable, str(ROOT / f"train_{cell.framework}.py"), *cell.options]
+    return [sys.executable, str(training_script(cell.framework)), *cell.options]
 
 
 def run_cell(cell: GridCell, interruption: Interruption) -> Outcome:
@@ -103,7 +106,7 @@ def log_file(cell: GridCell) -> Path:
     """Where the output of a cell goes, in the current folder."""
     tracking = cell.settings.tracking
     folder = tracking.experiment if tracking.budget == "full" else f"{tracking.experiment}-{tracking.budget}"
-    return LOG_FOLDER / _as_file_name(folder) / f"{cell.number:02}-{_as_file_name(cell.name)}.log"
+    return LOG_FOLDER / vocabulary.file_name(folder) / f"{cell.number:02}-{vocabulary.file_name(cell.name)}.log"
 
 
 class Interruption:
@@ -164,21 +167,17 @@ def time_left(outcomes: Sequence[Outcome], remaining: Sequence[GridCell]) -> str
         return ""
     means = {framework: statistics.fmean(found) for framework, found in seconds.items()}
     mean = statistics.fmean(itertools.chain(*seconds.values()))
-    return f"about {duration(sum(means.get(cell.framework, mean) for cell in remaining))} left"
+    left = sum(means.get(cell.framework, mean) for cell in remaining)
+    return f"about {format_value(left, 'seconds')} left"
+
+
+def replay_command(log: Path) -> str | None:
+    """The command that sends to MLflow what it has not taken of the run with this log; None where it has everything."""
+    found = re.findall(r"python -m tandem\.tracking\.replay .+", log.read_text(encoding="utf-8", errors="replace"))
+    return found[-1].strip() if found else None
 
 
 def last_line(log: Path) -> str:
     """The last line of a log file that is not blank."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     return next((line for line in reversed(lines) if line), "it has printed nothing")
-
-
-def duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if minutes >= 2 else f"{seconds:.0f} s"
-
-
-def _as_file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", text)

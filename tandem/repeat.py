@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -13,6 +12,7 @@ from tandem.errors import UserError
 from tandem.protocol.repeats import Repeat, repeats_of
 from tandem.protocol.settings import Settings
 from tandem.report.tables import Column, Table, print_table
+from tandem.scripts import training_script
 from tandem.tracking import vocabulary
 from tandem.tracking.parent import start_parent_run
 from tandem.tracking.run import signals_as_interrupts
@@ -37,7 +37,7 @@ def run_repeats(framework: str, settings: Settings, argv: list[str] | None) -> N
         argv: the words of the command line that the settings come from, without the program.
 
     Raises:
-        UserError: MLflow cannot be written, or a repeat has failed: it names them.
+        UserError: MLflow cannot be written, it lacks a repeat, or a repeat has failed: it names those.
     """
     repeats = repeats_of(settings)
     assert argv is not None and repeats
@@ -49,18 +49,32 @@ def run_repeats(framework: str, settings: Settings, argv: list[str] | None) -> N
             console.print(f"[{number}/{len(repeats)}] {repeat.title}", markup=False)
             if _train(framework, [*argv, *repeat.options, "--tracking.parent_run", parent.id]) != 0:
                 failed.append(repeat.title)
-        summary = parent.log_mean_and_deviation()
+        num_recorded, summary = parent.log_mean_and_deviation()
         rows = [
             (heading, *summary[name])
             for key, heading in SHOWN.items()
             if (name := vocabulary.TEST_PREFIX + key) in summary
         ]
         if rows:
-            num_finished = len(repeats) - len(failed)
-            title = f"{settings.backbone}, {settings.regime}, {framework}: mean over {num_finished} of {what}"
+            title = f"{settings.backbone}, {settings.regime}, {framework}: mean over {num_recorded} of {what}"
             print_table(Table(name="repeats", title=title, columns=_COLUMNS, rows=tuple(rows)), console)
-        if failed:
-            raise UserError(f"{len(failed)} of {len(repeats)} runs failed, and say why above: {'; '.join(failed)}")
+        if missing := what_is_missing(len(repeats), failed, num_recorded):
+            raise UserError(missing)
+
+
+def what_is_missing(num_repeats: int, failed: Sequence[str], num_recorded: int) -> str:
+    """One line on the repeats that the mean lacks; empty where it has all."""
+    parts = []
+    if failed:
+        parts.append(f"{len(failed)} of {num_repeats} runs failed, and say why above: {'; '.join(failed)}")
+    # A script whose MLflow goes away trains on and ends well; its journal has what is to be sent.
+    lost = num_repeats - len(failed) - num_recorded
+    if lost > 0:
+        parts.append(
+            f"{lost} of {num_repeats} runs ended well but are not finished in MLflow, so the mean is without them; "
+            "their warnings above say how to send the rest"
+        )
+    return "; ".join(parts)
 
 
 def _describe(repeats: Sequence[Repeat]) -> str:
@@ -74,9 +88,8 @@ def _describe(repeats: Sequence[Repeat]) -> str:
 
 def _train(framework: str, words: Sequence[str]) -> int:
     """Exit status of the training script with these words; it is ended with this process."""
-    script = Path(__file__).resolve().parent.parent / f"train_{framework}.py"
     # a session of its own, so that Ctrl-C reaches it once, from here, and not a second time from the terminal
-    process = subprocess.Popen([sys.executable, str(script), *words], start_new_session=True)
+    process = subprocess.Popen([sys.executable, str(training_script(framework)), *words], start_new_session=True)
     try:
         return process.wait()
     except BaseException:

@@ -37,7 +37,8 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
             "tandem.data": "digits 5-9",
         }
         run_id = client.create_run(experiment, tags=tags, run_name=f"small-{regime}-{framework}").info.run_id
-        params = {"backbone": "small", "regime": regime, "seed": "0", "weights": "random"}
+        weights = "random" if regime == "scratch" else "imagenet"
+        params = {"backbone": "small", "regime": regime, "seed": "0", "weights": weights}
         scores = {"test/accuracy": accuracy, "test/f1_macro": accuracy, "test/f1_min": 0.1, "cost/parameters": 2.2e6}
         client.log_batch(
             run_id,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import shlex
 import shutil
@@ -16,12 +17,17 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
+from rich.console import Console
 
 from tandem.errors import UserError
-from tandem.grid import finished_runs, identity_of, main
+from tandem.grid import finished_cells, identity_of, main, say_what_is_not_in_mlflow
 from tandem.grid_file import GridCell, read_grid
+from tandem.grid_runner import Outcome
 from tandem.protocol.parser import read_settings
+from tandem.protocol.settings import flatten
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment
+from tandem.tracking.provenance import parameter_text
+from tandem.tracking.run import start_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -141,6 +147,9 @@ def record(empty_database: Path, tmp_path: Path) -> Record:
         tags |= {"budget": budget, **changes}
         named = {f"tandem.{name}": value for name, value in tags.items() if value is not None}
         run = client.create_run(experiment.experiment_id, tags=named)
+        for name, value in flatten(cell.settings).items():
+            if name.startswith("tracking."):
+                client.log_param(run.info.run_id, name, parameter_text(value))
         client.set_terminated(run.info.run_id, status)
 
     return record
@@ -155,26 +164,32 @@ def test_cell_is_finished_by_a_run_of_its_framework_backend_settings_and_budget(
     record(keras_0, backend="jax")
     record(torch_1, budget=None)  # as runs before there were budgets
     record(keras_1)
-    found = finished_runs(cells)
-    assert [identity_of(cell) in found for cell in cells] == [False, False, True, True]
-    small = read_grid(tiny, budget="small").cells
-    assert not any(identity_of(cell) in found for cell in small)
+    assert finished_cells(cells) == {torch_1.number, keras_1.number}
+    assert finished_cells(read_grid(tiny, budget="small").cells) == set()
 
 
 def test_keras_backend_belongs_to_a_cell(tiny: Path, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     _, keras, *_ = read_grid(tiny).cells
     record(keras, backend="tensorflow")
-    assert identity_of(keras) in finished_runs([keras])
+    assert finished_cells([keras]) == {keras.number}
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert identity_of(keras) not in finished_runs([keras])
+    assert finished_cells([keras]) == set()
 
 
 def test_where_it_is_computed_and_recorded_makes_no_other_cell(tiny: Path, record: Record) -> None:
     record(read_grid(tiny).cells[0])
-    (cell, *_) = read_grid(tiny, keep_models=True, more_options=["--threads", "2", "--device", "auto"]).cells
-    assert identity_of(cell) in finished_runs([cell])
-    (other, *_) = read_grid(tiny, more_options=["--learning_rate", "0.5"]).cells
-    assert identity_of(other) not in finished_runs([other])
+    assert finished_cells(read_grid(tiny, more_options=["--threads", "2", "--device", "auto"]).cells) == {1}
+    assert finished_cells(read_grid(tiny, more_options=["--learning_rate", "0.5"]).cells) == set()
+
+
+def test_models_that_are_to_be_kept_are_trained_again_where_none_was(tiny: Path, record: Record) -> None:
+    plain, kept = read_grid(tiny).cells, read_grid(tiny, keep_models=True).cells
+    record(plain[0])
+    assert (finished_cells(plain), finished_cells(kept)) == ({1}, set())
+    record(kept[1])
+    assert (finished_cells(plain), finished_cells(kept)) == ({1, 2}, {2})
+    weights_alone = read_grid(tiny, more_options=["--tracking.log_weights", "true"]).cells
+    assert finished_cells(weights_alone) == {2}
 
 
 def test_grid_whose_cells_are_finished_runs_nothing(
@@ -186,6 +201,36 @@ def test_grid_whose_cells_are_finished_runs_nothing(
     assert capsys.readouterr().out == "4 of 4 cells are finished already and skipped\n"
     main([str(tiny), "--dry_run"])
     assert capsys.readouterr().out.count("[finished]") == 4
+
+
+def test_cells_that_mlflow_has_not_taken_are_named_with_the_command_that_sends_them(
+    tiny: Path, tmp_path: Path, record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, lost, partly, failed = read_grid(tiny).cells
+    with start_run(partly.settings, framework="keras", backend="tensorflow", versions={}) as run:
+        run.log_metrics({"not$allowed": 1.0})  # which MLflow refuses
+    warning = capsys.readouterr().err
+    assert "not$allowed" in warning
+    record(whole)
+    record(lost, status="RUNNING")
+    record(partly)
+    outcomes = []
+    for cell, text in ((whole, "done"), (lost, "done"), (partly, warning), (failed, "no")):
+        log = tmp_path / f"{cell.number}.log"
+        log.write_text(text)
+        outcomes.append(Outcome(cell=cell, status=int(cell is failed), seconds=1.0, log=log))
+
+    console = Console(file=(printed := io.StringIO()), soft_wrap=True, highlight=False)
+    assert not say_what_is_not_in_mlflow(outcomes, console)
+    assert printed.getvalue().splitlines() == [
+        f"not all in MLflow: {lost.number} {lost.name}",
+        "    it has no finished run there",
+        f"    all of its output: {tmp_path / '2.log'}",
+        f"not all in MLflow: {partly.number} {partly.name}",
+        f"    send the rest: python -m tandem.tracking.replay {run.folder}",
+        f"    all of its output: {tmp_path / '3.log'}",
+    ]
+    assert say_what_is_not_in_mlflow([outcomes[0], outcomes[3]], console)
 
 
 def test_log_that_cannot_be_written_is_said_in_one_line(tiny: Path, record: Record) -> None:
@@ -205,6 +250,7 @@ settings:
   max_epochs: 1
   device: cpu
   threads: 1
+  tracking: {data_report: false}  # which is a run more for each data set
 cells:
   - frameworks: [torch]
     vary: {data.source: [digits, lacking]}

@@ -235,6 +235,35 @@ def test_every_network_sees_the_pixels_that_its_weights_expect(name: str) -> Non
     assert {cell.settings.pixel_scaling for cell in cells} == {"auto"}
 
 
+def test_folders_of_one_name_are_told_apart_by_their_whole_paths(write: Write) -> None:
+    file = write("cells: [{frameworks: [torch], vary: {data.source: [a/birds, b/birds, a/cats]}}]")
+    assert [cell.name for cell in read_grid(file).cells] == [
+        "mobilenet_v2 finetune torch a/birds",
+        "mobilenet_v2 finetune torch b/birds",
+        "mobilenet_v2 finetune torch cats",
+    ]
+
+
+REQUIRED = "required: {data: {source: where the birds lie}, batch_size: as many as fit}\ncells: [{frameworks: [torch]}]"
+
+
+def test_required_settings_may_be_nested_and_of_any_kind(write: Write) -> None:
+    file = write(REQUIRED)
+    with pytest.raises(UserError) as caught:
+        read_grid(file)
+    assert str(caught.value) == (
+        f"{file}: batch_size is not given: as many as fit; add to the command: -- --batch_size ..."
+    )
+    assert read_grid(file, more_options=["--batch_size", "8"]).missing == {"data.source": "where the birds lie"}
+    (cell,) = read_grid(file, more_options=["--batch_size=8", "--data.source", "birds"]).cells
+    assert (cell.settings.batch_size, cell.settings.data.source) == (8, "birds")
+
+
+def test_wrong_value_of_a_required_setting_is_shown(write: Write) -> None:
+    with pytest.raises(UserError, match=r"cell 1 .*: batch_size: received 'few'"):
+        read_grid(write(REQUIRED), more_options=["--batch_size", "few"])
+
+
 # --------------------------------------------------------------------------------------------------------- small budget
 
 
@@ -298,6 +327,15 @@ WRONG = {
         ["cell 2 (mobilenet_v2 thaw torch)", "regime: received", "two_stage"],
     ),
     "group is no group": ("settings: {data: null}\ncells: [{frameworks: [torch]}]", ["cell 1", "data: received"]),
+    "date": (
+        "cells: [{frameworks: [torch], vary: {data.source: [2024-05-01]}}]",
+        ["cell 1 (mobilenet_v2 finetune torch)", "data.source: received 2024-05-01", "in quotes"],
+    ),
+    "date in a list": (
+        "settings: {data: {classes: [owl, 2024-05-01]}}\ncells: [{frameworks: [torch]}]",
+        ["data.classes: received ['owl', datetime.date(2024, 5, 1)]", "in quotes"],
+    ),
+    "unknown required setting": ("required: {sauce: x}\ncells: [{frameworks: [torch]}]", ["sauce: there is no such"]),
     "same cell twice": (
         "cells: [{frameworks: [torch], vary: {seed: [0, 1]}}, {frameworks: [torch], vary: {seed: [1]}}]",
         ["cell 3 (mobilenet_v2 finetune torch seed-1) is the same as cell 2"],

@@ -93,6 +93,8 @@ class Group:
         title: the data's name, the budget if it is small, and the number of classes and test images.
         suffix: of the names of the group's tables, files and anchors.
         budget: full or small.
+        data_set: the data's name alone; groups with the same one may share images.
+        fold: which of a cross-validation's folds its test images are; None without such.
         cells: in the order of the tables; at least one.
     """
 
@@ -100,6 +102,8 @@ class Group:
     title: str
     suffix: str
     budget: str
+    data_set: str
+    fold: str | None
     cells: tuple[Cell, ...]
 
 
@@ -156,6 +160,8 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
                 title=_describe_data(latest),
                 suffix="" if number == 1 else f"_{number}",
                 budget=_budget_of(group[0]),
+                data_set=_data_set(latest),
+                fold=_fold_of(latest),
                 cells=tuple(_cells(latest, weights)),
             )
         )
@@ -183,12 +189,14 @@ def partners(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
 def scratch_partners(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
     """Each pretrained cell with one of its backbone and framework that was trained from scratch on the same images.
 
+    A network off the shelf has been trained on none of them, so nothing was transferred to them.
+
     Returns:
         (pretrained, scratch); of several trained from scratch the one with the same settings, else the most accurate.
     """
     pairs = []
     for cell in cells:
-        if cell.regime == "scratch" or ("weights", "random") in cell.settings:
+        if cell.regime in ("scratch", "off_the_shelf") or began_at_random(cell):
             continue
         choice = [
             other
@@ -199,6 +207,14 @@ def scratch_partners(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
         if choice:
             pairs.append((cell, max(choice, key=lambda other: (_alike(other, cell), other.mean(ACCURACY) or 0.0))))
     return pairs
+
+
+def began_at_random(cell: Cell) -> bool:
+    """Whether some of its runs, of a regime that needs weights, had random ones."""
+    return cell.regime != "scratch" and any(
+        run.tags.get(vocabulary.WEIGHTS_ORIGIN, run.params.get("weights")) in ("random", vocabulary.RANDOM_FOR_IMAGENET)
+        for run in cell.runs
+    )
 
 
 def family_of(backbone: str) -> str:
@@ -217,13 +233,20 @@ def _alike(first: Cell, second: Cell) -> int:
     )
 
 
-def _data_name(runs: Sequence[RunRecord]) -> str:
+def _data_set(runs: Sequence[RunRecord]) -> str:
     names = Counter(run.tags.get(vocabulary.DATA_NAME, "") for run in runs)
-    name = ", ".join(name for name, _ in names.most_common() if name) or "unnamed data"
+    return ", ".join(name for name, _ in names.most_common() if name) or "unnamed data"
+
+
+def _fold_of(runs: Sequence[RunRecord]) -> str | None:
     folds = {run.params.get("data.fold") for run in runs if run.params.get("data.split") == "folds"}
-    fold = f", fold {folds.pop()}" if len(folds) == 1 else ""
+    return folds.pop() if len(folds) == 1 else None
+
+
+def _data_name(runs: Sequence[RunRecord]) -> str:
+    fold = _fold_of(runs)
     budget = ", small budget" if _budget_of(runs[0]) == "small" else ""
-    return name + fold + budget
+    return _data_set(runs) + ("" if fold is None else f", fold {fold}") + budget
 
 
 def _budget_of(run: RunRecord) -> str:
@@ -297,6 +320,8 @@ def _cells(runs: Sequence[RunRecord], weights: Mapping[str, _Weights]) -> list[C
             del own["split"]
     costs = {run.run_id: _costs(run) for run in runs}
     differing_settings, differing_costs = _differing(settings.values()), _differing(costs.values())
+    if "weights" not in differing_settings and "random" in words.values():
+        differing_settings.insert(0, "weights")  # the name of a regime promises pretrained ones
 
     members = defaultdict(list)
     for run in runs:

@@ -37,13 +37,15 @@ class ParentRun:
             )
         return [run.data.metrics for run in runs]
 
-    def log_mean_and_deviation(self) -> dict[str, tuple[float, float]]:
+    def log_mean_and_deviation(self) -> tuple[int, dict[str, tuple[float, float]]]:
         """Logs mean and standard deviation of the scores and costs that all finished children have.
 
         Returns:
-            Both of each metric; the deviation is that of a sample (n - 1), 0 for a single child.
+            The number of children that MLflow knows to have finished; and both of each metric. The deviation is that of
+            a sample (n - 1), 0 for a single child.
         """
-        summary = mean_and_deviation(self.finished_children())
+        children = self.finished_children()
+        summary = mean_and_deviation(children)
         now = int(time.time() * 1000)
         metrics = [
             Metric(prefix + name, value, now, 0)
@@ -53,7 +55,7 @@ class ParentRun:
         with explained(self.client.tracking_uri):
             for start in range(0, len(metrics), METRICS_PER_REQUEST):
                 self.client.log_batch(self.id, metrics=metrics[start : start + METRICS_PER_REQUEST])
-        return summary
+        return len(children), summary
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import signal
 import sys
@@ -216,7 +215,7 @@ def _create_run(client: MlflowClient, experiment_id: str, settings: Settings, ta
     started = time.time()
     title = f"{settings.backbone}-{settings.regime}-{tags[vocabulary.FRAMEWORK]}"
     name = settings.tracking.run_name or title
-    parent = Path(settings.tracking.folder).expanduser().absolute() / _as_file_name(settings.tracking.experiment)
+    parent = Path(settings.tracking.folder).expanduser().absolute() / vocabulary.file_name(settings.tracking.experiment)
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -229,16 +228,12 @@ def _create_run(client: MlflowClient, experiment_id: str, settings: Settings, ta
     run_id = created.info.run_id
     try:
         timestamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started))
-        folder = parent / f"{timestamp}-{_as_file_name(title)}-{run_id[:8]}"
+        folder = parent / f"{timestamp}-{vocabulary.file_name(title)}-{run_id[:8]}"
         folder.mkdir()
         return Run(client, run_id=run_id, experiment_id=experiment_id, name=name, folder=folder)
     except BaseException:
         client.set_terminated(run_id, "FAILED")
         raise
-
-
-def _as_file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]", "_", text)
 
 
 def _status_after(error: BaseException) -> str:

@@ -5,6 +5,8 @@ A "/" in a metric's name makes a section of charts in the MLflow UI. Names that 
 
 from __future__ import annotations
 
+import re
+
 # Tags. What a run's row can be found and grouped by.
 FRAMEWORK = "tandem.framework"  # torch or keras
 BACKEND = "tandem.backend"  # what computes: torch, tensorflow or jax
@@ -86,6 +88,11 @@ def hash_tag(number: int, part: str, when: str) -> str:
         when: `before` or `after`.
     """
     return f"tandem.{phase_name(number)}.{part}_{when}"
+
+
+def file_name(text: str) -> str:
+    """A name, such as an experiment's, as that of a file or folder: what not every file system takes becomes `_`."""
+    return re.sub(r"[^\w.-]", "_", text)
 
 
 def phase_name(number: int) -> str:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tandem.report.cells import family_of, group_runs, partners, scratch_partners
+import pytest
+
+from tandem.report.cells import began_at_random, family_of, group_runs, partners, scratch_partners
 from tandem.tracking.reader import RunRecord
 
 MakeRun = Callable[..., RunRecord]
@@ -110,6 +112,35 @@ def test_random_weights_in_place_of_imagenet_are_called_random(make_run: MakeRun
         "finetune keras (weights random)",
     ]
     assert partners(group.cells) == []
+
+
+@pytest.mark.parametrize(
+    ("weights", "origin"),
+    [("random", None), ("random", "random"), ("imagenet", "random (imagenet could not be downloaded)")],
+)
+def test_random_weights_are_named_and_no_pretrained_ones_also_where_all_runs_have_them(
+    make_run: MakeRun, weights: str, origin: str | None
+) -> None:
+    tags = {} if origin is None else {"tandem.weights_origin": origin}
+    runs = [make_run(regime=regime, params={"weights": weights}, tags=tags) for regime in ("finetune", "scratch")]
+    (group,), _ = group_runs(runs)
+    labels = {cell.label: began_at_random(cell) for cell in group.cells}
+    assert labels == {"scratch torch": False, "finetune torch (weights random)": True}
+    assert scratch_partners(group.cells) == []
+
+
+def test_weights_that_all_runs_began_with_are_not_named_where_none_are_random(make_run: MakeRun) -> None:
+    (group,), _ = group_runs([make_run(), make_run(regime="scratch", params={"weights": "random"})])
+    assert [(cell.label, began_at_random(cell)) for cell in group.cells] == [
+        ("scratch torch", False),
+        ("finetune torch", False),
+    ]
+    assert len(scratch_partners(group.cells)) == 1
+
+
+def test_network_off_the_shelf_has_no_scratch_partner(make_run: MakeRun) -> None:
+    (group,), _ = group_runs([make_run(regime="off_the_shelf"), make_run(regime="scratch"), make_run(regime="frozen")])
+    assert [pretrained.regime for pretrained, _ in scratch_partners(group.cells)] == ["frozen"]
 
 
 def test_settings_that_a_regime_does_not_read_make_no_column(make_run: MakeRun) -> None:

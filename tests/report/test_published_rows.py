@@ -106,7 +106,7 @@ def test_row_that_stands_for_less_than_its_name_says_so(
     ours = our_results(document(), groups([make_run(regime=regime, tags=MNIST | tags)]))
     (row,) = ours.rows
     assert row.stand_in == stand_in
-    assert row.label == (f"{regime} torch ({stand_in})" if stand_in else f"{regime} torch")
+    assert row.label == (f"{row.name} ({stand_in})" if stand_in else f"{regime} torch")
     assert (row in ours.without_stand_ins.rows) == (not stand_in)
 
 

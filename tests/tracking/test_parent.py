@@ -32,7 +32,9 @@ def test_parent_holds_mean_and_deviation_of_what_finished_children_have_in_commo
         for accuracy in accuracies:
             add_child(parent, test__accuracy=accuracy, val__loss=1.0, cost__epochs=4.0)
             add_child(parent, status="FAILED", test__accuracy=0.0)
-        parent.log_mean_and_deviation()
+        num_children, summary = parent.log_mean_and_deviation()
+    assert num_children == 3
+    assert summary["cost/epochs"] == (4.0, 0.0)
     run = MlflowClient(tracking_uri=settings.tracking.uri).get_run(parent.id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "mobilenet_v2-finetune-torch, seed 0, 3 folds"
