@@ -330,7 +330,10 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
-@pytest.mark.parametrize(("experiment", "said"), [("empty", "has no runs of Tandem"), ("broken", "no finished run")])
+@pytest.mark.parametrize(
+    ("experiment", "said"),
+    [("empty", "has no runs of Tandem"), ("broken", "no finished run"), ("emty", "no experiment 'emty'")],
+)
 def test_experiment_without_results_is_no_error_unless_a_page_is_asked_for(
     uri: str, experiment: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -356,11 +359,12 @@ def test_long_lists_are_in_the_files_alone(tmp_path: Path, capsys: pytest.Captur
         assert (output / f"{name}.csv").is_file()
 
 
-def test_unknown_experiment_stays_an_error_after_the_published_results(
-    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_store_that_does_not_answer_is_an_error_after_the_published_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--published", "birds", "--experiment", "emty", "--tracking_uri", uri]
-    with pytest.raises(UserError, match="no experiment 'emty'"):
+    (tmp_path / "text.db").write_text("no database, but long enough to be read as the header of one" * 20)
+    arguments = ["--published", "birds", "--tracking_uri", f"sqlite:///{tmp_path}/text.db"]
+    with pytest.raises(UserError, match="MLflow"):
         main([*arguments, "--output", str(tmp_path / "out")])
     assert "Published against ours: birds" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
