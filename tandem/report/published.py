@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tandem.errors import UserError
+from tandem.evaluation.imagenet import letters_and_digits
 
 DOCUMENTS_FILE = Path(__file__).with_name("published.yaml")
 
@@ -117,11 +118,6 @@ def read_document(name: str) -> Document:
         stated_means=found.get("stated_means", {}),
         image_size=found.get("image_size"),
     )
-
-
-def letters_and_digits(name: str) -> str:
-    """What of a name of a data set or a class counts when two are matched."""
-    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _result(fields: Mapping[str, Any]) -> PublishedResult:

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 from scipy import stats
 
+from tandem.evaluation.imagenet import letters_and_digits
 from tandem.evaluation.intervals import LEVEL
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.resampling import (
@@ -21,7 +22,6 @@ from tandem.evaluation.resampling import (
     class_support,
     weight_blocks,
 )
-from tandem.report.published import letters_and_digits
 from tandem.report.published_judging import (
     Claim,
     Judge,

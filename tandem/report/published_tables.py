@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tandem.evaluation.imagenet import letters_and_digits
 from tandem.report.comparison import GroupComparison
-from tandem.report.published import ClassScores, Document, PublishedResult, letters_and_digits
+from tandem.report.published import ClassScores, Document, PublishedResult
 from tandem.report.published_claims import claims_table
 from tandem.report.published_rows import History, Results, Row, matching, no_history, our_results, published_results
 from tandem.report.published_summaries import (

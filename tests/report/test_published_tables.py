@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
+from tandem.evaluation.imagenet import letters_and_digits
 from tandem.evaluation.predictions import Predictions
 from tandem.report.comparison import GroupComparison, compare_runs
-from tandem.report.published import letters_and_digits, read_document
+from tandem.report.published import read_document
 from tandem.report.published_tables import published_tables
 from tandem.report.saved_predictions import SavedPredictions
 from tandem.report.tables import Estimate, Table, number_of, render_csv, render_latex, render_markdown
