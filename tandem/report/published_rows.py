@@ -163,6 +163,7 @@ def our_results(document: Document, groups: Sequence[GroupComparison], history: 
     """
     rows: list[Row] = []
     sources: dict[Row, tuple[GroupComparison, Cell]] = {}
+    name_data = len(groups) > 1 or not document.data_sets
     for compared in groups:
         cells = compared.group.cells
         frozen = {_twin(cell) for cell in cells if cell.regime == "frozen"}
@@ -171,7 +172,7 @@ def our_results(document: Document, groups: Sequence[GroupComparison], history: 
             data = document.data_of(tag) if document.data_sets else compared.group.name
             if data is None:
                 continue
-            found = [_our_row(cell, compared, data, several=len(groups) > 1)]
+            found = [_our_row(cell, compared, data, name_data=name_data)]
             first_phase = cell.regime == "two_stage" and cell.mean(FIRST_PHASE + ACCURACY) is not None
             if first_phase and _twin(cell) not in frozen:
                 found.append(_first_phase_row(cell, compared, found[0], history))
@@ -190,12 +191,12 @@ def our_results(document: Document, groups: Sequence[GroupComparison], history: 
 
 
 def matching(result: PublishedResult, ours: Results) -> list[Row]:
-    """Our rows with the result's data set, backbone and regime, and its framework where the document names it."""
-    if result.data is None or result.regime is None:
-        return []
+    """Our rows with the result's backbone, and with its data set, regime and framework where the document names them."""
+    of_result = {"data": result.data, "regime": result.regime}
+    wanted = {name: value for name, value in of_result.items() if value is not None}
     return [
         row
-        for row in ours.of(data=result.data, backbone=result.backbone, regime=result.regime)
+        for row in ours.of(backbone=result.backbone, **wanted)
         if result.framework in (None, _framework_alone(row.framework))
     ]
 
@@ -243,7 +244,7 @@ def _plain_difference(first: Row, second: Row) -> Difference | None:
     return None if one is None or two is None else Difference(value=one - two, sure=one != two)
 
 
-def _our_row(cell: Cell, compared: GroupComparison, data: str, *, several: bool) -> Row:
+def _our_row(cell: Cell, compared: GroupComparison, data: str, *, name_data: bool) -> Row:
     seconds, params = cell.mean(vocabulary.TRAIN_SECONDS), cell.runs[0].params
     image_size = params.get("data.image_size", "")
     tested = params.get(vocabulary.NUM_IMAGES["test"], "")
@@ -256,7 +257,7 @@ def _our_row(cell: Cell, compared: GroupComparison, data: str, *, several: bool)
         regime=cell.regime,
         framework=cell.framework,
         test_set=compared.group.name,
-        name=f"{compared.group.name}: {cell.label}" if several else cell.label,
+        name=f"{compared.group.name}: {cell.label}" if name_data else cell.label,
         stand_in=_stand_in(cell),
         accuracy=_over_all_outputs(cell, num_test_images) or score_of(cell, compared.analysis, "accuracy"),
         minutes=None if seconds is None else seconds / 60,

@@ -21,10 +21,17 @@ from tandem.report.tables import Column, Table, Value, number_of
 _SCORES = {"precision": "published precision", "recall": "published recall", "f1": "published F1"}
 
 _NOTES = (
-    "Matched by data set, backbone and regime, and by framework where the document names it; of the data set's name "
-    "letters and digits count, whatever their case. A published result that leaves one of the three open matches none.",
+    "Matched by backbone, and by data set, regime and framework where the document names them; of the data set's name "
+    "letters and digits count, whatever their case.",
     "Protocol and images differ, so a difference (ours minus published) is one of two studies, and no measure of what "
     "caused it; intervals are of our accuracy alone.",
+)
+_OPEN_REGIME_NOTE = (
+    "Where the document leaves the regime open, every one that we ran stands beside its result; our row names its own."
+)
+_OPEN_DATA_NOTE = (
+    "Where the document does not name the data set, results on each of ours stand beside its own: those are other "
+    "images, so there is no difference to read."
 )
 _STAND_IN_NOTE = (
     "A row of ours that is marked as of a small budget, or as begun with random weights, stands in for a run that "
@@ -97,7 +104,8 @@ def _result_table(document: Document, ours: Results) -> Table:
         for row in rows:
             stand_ins = stand_ins or bool(row.stand_in)
             value = number_of(row.accuracy)
-            difference = None if value is None or result.accuracy is None else value - result.accuracy
+            comparable = value is not None and result.accuracy is not None and result.data is not None
+            difference = value - result.accuracy if comparable else None
             times = (seconds, _seconds(row.minutes)) if with_time else ()
             matched.append((*start, row.label, row.accuracy, difference, *times))
         if not rows:
@@ -111,6 +119,8 @@ def _result_table(document: Document, ours: Results) -> Table:
         notes=(
             document.source,
             *_NOTES,
+            *([_OPEN_REGIME_NOTE] if any(result.regime is None for result in results) else []),
+            *([_OPEN_DATA_NOTE] if any(result.data is None for result in results) else []),
             *([_STAND_IN_NOTE] if stand_ins else []),
             *document.notes,
             *of_results,

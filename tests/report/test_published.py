@@ -23,6 +23,7 @@ from tandem.report.tables import Estimate, Table, render_csv, render_latex, rend
 from tandem.tracking.reader import RunRecord
 
 MakeRun = Callable[..., RunRecord]
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = ("birds", "cifar100_lightweight", "eight_datasets", "imagenette", "mobilenet_vs_efficientnetv2")
 
 
@@ -145,12 +146,10 @@ def test_our_interval_is_that_of_the_summary(make_run: MakeRun, make_predictions
         ("300 Bird Species", "300_bird_species", True),
         ("MNIST", "Fashion MNIST", False),
         ("CIFAR-10", "CIFAR-100", False),
-        (None, "None", False),
-        (None, "", False),
     ],
 )
 def test_data_sets_match_by_their_letters_and_digits(
-    make_run: MakeRun, published: str | None, ours: str, matches: bool
+    make_run: MakeRun, published: str, ours: str, matches: bool
 ) -> None:
     result = PublishedResult(data=published, backbone="mobilenet_v2", regime="finetune", accuracy=0.5)
     expected = ("finetune torch", 0.9) if matches else (None, None)
@@ -164,6 +163,8 @@ def test_data_sets_match_by_their_letters_and_digits(
         ("birds", "birds400", None),
         ("cifar100_lightweight", "cifar100", "CIFAR-100"),
         ("imagenette", "imagenette", "Imagenette"),
+        ("imagenette", "imagenette2-320", "Imagenette"),
+        ("imagenette", "imagewoof2", None),
         ("eight_datasets", "mnist", "MNIST"),
         ("eight_datasets", "fashion_mnist", "Fashion MNIST"),
         ("eight_datasets", "cifar10", "CIFAR-10"),
@@ -180,6 +181,16 @@ def test_documents_know_our_names_for_their_data_sets(name: str, ours: str, data
     assert read_document(name).data_of(ours) == data
 
 
+@pytest.mark.parametrize(("name", "folder"), [("birds", "birds300"), ("imagenette", "imagenette/imagenette2")])
+def test_grids_of_documents_say_where_a_copy_of_the_images_is_found_under_its_name(name: str, folder: str) -> None:
+    text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
+    head = text.partition("experiment:")[0]
+    assert f"~/.cache/tandem/datasets/{folder}" in head and "--data.source" not in head
+    source = yaml.safe_load(text)["settings"]["data"]["source"]
+    assert folder.split("/")[0] == source
+    assert read_document(name).data_of(source) is not None
+
+
 def test_every_other_name_of_a_data_set_is_of_one_that_the_document_has() -> None:
     for name in NAMES:
         found = read_document(name)
@@ -188,9 +199,49 @@ def test_every_other_name_of_a_data_set_is_of_one_that_the_document_has() -> Non
 
 def test_backbone_and_regime_must_be_the_same(make_run: MakeRun) -> None:
     run = make_run(regime="frozen", tags={"tandem.data": "MNIST"})
-    others = [("resnet50", "frozen"), ("mobilenet_v2", "finetune"), ("mobilenet_v2", None)]
+    others = [("resnet50", "frozen"), ("mobilenet_v2", "finetune"), ("resnet50", None)]
     results = [PublishedResult(data="MNIST", backbone=backbone, regime=regime) for backbone, regime in others]
     assert our_rows([run], *results) == [(None, None)] * 3
+
+
+def test_every_regime_stands_beside_a_result_that_leaves_it_open(make_run: MakeRun) -> None:
+    runs = [
+        make_run(regime=regime, accuracy=accuracy, tags={"tandem.data": "MNIST"})
+        for regime, accuracy in (("scratch", 0.6), ("finetune", 0.9))
+    ]
+    result = PublishedResult(data="MNIST", backbone="mobilenet_v2", accuracy=0.7)
+    table = published_table(document(result), compare_runs(runs).groups)
+    assert [(row["regime"], row["row"]) for row in rows(table)] == [(None, "scratch torch"), (None, "finetune torch")]
+    assert [row["accuracy_difference"] for row in rows(table)] == [pytest.approx(-0.1), pytest.approx(0.2)]
+    assert any(note.startswith("Where the document leaves the regime open") for note in table.notes)
+
+
+def test_every_data_set_stands_beside_a_result_that_names_none_and_without_a_difference(make_run: MakeRun) -> None:
+    result = PublishedResult(backbone="mobilenet_v2", regime="finetune", accuracy=0.8)
+    runs = [make_run(tags={"tandem.data": name, "tandem.test_hash": name}) for name in ("flowers", "leaves")]
+    table = published_table(document(result), compare_runs(runs).groups)
+    assert {row["row"] for row in rows(table)} == {"flowers: finetune torch", "leaves: finetune torch"}
+    assert all(row["accuracy"] == 0.9 and row["accuracy_difference"] is None for row in rows(table))
+    assert any(note.startswith("Where the document does not name the data set") for note in table.notes)
+    # The row says which images it is of where there is no other one, too.
+    assert our_rows(runs[:1], result) == [("flowers: finetune torch", 0.9)]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "backbones", "matched"),
+    [
+        ("cifar100_lightweight", "cifar100", ("efficientnet_b0", "resnet50", "alexnet"), 2),
+        ("mobilenet_vs_efficientnetv2", "flowers", ("mobilenet_v2", "efficientnet_v2_b0", "resnet50_v2"), 3),
+    ],
+)
+def test_frozen_runs_of_a_documents_backbones_stand_beside_its_results(
+    make_run: MakeRun, name: str, source: str, backbones: tuple[str, ...], matched: int
+) -> None:
+    runs = [
+        make_run(regime="frozen", params={"backbone": backbone}, tags={"tandem.data": source}) for backbone in backbones
+    ]
+    found = rows(published_table(read_document(name), compare_runs(runs).groups))
+    assert [row["row"] is not None for row in found] == [True] * matched + [False] * (3 - matched)
 
 
 def test_framework_counts_where_the_document_names_it(make_run: MakeRun) -> None:
@@ -251,7 +302,7 @@ def test_notes_say_how_rows_were_matched_and_what_is_lost() -> None:
     result = PublishedResult(data="MNIST", backbone="alexnet", regime="frozen", accuracy=0.5, note="rounded")
     first, matched, differ, *rest = published_table(document(result), ()).notes
     assert first == "A study."
-    assert matched.startswith("Matched by data set, backbone and regime")
+    assert matched.startswith("Matched by backbone, and by data set, regime and framework where")
     assert differ.startswith("Protocol and images differ")
     assert rest == ["Lost: a figure.", "MNIST alexnet frozen: rounded."]
 
