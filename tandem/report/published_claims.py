@@ -66,7 +66,8 @@ _RULES = (
     "On its numbers: as they stand, since the documents give no intervals. On ours: with runs of all that the claim "
     "names, and by differences that are significant (the paired tests of the other tables; without one, the 95 % "
     "intervals combined). Of our rows with the same backbone, regime and framework the most accurate counts.",
-    "Runs of a small budget, and those with random weights in place of pretrained ones, decide nothing.",
+    "Runs of a small budget or of part of the images, and those that began with random weights or an earlier run's in "
+    "place of pretrained ones, decide nothing.",
     "Times are compared on the same machine only; such as differ by less than a tenth count as equal.",
 )
 
@@ -328,7 +329,7 @@ def _on_faster_gpus(*, faster: bool) -> Callable[[Results], Judgement]:
 
 
 def _gpu_of(row: Row) -> str | None:
-    words = row.machine.replace("-", " ").replace(",", " ").split()
+    words = row.gpu.replace("-", " ").replace(",", " ").split()
     return next((gpu for gpu in _GPUS if gpu in words), None)
 
 

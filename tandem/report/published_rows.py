@@ -22,6 +22,10 @@ from tandem.tracking import vocabulary
 from tandem.tracking.reader import RunRecord
 
 
+# Settings that take part of a data set; null where they take all of it.
+_LIMITS_OF_IMAGES = ("data.classes", "data.images_per_class", "data.train_images_per_class")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
     """What one network came to, in a document or in our runs; None is what is not known.
@@ -42,6 +46,7 @@ class Row:
         val_accuracy: the same.
         image_size: height and width in pixels.
         machine: times of rows are compared where these are equal.
+        gpu: what names the hardware, if it is a GPU of it that has computed; empty otherwise and for a published one.
         num_images: of train and val.
         classes: by their names.
         predictions: on the test images, one a run; none for a published one.
@@ -65,6 +70,7 @@ class Row:
     val_accuracy: float | None = None
     image_size: int | None = None
     machine: str = ""
+    gpu: str = ""
     num_images: Mapping[str, int] = field(default_factory=dict)
     classes: Mapping[str, ClassScores] = field(default_factory=dict)
     predictions: tuple[Predictions, ...] = ()
@@ -269,6 +275,7 @@ def _our_row(cell: Cell, compared: GroupComparison, data: str, *, name_data: boo
         val_accuracy=cell.mean(vocabulary.VAL_ACCURACY),
         image_size=int(image_size) if image_size.isdecimal() else None,
         machine=_machine(cell),
+        gpu=_gpu(cell),
         num_images={
             part: int(params[name]) for part, name in vocabulary.NUM_IMAGES.items() if params.get(name, "").isdecimal()
         },
@@ -309,6 +316,7 @@ def _first_phase_row(cell: Cell, compared: GroupComparison, whole: Row, history:
         val_accuracy=_at_end_of_first_phase(cell, vocabulary.VAL_ACCURACY, history),
         image_size=whole.image_size,
         machine=whole.machine,
+        gpu=whole.gpu,
         num_images=whole.num_images,
         settings=whole.settings,
     )
@@ -343,11 +351,15 @@ def _class_scores(predictions: Sequence[Predictions]) -> dict[str, ClassScores]:
 def _stand_in(cell: Cell) -> str:
     reasons = []
     if any(run.tags.get(vocabulary.BUDGET) == "small" for run in cell.runs):
-        reasons.append("small budget")
+        reasons.append("small budget")  # that it takes part of the images need not be said
+    elif any(run.params.get(name, "null") != "null" for run in cell.runs for name in _LIMITS_OF_IMAGES):
+        reasons.append("part of the images")
     if cell.regime != "scratch" and any(
         run.tags.get(vocabulary.WEIGHTS_ORIGIN) in ("random", vocabulary.RANDOM_FOR_IMAGENET) for run in cell.runs
     ):
         reasons.append("random weights")
+    if cell.regime != "scratch" and any(run.params.get("weights", "").startswith("runs:/") for run in cell.runs):
+        reasons.append("weights of an earlier run")
     return ", ".join(reasons)
 
 
@@ -355,6 +367,12 @@ def _machine(cell: Cell) -> str:
     run = cell.runs[0]
     words = run.tags.get(vocabulary.HARDWARE), run.tags.get(vocabulary.DEVICE), run.params.get("threads")
     return ", ".join(word for word in words if word)
+
+
+def _gpu(cell: Cell) -> str:
+    """The hardware's words name a GPU of the machine, whether it has computed or not."""
+    tags = cell.runs[0].tags
+    return tags.get(vocabulary.HARDWARE, "") if tags.get(vocabulary.DEVICE) == "gpu" else ""
 
 
 def _twin(cell: Cell) -> tuple:

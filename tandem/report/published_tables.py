@@ -34,8 +34,8 @@ _OPEN_DATA_NOTE = (
     "images, so there is no difference to read."
 )
 _STAND_IN_NOTE = (
-    "A row of ours that is marked as of a small budget, or as begun with random weights, stands in for a run that "
-    "could not be had; it decides no claim."
+    "A row of ours that is marked as of a small budget, of part of the images, or as begun with random weights or an "
+    "earlier run's, stands in for a run that could not be had; it decides no claim."
 )
 
 

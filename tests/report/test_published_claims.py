@@ -219,8 +219,8 @@ def test_gap_within_chance_decides_nothing() -> None:
 @pytest.mark.parametrize(("fast", "does", "does_not"), [(5, HOLDS, FAILS), (9.5, FAILS, HOLDS), (11, FAILS, HOLDS)])
 def test_faster_gpus(fast: float, does: str, does_not: str) -> None:
     def on_both(backbone: str) -> list[Row]:
-        slow = row(backbone, minutes=10, machine="8 CPUs, Tesla T4, gpu")
-        return [replace(slow, minutes=fast, machine="8 CPUs, NVIDIA A100-SXM4-40GB, gpu"), slow]
+        slow = row(backbone, minutes=10, gpu="8 CPUs, Tesla T4")
+        return [replace(slow, minutes=fast, gpu="8 CPUs, NVIDIA A100-SXM4-40GB"), slow]
 
     shortens = claim("cifar100_lightweight", "ResNet-50 and AlexNet train faster")
     of_both = results("cifar100_lightweight", *on_both("resnet50"), *on_both("alexnet"))
@@ -229,6 +229,24 @@ def test_faster_gpus(fast: float, does: str, does_not: str) -> None:
     assert stays(results("cifar100_lightweight", *on_both("efficientnet_b0"))).verdict == does_not
     one_gpu = results("cifar100_lightweight", *on_both("efficientnet_b0")[:1])
     assert stays(one_gpu).verdict == OPEN
+
+
+def test_cpus_beside_gpus_say_nothing_of_gpus(make_run: MakeRun) -> None:
+    def judge(device: str) -> dict[str, Any]:
+        runs = [
+            make_run(
+                regime="scratch",
+                params={"backbone": "efficientnet_b0"},
+                metrics={"cost/train_seconds": seconds},
+                tags={"tandem.data": "cifar100", "tandem.hardware": f"8 CPUs, {name}", "tandem.device": device},
+            )
+            for name, seconds in (("Tesla T4", 600.0), ("NVIDIA A100-SXM4-40GB", 300.0))
+        ]
+        return rows(table_of("cifar100_lightweight", runs))[3]
+
+    assert judge("gpu")["ours"] == FAILS
+    found = judge("cpu")
+    assert found["ours"] == OPEN and "times on two of T4" in found["ours_because"]
 
 
 @pytest.mark.parametrize(("times", "verdict"), [(0.5, FAILS), (0.95, HOLDS), (1.5, HOLDS)])

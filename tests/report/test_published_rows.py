@@ -110,6 +110,38 @@ def test_row_that_stands_for_less_than_its_name_says_so(
     assert (row in ours.without_stand_ins.rows) == (not stand_in)
 
 
+@pytest.mark.parametrize(
+    ("regime", "params", "stand_in"),
+    [
+        ("finetune", {"weights": "imagenet", "data.classes": "null", "data.images_per_class": "null"}, ""),
+        ("finetune", {"data.classes": '["0", "1"]'}, "part of the images"),
+        ("scratch", {"data.images_per_class": "20"}, "part of the images"),
+        ("finetune", {"data.train_images_per_class": "20"}, "part of the images"),
+        ("finetune", {"weights": "runs:/abc"}, "weights of an earlier run"),
+        ("scratch", {"weights": "runs:/abc"}, ""),  # which are not read
+        ("frozen", {"weights": "runs:/abc", "data.classes": '["0"]'}, "part of the images, weights of an earlier run"),
+    ],
+)
+def test_row_of_other_images_or_weights_than_the_documents_is_a_stand_in(
+    make_run: MakeRun, regime: str, params: dict[str, str], stand_in: str
+) -> None:
+    ours = our_results(document(), groups([make_run(regime=regime, params=params, tags=MNIST)]))
+    assert [row.stand_in for row in ours.rows] == [stand_in]
+    assert bool(ours.without_stand_ins.rows) == (not stand_in)
+
+
+def test_small_budget_says_enough_of_its_images(make_run: MakeRun) -> None:
+    run = make_run(params={"data.images_per_class": "20"}, tags=MNIST | {"tandem.budget": "small"})
+    assert our_results(document(), groups([run])).rows[0].stand_in == "small budget"
+
+
+@pytest.mark.parametrize(("device", "gpu"), [("gpu", "8 CPUs, NVIDIA H200"), ("cpu", "")])
+def test_row_names_a_gpu_that_has_computed(make_run: MakeRun, device: str, gpu: str) -> None:
+    tags = MNIST | {"tandem.hardware": "8 CPUs, NVIDIA H200", "tandem.device": device}
+    (row,) = our_results(document(), groups([make_run(tags=tags)])).rows
+    assert (row.machine, row.gpu) == (f"8 CPUs, NVIDIA H200, {device}", gpu)
+
+
 def test_rows_are_of_the_documents_data_sets(make_run: MakeRun) -> None:
     runs = [
         make_run(tags={"tandem.data": name, "tandem.test_hash": name}) for name in ("mnist", "digits", "vegetables")
