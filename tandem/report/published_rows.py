@@ -21,7 +21,6 @@ from tandem.report.tables import Estimate, format_value, number_of
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import RunRecord
 
-
 # Settings that take part of a data set; null where they take all of it.
 _LIMITS_OF_IMAGES = ("data.classes", "data.images_per_class", "data.train_images_per_class")
 
@@ -41,6 +40,7 @@ class Row:
         milliseconds: to classify one image.
         parameters: of the whole network.
         epochs: how many were trained.
+        max_epochs: how many may be trained in a phase.
         best_epoch: the one with the lowest validation loss, counted from 1.
         train_accuracy: of the last epoch, 0..1.
         val_accuracy: the same.
@@ -65,6 +65,7 @@ class Row:
     milliseconds: float | None = None
     parameters: float | None = None
     epochs: float | None = None
+    max_epochs: int | None = None
     best_epoch: float | None = None
     train_accuracy: float | None = None
     val_accuracy: float | None = None
@@ -197,7 +198,7 @@ def our_results(document: Document, groups: Sequence[GroupComparison], history: 
 
 
 def matching(result: PublishedResult, ours: Results) -> list[Row]:
-    """Our rows with the result's backbone, and with its data set, regime and framework where the document names them."""
+    """Our rows with the result's backbone, and its data set, regime and framework where the document names them."""
     of_result = {"data": result.data, "regime": result.regime}
     wanted = {name: value for name, value in of_result.items() if value is not None}
     return [
@@ -252,7 +253,7 @@ def _plain_difference(first: Row, second: Row) -> Difference | None:
 
 def _our_row(cell: Cell, compared: GroupComparison, data: str, *, name_data: bool) -> Row:
     seconds, params = cell.mean(vocabulary.TRAIN_SECONDS), cell.runs[0].params
-    image_size = params.get("data.image_size", "")
+    image_size, max_epochs = params.get("data.image_size", ""), params.get("max_epochs", "")
     tested = params.get(vocabulary.NUM_IMAGES["test"], "")
     num_test_images = int(tested) if tested.isdecimal() else None
     last_phase = _best_epoch(cell) if cell.regime in ("scratch", "frozen", "finetune") else None
@@ -270,6 +271,7 @@ def _our_row(cell: Cell, compared: GroupComparison, data: str, *, name_data: boo
         milliseconds=cell.mean(vocabulary.LATENCY_MILLISECONDS),
         parameters=cell.mean(vocabulary.PARAMETERS),
         epochs=cell.mean(vocabulary.EPOCHS),
+        max_epochs=int(max_epochs) if max_epochs.isdecimal() else None,
         best_epoch=last_phase,
         train_accuracy=cell.mean(vocabulary.TRAIN_ACCURACY),
         val_accuracy=cell.mean(vocabulary.VAL_ACCURACY),

@@ -11,6 +11,7 @@ from tandem.report.published_claims import claims_table
 from tandem.report.published_rows import History, Results, Row, matching, no_history, our_results, published_results
 from tandem.report.published_summaries import (
     backbones_with_mean,
+    best_accuracy,
     families_of,
     mean_accuracy,
     transfer_mark,
@@ -104,8 +105,9 @@ def _result_table(document: Document, ours: Results) -> Table:
         for row in rows:
             stand_ins = stand_ins or bool(row.stand_in)
             value = number_of(row.accuracy)
-            comparable = value is not None and result.accuracy is not None and result.data is not None
-            difference = value - result.accuracy if comparable else None
+            difference = None
+            if value is not None and result.accuracy is not None and result.data is not None:
+                difference = value - result.accuracy
             times = (seconds, _seconds(row.minutes)) if with_time else ()
             matched.append((*start, row.label, row.accuracy, difference, *times))
         if not rows:
@@ -148,11 +150,7 @@ def _matrix(theirs: Results, ours: Results) -> Table:
                 words = f"ours, {row.framework}" + (f" ({row.stand_in})" if row.stand_in else "")
                 found[words] = (*found.get(words, ()), row)
             for words, of_row in found.items():
-                # Of several rows of ours in one place, which differ in their settings, the most accurate.
-                accuracies = {
-                    row.data: row.accuracy for row in sorted(of_row, key=lambda row: number_of(row.accuracy) or 0.0)
-                }
-                values = [number_of(accuracies.get(data)) for data in data_sets]
+                values = [number_of(best_accuracy([row for row in of_row if row.data == data])) for data in data_sets]
                 known = [value for value in values if value is not None]
                 mean = sum(known) / len(known) if len(known) == len(data_sets) else None
                 rows.append((regime, backbone, words, *values, mean))
@@ -167,7 +165,10 @@ def _matrix(theirs: Results, ours: Results) -> Table:
             Column(key="mean", heading="mean", kind="score"),
         ),
         rows=tuple(rows),
-        notes=("Accuracy on the test images; means only of rows with a result on each data set.",),
+        notes=(
+            "Accuracy on the test images: of several settings of ours the best, over several sets of test images, such "
+            "as folds, the mean. Means only of rows with a result on each data set.",
+        ),
     )
 
 

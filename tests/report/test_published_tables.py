@@ -174,6 +174,49 @@ def test_families_of_ours_need_every_backbone_on_every_data_set(
     assert "accuracy_torch" not in rows(tables("eight_datasets", small)["published_families"])[0]
 
 
+def test_folds_of_a_data_set_are_averaged_and_none_is_picked(make_run: MakeRun) -> None:
+    def make(folds: dict[tuple[str, str], float]) -> dict[str, Table]:
+        """With runs from (fold, learning rate): accuracy."""
+        runs = [
+            make_run(
+                regime="frozen",
+                accuracy=accuracy,
+                params={"backbone": "alexnet", "learning_rate": rate},
+                tags={"tandem.data": "cifar10", "tandem.test_hash": fold},
+            )
+            for (fold, rate), accuracy in folds.items()
+        ]
+        return tables("eight_datasets", compare_runs(runs).groups)
+
+    def in_matrix(found: dict[str, Table]) -> object:
+        (ours,) = [row for row in rows(found["published_data_sets"]) if row["whose"] == "ours, torch"]
+        return ours["CIFAR-10"]
+
+    assert in_matrix(make({("0", "a"): 0.9, ("1", "a"): 0.7})) == pytest.approx(0.8)
+    # The better settings, and not the better of each fold.
+    both = {("0", "a"): 0.9, ("1", "a"): 0.7, ("0", "b"): 0.6, ("1", "b"): 0.8}
+    assert in_matrix(make(both)) == pytest.approx(0.8)
+
+
+def test_family_means_take_the_mean_over_folds(make_run: MakeRun, make_predictions: MakePredictions) -> None:
+    shares = {"0": 0.9, "1": 0.7}
+    runs, final = [], {}
+    for name in OUR_NAMES:
+        for fold, share in shares.items():
+            tags = {"tandem.data": name, "tandem.test_hash": f"{name} {fold}"}
+            runs.append(make_run(regime="frozen", accuracy=share, params={"backbone": "alexnet"}, tags=tags))
+            final[runs[-1].run_id] = make_predictions(right(share))
+    groups = compare_runs(runs, lambda cells: SavedPredictions(final=final)).groups
+    (alexnet,) = [
+        row for row in rows(tables("eight_datasets", groups)["published_families"]) if row["family"] == "alexnet"
+    ]
+    mean = alexnet["accuracy_torch"]
+    assert isinstance(mean, Estimate) and mean.value == pytest.approx(0.8)
+    # Folds share training images, so their intervals are averaged; those of eight data sets shrink by the root of 8.
+    half = np.mean([1.96 * np.sqrt(share * (1 - share) / IMAGES) for share in shares.values()]) / np.sqrt(8)
+    assert (mean.high - mean.low) / 2 == pytest.approx(half, rel=0.05)
+
+
 def test_published_report_has_the_averages_of_its_classes() -> None:
     (result,) = [one for one in read_document("imagenette").results if one.regime == "scratch"]
     found = {row["class"]: row for row in rows(tables("imagenette")["published_classes_efficientnet_b0_scratch"])}
