@@ -36,6 +36,10 @@ class Row:
         name: by which our row is found in the other tables; empty for a published one.
         stand_in: why our row stands for less than it is named after, such as "small budget"; it decides nothing.
         accuracy: on the test images, 0..1.
+        precision: ours the mean over the classes, as is the published one where it does not say otherwise.
+        recall: the same.
+        f1: the same.
+        test_loss: cross entropy on the test images.
         minutes: of training, evaluation apart.
         milliseconds: to classify one image.
         parameters: of the whole network.
@@ -44,6 +48,8 @@ class Row:
         best_epoch: the one with the lowest validation loss, counted from 1.
         train_accuracy: of the last epoch, 0..1.
         val_accuracy: the same.
+        train_loss: cross entropy of the last epoch.
+        val_loss: the same.
         image_size: height and width in pixels.
         machine: times of rows are compared where these are equal.
         gpu: what names the hardware, if it is a GPU of it that has computed; empty otherwise and for a published one.
@@ -61,6 +67,10 @@ class Row:
     name: str = ""
     stand_in: str = ""
     accuracy: Estimate | float | None = None
+    precision: Estimate | float | None = None
+    recall: Estimate | float | None = None
+    f1: Estimate | float | None = None
+    test_loss: Estimate | float | None = None
     minutes: float | None = None
     milliseconds: float | None = None
     parameters: float | None = None
@@ -69,6 +79,8 @@ class Row:
     best_epoch: float | None = None
     train_accuracy: float | None = None
     val_accuracy: float | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
     image_size: int | None = None
     machine: str = ""
     gpu: str = ""
@@ -235,12 +247,18 @@ def _published_row(result: PublishedResult, document: Document) -> Row:
         regime=result.regime,
         framework=result.framework,
         accuracy=result.accuracy,
+        precision=result.precision,
+        recall=result.recall,
+        f1=result.f1,
+        test_loss=result.test_loss,
         minutes=result.train_minutes,
         parameters=result.parameters,
         epochs=result.epochs,
         best_epoch=result.best_epoch,
         train_accuracy=result.train_accuracy,
         val_accuracy=result.val_accuracy,
+        train_loss=result.train_loss,
+        val_loss=result.val_loss,
         image_size=document.image_size,
         classes=result.classes,
     )
@@ -267,6 +285,7 @@ def _our_row(cell: Cell, compared: GroupComparison, data: str, *, name_data: boo
         name=f"{compared.group.name}: {cell.label}" if name_data else cell.label,
         stand_in=_stand_in(cell),
         accuracy=_over_all_outputs(cell, num_test_images) or score_of(cell, compared.analysis, "accuracy"),
+        **_other_scores(cell, compared),
         minutes=None if seconds is None else seconds / 60,
         milliseconds=cell.mean(vocabulary.LATENCY_MILLISECONDS),
         parameters=cell.mean(vocabulary.PARAMETERS),
@@ -275,6 +294,8 @@ def _our_row(cell: Cell, compared: GroupComparison, data: str, *, name_data: boo
         best_epoch=last_phase,
         train_accuracy=cell.mean(vocabulary.TRAIN_ACCURACY),
         val_accuracy=cell.mean(vocabulary.VAL_ACCURACY),
+        train_loss=cell.mean(vocabulary.TRAIN_LOSS),
+        val_loss=cell.mean(vocabulary.VAL_LOSS),
         image_size=int(image_size) if image_size.isdecimal() else None,
         machine=_machine(cell),
         gpu=_gpu(cell),
@@ -299,9 +320,20 @@ def _over_all_outputs(cell: Cell, num_images: int | None) -> Estimate | float | 
     return Estimate(value=accuracy, low=float(limits.low), high=float(limits.high))
 
 
+def _other_scores(cell: Cell, compared: GroupComparison) -> dict[str, Estimate | float | None]:
+    """Beside the accuracy, by the names of a row's fields; of a network off the shelf over all ImageNet outputs too."""
+    if cell.regime == "off_the_shelf":
+        return {
+            name: cell.mean(f"{vocabulary.TEST_PREFIX}imagenet_{name}_macro") for name in ("precision", "recall", "f1")
+        }
+    metrics = {"precision": "precision_macro", "recall": "recall_macro", "f1": "f1_macro", "test_loss": "log_loss"}
+    return {name: score_of(cell, compared.analysis, metric) for name, metric in metrics.items()}
+
+
 def _first_phase_row(cell: Cell, compared: GroupComparison, whole: Row, history: History) -> Row:
     seconds = cell.mean(FIRST_PHASE + vocabulary.TRAIN_SECONDS)
     interval = compared.analysis.before_thawing.get(cell.label)
+    of_test = FIRST_PHASE + vocabulary.TEST_PREFIX
     return Row(
         data=whole.data,
         backbone=whole.backbone,
@@ -311,11 +343,17 @@ def _first_phase_row(cell: Cell, compared: GroupComparison, whole: Row, history:
         name=f"{whole.name}, first phase",
         stand_in=whole.stand_in,
         accuracy=cell.mean(FIRST_PHASE + ACCURACY) if interval is None else to_estimate(interval),
+        precision=cell.mean(of_test + "precision_macro"),
+        recall=cell.mean(of_test + "recall_macro"),
+        f1=cell.mean(of_test + "f1_macro"),
+        test_loss=cell.mean(of_test + "log_loss"),
         minutes=None if seconds is None else seconds / 60,
         epochs=cell.mean(FIRST_PHASE + vocabulary.EPOCHS),
         best_epoch=_best_epoch(cell),
         train_accuracy=_at_end_of_first_phase(cell, vocabulary.TRAIN_ACCURACY, history),
         val_accuracy=_at_end_of_first_phase(cell, vocabulary.VAL_ACCURACY, history),
+        train_loss=_at_end_of_first_phase(cell, vocabulary.TRAIN_LOSS, history),
+        val_loss=_at_end_of_first_phase(cell, vocabulary.VAL_LOSS, history),
         image_size=whole.image_size,
         machine=whole.machine,
         gpu=whole.gpu,

@@ -82,6 +82,54 @@ def test_published_scores_and_times_beside_accuracy() -> None:
     assert keras["train_seconds_published"] == pytest.approx(27 * 60 + 42)
 
 
+def training_row_of(name: str, **wanted: str) -> dict[str, Any]:
+    (table,) = [table for table in published_tables(read_document(name), ()) if table.name == "published_training"]
+    (row,) = [row for row in rows(table) if wanted.items() <= row.items()]
+    return row
+
+
+def test_published_training_is_shown() -> None:
+    resnet = training_row_of("cifar100_lightweight", backbone="resnet50")
+    names = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "epochs")
+    assert [resnet[f"{name}_published"] for name in names] == [0.7429, 0.7077, 0.8459, 1.0027, 25]
+    scratch = training_row_of("imagenette", regime="scratch")
+    assert [scratch[f"{name}_published"] for name in ("epochs", "best_epoch", "train_accuracy")] == [40, 5, 1.0]
+    article = training_row_of("mobilenet_vs_efficientnetv2", backbone="efficientnet_v2_b0")
+    assert (article["epochs_published"], article["parameters_published"]) == (25, 7.2e6)
+    assert row_of("mobilenet_vs_efficientnetv2", backbone="mobilenet_v2")["test_loss_published"] == 0.1215
+
+
+def test_every_number_of_a_result_is_in_a_table() -> None:
+    hidden = {"data", "backbone", "regime", "framework", "accuracy", "classes", "note", "train_minutes"}
+    for name in NAMES:
+        found = read_document(name)
+        columns = {column.key for table in published_tables(found, ()) for column in table.columns}
+        for result in found.results:
+            for field in set(vars(result)) - hidden:
+                if getattr(result, field) is not None:
+                    assert {f"{field}_published", field} <= columns
+
+
+def test_published_images_are_those_of_the_data_set() -> None:
+    found = read_document("imagenette")
+    counts = {name: (of.train, of.val) for name, of in found.images.items()}
+    assert set(counts) == set(found.results[1].classes)
+    train, val = (sum(counts[name][part] for name in counts) for part in (0, 1))
+    assert (train, val) == (9469, 3925)
+    assert {name: pair[1] for name, pair in counts.items()} == {
+        name: scores.support for name, scores in found.results[1].classes.items()
+    }
+    # The least and the largest share of a class, as its text gives them.
+    shares = [[round(100 * counts[name][part] / total, 2) for name in counts] for part, total in ((0, train), (1, val))]
+    assert [(min(of_part), max(of_part)) for of_part in shares] == [(9.06, 10.49), (9.1, 10.68)]
+    for of in found.images.values():
+        assert list(of.quartiles_bytes) == sorted(of.quartiles_bytes) and len(of.quartiles_bytes) == 5
+        assert of.quartiles_bytes[0] < of.mean_bytes < of.quartiles_bytes[-1]
+    (table,) = [table for table in published_tables(found, ()) if table.name == "published_images"]
+    tench = rows(table)[0]
+    assert (tench["class"], tench["train"], tench["mean_bytes"], tench["max_bytes"]) == ("tench", 963, 121188, 7295320)
+
+
 def test_eight_data_sets_have_their_two_tables_whole() -> None:
     results = read_document("eight_datasets").results
     counts = {regime: sum(result.regime == regime for result in results) for regime in ("scratch", "frozen")}
@@ -124,6 +172,38 @@ def test_ours_stand_beside_the_published_result(make_run: MakeRun) -> None:
     assert row["accuracy"] == pytest.approx(0.85)
     assert row["accuracy_difference"] == pytest.approx(-0.05)
     assert (row["train_seconds_published"], row["train_seconds"]) == (120, 60)
+
+
+def test_each_published_number_has_ours_beside_it(make_run: MakeRun) -> None:
+    metrics = {
+        **{f"test/{name}_macro": value for name, value in (("precision", 0.7), ("recall", 0.71), ("f1", 0.72))},
+        **{"test/log_loss": 0.5, "train/accuracy": 0.99, "val/accuracy": 0.8, "train/loss": 0.1, "val/loss": 0.6},
+        **{"cost/epochs": 12.0, "phase_1/cost/best_epoch": 4.0},
+    }
+    run = make_run(regime="frozen", metrics=metrics, tags={"tandem.data": "MNIST"})
+    of_theirs = {
+        **{"precision": 0.6, "recall": 0.61, "f1": 0.62, "test_loss": 0.4, "train_accuracy": 0.9, "val_accuracy": 0.7},
+        **{"train_loss": 0.2, "val_loss": 0.3, "epochs": 10, "best_epoch": 3, "parameters": 1e6},
+    }
+    result = PublishedResult(data="MNIST", backbone="mobilenet_v2", regime="frozen", **of_theirs)
+    tables = published_tables(document(result), compare_runs([run]).groups)
+    shown: dict[str, Any] = {}
+    for table in tables:
+        if table.name in ("published", "published_training"):
+            shown |= rows(table)[0]
+    assert {name: shown[f"{name}_published"] for name in of_theirs} == of_theirs
+    assert {name: shown[name] for name in of_theirs} == {
+        **{"precision": 0.7, "recall": 0.71, "f1": 0.72, "test_loss": 0.5, "train_accuracy": 0.99, "val_accuracy": 0.8},
+        **{"train_loss": 0.1, "val_loss": 0.6, "epochs": 12, "best_epoch": 5, "parameters": 2_200_000},
+    }
+
+
+def test_scores_of_a_network_off_the_shelf_are_those_over_all_outputs(make_run: MakeRun) -> None:
+    metrics = {"test/precision_macro": 0.98, "test/imagenet_precision_macro": 0.04, "test/imagenet_accuracy": 0.8}
+    params = {"backbone": "resnet50"}
+    run = make_run(regime="off_the_shelf", metrics=metrics, params=params, tags={"tandem.data": "imagenette"})
+    first = rows(published_table(read_document("imagenette"), compare_runs([run]).groups))[0]
+    assert (first["row"], first["precision_published"], first["precision"]) == ("off_the_shelf torch", 0.0359, 0.04)
 
 
 def test_our_interval_is_that_of_the_summary(make_run: MakeRun, make_predictions: Callable[..., Predictions]) -> None:
@@ -364,7 +444,11 @@ def test_without_runs_the_published_results_are_shown_and_written(
     assert printed.splitlines()[-1].startswith("there are no runs yet")
     assert {path.name for path in output.iterdir()} == {
         "tables.md",
-        *(f"{name}.{kind}" for name in ("published", "published_claims") for kind in ("md", "csv", "tex")),
+        *(
+            f"{name}.{kind}"
+            for name in ("published", "published_claims", "published_training")
+            for kind in ("md", "csv", "tex")
+        ),
     }
 
 

@@ -42,6 +42,7 @@ def right(share: float, start: int = 0) -> list[bool]:
 
 def two_stage(make_run: MakeRun) -> RunRecord:
     phase_1 = {"test/accuracy": 0.5, "cost/train_seconds": 20.0, "cost/epochs": 3.0, "cost/best_epoch": 1.0}
+    phase_1 |= {"test/precision_macro": 0.45, "test/log_loss": 0.7}
     return make_run(
         regime="two_stage", tags=MNIST, metrics={f"phase_1/{name}": value for name, value in phase_1.items()}
     )
@@ -60,7 +61,9 @@ def test_first_phase_of_two_stage_is_a_row_of_frozen(make_run: MakeRun) -> None:
     assert first.name == "two_stage torch, first phase"
     assert (first.epochs, first.best_epoch) == (3, 2)  # the second, counted from 1
     assert first.train_accuracy == first.val_accuracy == pytest.approx(0.2)  # of the third epoch
-    assert asked == ["train/accuracy", "val/accuracy"]
+    assert first.train_loss == first.val_loss == pytest.approx(0.2)
+    assert (first.precision, first.test_loss) == (0.45, 0.7)
+    assert asked == ["train/accuracy", "val/accuracy", "train/loss", "val/loss"]
 
 
 def test_first_phase_is_left_out_beside_a_run_of_frozen(make_run: MakeRun) -> None:
