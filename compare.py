@@ -65,7 +65,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help="show what a document publishes beside these runs, and which of its claims hold: birds, "
         "cifar100_lightweight, eight_datasets, imagenette or mobilenet_vs_efficientnetv2; with it, and neither --html "
-        "nor --figures, an experiment without runs is no error",
+        "nor --figures, it is no error that there are no runs or no such experiment",
     )
     return parser.parse_args(argv)
 

@@ -157,6 +157,11 @@ def explain_scores(accuracy: float, scores: Mapping[str, float], num_classes: in
     return f"{text}, where labels that no test image has count as 0."
 
 
+def letters_and_digits(text: str) -> str:
+    """What of a class's or a data set's name counts when two are matched: gas_pump and "Gas pump" are one."""
+    return "".join(character for character in text.casefold() if character.isalnum())
+
+
 def _read_mapping(file: str, classes: Sequence[str]) -> dict[str, list[str]]:
     expected = "a YAML file that gives classes an ImageNet name or WordNet id, or a list of them, such as `ants: [ant]`"
     try:
@@ -184,15 +189,15 @@ def _outputs_by_name() -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     first: dict[str, list[int]] = defaultdict(list)
     every: dict[str, list[int]] = defaultdict(list)
     for output, entry in enumerate(imagenet_classes()):
-        first[_letters_and_digits(entry.names[0])].append(output)
-        for name in dict.fromkeys(map(_letters_and_digits, (*entry.names, entry.wordnet_id))):
+        first[letters_and_digits(entry.names[0])].append(output)
+        for name in dict.fromkeys(map(letters_and_digits, (*entry.names, entry.wordnet_id))):
             every[name].append(output)
     return dict(first), dict(every)
 
 
 def _candidates(word: str) -> list[int]:
     first, every = _outputs_by_name()
-    name = _letters_and_digits(word)
+    name = letters_and_digits(word)
     usual = first.get(name, [])
     return usual if len(usual) == 1 else every.get(name, [])
 
@@ -202,14 +207,10 @@ def _describe_failure(name: str, word: str, candidates: Sequence[int]) -> str:
     if candidates:
         return f"{shown} may be {' or '.join(_title(output) for output in candidates)}"
     _, every = _outputs_by_name()
-    close = difflib.get_close_matches(_letters_and_digits(word), every, n=1, cutoff=0.8)
+    close = difflib.get_close_matches(letters_and_digits(word), every, n=1, cutoff=0.8)
     return f"{shown} (did you mean {_title(every[close[0]][0])}?)" if close else shown
 
 
 def _title(output: int) -> str:
     entry = imagenet_classes()[output]
     return f"{entry.wordnet_id} {entry.names[0]}"
-
-
-def _letters_and_digits(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tandem.errors import UserError
+from tandem.evaluation.imagenet import letters_and_digits
 
 DOCUMENTS_FILE = Path(__file__).with_name("published.yaml")
 
@@ -22,6 +23,27 @@ class ClassScores:
     recall: float
     f1: float
     support: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassImages:
+    """A class of a document's data set: its images, and the sizes of its training files in bytes.
+
+    Args:
+        train: number of training images.
+        val: the same of validation images.
+        file_count: of how many training files the sizes are, as the document says.
+        mean_bytes: of a file.
+        std_bytes: the standard deviation.
+        quartiles_bytes: minimum, the three quartiles, and maximum.
+    """
+
+    train: int
+    val: int
+    file_count: int
+    mean_bytes: float
+    std_bytes: float
+    quartiles_bytes: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +62,9 @@ class PublishedResult:
         classes: by their names; nothing where the document has no such table.
         train_accuracy: of the last epoch, 0..1.
         val_accuracy: the same.
+        train_loss: cross entropy of the last epoch.
+        val_loss: the same.
+        test_loss: of the trained network.
         epochs: how many were trained.
         best_epoch: the one with the lowest validation loss, counted from 1.
         train_minutes: of all phases.
@@ -58,6 +83,9 @@ class PublishedResult:
     classes: Mapping[str, ClassScores] = field(default_factory=dict)
     train_accuracy: float | None = None
     val_accuracy: float | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
+    test_loss: float | None = None
     epochs: int | None = None
     best_epoch: int | None = None
     train_minutes: float | None = None
@@ -76,6 +104,7 @@ class Document:
         data_names: what else its data sets may be called, by the document's names for them.
         stated_means: mean accuracy over its data sets by family of backbones, as it states them, 0..1.
         image_size: height and width in pixels of its images; None where it does not say.
+        images: of its data set by the classes' names; nothing where it has no such tables.
     """
 
     name: str
@@ -85,6 +114,7 @@ class Document:
     data_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     stated_means: Mapping[str, float] = field(default_factory=dict)
     image_size: int | None = None
+    images: Mapping[str, ClassImages] = field(default_factory=dict)
 
     @property
     def data_sets(self) -> tuple[str, ...]:
@@ -116,12 +146,8 @@ def read_document(name: str) -> Document:
         data_names={data: tuple(names) for data, names in found.get("data_names", {}).items()},
         stated_means=found.get("stated_means", {}),
         image_size=found.get("image_size"),
+        images={name: _images(numbers) for name, numbers in found.get("images", {}).items()},
     )
-
-
-def letters_and_digits(name: str) -> str:
-    """What of a name of a data set or a class counts when two are matched."""
-    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _result(fields: Mapping[str, Any]) -> PublishedResult:
@@ -130,3 +156,15 @@ def _result(fields: Mapping[str, Any]) -> PublishedResult:
         for name, (precision, recall, f1, support) in fields.get("classes", {}).items()
     }
     return PublishedResult(**{**fields, "classes": classes})
+
+
+def _images(numbers: Sequence[float]) -> ClassImages:
+    train, val, file_count, mean, std, *quartiles = numbers
+    return ClassImages(
+        train=int(train),
+        val=int(val),
+        file_count=int(file_count),
+        mean_bytes=mean,
+        std_bytes=std,
+        quartiles_bytes=tuple(quartiles),
+    )

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 from scipy import stats
 
+from tandem.evaluation.imagenet import letters_and_digits
 from tandem.evaluation.intervals import LEVEL
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.resampling import (
@@ -21,7 +22,6 @@ from tandem.evaluation.resampling import (
     class_support,
     weight_blocks,
 )
-from tandem.report.published import letters_and_digits
 from tandem.report.published_judging import (
     Claim,
     Judge,
@@ -53,6 +53,8 @@ from tandem.report.tables import Column, Estimate, Table, format_value, number_o
 
 # Times have no intervals; such as differ by less than this share count as equal.
 TIME_NOISE = 0.1
+# In which of neighbouring epochs a loss is the lowest is chance; so many as this share count as neighbours.
+EPOCH_NOISE = 0.1
 # What "near 1" and "far below" are taken for, of accuracies.
 NEAR_ONE = 0.95
 FAR_BELOW = 0.1
@@ -66,8 +68,10 @@ _RULES = (
     "On its numbers: as they stand, since the documents give no intervals. On ours: with runs of all that the claim "
     "names, and by differences that are significant (the paired tests of the other tables; without one, the 95 % "
     "intervals combined). Of our rows with the same backbone, regime and framework the most accurate counts.",
-    "Runs of a small budget, and those with random weights in place of pretrained ones, decide nothing.",
+    "Runs of a small budget or of part of the images, and those that began with random weights or an earlier run's in "
+    "place of pretrained ones, decide nothing.",
     "Times are compared on the same machine only; such as differ by less than a tenth count as equal.",
+    "Of several sets of our test images, such as folds, each is judged by itself, or the mean over them.",
 )
 
 
@@ -218,9 +222,9 @@ def _frameworks_differ(backbone: str, by: float) -> Judge:
 
     def judge(results: Results) -> Judgement:
         found = []
-        for regime in dict.fromkeys(row.regime for row in results.of(backbone=backbone)):
-            torch = best_row(results, backbone=backbone, regime=regime, framework="torch")
-            for row in results.of(backbone=backbone, regime=regime):
+        for regime, test_set in dict.fromkeys((row.regime, row.test_set) for row in results.of(backbone=backbone)):
+            torch = best_row(results, backbone=backbone, regime=regime, test_set=test_set, framework="torch")
+            for row in results.of(backbone=backbone, regime=regime, test_set=test_set):
                 difference = results.difference(row, torch) if torch and row.framework != "torch" else None
                 if difference is not None:
                     found.append(_as_large(difference, by, f"{regime}: {row.framework} minus torch"))
@@ -328,21 +332,24 @@ def _on_faster_gpus(*, faster: bool) -> Callable[[Results], Judgement]:
 
 
 def _gpu_of(row: Row) -> str | None:
-    words = row.machine.replace("-", " ").replace(",", " ").split()
+    words = row.gpu.replace("-", " ").replace(",", " ").split()
     return next((gpu for gpu in _GPUS if gpu in words), None)
 
 
 def _needs_more_epochs(epochs: int) -> Callable[[Results], Judgement]:
-    """From scratch, its validation loss is the lowest in the last of so many epochs."""
+    """From scratch, its validation loss is the lowest after so many epochs; a tenth of them this or that way is chance.
+
+    A run that ends there, with its loss the lowest at the end, does not show that it would fall further.
+    """
 
     def judge(results: Results) -> Judgement:
         row = best_row(results, regime="scratch")
         if row is None or row.best_epoch is None or row.epochs is None:
             return missing(results, "the epoch of the lowest validation loss")
         because = _lowest_loss(row)
-        if row.best_epoch < min(row.epochs, epochs):
+        if row.best_epoch <= (1 - EPOCH_NOISE) * min(row.epochs, epochs):
             return judged(False, because)
-        return judged(True, because) if row.epochs >= epochs else undecided(because)
+        return judged(True, because) if row.best_epoch > (1 + EPOCH_NOISE) * epochs else undecided(because)
 
     return judge
 
@@ -508,7 +515,7 @@ def _hardest(names: Sequence[str]) -> Callable[[Results], Judgement]:
             if results.published:
                 found.append(judged(sorted(_places(by_f1, names) or ()) == list(range(len(names))), because))
             else:
-                found.append(_in_resamples(row.predictions[0], names, _are_hardest, because))
+                found.append(_in_resamples(row.predictions, names, _are_hardest, because))
         return all_of(found) if found else missing(results, "F1 of each class")
 
     return judge
@@ -524,15 +531,15 @@ def _taken_for(names: Sequence[str], others: Sequence[str]) -> Callable[[Results
             places, targets = _places(classes, names), _places(classes, others)
             if places is None or targets is None:
                 continue
-            run = row.predictions[0]
             words = []
             for place in places:
-                counts = np.bincount(run.predicted[run.truth == place], minlength=len(classes))
+                answers = np.concatenate([run.predicted[run.truth == place] for run in row.predictions])
+                counts = np.bincount(answers, minlength=len(classes))
                 counts[place] = 0
                 most = int(counts.argmax())
                 words.append(f"{classes[place]} for {classes[most]} in {counts[most]} of {counts.sum()} errors")
             are_taken = partial(_are_taken_for, targets=targets)
-            found.append(_in_resamples(run, names, are_taken, f"{row.regime}: {', '.join(words)}"))
+            found.append(_in_resamples(row.predictions, names, are_taken, f"{row.regime}: {', '.join(words)}"))
         return all_of(found) if found else missing(results, "confusion matrices")
 
     return judge
@@ -546,38 +553,43 @@ def _places(classes: Sequence[str], names: Sequence[str]) -> list[int] | None:
 
 
 def _in_resamples(
-    run: Predictions,
+    runs: Sequence[Predictions],
     names: Sequence[str],
-    are: Callable[[np.ndarray, Predictions, list[int]], np.ndarray],
+    are: Callable[[np.ndarray, Sequence[Predictions], list[int]], np.ndarray],
     because: str,
 ) -> Judgement:
     """Is it so in 95 % of the resamples of the test images, or in no more than 5 %?
 
     Args:
-        run: the predictions on them.
+        runs: the predictions on them, of each run in the same order; at least one.
         names: of classes among them.
         are: takes weights of the images, of shape (images, resamples), the predictions and the classes' places; gives
             bool of shape (resamples,).
         because: the numbers on the images as they are.
     """
-    places = _places(run.classes, names) or []
-    blocks = weight_blocks(run.truth, NUM_RESAMPLES, SEED, within_class=True)
-    share = float(np.mean(np.concatenate([are(weights, run, places) for _, weights in blocks])))
+    truth, places = runs[0].truth, _places(runs[0].classes, names) or []
+    blocks = weight_blocks(truth, NUM_RESAMPLES, SEED, within_class=True)
+    share = float(np.mean(np.concatenate([are(weights, runs, places) for _, weights in blocks])))
     because = f"{because}; so in {100 * share:.0f} % of resamples"
     return undecided(because) if 1 - LEVEL < share < LEVEL else judged(share >= LEVEL, because)
 
 
-def _are_hardest(weights: np.ndarray, run: Predictions, places: list[int]) -> np.ndarray:
-    support = class_support(run.truth, len(run.classes)) @ weights
-    f1 = class_scores(class_counts(run) @ weights, support)["f1"]
+def _are_hardest(weights: np.ndarray, runs: Sequence[Predictions], places: list[int]) -> np.ndarray:
+    """By the mean F1 over the runs."""
+    support = class_support(runs[0].truth, len(runs[0].classes)) @ weights
+    f1 = np.mean([class_scores(class_counts(run) @ weights, support)["f1"] for run in runs], axis=0)
     return f1[places].max(axis=0) < np.delete(f1, places, axis=0).min(axis=0)
 
 
-def _are_taken_for(weights: np.ndarray, run: Predictions, places: list[int], targets: list[int]) -> np.ndarray:
+def _are_taken_for(
+    weights: np.ndarray, runs: Sequence[Predictions], places: list[int], targets: list[int]
+) -> np.ndarray:
+    """By the errors of all runs together."""
     result = np.ones(weights.shape[1], dtype=bool)
     for place in places:
-        of_class = run.truth == place
-        counts = class_support(run.predicted[of_class], len(run.classes)) @ weights[of_class]
+        of_class = runs[0].truth == place
+        answers = sum(class_support(run.predicted[of_class], len(run.classes)) for run in runs)
+        counts = answers @ weights[of_class]
         result &= counts[targets].max(axis=0) > np.delete(counts, [place, *targets], axis=0).max(axis=0)
     return result
 
@@ -594,10 +606,13 @@ def _overfits(results: Results) -> Judgement:
 
 
 def _loss_rises_early(results: Results) -> Judgement:
-    """The lowest validation loss is in the first half of the epochs."""
+    """The lowest validation loss is in the first half of the epochs, of a network that was trained for all of them."""
     row = best_row(results, regime="scratch")
     if row is None or row.best_epoch is None or row.epochs is None:
         return missing(results, "the epoch of the lowest validation loss")
+    if row.max_epochs is not None and row.epochs < row.max_epochs:
+        # It stops a few epochs after the lowest loss, which is then in the second half wherever the loss rises.
+        return undecided(f"{_lowest_loss(row)}, stopped early of {row.max_epochs}")
     return judged(row.best_epoch <= row.epochs / 2, _lowest_loss(row))
 
 

@@ -21,6 +21,9 @@ from tandem.report.tables import Estimate, format_value, number_of
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import RunRecord
 
+# Settings that take part of a data set; null where they take all of it.
+_LIMITS_OF_IMAGES = ("data.classes", "data.images_per_class", "data.train_images_per_class")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
@@ -33,15 +36,23 @@ class Row:
         name: by which our row is found in the other tables; empty for a published one.
         stand_in: why our row stands for less than it is named after, such as "small budget"; it decides nothing.
         accuracy: on the test images, 0..1.
+        precision: ours the mean over the classes, as is the published one where it does not say otherwise.
+        recall: the same.
+        f1: the same.
+        test_loss: cross entropy on the test images.
         minutes: of training, evaluation apart.
         milliseconds: to classify one image.
         parameters: of the whole network.
         epochs: how many were trained.
+        max_epochs: how many may be trained in a phase.
         best_epoch: the one with the lowest validation loss, counted from 1.
         train_accuracy: of the last epoch, 0..1.
         val_accuracy: the same.
+        train_loss: cross entropy of the last epoch.
+        val_loss: the same.
         image_size: height and width in pixels.
         machine: times of rows are compared where these are equal.
+        gpu: what names the hardware, if it is a GPU of it that has computed; empty otherwise and for a published one.
         num_images: of train and val.
         classes: by their names.
         predictions: on the test images, one a run; none for a published one.
@@ -56,15 +67,23 @@ class Row:
     name: str = ""
     stand_in: str = ""
     accuracy: Estimate | float | None = None
+    precision: Estimate | float | None = None
+    recall: Estimate | float | None = None
+    f1: Estimate | float | None = None
+    test_loss: Estimate | float | None = None
     minutes: float | None = None
     milliseconds: float | None = None
     parameters: float | None = None
     epochs: float | None = None
+    max_epochs: int | None = None
     best_epoch: float | None = None
     train_accuracy: float | None = None
     val_accuracy: float | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
     image_size: int | None = None
     machine: str = ""
+    gpu: str = ""
     num_images: Mapping[str, int] = field(default_factory=dict)
     classes: Mapping[str, ClassScores] = field(default_factory=dict)
     predictions: tuple[Predictions, ...] = ()
@@ -163,6 +182,7 @@ def our_results(document: Document, groups: Sequence[GroupComparison], history: 
     """
     rows: list[Row] = []
     sources: dict[Row, tuple[GroupComparison, Cell]] = {}
+    name_data = len(groups) > 1 or not document.data_sets
     for compared in groups:
         cells = compared.group.cells
         frozen = {_twin(cell) for cell in cells if cell.regime == "frozen"}
@@ -171,7 +191,7 @@ def our_results(document: Document, groups: Sequence[GroupComparison], history: 
             data = document.data_of(tag) if document.data_sets else compared.group.name
             if data is None:
                 continue
-            found = [_our_row(cell, compared, data, several=len(groups) > 1)]
+            found = [_our_row(cell, compared, data, name_data=name_data)]
             first_phase = cell.regime == "two_stage" and cell.mean(FIRST_PHASE + ACCURACY) is not None
             if first_phase and _twin(cell) not in frozen:
                 found.append(_first_phase_row(cell, compared, found[0], history))
@@ -190,12 +210,12 @@ def our_results(document: Document, groups: Sequence[GroupComparison], history: 
 
 
 def matching(result: PublishedResult, ours: Results) -> list[Row]:
-    """Our rows with the result's data set, backbone and regime, and its framework where the document names it."""
-    if result.data is None or result.regime is None:
-        return []
+    """Our rows with the result's backbone, and its data set, regime and framework where the document names them."""
+    of_result = {"data": result.data, "regime": result.regime}
+    wanted = {name: value for name, value in of_result.items() if value is not None}
     return [
         row
-        for row in ours.of(data=result.data, backbone=result.backbone, regime=result.regime)
+        for row in ours.of(backbone=result.backbone, **wanted)
         if result.framework in (None, _framework_alone(row.framework))
     ]
 
@@ -227,12 +247,18 @@ def _published_row(result: PublishedResult, document: Document) -> Row:
         regime=result.regime,
         framework=result.framework,
         accuracy=result.accuracy,
+        precision=result.precision,
+        recall=result.recall,
+        f1=result.f1,
+        test_loss=result.test_loss,
         minutes=result.train_minutes,
         parameters=result.parameters,
         epochs=result.epochs,
         best_epoch=result.best_epoch,
         train_accuracy=result.train_accuracy,
         val_accuracy=result.val_accuracy,
+        train_loss=result.train_loss,
+        val_loss=result.val_loss,
         image_size=document.image_size,
         classes=result.classes,
     )
@@ -243,9 +269,9 @@ def _plain_difference(first: Row, second: Row) -> Difference | None:
     return None if one is None or two is None else Difference(value=one - two, sure=one != two)
 
 
-def _our_row(cell: Cell, compared: GroupComparison, data: str, *, several: bool) -> Row:
+def _our_row(cell: Cell, compared: GroupComparison, data: str, *, name_data: bool) -> Row:
     seconds, params = cell.mean(vocabulary.TRAIN_SECONDS), cell.runs[0].params
-    image_size = params.get("data.image_size", "")
+    image_size, max_epochs = params.get("data.image_size", ""), params.get("max_epochs", "")
     tested = params.get(vocabulary.NUM_IMAGES["test"], "")
     num_test_images = int(tested) if tested.isdecimal() else None
     last_phase = _best_epoch(cell) if cell.regime in ("scratch", "frozen", "finetune") else None
@@ -256,18 +282,23 @@ def _our_row(cell: Cell, compared: GroupComparison, data: str, *, several: bool)
         regime=cell.regime,
         framework=cell.framework,
         test_set=compared.group.name,
-        name=f"{compared.group.name}: {cell.label}" if several else cell.label,
+        name=f"{compared.group.name}: {cell.label}" if name_data else cell.label,
         stand_in=_stand_in(cell),
         accuracy=_over_all_outputs(cell, num_test_images) or score_of(cell, compared.analysis, "accuracy"),
+        **_other_scores(cell, compared),
         minutes=None if seconds is None else seconds / 60,
         milliseconds=cell.mean(vocabulary.LATENCY_MILLISECONDS),
         parameters=cell.mean(vocabulary.PARAMETERS),
         epochs=cell.mean(vocabulary.EPOCHS),
+        max_epochs=int(max_epochs) if max_epochs.isdecimal() else None,
         best_epoch=last_phase,
         train_accuracy=cell.mean(vocabulary.TRAIN_ACCURACY),
         val_accuracy=cell.mean(vocabulary.VAL_ACCURACY),
+        train_loss=cell.mean(vocabulary.TRAIN_LOSS),
+        val_loss=cell.mean(vocabulary.VAL_LOSS),
         image_size=int(image_size) if image_size.isdecimal() else None,
         machine=_machine(cell),
+        gpu=_gpu(cell),
         num_images={
             part: int(params[name]) for part, name in vocabulary.NUM_IMAGES.items() if params.get(name, "").isdecimal()
         },
@@ -289,9 +320,20 @@ def _over_all_outputs(cell: Cell, num_images: int | None) -> Estimate | float | 
     return Estimate(value=accuracy, low=float(limits.low), high=float(limits.high))
 
 
+def _other_scores(cell: Cell, compared: GroupComparison) -> dict[str, Estimate | float | None]:
+    """Beside the accuracy, by the names of a row's fields; of a network off the shelf over all ImageNet outputs too."""
+    if cell.regime == "off_the_shelf":
+        return {
+            name: cell.mean(f"{vocabulary.TEST_PREFIX}imagenet_{name}_macro") for name in ("precision", "recall", "f1")
+        }
+    metrics = {"precision": "precision_macro", "recall": "recall_macro", "f1": "f1_macro", "test_loss": "log_loss"}
+    return {name: score_of(cell, compared.analysis, metric) for name, metric in metrics.items()}
+
+
 def _first_phase_row(cell: Cell, compared: GroupComparison, whole: Row, history: History) -> Row:
     seconds = cell.mean(FIRST_PHASE + vocabulary.TRAIN_SECONDS)
     interval = compared.analysis.before_thawing.get(cell.label)
+    of_test = FIRST_PHASE + vocabulary.TEST_PREFIX
     return Row(
         data=whole.data,
         backbone=whole.backbone,
@@ -301,13 +343,20 @@ def _first_phase_row(cell: Cell, compared: GroupComparison, whole: Row, history:
         name=f"{whole.name}, first phase",
         stand_in=whole.stand_in,
         accuracy=cell.mean(FIRST_PHASE + ACCURACY) if interval is None else to_estimate(interval),
+        precision=cell.mean(of_test + "precision_macro"),
+        recall=cell.mean(of_test + "recall_macro"),
+        f1=cell.mean(of_test + "f1_macro"),
+        test_loss=cell.mean(of_test + "log_loss"),
         minutes=None if seconds is None else seconds / 60,
         epochs=cell.mean(FIRST_PHASE + vocabulary.EPOCHS),
         best_epoch=_best_epoch(cell),
         train_accuracy=_at_end_of_first_phase(cell, vocabulary.TRAIN_ACCURACY, history),
         val_accuracy=_at_end_of_first_phase(cell, vocabulary.VAL_ACCURACY, history),
+        train_loss=_at_end_of_first_phase(cell, vocabulary.TRAIN_LOSS, history),
+        val_loss=_at_end_of_first_phase(cell, vocabulary.VAL_LOSS, history),
         image_size=whole.image_size,
         machine=whole.machine,
+        gpu=whole.gpu,
         num_images=whole.num_images,
         settings=whole.settings,
     )
@@ -342,11 +391,15 @@ def _class_scores(predictions: Sequence[Predictions]) -> dict[str, ClassScores]:
 def _stand_in(cell: Cell) -> str:
     reasons = []
     if any(run.tags.get(vocabulary.BUDGET) == "small" for run in cell.runs):
-        reasons.append("small budget")
+        reasons.append("small budget")  # that it takes part of the images need not be said
+    elif any(run.params.get(name, "null") != "null" for run in cell.runs for name in _LIMITS_OF_IMAGES):
+        reasons.append("part of the images")
     if cell.regime != "scratch" and any(
         run.tags.get(vocabulary.WEIGHTS_ORIGIN) in ("random", vocabulary.RANDOM_FOR_IMAGENET) for run in cell.runs
     ):
         reasons.append("random weights")
+    if cell.regime != "scratch" and any(run.params.get("weights", "").startswith("runs:/") for run in cell.runs):
+        reasons.append("weights of an earlier run")
     return ", ".join(reasons)
 
 
@@ -354,6 +407,12 @@ def _machine(cell: Cell) -> str:
     run = cell.runs[0]
     words = run.tags.get(vocabulary.HARDWARE), run.tags.get(vocabulary.DEVICE), run.params.get("threads")
     return ", ".join(word for word in words if word)
+
+
+def _gpu(cell: Cell) -> str:
+    """The hardware's words name a GPU of the machine, whether it has computed or not."""
+    tags = cell.runs[0].tags
+    return tags.get(vocabulary.HARDWARE, "") if tags.get(vocabulary.DEVICE) == "gpu" else ""
 
 
 def _twin(cell: Cell) -> tuple:

@@ -8,7 +8,6 @@ from typing import Literal
 
 from tandem.report.cells import family_of
 from tandem.report.published import Document
-from tandem.report.published_judging import best_row
 from tandem.report.published_rows import Results, Row, accuracy_of
 from tandem.report.tables import Estimate, number_of
 
@@ -31,7 +30,7 @@ def mean_accuracy(
 
     Args:
         results: published or ours.
-        backbones: each needs a row on every data set.
+        backbones: each needs a row on every data set, and on every set of test images that it has of one.
         regime: of the rows.
         framework: of the rows; None for published ones, which are not told apart by it.
 
@@ -41,12 +40,34 @@ def mean_accuracy(
     means: list[Estimate | float] = []
     wanted = {"regime": regime} if framework is None else {"regime": regime, "framework": framework}
     for data in results.document.data_sets:
-        rows = [best_row(results, backbone=backbone, data=data, **wanted) for backbone in backbones]
-        scores = [row.accuracy for row in rows if row is not None and row.accuracy is not None]
+        of_each = [best_accuracy(results.of(backbone=backbone, data=data, **wanted)) for backbone in backbones]
+        scores = [score for score in of_each if score is not None]
         if len(scores) < len(backbones):
             return None
         means.append(_mean(scores, independent=False))
     return _mean(means, independent=True) if means else None
+
+
+def best_accuracy(rows: Sequence[Row]) -> Estimate | float | None:
+    """That of the best settings, as the mean over the sets of test images, such as folds, so that none is picked.
+
+    Folds share training images, so the distances of the intervals' ends are averaged.
+
+    Args:
+        rows: of one backbone, regime, data set and framework, which differ in their settings and test images.
+
+    Returns:
+        0..1; None where no settings have a result on all the test images.
+    """
+    test_sets = {row.test_set for row in rows}
+    by_settings: dict[tuple, dict[str, Estimate | float]] = {}
+    for row in sorted(rows, key=accuracy_of):
+        if row.accuracy is not None:
+            by_settings.setdefault((row.framework, row.settings), {})[row.test_set] = row.accuracy
+    means = [
+        _mean(list(scores.values()), independent=False) for scores in by_settings.values() if set(scores) == test_sets
+    ]
+    return max(means, key=lambda mean: number_of(mean) or 0.0, default=None)
 
 
 def _mean(scores: Sequence[Estimate | float], *, independent: bool) -> Estimate | float:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
 
+from tandem.evaluation.imagenet import letters_and_digits
 from tandem.report.comparison import GroupComparison
-from tandem.report.published import ClassScores, Document, PublishedResult, letters_and_digits
+from tandem.report.published import ClassScores, Document, PublishedResult
 from tandem.report.published_claims import claims_table
 from tandem.report.published_rows import History, Results, Row, matching, no_history, our_results, published_results
 from tandem.report.published_summaries import (
     backbones_with_mean,
+    best_accuracy,
     families_of,
     mean_accuracy,
     transfer_mark,
@@ -17,17 +21,45 @@ from tandem.report.published_summaries import (
 )
 from tandem.report.tables import Column, Table, Value, number_of
 
-_SCORES = {"precision": "published precision", "recall": "published recall", "f1": "published F1"}
+# A pair of columns for each that some result of the document has: how it is shown, and what of a row it is. First what
+# a network came to, then how it got there.
+_Measure = tuple[Column, Callable[[Row], Value]]
+_OUTCOMES: tuple[_Measure, ...] = (
+    (Column(key="precision", heading="precision", kind="score"), attrgetter("precision")),
+    (Column(key="recall", heading="recall", kind="score"), attrgetter("recall")),
+    (Column(key="f1", heading="F1", kind="score"), attrgetter("f1")),
+    (Column(key="test_loss", heading="test loss", kind="score"), attrgetter("test_loss")),
+    (
+        Column(key="train_seconds", heading="training", kind="seconds"),
+        lambda row: None if row.minutes is None else row.minutes * 60,
+    ),
+)
+_TRAINING: tuple[_Measure, ...] = (
+    (Column(key="epochs", heading="epochs", kind="number"), attrgetter("epochs")),
+    (Column(key="best_epoch", heading="best epoch", kind="number"), attrgetter("best_epoch")),
+    (Column(key="train_accuracy", heading="training accuracy", kind="score"), attrgetter("train_accuracy")),
+    (Column(key="val_accuracy", heading="validation accuracy", kind="score"), attrgetter("val_accuracy")),
+    (Column(key="train_loss", heading="training loss", kind="score"), attrgetter("train_loss")),
+    (Column(key="val_loss", heading="validation loss", kind="score"), attrgetter("val_loss")),
+    (Column(key="parameters", heading="params", kind="amount"), attrgetter("parameters")),
+)
 
 _NOTES = (
-    "Matched by data set, backbone and regime, and by framework where the document names it; of the data set's name "
-    "letters and digits count, whatever their case. A published result that leaves one of the three open matches none.",
+    "Matched by backbone, and by data set, regime and framework where the document names them; of the data set's name "
+    "letters and digits count, whatever their case.",
     "Protocol and images differ, so a difference (ours minus published) is one of two studies, and no measure of what "
     "caused it; intervals are of our accuracy alone.",
 )
+_OPEN_REGIME_NOTE = (
+    "Where the document leaves the regime open, every one that we ran stands beside its result; our row names its own."
+)
+_OPEN_DATA_NOTE = (
+    "Where the document does not name the data set, results on each of ours stand beside its own: those are other "
+    "images, so there is no difference to read."
+)
 _STAND_IN_NOTE = (
-    "A row of ours that is marked as of a small budget, or as begun with random weights, stands in for a run that "
-    "could not be had; it decides no claim."
+    "A row of ours that is marked as of a small budget, of part of the images, or as begun with random weights or an "
+    "earlier run's, stands in for a run that could not be had; it decides no claim."
 )
 
 
@@ -43,7 +75,8 @@ def published_tables(
 
     Returns:
         Its claims, judged; its results one by one; and where it has them: data sets x backbones, the means of
-        families of backbones, pairs of scratch and frozen, and classification reports. All with ours beside them.
+        families of backbones, pairs of scratch and frozen, classification reports, and how the networks were trained.
+        All with ours beside them. And where it has them its images' numbers and sizes.
     """
     theirs, ours = published_results(document), our_results(document, groups, history)
     made = (
@@ -52,77 +85,147 @@ def published_tables(
         _transfer_table(theirs, ours),
         _matrix(theirs, ours),
         *_class_tables(document, ours),
-        _result_table(document, ours),
+        _result_table(theirs, ours),
+        _training_table(theirs, ours),
+        _image_table(document),
     )
     return tuple(table for table in made if table.rows)
 
 
-def _result_table(document: Document, ours: Results) -> Table:
+def _result_table(theirs: Results, ours: Results) -> Table:
     """A row for each of our rows that match a result, so that nothing unlike is averaged and none is picked; one row
     with gaps where none does. Rows with ours come first.
     """
-    results = document.results
-    with_framework = any(result.framework for result in results)
-    scores = [name for name in _SCORES if any(getattr(result, name) is not None for result in results)]
-    with_time = any(result.train_minutes is not None for result in results)
-    columns = [
-        Column(key="data", heading="data set"),
-        Column(key="backbone", heading="backbone"),
-        Column(key="regime", heading="regime"),
-        *([Column(key="framework", heading="framework")] if with_framework else []),
+    document, results = theirs.document, theirs.document.results
+    names = _name_columns(results)
+    measures = _filled(_OUTCOMES, theirs)
+    columns = (
+        *(column for column, _ in names),
         Column(key="accuracy_published", heading="published accuracy", kind="score"),
-        *(Column(key=f"{name}_published", heading=_SCORES[name], kind="score") for name in scores),
         Column(key="row", heading="our row"),
         Column(key="accuracy", heading="our accuracy", kind="score"),
         Column(key="accuracy_difference", heading="difference", kind="difference"),
-    ]
-    if with_time:
-        columns += [
-            Column(key="train_seconds_published", heading="published training", kind="seconds"),
-            Column(key="train_seconds", heading="our training", kind="seconds"),
-        ]
-
-    matched: list[tuple[Value, ...]] = []
-    unmatched: list[tuple[Value, ...]] = []
-    stand_ins = False
-    for result in results:
-        start = (
-            *(result.data, result.backbone, result.regime),
-            *([result.framework] if with_framework else []),
-            *(result.accuracy, *(getattr(result, name) for name in scores)),
-        )
-        seconds = _seconds(result.train_minutes)
-        rows = matching(result, ours)
-        for row in rows:
-            stand_ins = stand_ins or bool(row.stand_in)
-            value = number_of(row.accuracy)
-            difference = None if value is None or result.accuracy is None else value - result.accuracy
-            times = (seconds, _seconds(row.minutes)) if with_time else ()
-            matched.append((*start, row.label, row.accuracy, difference, *times))
-        if not rows:
-            unmatched.append((*start, None, None, None, *((seconds, None) if with_time else ())))
+        *_pairs(measures),
+    )
+    rows: list[tuple[Value, ...]] = []
+    pairs = _paired(theirs, ours)
+    for published, row in pairs:
+        value = None if row is None else number_of(row.accuracy)
+        of_theirs = number_of(published.accuracy)
+        difference = None
+        if value is not None and of_theirs is not None and published.data is not None:
+            difference = value - of_theirs
+        label, accuracy = (None, None) if row is None else (row.label, row.accuracy)
+        start = *(name(published) for _, name in names), published.accuracy
+        rows.append((*start, label, accuracy, difference, *_values(measures, published, row)))
     of_results = [f"{_words(result)}: {result.note}." for result in results if result.note]
     return Table(
         name="published",
         title=f"Published against ours: {document.name}",
-        columns=tuple(columns),
-        rows=(*matched, *unmatched),
+        columns=columns,
+        rows=tuple(rows),
         notes=(
             document.source,
             *_NOTES,
-            *([_STAND_IN_NOTE] if stand_ins else []),
+            *([_OPEN_REGIME_NOTE] if any(result.regime is None for result in results) else []),
+            *([_OPEN_DATA_NOTE] if any(result.data is None for result in results) else []),
+            *([_STAND_IN_NOTE] if any(row is not None and row.stand_in for _, row in pairs) else []),
             *document.notes,
             *of_results,
         ),
     )
 
 
+def _training_table(theirs: Results, ours: Results) -> Table:
+    """How the networks of the results were trained, with the same rows."""
+    document = theirs.document
+    names, measures = _name_columns(document.results), _filled(_TRAINING, theirs)
+    return Table(
+        name="published_training",
+        title=f"Published training against ours: {document.name}",
+        columns=(*(column for column, _ in names), Column(key="row", heading="our row"), *_pairs(measures)),
+        rows=tuple(
+            (
+                *(name(published) for _, name in names),
+                None if row is None else row.label,
+                *_values(measures, published, row),
+            )
+            for published, row in _paired(theirs, ours)
+        )
+        if measures
+        else (),
+        notes=("Accuracies and losses are those of the last epoch; the best one had the lowest validation loss.",),
+    )
+
+
+def _name_columns(results: Sequence[PublishedResult]) -> list[_Measure]:
+    """What a published row is called."""
+    columns = [
+        Column(key="data", heading="data set"),
+        Column(key="backbone", heading="backbone"),
+        Column(key="regime", heading="regime"),
+        *([Column(key="framework", heading="framework")] if any(result.framework for result in results) else []),
+    ]
+    return [(column, attrgetter(column.key)) for column in columns]
+
+
+def _paired(theirs: Results, ours: Results) -> list[tuple[Row, Row | None]]:
+    """Each published row with each of ours that match it, then those that none does."""
+    matched: list[tuple[Row, Row | None]] = []
+    unmatched: list[tuple[Row, Row | None]] = []
+    for result, published in zip(theirs.document.results, theirs.rows, strict=True):
+        found = matching(result, ours)
+        matched += [(published, row) for row in found]
+        if not found:
+            unmatched.append((published, None))
+    return matched + unmatched
+
+
+def _filled(measures: Sequence[_Measure], theirs: Results) -> list[_Measure]:
+    return [(column, of) for column, of in measures if any(of(row) is not None for row in theirs.rows)]
+
+
+def _pairs(measures: Sequence[_Measure]) -> list[Column]:
+    return [
+        of_one
+        for column, _ in measures
+        for of_one in (
+            replace(column, key=f"{column.key}_published", heading=f"published {column.heading}"),
+            replace(column, heading=f"our {column.heading}"),
+        )
+    ]
+
+
+def _values(measures: Sequence[_Measure], published: Row, row: Row | None) -> list[Value]:
+    return [value for _, of in measures for value in (of(published), None if row is None else of(row))]
+
+
+def _image_table(document: Document) -> Table:
+    """The document's numbers of images and sizes of files, in the form of our report of a data set."""
+    quartiles = {"min": "min", "25_percent": "25 %", "50_percent": "50 %", "75_percent": "75 %", "max": "max"}
+    return Table(
+        name="published_images",
+        title=f"Published images: {document.name}",
+        columns=(
+            Column(key="class", heading="class"),
+            Column(key="train", heading="training images", kind="number"),
+            Column(key="val", heading="validation images", kind="number"),
+            Column(key="files", heading="training files", kind="number"),
+            *(
+                Column(key=f"{key}_bytes", heading=heading, kind="number")
+                for key, heading in ({"mean": "mean", "std": "std"} | quartiles).items()
+            ),
+        ),
+        rows=tuple(
+            (name, of.train, of.val, of.file_count, of.mean_bytes, of.std_bytes, *of.quartiles_bytes)
+            for name, of in document.images.items()
+        ),
+        notes=("Sizes in bytes. Ours: python -m tandem.data.report.",),
+    )
+
+
 def _words(result: PublishedResult) -> str:
     return " ".join(filter(None, (result.data, result.backbone, result.regime)))
-
-
-def _seconds(minutes: float | None) -> float | None:
-    return None if minutes is None else minutes * 60
 
 
 def _matrix(theirs: Results, ours: Results) -> Table:
@@ -137,11 +240,7 @@ def _matrix(theirs: Results, ours: Results) -> Table:
                 words = f"ours, {row.framework}" + (f" ({row.stand_in})" if row.stand_in else "")
                 found[words] = (*found.get(words, ()), row)
             for words, of_row in found.items():
-                # Of several rows of ours in one place, which differ in their settings, the most accurate.
-                accuracies = {
-                    row.data: row.accuracy for row in sorted(of_row, key=lambda row: number_of(row.accuracy) or 0.0)
-                }
-                values = [number_of(accuracies.get(data)) for data in data_sets]
+                values = [number_of(best_accuracy([row for row in of_row if row.data == data])) for data in data_sets]
                 known = [value for value in values if value is not None]
                 mean = sum(known) / len(known) if len(known) == len(data_sets) else None
                 rows.append((regime, backbone, words, *values, mean))
@@ -156,7 +255,10 @@ def _matrix(theirs: Results, ours: Results) -> Table:
             Column(key="mean", heading="mean", kind="score"),
         ),
         rows=tuple(rows),
-        notes=("Accuracy on the test images; means only of rows with a result on each data set.",),
+        notes=(
+            "Accuracy on the test images: of several settings of ours the best, over several sets of test images, such "
+            "as folds, the mean. Means only of rows with a result on each data set.",
+        ),
     )
 
 

@@ -26,7 +26,7 @@ RUNS_PER_PAGE = 5000  # MLflow takes up to 50,000; a server needs some seconds f
 
 
 class NoRuns(UserError):
-    """There is nothing to be read: no store, or an experiment without runs of Tandem."""
+    """There is nothing to be read: no store, no such experiment, or one without runs of Tandem."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,8 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
         uri: tracking URI; None as in the settings.
 
     Raises:
-        NoRuns: there is no store yet, or the experiment has no such runs.
-        UserError: MLflow does not answer, or there is no such experiment.
+        NoRuns: there is no store yet, there is no such experiment, or it has no such runs.
+        UserError: MLflow does not answer.
     """
     client = _connect_existing(resolve_uri(uri))
     place = without_password(client.tracking_uri)
@@ -60,7 +60,7 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
         found = client.get_experiment_by_name(experiment)
         if found is None or found.lifecycle_stage != "active":
             names = sorted(other.name for other in client.search_experiments())
-            raise UserError(f"no experiment {experiment!r} in MLflow at {place}: there are {', '.join(names)}")
+            raise NoRuns(f"no experiment {experiment!r} in MLflow at {place}: there are {', '.join(names)}")
         records: list[RunRecord] = []
         token: str | None = None
         while True:

@@ -23,6 +23,7 @@ from tandem.report.tables import Estimate, Table, render_csv, render_latex, rend
 from tandem.tracking.reader import RunRecord
 
 MakeRun = Callable[..., RunRecord]
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = ("birds", "cifar100_lightweight", "eight_datasets", "imagenette", "mobilenet_vs_efficientnetv2")
 
 
@@ -81,6 +82,54 @@ def test_published_scores_and_times_beside_accuracy() -> None:
     assert keras["train_seconds_published"] == pytest.approx(27 * 60 + 42)
 
 
+def training_row_of(name: str, **wanted: str) -> dict[str, Any]:
+    (table,) = [table for table in published_tables(read_document(name), ()) if table.name == "published_training"]
+    (row,) = [row for row in rows(table) if wanted.items() <= row.items()]
+    return row
+
+
+def test_published_training_is_shown() -> None:
+    resnet = training_row_of("cifar100_lightweight", backbone="resnet50")
+    names = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "epochs")
+    assert [resnet[f"{name}_published"] for name in names] == [0.7429, 0.7077, 0.8459, 1.0027, 25]
+    scratch = training_row_of("imagenette", regime="scratch")
+    assert [scratch[f"{name}_published"] for name in ("epochs", "best_epoch", "train_accuracy")] == [40, 5, 1.0]
+    article = training_row_of("mobilenet_vs_efficientnetv2", backbone="efficientnet_v2_b0")
+    assert (article["epochs_published"], article["parameters_published"]) == (25, 7.2e6)
+    assert row_of("mobilenet_vs_efficientnetv2", backbone="mobilenet_v2")["test_loss_published"] == 0.1215
+
+
+def test_every_number_of_a_result_is_in_a_table() -> None:
+    hidden = {"data", "backbone", "regime", "framework", "accuracy", "classes", "note", "train_minutes"}
+    for name in NAMES:
+        found = read_document(name)
+        columns = {column.key for table in published_tables(found, ()) for column in table.columns}
+        for result in found.results:
+            for field in set(vars(result)) - hidden:
+                if getattr(result, field) is not None:
+                    assert {f"{field}_published", field} <= columns
+
+
+def test_published_images_are_those_of_the_data_set() -> None:
+    found = read_document("imagenette")
+    counts = {name: (of.train, of.val) for name, of in found.images.items()}
+    assert set(counts) == set(found.results[1].classes)
+    train, val = (sum(counts[name][part] for name in counts) for part in (0, 1))
+    assert (train, val) == (9469, 3925)
+    assert {name: pair[1] for name, pair in counts.items()} == {
+        name: scores.support for name, scores in found.results[1].classes.items()
+    }
+    # The least and the largest share of a class, as its text gives them.
+    shares = [[round(100 * counts[name][part] / total, 2) for name in counts] for part, total in ((0, train), (1, val))]
+    assert [(min(of_part), max(of_part)) for of_part in shares] == [(9.06, 10.49), (9.1, 10.68)]
+    for of in found.images.values():
+        assert list(of.quartiles_bytes) == sorted(of.quartiles_bytes) and len(of.quartiles_bytes) == 5
+        assert of.quartiles_bytes[0] < of.mean_bytes < of.quartiles_bytes[-1]
+    (table,) = [table for table in published_tables(found, ()) if table.name == "published_images"]
+    tench = rows(table)[0]
+    assert (tench["class"], tench["train"], tench["mean_bytes"], tench["max_bytes"]) == ("tench", 963, 121188, 7295320)
+
+
 def test_eight_data_sets_have_their_two_tables_whole() -> None:
     results = read_document("eight_datasets").results
     counts = {regime: sum(result.regime == regime for result in results) for regime in ("scratch", "frozen")}
@@ -125,6 +174,38 @@ def test_ours_stand_beside_the_published_result(make_run: MakeRun) -> None:
     assert (row["train_seconds_published"], row["train_seconds"]) == (120, 60)
 
 
+def test_each_published_number_has_ours_beside_it(make_run: MakeRun) -> None:
+    metrics = {
+        **{f"test/{name}_macro": value for name, value in (("precision", 0.7), ("recall", 0.71), ("f1", 0.72))},
+        **{"test/log_loss": 0.5, "train/accuracy": 0.99, "val/accuracy": 0.8, "train/loss": 0.1, "val/loss": 0.6},
+        **{"cost/epochs": 12.0, "phase_1/cost/best_epoch": 4.0},
+    }
+    run = make_run(regime="frozen", metrics=metrics, tags={"tandem.data": "MNIST"})
+    of_theirs = {
+        **{"precision": 0.6, "recall": 0.61, "f1": 0.62, "test_loss": 0.4, "train_accuracy": 0.9, "val_accuracy": 0.7},
+        **{"train_loss": 0.2, "val_loss": 0.3, "epochs": 10, "best_epoch": 3, "parameters": 1e6},
+    }
+    result = PublishedResult(data="MNIST", backbone="mobilenet_v2", regime="frozen", **of_theirs)
+    tables = published_tables(document(result), compare_runs([run]).groups)
+    shown: dict[str, Any] = {}
+    for table in tables:
+        if table.name in ("published", "published_training"):
+            shown |= rows(table)[0]
+    assert {name: shown[f"{name}_published"] for name in of_theirs} == of_theirs
+    assert {name: shown[name] for name in of_theirs} == {
+        **{"precision": 0.7, "recall": 0.71, "f1": 0.72, "test_loss": 0.5, "train_accuracy": 0.99, "val_accuracy": 0.8},
+        **{"train_loss": 0.1, "val_loss": 0.6, "epochs": 12, "best_epoch": 5, "parameters": 2_200_000},
+    }
+
+
+def test_scores_of_a_network_off_the_shelf_are_those_over_all_outputs(make_run: MakeRun) -> None:
+    metrics = {"test/precision_macro": 0.98, "test/imagenet_precision_macro": 0.04, "test/imagenet_accuracy": 0.8}
+    params = {"backbone": "resnet50"}
+    run = make_run(regime="off_the_shelf", metrics=metrics, params=params, tags={"tandem.data": "imagenette"})
+    first = rows(published_table(read_document("imagenette"), compare_runs([run]).groups))[0]
+    assert (first["row"], first["precision_published"], first["precision"]) == ("off_the_shelf torch", 0.0359, 0.04)
+
+
 def test_our_interval_is_that_of_the_summary(make_run: MakeRun, make_predictions: Callable[..., Predictions]) -> None:
     run = make_run(accuracy=0.75, tags={"tandem.data": "MNIST"})
     saved = SavedPredictions(final={run.run_id: make_predictions([True, True, True, False] * 25)})
@@ -145,12 +226,10 @@ def test_our_interval_is_that_of_the_summary(make_run: MakeRun, make_predictions
         ("300 Bird Species", "300_bird_species", True),
         ("MNIST", "Fashion MNIST", False),
         ("CIFAR-10", "CIFAR-100", False),
-        (None, "None", False),
-        (None, "", False),
     ],
 )
 def test_data_sets_match_by_their_letters_and_digits(
-    make_run: MakeRun, published: str | None, ours: str, matches: bool
+    make_run: MakeRun, published: str, ours: str, matches: bool
 ) -> None:
     result = PublishedResult(data=published, backbone="mobilenet_v2", regime="finetune", accuracy=0.5)
     expected = ("finetune torch", 0.9) if matches else (None, None)
@@ -164,6 +243,8 @@ def test_data_sets_match_by_their_letters_and_digits(
         ("birds", "birds400", None),
         ("cifar100_lightweight", "cifar100", "CIFAR-100"),
         ("imagenette", "imagenette", "Imagenette"),
+        ("imagenette", "imagenette2-320", "Imagenette"),
+        ("imagenette", "imagewoof2", None),
         ("eight_datasets", "mnist", "MNIST"),
         ("eight_datasets", "fashion_mnist", "Fashion MNIST"),
         ("eight_datasets", "cifar10", "CIFAR-10"),
@@ -180,6 +261,16 @@ def test_documents_know_our_names_for_their_data_sets(name: str, ours: str, data
     assert read_document(name).data_of(ours) == data
 
 
+@pytest.mark.parametrize(("name", "folder"), [("birds", "birds300"), ("imagenette", "imagenette/imagenette2")])
+def test_grids_of_documents_say_where_a_copy_of_the_images_is_found_under_its_name(name: str, folder: str) -> None:
+    text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
+    head = text.partition("experiment:")[0]
+    assert f"~/.cache/tandem/datasets/{folder}" in head and "--data.source" not in head
+    source = yaml.safe_load(text)["settings"]["data"]["source"]
+    assert folder.split("/")[0] == source
+    assert read_document(name).data_of(source) is not None
+
+
 def test_every_other_name_of_a_data_set_is_of_one_that_the_document_has() -> None:
     for name in NAMES:
         found = read_document(name)
@@ -188,9 +279,49 @@ def test_every_other_name_of_a_data_set_is_of_one_that_the_document_has() -> Non
 
 def test_backbone_and_regime_must_be_the_same(make_run: MakeRun) -> None:
     run = make_run(regime="frozen", tags={"tandem.data": "MNIST"})
-    others = [("resnet50", "frozen"), ("mobilenet_v2", "finetune"), ("mobilenet_v2", None)]
+    others = [("resnet50", "frozen"), ("mobilenet_v2", "finetune"), ("resnet50", None)]
     results = [PublishedResult(data="MNIST", backbone=backbone, regime=regime) for backbone, regime in others]
     assert our_rows([run], *results) == [(None, None)] * 3
+
+
+def test_every_regime_stands_beside_a_result_that_leaves_it_open(make_run: MakeRun) -> None:
+    runs = [
+        make_run(regime=regime, accuracy=accuracy, tags={"tandem.data": "MNIST"})
+        for regime, accuracy in (("scratch", 0.6), ("finetune", 0.9))
+    ]
+    result = PublishedResult(data="MNIST", backbone="mobilenet_v2", accuracy=0.7)
+    table = published_table(document(result), compare_runs(runs).groups)
+    assert [(row["regime"], row["row"]) for row in rows(table)] == [(None, "scratch torch"), (None, "finetune torch")]
+    assert [row["accuracy_difference"] for row in rows(table)] == [pytest.approx(-0.1), pytest.approx(0.2)]
+    assert any(note.startswith("Where the document leaves the regime open") for note in table.notes)
+
+
+def test_every_data_set_stands_beside_a_result_that_names_none_and_without_a_difference(make_run: MakeRun) -> None:
+    result = PublishedResult(backbone="mobilenet_v2", regime="finetune", accuracy=0.8)
+    runs = [make_run(tags={"tandem.data": name, "tandem.test_hash": name}) for name in ("flowers", "leaves")]
+    table = published_table(document(result), compare_runs(runs).groups)
+    assert {row["row"] for row in rows(table)} == {"flowers: finetune torch", "leaves: finetune torch"}
+    assert all(row["accuracy"] == 0.9 and row["accuracy_difference"] is None for row in rows(table))
+    assert any(note.startswith("Where the document does not name the data set") for note in table.notes)
+    # The row says which images it is of where there is no other one, too.
+    assert our_rows(runs[:1], result) == [("flowers: finetune torch", 0.9)]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "backbones", "matched"),
+    [
+        ("cifar100_lightweight", "cifar100", ("efficientnet_b0", "resnet50", "alexnet"), 2),
+        ("mobilenet_vs_efficientnetv2", "flowers", ("mobilenet_v2", "efficientnet_v2_b0", "resnet50_v2"), 3),
+    ],
+)
+def test_frozen_runs_of_a_documents_backbones_stand_beside_its_results(
+    make_run: MakeRun, name: str, source: str, backbones: tuple[str, ...], matched: int
+) -> None:
+    runs = [
+        make_run(regime="frozen", params={"backbone": backbone}, tags={"tandem.data": source}) for backbone in backbones
+    ]
+    found = rows(published_table(read_document(name), compare_runs(runs).groups))
+    assert [row["row"] is not None for row in found] == [True] * matched + [False] * (3 - matched)
 
 
 def test_framework_counts_where_the_document_names_it(make_run: MakeRun) -> None:
@@ -251,7 +382,7 @@ def test_notes_say_how_rows_were_matched_and_what_is_lost() -> None:
     result = PublishedResult(data="MNIST", backbone="alexnet", regime="frozen", accuracy=0.5, note="rounded")
     first, matched, differ, *rest = published_table(document(result), ()).notes
     assert first == "A study."
-    assert matched.startswith("Matched by data set, backbone and regime")
+    assert matched.startswith("Matched by backbone, and by data set, regime and framework where")
     assert differ.startswith("Protocol and images differ")
     assert rest == ["Lost: a figure.", "MNIST alexnet frozen: rounded."]
 
@@ -313,7 +444,11 @@ def test_without_runs_the_published_results_are_shown_and_written(
     assert printed.splitlines()[-1].startswith("there are no runs yet")
     assert {path.name for path in output.iterdir()} == {
         "tables.md",
-        *(f"{name}.{kind}" for name in ("published", "published_claims") for kind in ("md", "csv", "tex")),
+        *(
+            f"{name}.{kind}"
+            for name in ("published", "published_claims", "published_training")
+            for kind in ("md", "csv", "tex")
+        ),
     }
 
 
@@ -330,7 +465,10 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
-@pytest.mark.parametrize(("experiment", "said"), [("empty", "has no runs of Tandem"), ("broken", "no finished run")])
+@pytest.mark.parametrize(
+    ("experiment", "said"),
+    [("empty", "has no runs of Tandem"), ("broken", "no finished run"), ("emty", "no experiment 'emty'")],
+)
 def test_experiment_without_results_is_no_error_unless_a_page_is_asked_for(
     uri: str, experiment: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -356,11 +494,12 @@ def test_long_lists_are_in_the_files_alone(tmp_path: Path, capsys: pytest.Captur
         assert (output / f"{name}.csv").is_file()
 
 
-def test_unknown_experiment_stays_an_error_after_the_published_results(
-    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_store_that_does_not_answer_is_an_error_after_the_published_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--published", "birds", "--experiment", "emty", "--tracking_uri", uri]
-    with pytest.raises(UserError, match="no experiment 'emty'"):
+    (tmp_path / "text.db").write_text("no database, but long enough to be read as the header of one" * 20)
+    arguments = ["--published", "birds", "--tracking_uri", f"sqlite:///{tmp_path}/text.db"]
+    with pytest.raises(UserError, match="MLflow"):
         main([*arguments, "--output", str(tmp_path / "out")])
     assert "Published against ours: birds" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()

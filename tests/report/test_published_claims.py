@@ -219,8 +219,8 @@ def test_gap_within_chance_decides_nothing() -> None:
 @pytest.mark.parametrize(("fast", "does", "does_not"), [(5, HOLDS, FAILS), (9.5, FAILS, HOLDS), (11, FAILS, HOLDS)])
 def test_faster_gpus(fast: float, does: str, does_not: str) -> None:
     def on_both(backbone: str) -> list[Row]:
-        slow = row(backbone, minutes=10, machine="8 CPUs, Tesla T4, gpu")
-        return [replace(slow, minutes=fast, machine="8 CPUs, NVIDIA A100-SXM4-40GB, gpu"), slow]
+        slow = row(backbone, minutes=10, gpu="8 CPUs, Tesla T4")
+        return [replace(slow, minutes=fast, gpu="8 CPUs, NVIDIA A100-SXM4-40GB"), slow]
 
     shortens = claim("cifar100_lightweight", "ResNet-50 and AlexNet train faster")
     of_both = results("cifar100_lightweight", *on_both("resnet50"), *on_both("alexnet"))
@@ -229,6 +229,24 @@ def test_faster_gpus(fast: float, does: str, does_not: str) -> None:
     assert stays(results("cifar100_lightweight", *on_both("efficientnet_b0"))).verdict == does_not
     one_gpu = results("cifar100_lightweight", *on_both("efficientnet_b0")[:1])
     assert stays(one_gpu).verdict == OPEN
+
+
+def test_cpus_beside_gpus_say_nothing_of_gpus(make_run: MakeRun) -> None:
+    def judge(device: str) -> dict[str, Any]:
+        runs = [
+            make_run(
+                regime="scratch",
+                params={"backbone": "efficientnet_b0"},
+                metrics={"cost/train_seconds": seconds},
+                tags={"tandem.data": "cifar100", "tandem.hardware": f"8 CPUs, {name}", "tandem.device": device},
+            )
+            for name, seconds in (("Tesla T4", 600.0), ("NVIDIA A100-SXM4-40GB", 300.0))
+        ]
+        return rows(table_of("cifar100_lightweight", runs))[3]
+
+    assert judge("gpu")["ours"] == FAILS
+    found = judge("cpu")
+    assert found["ours"] == OPEN and "times on two of T4" in found["ours_because"]
 
 
 @pytest.mark.parametrize(("times", "verdict"), [(0.5, FAILS), (0.95, HOLDS), (1.5, HOLDS)])
@@ -247,7 +265,20 @@ def test_inference_time(milliseconds: float, verdict: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("best", "epochs", "verdict"), [(25, 25, HOLDS), (12, 25, FAILS), (10, 10, OPEN), (30, 40, HOLDS), (None, 25, OPEN)]
+    ("best", "epochs", "verdict"),
+    [
+        (12, 25, FAILS),
+        (22, 25, FAILS),
+        (9, 10, FAILS),
+        # A single epoch of the last tenth decides nothing, nor does the end of the run.
+        (24, 25, OPEN),
+        (25, 25, OPEN),
+        (10, 10, OPEN),
+        (24, 40, OPEN),
+        (27, 40, OPEN),
+        (30, 40, HOLDS),
+        (None, 25, OPEN),
+    ],
 )
 def test_needing_more_epochs(best: float | None, epochs: float, verdict: str) -> None:
     judge = claim("cifar100_lightweight", "AlexNet needs more")
@@ -259,6 +290,25 @@ def test_needing_more_epochs(best: float | None, epochs: float, verdict: str) ->
 def test_overfitting_from_scratch(val: float, verdict: str) -> None:
     of_one = row("efficientnet_b0", train_accuracy=0.99, val_accuracy=val, num_images={"train": 9000, "val": 900})
     assert claim("imagenette", "from scratch it overfits")(results("imagenette", of_one)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("best", "epochs", "max_epochs", "verdict"),
+    [
+        (5, 40, 40, HOLDS),
+        (30, 40, 40, FAILS),
+        (5, 40, None, HOLDS),  # published
+        (5, 8, 40, OPEN),
+        (2, 5, 40, OPEN),
+    ],
+)
+def test_loss_that_rises_early_is_seen_in_runs_of_all_epochs(
+    best: float, epochs: float, max_epochs: int | None, verdict: str
+) -> None:
+    of_one = row("efficientnet_b0", best_epoch=best, epochs=epochs, max_epochs=max_epochs)
+    found = claim("imagenette", "from scratch the validation loss")(results("imagenette", of_one))
+    assert found.verdict == verdict
+    assert ("stopped early" in found.because) == (verdict == OPEN)
 
 
 def test_our_differences_decide_where_they_are_significant(
@@ -446,3 +496,36 @@ def test_hard_classes_of_ours_are_judged_by_resamples(
     found = rows(table_of("imagenette", [run], {run.run_id: predictions}))
     assert (found[1]["ours"], found[2]["ours"]) == (hardest, taken)
     assert "% of resamples" in found[1]["ours_because"]
+
+
+def test_hard_classes_are_judged_over_all_seeds(make_run: MakeRun) -> None:
+    """Of two runs, the first alone would have gas pump and chain saw hardest, and taken for the two others."""
+    by_seed = [
+        imagenette({"gas pump": {"garbage truck": 40}, "chain saw": {"cassette player": 40}}),
+        imagenette({"tench": {"gas pump": 90}, "gas pump": {"tench": 60}, "chain saw": {"cassette player": 5}}),
+    ]
+    runs = [
+        make_run(
+            regime="scratch", seed=seed, params={"backbone": "efficientnet_b0"}, tags={"tandem.data": "imagenette"}
+        )
+        for seed in range(len(by_seed))
+    ]
+    alone = rows(table_of("imagenette", runs[:1], {runs[0].run_id: by_seed[0]}))
+    assert (alone[1]["ours"], alone[2]["ours"]) == (HOLDS, HOLDS)
+    final = {run.run_id: predictions for run, predictions in zip(runs, by_seed, strict=True)}
+    both = rows(table_of("imagenette", runs, final))
+    assert (both[1]["ours"], both[2]["ours"]) == (FAILS, FAILS)
+    # 40 + 60 errors of gas pump, 40 + 5 of chain saw.
+    assert "gas pump for tench in 60 of 100 errors" in both[2]["ours_because"]
+    assert "chain saw for cassette player in 45 of 45 errors" in both[2]["ours_because"]
+
+
+def test_frameworks_are_compared_on_the_same_test_images() -> None:
+    """torch 0.8 and 0.6 on two folds, keras 0.7 and 0.5: the same difference of 0.1 on each."""
+    of_folds = [
+        row("resnet50", accuracy=accuracy, framework=framework, test_set=fold)
+        for fold, accuracies in (("fold 0", (0.8, 0.7)), ("fold 1", (0.6, 0.5)))
+        for framework, accuracy in zip(("torch", "keras"), accuracies, strict=True)
+    ]
+    found = claim("birds", "the accuracy of ResNet-50")(results("birds", *of_folds))
+    assert found.verdict == HOLDS

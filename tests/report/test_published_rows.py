@@ -42,6 +42,7 @@ def right(share: float, start: int = 0) -> list[bool]:
 
 def two_stage(make_run: MakeRun) -> RunRecord:
     phase_1 = {"test/accuracy": 0.5, "cost/train_seconds": 20.0, "cost/epochs": 3.0, "cost/best_epoch": 1.0}
+    phase_1 |= {"test/precision_macro": 0.45, "test/log_loss": 0.7}
     return make_run(
         regime="two_stage", tags=MNIST, metrics={f"phase_1/{name}": value for name, value in phase_1.items()}
     )
@@ -60,7 +61,9 @@ def test_first_phase_of_two_stage_is_a_row_of_frozen(make_run: MakeRun) -> None:
     assert first.name == "two_stage torch, first phase"
     assert (first.epochs, first.best_epoch) == (3, 2)  # the second, counted from 1
     assert first.train_accuracy == first.val_accuracy == pytest.approx(0.2)  # of the third epoch
-    assert asked == ["train/accuracy", "val/accuracy"]
+    assert first.train_loss == first.val_loss == pytest.approx(0.2)
+    assert (first.precision, first.test_loss) == (0.45, 0.7)
+    assert asked == ["train/accuracy", "val/accuracy", "train/loss", "val/loss"]
 
 
 def test_first_phase_is_left_out_beside_a_run_of_frozen(make_run: MakeRun) -> None:
@@ -108,6 +111,38 @@ def test_row_that_stands_for_less_than_its_name_says_so(
     assert row.stand_in == stand_in
     assert row.label == (f"{row.name} ({stand_in})" if stand_in else f"{regime} torch")
     assert (row in ours.without_stand_ins.rows) == (not stand_in)
+
+
+@pytest.mark.parametrize(
+    ("regime", "params", "stand_in"),
+    [
+        ("finetune", {"weights": "imagenet", "data.classes": "null", "data.images_per_class": "null"}, ""),
+        ("finetune", {"data.classes": '["0", "1"]'}, "part of the images"),
+        ("scratch", {"data.images_per_class": "20"}, "part of the images"),
+        ("finetune", {"data.train_images_per_class": "20"}, "part of the images"),
+        ("finetune", {"weights": "runs:/abc"}, "weights of an earlier run"),
+        ("scratch", {"weights": "runs:/abc"}, ""),  # which are not read
+        ("frozen", {"weights": "runs:/abc", "data.classes": '["0"]'}, "part of the images, weights of an earlier run"),
+    ],
+)
+def test_row_of_other_images_or_weights_than_the_documents_is_a_stand_in(
+    make_run: MakeRun, regime: str, params: dict[str, str], stand_in: str
+) -> None:
+    ours = our_results(document(), groups([make_run(regime=regime, params=params, tags=MNIST)]))
+    assert [row.stand_in for row in ours.rows] == [stand_in]
+    assert bool(ours.without_stand_ins.rows) == (not stand_in)
+
+
+def test_small_budget_says_enough_of_its_images(make_run: MakeRun) -> None:
+    run = make_run(params={"data.images_per_class": "20"}, tags=MNIST | {"tandem.budget": "small"})
+    assert our_results(document(), groups([run])).rows[0].stand_in == "small budget"
+
+
+@pytest.mark.parametrize(("device", "gpu"), [("gpu", "8 CPUs, NVIDIA H200"), ("cpu", "")])
+def test_row_names_a_gpu_that_has_computed(make_run: MakeRun, device: str, gpu: str) -> None:
+    tags = MNIST | {"tandem.hardware": "8 CPUs, NVIDIA H200", "tandem.device": device}
+    (row,) = our_results(document(), groups([make_run(tags=tags)])).rows
+    assert (row.machine, row.gpu) == (f"8 CPUs, NVIDIA H200, {device}", gpu)
 
 
 def test_rows_are_of_the_documents_data_sets(make_run: MakeRun) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
+from tandem.evaluation.imagenet import letters_and_digits
 from tandem.evaluation.predictions import Predictions
 from tandem.report.comparison import GroupComparison, compare_runs
-from tandem.report.published import letters_and_digits, read_document
+from tandem.report.published import read_document
 from tandem.report.published_tables import published_tables
 from tandem.report.saved_predictions import SavedPredictions
 from tandem.report.tables import Estimate, Table, number_of, render_csv, render_latex, render_markdown
@@ -70,10 +71,10 @@ def test_each_document_has_the_tables_that_it_fills() -> None:
     }
     assert set(tables("imagenette")) == {
         *("published_claims", "published_classes_efficientnet_b0_scratch", "published_classes_efficientnet_b0_frozen"),
-        "published",
+        *("published", "published_training", "published_images"),
     }
     for name in ("birds", "cifar100_lightweight", "mobilenet_vs_efficientnetv2"):
-        assert set(tables(name)) == {"published_claims", "published"}
+        assert set(tables(name)) == {"published_claims", "published", "published_training"}
 
 
 def test_family_means_are_those_of_the_published_rows() -> None:
@@ -171,6 +172,49 @@ def test_families_of_ours_need_every_backbone_on_every_data_set(
     assert less["densenet"]["accuracy_torch"] is None
     small = eight(accuracies, predicted=False, **{"tandem.budget": "small"})
     assert "accuracy_torch" not in rows(tables("eight_datasets", small)["published_families"])[0]
+
+
+def test_folds_of_a_data_set_are_averaged_and_none_is_picked(make_run: MakeRun) -> None:
+    def make(folds: dict[tuple[str, str], float]) -> dict[str, Table]:
+        """With runs from (fold, learning rate): accuracy."""
+        runs = [
+            make_run(
+                regime="frozen",
+                accuracy=accuracy,
+                params={"backbone": "alexnet", "learning_rate": rate},
+                tags={"tandem.data": "cifar10", "tandem.test_hash": fold},
+            )
+            for (fold, rate), accuracy in folds.items()
+        ]
+        return tables("eight_datasets", compare_runs(runs).groups)
+
+    def in_matrix(found: dict[str, Table]) -> object:
+        (ours,) = [row for row in rows(found["published_data_sets"]) if row["whose"] == "ours, torch"]
+        return ours["CIFAR-10"]
+
+    assert in_matrix(make({("0", "a"): 0.9, ("1", "a"): 0.7})) == pytest.approx(0.8)
+    # The better settings, and not the better of each fold.
+    both = {("0", "a"): 0.9, ("1", "a"): 0.7, ("0", "b"): 0.6, ("1", "b"): 0.8}
+    assert in_matrix(make(both)) == pytest.approx(0.8)
+
+
+def test_family_means_take_the_mean_over_folds(make_run: MakeRun, make_predictions: MakePredictions) -> None:
+    shares = {"0": 0.9, "1": 0.7}
+    runs, final = [], {}
+    for name in OUR_NAMES:
+        for fold, share in shares.items():
+            tags = {"tandem.data": name, "tandem.test_hash": f"{name} {fold}"}
+            runs.append(make_run(regime="frozen", accuracy=share, params={"backbone": "alexnet"}, tags=tags))
+            final[runs[-1].run_id] = make_predictions(right(share))
+    groups = compare_runs(runs, lambda cells: SavedPredictions(final=final)).groups
+    (alexnet,) = [
+        row for row in rows(tables("eight_datasets", groups)["published_families"]) if row["family"] == "alexnet"
+    ]
+    mean = alexnet["accuracy_torch"]
+    assert isinstance(mean, Estimate) and mean.value == pytest.approx(0.8)
+    # Folds share training images, so their intervals are averaged; those of eight data sets shrink by the root of 8.
+    half = np.mean([1.96 * np.sqrt(share * (1 - share) / IMAGES) for share in shares.values()]) / np.sqrt(8)
+    assert (mean.high - mean.low) / 2 == pytest.approx(half, rel=0.05)
 
 
 def test_published_report_has_the_averages_of_its_classes() -> None:

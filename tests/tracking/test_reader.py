@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings
-from tandem.tracking.reader import download, find_weights, metric_history, read_runs
+from tandem.tracking.reader import NoRuns, download, find_weights, metric_history, read_runs
 from tandem.tracking.run import start_run
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {}}
@@ -41,7 +41,7 @@ def test_runs_come_back_as_rows_without_those_of_other_programs(settings: Settin
 def test_unknown_experiment_is_refused_with_the_known_ones(recorded_at: Callable[..., Settings]) -> None:
     with start_run(recorded_at(experiment="birds"), **START):
         pass
-    with pytest.raises(UserError, match=r"no experiment 'brids' .* there are Default, birds"):
+    with pytest.raises(NoRuns, match=r"no experiment 'brids' .* there are Default, birds"):
         read_runs(None, "brids")
     with pytest.raises(UserError, match="has no runs of Tandem: make some"):
         read_runs(None, "Default")
