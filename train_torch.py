@@ -258,7 +258,7 @@ class TrainingSteps(lightning.LightningModule):
 
     def loss_of(self, part: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
-        logits = self.network(images).float()
+        logits = self.network(images)
         loss = functional.cross_entropy(logits, labels)
         correct = (logits.argmax(dim=1) == labels).sum()
         sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
@@ -406,7 +406,7 @@ def predict_batch(network: Classifier, settings: Settings, images: np.ndarray) -
     device = "cuda" if on_gpu(settings) else "cpu"
     dtype = getattr(torch, settings.precision)
     with torch.inference_mode(), torch.autocast(device, dtype, enabled=dtype != torch.float32):
-        return network(torch.from_numpy(images).to(device)).float().cpu().numpy()
+        return network(torch.from_numpy(images).to(device)).cpu().numpy()
 
 
 def measure_inference_cost(network: Classifier, settings: Settings, data: PreparedData) -> dict[str, float]:

@@ -38,7 +38,7 @@ class Pixels(nn.Module):
 
 
 class Classifier(nn.Module):
-    """uint8 images of shape (n, height, width, 3) to logits of shape (n, classes)."""
+    """uint8 images of shape (n, height, width, 3) to float32 logits of shape (n, classes)."""
 
     def __init__(self, pixels: Pixels, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -47,7 +47,10 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.backbone(self.pixels(images)))
+        features = self.backbone(self.pixels(images))
+        # the head in float32 whatever the run's precision, for the loss is computed from its logits
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.float())
 
 
 def build_classifier(settings: Settings, num_classes: int, weights_file: Path | None = None) -> Classifier:
