@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -51,6 +53,18 @@ class Classifier(nn.Module):
         # the head in float32 whatever the run's precision, for the loss is computed from its logits
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features.float())
+
+
+@contextmanager
+def inference_mode_of(network: nn.Module) -> Iterator[None]:
+    """Within it the network is in inference mode; afterwards each of its modules is in the mode that it was in."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def build_classifier(settings: Settings, num_classes: int, weights_file: Path | None = None) -> Classifier:
