@@ -48,7 +48,7 @@ from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.predictions import Predictions
-from tandem.on_torch.backbones import blocks_of
+from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.gradcam import features_and_gradients
@@ -83,6 +83,7 @@ PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "f
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("torch", argv)
     set_up_framework(settings)
+    check_builder(find_backbone(settings.backbone, "torch"))  # before a run is made
     data = prepare(settings.data, settings.augmentation)
     if settings.regime == "off_the_shelf":
         match_classes(data.classes, settings.imagenet_classes)  # before a run is made
