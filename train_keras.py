@@ -43,7 +43,7 @@ from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.predictions import Predictions
-from tandem.on_keras.backbones import blocks_of, set_trainable
+from tandem.on_keras.backbones import blocks_of, check_builder, set_trainable
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads, peak_gpu_memory_megabytes
 from tandem.on_keras.cost import count_macs
 from tandem.on_keras.feed import CountEpochs, StreamLoader
@@ -79,6 +79,7 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("keras", argv)
     set_up_framework(settings)
+    check_builder(find_backbone(settings.backbone, "keras"))  # before a run is made
     # nothing is augmented where nothing is trained, and no larger images are stored to be cropped
     data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)
     if settings.regime == "off_the_shelf":

@@ -49,7 +49,7 @@ from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.predictions import Predictions
-from tandem.on_torch.backbones import blocks_of
+from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
 from tandem.on_torch.feed import StreamLoader
@@ -85,6 +85,7 @@ PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "f
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("torch", argv)
     set_up_framework(settings)
+    check_builder(find_backbone(settings.backbone, "torch"))  # before a run is made
     # nothing is augmented where nothing is trained, and no larger images are stored to be cropped
     data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)
     if settings.regime == "off_the_shelf":
@@ -263,7 +264,7 @@ class TrainingSteps(lightning.LightningModule):
 
     def loss_of(self, part: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
-        logits = self.network(images).float()
+        logits = self.network(images)
         loss = functional.cross_entropy(logits, labels)
         correct = (logits.argmax(dim=1) == labels).sum()
         sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
@@ -387,7 +388,7 @@ def predict_batch(network: Classifier, settings: Settings, images: np.ndarray) -
     device = "cuda" if on_gpu(settings) else "cpu"
     dtype = getattr(torch, settings.precision)
     with torch.inference_mode(), torch.autocast(device, dtype, enabled=dtype != torch.float32):
-        return network(torch.from_numpy(images).to(device)).float().cpu().numpy()
+        return network(torch.from_numpy(images).to(device)).cpu().numpy()
 
 
 def measure_inference_cost(network: Classifier, settings: Settings, data: PreparedData) -> dict[str, float]:

@@ -38,6 +38,16 @@ class BuiltBackbone:
     """What the published weights expect of pixels."""
 
 
+def check_builder(entry: Backbone) -> None:
+    """Does nothing where Keras Applications has a network of that name.
+
+    Raises:
+        UserError: It has none.
+    """
+    if entry.builds["keras"].library == "keras":
+        _application(entry)
+
+
 def build_backbone(entry: Backbone, image_size: int, *, pretrained: bool) -> BuiltBackbone:
     """The backbone of the catalogue's entry, or of a name outside of it.
 
@@ -161,14 +171,15 @@ def _legacy_options(network: keras.Model, file: Path) -> dict[str, bool]:
 
 
 def _build_network(entry: Backbone, image_size: int, *, pretrained: bool, with_head: bool) -> keras.Model:
+    check_builder(entry)
     build = entry.builds["keras"]
     if build.library == "tandem":
         network = OWN_NETWORKS[build.builder](image_size, with_head=with_head)
         if pretrained:
             load_torch_weights(network, fetch_imagenet_weights(build.builder))
         return network
-    if build.builder.startswith("VGG"):
-        network = _build_vgg(build.builder, image_size, with_head=with_head)
+    if build.builder in ("VGG16", "VGG19"):
+        network = _build_vgg(entry, image_size, with_head=with_head)
         if pretrained:
             _copy_by_name(_call_builder(entry, image_size, include_top=True, weights="imagenet"), network)
         return network
@@ -191,23 +202,29 @@ def _build_network(entry: Backbone, image_size: int, *, pretrained: bool, with_h
 
 def _call_builder(entry: Backbone, image_size: int, **arguments: Any) -> keras.Model:
     build = entry.builds["keras"]
-    _application(entry)
     try:
         return getattr(keras.applications, build.builder)(**arguments, **build.options)
     except Exception as error:
-        # Keras wraps a failed download into a bare Exception whose text holds the address
-        if arguments["weights"] and "URL fetch failure" in str(error):
+        reason = " ".join(str(error).split())[:300]
+        if arguments["weights"] and _is_of_weight_file(error):
             folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
             raise WeightsNotDownloaded(
-                f"weights: imagenet could not be downloaded ({error}); put that file into {folder}, "
-                "or give a file with --weights"
+                f"weights: imagenet could not be downloaded or read for {build.builder} ({reason}); put a whole file "
+                f"into {folder}, or give one with --weights"
             ) from None
         if isinstance(error, ValueError):
             raise UserError(
-                f"data.image_size: received {image_size}, but Keras cannot build {entry.name} with it "
-                f"({' '.join(str(error).split())[:200]})"
+                f"data.image_size: received {image_size}, but Keras cannot build {entry.name} with it ({reason})"
             ) from None
         raise
+
+
+def _is_of_weight_file(error: Exception) -> bool:
+    """Whether it is about the file that Keras Applications downloads, and not about what is built."""
+    # Keras wraps a failed download into a bare Exception, and calls a wrong hash a ValueError; a file whose hash it
+    # does not know fails when it is opened
+    messages = ("URL fetch failure", "Incomplete or corrupted file")
+    return isinstance(error, OSError) or any(message in str(error) for message in messages)
 
 
 def _application(entry: Backbone) -> ModuleType:
@@ -235,13 +252,13 @@ def _scaling(entry: Backbone) -> Scaling:
     return "tf" if red_scaled[0] == 1 else "torch"
 
 
-def _build_vgg(builder: str, image_size: int, *, with_head: bool) -> keras.Model:
+def _build_vgg(entry: Backbone, image_size: int, *, with_head: bool) -> keras.Model:
     """VGG as torchvision has it: Keras Applications' own has neither pooling to 7 x 7 nor dropout.
 
     At 224 pixels, where the pooling has nothing to do, and in inference both are the same network.
     """
-    convolutions = getattr(keras.applications, builder)(
-        include_top=False, weights=None, input_shape=(image_size, image_size, 3)
+    convolutions = _call_builder(
+        entry, image_size, include_top=False, weights=None, input_shape=(image_size, image_size, 3)
     )
     x = keras.layers.Flatten(name="flatten")(adaptive_average_pool(convolutions.output, 7))
     for name in ("fc1", "fc2"):

@@ -20,6 +20,10 @@ def count_macs(classifier: Classifier) -> int:
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             height, width, channels, multiplier = layer.kernel.shape
             total += _positions(layer) * height * width * channels * multiplier
+        elif isinstance(layer, keras.layers.SeparableConv2D):
+            height, width, channels, multiplier = layer.depthwise_kernel.shape
+            weights = height * width * channels * multiplier + math.prod(layer.pointwise_kernel.shape)
+            total += _positions(layer) * weights
         elif isinstance(layer, keras.layers.Conv2D):
             total += _positions(layer) * math.prod(layer.kernel.shape)
         elif isinstance(layer, keras.layers.Dense):

@@ -14,7 +14,10 @@ from tandem.on_keras.networks import Classifier
 def features_and_gradients(
     classifier: Classifier, images: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The feature map that is pooled last, in inference mode, and the gradients of one logit of each image at it.
+    """The last feature map, in inference mode, and the gradients of one logit of each image at it.
+
+    It is the one that is pooled to the features; of VGG and AlexNet, whose features are those of dense layers, the last
+    one of rows and columns.
 
     Args:
         classifier: The trained network; it is left as it was.

@@ -23,16 +23,15 @@ def build_head(settings: Settings, num_features: int, num_classes: int) -> keras
     momentum = BATCH_NORM_MOMENTUM if settings.batch_norm_momentum is None else settings.batch_norm_momentum
     kernels = initial_kernels(head, num_features=num_features, num_classes=num_classes, seed=settings.seed)
     layers: list[keras.layers.Layer] = [keras.Input((num_features,))]
+    # float32 whatever the run's precision, for the loss is computed from the head's logits
+    dtype = "float32"
     for kernel in kernels:
-        last = kernel is kernels[-1]
         if head.batch_norm:
-            layers.append(keras.layers.BatchNormalization(momentum=momentum, epsilon=BATCH_NORM_EPSILON))
+            layers.append(keras.layers.BatchNormalization(momentum=momentum, epsilon=BATCH_NORM_EPSILON, dtype=dtype))
         if head.dropout:
-            layers.append(keras.layers.Dropout(head.dropout))
-        # logits in float32 whatever the run's precision, for the loss is computed from them
-        layers.append(
-            keras.layers.Dense(kernel.shape[1], activation=None if last else "relu", dtype="float32" if last else None)
-        )
+            layers.append(keras.layers.Dropout(head.dropout, dtype=dtype))
+        activation = None if kernel is kernels[-1] else "relu"
+        layers.append(keras.layers.Dense(kernel.shape[1], activation=activation, dtype=dtype))
     network = keras.Sequential(layers, name="head")
     dense_layers = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
     for layer, kernel in zip(dense_layers, kernels, strict=True):

@@ -27,6 +27,11 @@ from tandem.protocol.backbones import (
     unknown_builder,
 )
 
+# torchvision publishes these with the scaling of its other networks, and has them turn it, with `transform_input`, into
+# the one that they were trained with
+_OF_INCEPTION = ("googlenet", "inception_v3")
+_INCEPTION_SCALING = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltBackbone:
@@ -39,6 +44,26 @@ class BuiltBackbone:
     """What the published weights expect of pixels."""
     imagenet_head: nn.Linear | None
     """Features to logits of ImageNet's 1000 classes; None where the library's network has no such layer."""
+
+
+def check_builder(entry: Backbone) -> None:
+    """Does nothing where the library has a network of that name.
+
+    Raises:
+        UserError: It has none, or timm has no weights of the tag that the name ends in.
+    """
+    build = entry.builds["torch"]
+    if build.library == "torchvision":
+        known = torchvision.models.list_models(module=torchvision.models)
+        if build.builder not in known:
+            raise unknown_builder(entry, build.builder, "torchvision", known)
+        return
+    if not timm.is_model(build.builder):
+        raise unknown_builder(entry, build.builder, "timm", timm.list_models())
+    try:
+        timm.get_pretrained_cfg(build.builder)
+    except RuntimeError as error:
+        raise UserError(f"backbone: timm cannot build {entry.name!r} ({_one_line(error)})") from None
 
 
 def build_backbone(
@@ -56,6 +81,7 @@ def build_backbone(
         UserError: The library lacks that name or its weights, the download failed, the file is of another network, or
             the network takes no images of that size.
     """
+    check_builder(entry)
     build = entry.builds["torch"]
     network = (
         _build_timm(entry, pretrained) if build.library == "timm" else build_torchvision(entry, pretrained=pretrained)
@@ -116,13 +142,24 @@ def load_weights(network: nn.Module, file: Path) -> None:
 
 
 def build_torchvision(entry: Backbone, *, pretrained: bool) -> nn.Module:
+    """The whole network of torchvision, with its ImageNet head.
+
+    Args:
+        entry: Of torchvision, which has a network of its name (check_builder).
+        pretrained: With the ImageNet weights that torchvision downloads, otherwise with random ones.
+
+    Raises:
+        WeightsNotDownloaded: They could not be downloaded, or the file that was is damaged.
+    """
     build = entry.builds["torch"]
-    known = torchvision.models.list_models(module=torchvision.models)
-    if build.builder not in known:
-        raise unknown_builder(entry, build.builder, "torchvision", known)
     weights = _torchvision_weights(build)
-    # these two warn that their random weights take long, and mean to change how they are drawn
-    options = {"init_weights": False} if build.builder in ("googlenet", "inception_v3") and not pretrained else {}
+    options = {}
+    if build.builder in _OF_INCEPTION:
+        # with published weights they would turn one scaling into another by themselves
+        options["transform_input"] = False
+        if not pretrained:
+            # they warn that their random weights take long, and mean to change how they are drawn
+            options["init_weights"] = False
     try:
         network = torchvision.models.get_model(build.builder, weights=weights if pretrained else None, **options)
     # urllib's and the file system's errors are OSErrors; the others come from a file that was put there broken
@@ -149,8 +186,6 @@ def _torchvision_weights(build: Build) -> torchvision.models.WeightsEnum:
 
 def _build_timm(entry: Backbone, pretrained: bool) -> nn.Module:
     build = entry.builds["torch"]
-    if not timm.is_model(build.builder):
-        raise unknown_builder(entry, build.builder, "timm", timm.list_models())
     name = f"{build.builder}.{build.weights}" if build.weights else build.builder
     if pretrained:
         _check_hub(name)
@@ -186,6 +221,8 @@ def _published_scaling(build: Build, network: Any) -> Normalization:
     if build.library == "timm":
         preset = network.pretrained_cfg
         return Normalization(mean=tuple(preset["mean"]), std=tuple(preset["std"]))
+    if build.builder in _OF_INCEPTION:
+        return _INCEPTION_SCALING
     preset = _torchvision_weights(build).transforms()
     return Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
 

@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
+from typing import Any
 
-from tandem.on_torch.networks import Classifier
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from tandem.on_torch.networks import Classifier, inference_mode_of
 
 
 def count_macs(classifier: Classifier, image_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of convolutions and dense layers for one image of shape (height, width, 3).
 
-    Counted from the shapes that flow through the layers; biases, batch norm and activations are left out.
+    Counted from the shapes that flow through them. The projections of attention are dense layers; its products of
+    queries, keys and values, biases, batch norm and activations are left out.
     """
-    total = 0
-
-    def add(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        if isinstance(module, nn.Conv2d):
-            height, width = module.kernel_size
-            total += output[0].numel() * (module.in_channels // module.groups) * height * width
-        elif isinstance(module, nn.Linear):
-            total += output[0].numel() * module.in_features
-
-    handles = [
-        module.register_forward_hook(add)  # type: ignore[arg-type]
-        for module in classifier.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
-    was_training = {module: module.training for module in classifier.modules()}
     device = next(classifier.parameters()).device
-    with torch.inference_mode():
-        classifier.eval()(torch.zeros((1, *image_shape), dtype=torch.uint8, device=device))
-    for module, training in was_training.items():
-        module.training = training
-    for handle in handles:
-        handle.remove()
-    return total
+    with inference_mode_of(classifier), torch.inference_mode(), _Counting() as counting:
+        classifier(torch.zeros((1, *image_shape), dtype=torch.uint8, device=device))
+    return counting.macs
+
+
+class _Counting(TorchFunctionMode):
+    """Adds up what convolutions and dense layers multiply.
+
+    Not hooks on modules: attention has weights that no Linear is called with, nn.MultiheadAttention's and those of
+    torchvision's Swin.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        output = function(*args, **kwargs)
+        if function in (functional.linear, functional.conv2d):
+            weight: Tensor = args[1] if len(args) > 1 else kwargs["weight"]
+            self.macs += output.numel() * weight[0].numel()
+        elif function is functional.multi_head_attention_forward:
+            # the layers within it are out of sight here
+            query, key, value, width = args[:4]
+            self.macs += (2 * query.numel() + key.numel() + value.numel()) * width
+        return output
 
 
 def peak_gpu_memory_megabytes() -> float:

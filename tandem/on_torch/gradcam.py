@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from tandem.on_torch.networks import Classifier
+from tandem.on_torch.networks import Classifier, inference_mode_of
 
 
 def features_and_gradients(
@@ -30,9 +30,7 @@ def features_and_gradients(
         Features and gradients, float32 of shape (n, rows, columns, channels).
     """
     device = next(classifier.parameters()).device
-    was_training = {module: module.training for module in classifier.modules()}
-    classifier.eval()
-    with torch.no_grad():
+    with inference_mode_of(classifier), torch.no_grad():
         pixels = classifier.pixels(torch.from_numpy(images).to(device))
         with _Pooling() as counting:
             classifier.backbone(pixels)
@@ -43,8 +41,6 @@ def features_and_gradients(
                 pooling.features = features = features.detach().requires_grad_()
             logits = classifier.head(features).float()
             score = logits.gather(1, torch.from_numpy(classes).to(device).unsqueeze(1)).sum()
-    for module, training in was_training.items():
-        module.training = training
     (gradients,) = torch.autograd.grad(score, pooling.features)
     return _as_numpy(pooling.features), _as_numpy(gradients)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -38,7 +40,7 @@ class Pixels(nn.Module):
 
 
 class Classifier(nn.Module):
-    """uint8 images of shape (n, height, width, 3) to logits of shape (n, classes)."""
+    """uint8 images of shape (n, height, width, 3) to float32 logits of shape (n, classes)."""
 
     def __init__(self, pixels: Pixels, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -47,7 +49,22 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.backbone(self.pixels(images)))
+        features = self.backbone(self.pixels(images))
+        # the head in float32 whatever the run's precision, for the loss is computed from its logits
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.float())
+
+
+@contextmanager
+def inference_mode_of(network: nn.Module) -> Iterator[None]:
+    """Within it the network is in inference mode; afterwards each of its modules is in the mode that it was in."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def build_classifier(settings: Settings, num_classes: int, weights_file: Path | None = None) -> Classifier:

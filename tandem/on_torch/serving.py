@@ -23,7 +23,7 @@ class Probabilities(nn.Module):
         self.classifier = classifier
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.softmax(self.classifier(images).float(), dim=1)
+        return torch.softmax(self.classifier(images), dim=1)
 
 
 def save_model(classifier: Classifier, folder: Path, *, image_shape: tuple[int, ...], num_classes: int) -> None:

@@ -393,7 +393,13 @@ def num_blocks(backbone: Backbone) -> int:
 
 
 def scaling_of(built: Scaling, setting: str) -> Scaling:
-    """The pixel scaling that a run uses: the setting, or with `auto` what the backbone's published weights expect."""
+    """The pixel scaling that a run uses: the setting, or with `auto` what the backbone's published weights expect.
+
+    Raises:
+        UserError: The backbone, whose weights expect `none`, scales pixels itself, and would do so a second time.
+    """
+    if built == "none" and setting not in ("auto", "none"):
+        raise UserError(f"pixel_scaling: received {setting!r}, but this backbone scales pixels itself; allowed: auto")
     return built if setting == "auto" else setting  # type: ignore[return-value]
 
 

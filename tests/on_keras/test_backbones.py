@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from tandem.errors import UserError
+from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.on_keras.backbones import (
     BuiltBackbone,
     blocks_of,
@@ -28,7 +28,7 @@ from tandem.on_keras.weights import count_parameters, hash_weights, save_weights
 from tandem.protocol.backbones import CATALOGUE, Backbone, find_backbone, num_blocks
 from tandem.protocol.regimes import phases_of
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_keras import freeze_or_thaw
+from train_keras import freeze_or_thaw, main
 
 ROOT = Path(__file__).resolve().parents[2]
 # Weights of the whole network, batch norm's statistics and EfficientNet's 7 numbers of its normalization included:
@@ -116,7 +116,8 @@ def test_blocks_go_from_input_to_output(own_size: tuple[Backbone, BuiltBackbone]
 def test_frozen_phase_trains_the_head_alone(name: str) -> None:
     network = classifier(name, CATALOGUE[name].min_image_size)
     backbone, head = hash_weights(network.backbone), hash_weights(network.head)
-    freeze_or_thaw(network, phases_of(small_settings(regime="frozen"))[0])
+    blocks = blocks_of(network.backbone, CATALOGUE[name])
+    freeze_or_thaw(network, phases_of(small_settings(regime="frozen"))[0], blocks)
     train_step(network)
     assert hash_weights(network.backbone) == backbone
     assert hash_weights(network.head) != head
@@ -309,6 +310,7 @@ def test_models_within_a_model_are_looked_into() -> None:
     ("name", "message"),
     [
         ("keras:nasnet_mobile", "backbone: received .* Keras Applications has no image classifier .* NASNetMobile"),
+        ("keras:VGG11", "backbone: received 'keras:VGG11', but Keras Applications has no image .* mean VGG1"),
         ("keras:Xception", r"data.image_size: received 64, .* \(Input size must be at least 71x71"),
     ],
 )
@@ -316,6 +318,51 @@ def test_name_or_size_that_keras_refuses_is_one_line(name: str, message: str) ->
     with pytest.raises(UserError, match=f"^{message}") as caught:
         build_backbone(find_backbone(name, "keras"), 64, pretrained=False)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "keras:VGG19"])
+def test_image_that_is_too_small_for_vgg_is_one_line(name: str) -> None:
+    with pytest.raises(UserError, match=r"^data.image_size: received 31, .* must be at least 32x32") as caught:
+        build_backbone(find_backbone(name, "keras"), 31, pretrained=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_name_that_keras_lacks_is_said_before_any_data_are_read() -> None:
+    words = ["--regime", "scratch", "--device", "cpu", "--data.source", "lacking"]
+    with pytest.raises(UserError, match=r"^backbone: received 'keras:VGG11'"):
+        main([*words, "--backbone", "keras:VGG11"])
+    with pytest.raises(UserError, match=r"^data\.source: received 'lacking'"):
+        main([*words, "--backbone", "keras:VGG16"])
+
+
+def test_network_that_scales_pixels_itself_gets_no_other_scaling() -> None:
+    own = "keras:MobileNetV3Small"
+    with pytest.raises(UserError, match=r"^pixel_scaling: received 'torch', .* scales pixels itself; allowed: auto$"):
+        build_classifier(small_settings(backbone=own, pixel_scaling="torch"), NUM_CLASSES, (8, 8, 3))
+
+
+# --------------------------------------------------------------------------------------------------- damaged downloads
+
+
+def spoil(file: str) -> None:
+    Path(file).write_bytes(b"half a file")
+
+
+def test_damaged_download_is_no_wrong_image_size(keras_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", lambda _, file, __: spoil(file))
+    with pytest.raises(WeightsNotDownloaded, match=r"^weights: imagenet could .* \(Incomplete or corr") as caught:
+        build_backbone(CATALOGUE["resnet50"], 64, pretrained=True)
+    assert str(keras_home / "models") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_damaged_file_whose_hash_keras_does_not_know_is_one_line(
+    keras_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", lambda _, file, __: spoil(file))
+    with pytest.raises(WeightsNotDownloaded, match=r"^weights: imagenet could not .*MobileNetV2 \(Unable") as caught:
+        build_backbone(CATALOGUE["mobilenet_v2"], 128, pretrained=True)
+    assert str(keras_home / "models") in str(caught.value) and "\n" not in str(caught.value)
+    (keras_home / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_128_no_top.h5").unlink()
 
 
 # ------------------------------------------------------------------------------------------------- weights from torch

@@ -14,6 +14,19 @@ def test_multiply_accumulates_are_as_published(backbone: str, macs: float) -> No
     assert count_macs(network) == pytest.approx(macs, rel=1e-3)
 
 
+# Chollet 2017 and Zoph et al. 2018 (table 3: 564 million): networks of separable convolutions.
+@pytest.mark.parametrize(
+    ("backbone", "image_size", "macs"),
+    [
+        ("keras:Xception", 299, 8.36e9),
+        pytest.param("keras:NASNetMobile", 224, 564e6, marks=pytest.mark.long),
+    ],
+)
+def test_separable_convolutions_are_counted(backbone: str, image_size: int, macs: float) -> None:
+    network = build_classifier(small_settings(backbone=backbone, image_size=image_size), 1000, (8, 8, 3))
+    assert count_macs(network) == pytest.approx(macs, rel=1e-3)
+
+
 def test_counting_does_not_depend_on_the_size_of_stored_images() -> None:
     small, large = (build_classifier(small_settings(), NUM_CLASSES, (size, size, 3)) for size in (8, 32))
     assert count_macs(small) == count_macs(large)

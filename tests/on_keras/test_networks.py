@@ -67,3 +67,15 @@ def test_logits_are_float32_in_any_precision(any_precision: None) -> None:
         assert (logits[precision].shape, logits[precision].dtype) == ((6, NUM_CLASSES), np.float32)
     assert not np.array_equal(logits["float32"], logits["bfloat16"])
     assert logits["bfloat16"] == pytest.approx(logits["float32"], abs=0.1)
+
+
+def test_head_computes_in_float32_in_any_precision(any_precision: None) -> None:
+    features = np.random.default_rng(0).normal(size=(6, 1280)).astype(np.float32)
+    logits = []
+    for precision in ("float32", "bfloat16"):
+        set_up_framework(small_settings(threads=None, precision=precision))
+        network = build(head=HeadSettings(hidden=[16], batch_norm=True, dropout=0.5))
+        assert network.backbone.output.dtype == precision
+        assert [layer.compute_dtype for layer in network.head.layers] == ["float32"] * 6
+        logits.append(keras.ops.convert_to_numpy(network.head(features)))
+    np.testing.assert_allclose(logits[1], logits[0], rtol=1e-6)

@@ -170,7 +170,7 @@ def test_imagenet_weights_without_a_network_say_what_to_put_where(offline: Path)
     assert time.monotonic() - start < 20
     message = str(caught.value)
     assert message.startswith("weights: imagenet could not be downloaded")
-    assert f"put that file into {offline}, or" in message
+    assert f"put a whole file into {offline}, or" in message
     assert "\n" not in message
 
     address = re.search(r"https://storage\.googleapis\.com/\S+/(mobilenet_v2\S+_96_no_top\.h5)", message)

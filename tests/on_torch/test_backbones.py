@@ -21,7 +21,7 @@ from tandem.on_torch.weights import count_parameters, hash_weights, save_weights
 from tandem.protocol.backbones import CATALOGUE, Backbone, Normalization, find_backbone, num_blocks
 from tandem.protocol.regimes import Phase, phases_of
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_torch import freeze_or_thaw
+from train_torch import freeze_or_thaw, main
 
 # From the model cards of timm's networks; torchvision's are in the data of its weights.
 TIMM_PARAMETERS = {"resnet50_v2": 25_549_352, "efficientnet_v2_b0": 7_139_704}
@@ -110,14 +110,14 @@ def test_frozen_phase_trains_the_head_alone(name: str) -> None:
     network = classifier(name, CATALOGUE[name].min_image_size)
     phase = phases_of(small_settings(regime="frozen"))[0]
     backbone, head = hash_weights(network.backbone), hash_weights(network.head)
-    train_step(network, phase)
+    train_step(network, phase, name)
     assert hash_weights(network.backbone) == backbone
     assert hash_weights(network.head) != head
 
 
-def train_step(network: Classifier, phase: Phase) -> None:
+def train_step(network: Classifier, phase: Phase, name: str) -> None:
     network.train()
-    freeze_or_thaw(network, phase)
+    freeze_or_thaw(network, phase, blocks_of(network.backbone, find_backbone(name, "torch")))
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, 0.1)
     loss = nn.functional.cross_entropy(network(torch.from_numpy(some_images())), torch.tensor([0, 1, 2, 3]))
@@ -218,7 +218,7 @@ def test_network_whose_head_is_not_imagenet_s_is_refused() -> None:
         ("timm:resnetv2_50.a1h_in1k", 0.5, 2048),
         ("torchvision:regnet_y_400mf", 0.485, 440),
         ("torchvision:mobilenet_v3_small", 0.485, 1024),
-        ("torchvision:googlenet", 0.485, 1024),
+        ("torchvision:googlenet", 0.5, 1024),
     ],
 )
 def test_any_name_of_the_libraries_trains(name: str, mean: float, features: int) -> None:
@@ -227,7 +227,7 @@ def test_any_name_of_the_libraries_trains(name: str, mean: float, features: int)
     assert built.num_features == features
     network = classifier(name, 64)
     before = hash_weights(network.backbone)
-    train_step(network, phases_of(small_settings(regime="scratch"))[0])
+    train_step(network, phases_of(small_settings(regime="scratch"))[0], name)
     assert hash_weights(network.backbone) != before
     assert blocks_of(network.backbone, find_backbone(name, "torch")) == [[network.backbone]]
 
@@ -257,6 +257,38 @@ def test_name_or_size_that_the_library_refuses_is_one_line(name: str, message: s
     with pytest.raises(UserError, match=f"^{message}") as caught:
         build(name, 64)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["torchvision:nope", "timm:nope", "timm:resnet18.nonsense"])
+def test_name_that_the_library_lacks_is_said_before_any_data_are_read(name: str) -> None:
+    words = ["--regime", "scratch", "--device", "cpu", "--data.source", "lacking"]
+    with pytest.raises(UserError, match=f"^backbone: .*{name}"):
+        main([*words, "--backbone", name])
+    with pytest.raises(UserError, match=r"^data\.source: received 'lacking'"):
+        main([*words, "--backbone", "timm:resnet18.a1_in1k"])
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_that_would_scale_pixels_themselves_get_them_scaled(name: str) -> None:
+    entry = find_backbone(f"torchvision:{name}", "torch")
+    built = build_backbone(entry, 96, pretrained=False)
+    network = torchvision.models.get_model(name, init_weights=False, transform_input=True)
+    pixels = torch.rand(2, 3, 4, 4)
+    of_others = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].transforms()
+    normalized = torchvision.transforms.functional.normalize(pixels, of_others.mean, of_others.std)
+    assert isinstance(built.scaling, Normalization)
+    torch.testing.assert_close(
+        torchvision.transforms.functional.normalize(pixels, list(built.scaling.mean), list(built.scaling.std)),
+        network._transform_input(normalized),
+    )
+    assert built.network.transform_input is False
+
+
+def test_published_weights_do_not_make_inception_scale_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = torchvision.models.get_model("inception_v3", init_weights=False)
+    monkeypatch.setattr(torchvision.models.Inception_V3_Weights, "get_state_dict", lambda *_, **__: whole.state_dict())
+    built = build_backbone(find_backbone("torchvision:inception_v3", "torch"), 96, pretrained=True)
+    assert built.network.transform_input is False
 
 
 @pytest.mark.parametrize("name", ["resnet50_v2", "timm:convnext_tiny"])

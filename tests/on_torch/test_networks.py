@@ -57,3 +57,17 @@ def test_logits_are_float32_in_any_precision() -> None:
         assert (logits.shape, logits.dtype) == ((6, NUM_CLASSES), np.float32)
     assert not np.array_equal(exact, rounded)
     assert rounded == pytest.approx(exact, abs=0.1)
+
+
+def test_head_computes_in_float32_in_any_precision() -> None:
+    network = build(head=HeadSettings(hidden=[16], batch_norm=True)).eval()
+    features: list[torch.Tensor] = []
+    dtypes: list[torch.dtype] = []
+    network.backbone.register_forward_hook(lambda _, __, output: features.append(output))
+    for layer in network.head.children():
+        layer.register_forward_hook(lambda _, inputs, output: dtypes.extend([inputs[0].dtype, output.dtype]))
+    logits = predict_batch(network, small_settings(precision="bfloat16"), some_images())
+    assert features[0].dtype == torch.bfloat16
+    assert len(dtypes) == 2 * 5 and set(dtypes) == {torch.float32}
+    with torch.inference_mode():
+        np.testing.assert_array_equal(logits, network.head(features[0].float()).numpy())

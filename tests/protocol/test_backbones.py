@@ -58,6 +58,13 @@ def test_auto_scaling_is_that_of_the_published_weights_and_any_other_that_of_the
     assert scaling_of(own, "unit") == scaling_of("caffe", "unit") == "unit"
 
 
+@pytest.mark.parametrize("setting", ["torch", "tf", "caffe", "unit"])
+def test_backbone_that_scales_pixels_itself_takes_no_other_scaling(setting: str) -> None:
+    assert scaling_of("none", "auto") == scaling_of("none", "none") == "none"
+    with pytest.raises(UserError, match=rf"^pixel_scaling: received '{setting}', .*; allowed: auto$"):
+        scaling_of("none", setting)
+
+
 # ------------------------------------------------------------------------------------------------------ the catalogue
 
 # The systems of the five source documents.
