@@ -37,10 +37,10 @@ _OUTCOMES: tuple[_Measure, ...] = (
 _TRAINING: tuple[_Measure, ...] = (
     (Column(key="epochs", heading="epochs", kind="number"), attrgetter("epochs")),
     (Column(key="best_epoch", heading="best epoch", kind="number"), attrgetter("best_epoch")),
-    (Column(key="train_accuracy", heading="training accuracy", kind="score"), attrgetter("train_accuracy")),
-    (Column(key="val_accuracy", heading="validation accuracy", kind="score"), attrgetter("val_accuracy")),
-    (Column(key="train_loss", heading="training loss", kind="score"), attrgetter("train_loss")),
-    (Column(key="val_loss", heading="validation loss", kind="score"), attrgetter("val_loss")),
+    (Column(key="train_accuracy", heading="train accuracy", kind="score"), attrgetter("train_accuracy")),
+    (Column(key="val_accuracy", heading="val accuracy", kind="score"), attrgetter("val_accuracy")),
+    (Column(key="train_loss", heading="train loss", kind="score"), attrgetter("train_loss")),
+    (Column(key="val_loss", heading="val loss", kind="score"), attrgetter("val_loss")),
     (Column(key="parameters", heading="params", kind="amount"), attrgetter("parameters")),
 )
 
@@ -48,7 +48,7 @@ _NOTES = (
     "Matched by backbone, and by data set, regime and framework where the document names them; of the data set's name "
     "letters and digits count, whatever their case.",
     "Protocol and images differ, so a difference (ours minus published) is one of two studies, and no measure of what "
-    "caused it; intervals are of our accuracy alone.",
+    "caused it; intervals are of our scores alone.",
 )
 _OPEN_REGIME_NOTE = (
     "Where the document leaves the regime open, every one that we ran stands beside its result; our row names its own."
@@ -56,6 +56,10 @@ _OPEN_REGIME_NOTE = (
 _OPEN_DATA_NOTE = (
     "Where the document does not name the data set, results on each of ours stand beside its own: those are other "
     "images, so there is no difference to read."
+)
+_AVERAGES_NOTE = (
+    "Our precision, recall and F1 are means over the classes, of a network off the shelf over all labels that occur as "
+    "truth or answer."
 )
 _STAND_IN_NOTE = (
     "A row of ours that is marked as of a small budget, of part of the images, or as begun with random weights or an "
@@ -127,6 +131,7 @@ def _result_table(theirs: Results, ours: Results) -> Table:
         notes=(
             document.source,
             *_NOTES,
+            *([_AVERAGES_NOTE] if any(column.key in ("precision", "recall", "f1") for column in columns) else []),
             *([_OPEN_REGIME_NOTE] if any(result.regime is None for result in results) else []),
             *([_OPEN_DATA_NOTE] if any(result.data is None for result in results) else []),
             *([_STAND_IN_NOTE] if any(row is not None and row.stand_in for _, row in pairs) else []),
