@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tandem.errors import UserError, run_program
+from tandem.scripts import training_script
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import read_runs
 
@@ -68,7 +69,7 @@ def run_cell(framework: str, name: str, arguments: list[str], console: Console) 
     log = LOG_FOLDER / f"{framework}_{name}.log"
     start = time.perf_counter()
     # two processes on two cores: with more threads than cores torch runs many times slower
-    command = [sys.executable, str(ROOT / f"train_{framework}.py"), *arguments, "--threads", "1"]
+    command = [sys.executable, str(training_script(framework)), *arguments, "--threads", "1"]
     with log.open("w") as output:
         status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
     if status != 0:

@@ -13,7 +13,7 @@ from tandem.evaluation.intervals import LEVEL
 from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.significance import PairedTest
-from tandem.report.cells import ACCURACY, FIRST_PHASE, NOT_APPLICABLE, Cell
+from tandem.report.cells import ACCURACY, FIRST_PHASE, NOT_APPLICABLE, Cell, began_at_random
 from tandem.report.comparison import GroupComparison
 from tandem.report.group_tables import score_of, to_estimate
 from tandem.report.published import ClassScores, Document, PublishedResult
@@ -394,9 +394,7 @@ def _stand_in(cell: Cell) -> str:
         reasons.append("small budget")  # that it takes part of the images need not be said
     elif any(run.params.get(name, "null") != "null" for run in cell.runs for name in _LIMITS_OF_IMAGES):
         reasons.append("part of the images")
-    if cell.regime != "scratch" and any(
-        run.tags.get(vocabulary.WEIGHTS_ORIGIN) in ("random", vocabulary.RANDOM_FOR_IMAGENET) for run in cell.runs
-    ):
+    if began_at_random(cell):
         reasons.append("random weights")
     if cell.regime != "scratch" and any(run.params.get("weights", "").startswith("runs:/") for run in cell.runs):
         reasons.append("weights of an earlier run")
