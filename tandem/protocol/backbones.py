@@ -59,7 +59,7 @@ class Build:
     trained_by: str | None = None
     """Whose training the published weights are; in brackets what they were trained with, where that is another library.
 
-    From the data of torchvision's weights and their files' names, timm's model cards, and the licences and pull requests
+    From the data of torchvision's weights and their files' names, timm's model cards, and licences and pull requests
     of Keras Applications.
     """
     published_parameters: int | None = None
