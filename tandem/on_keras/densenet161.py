@@ -12,6 +12,7 @@ from tandem.protocol.backbones import IMAGENET_CLASSES
 GROWTH_RATE = 48
 DENSE_LAYERS = (6, 12, 36, 24)
 EPSILON = 1e-5
+MOMENTUM = 0.9
 
 
 def build_densenet161(image_size: int, *, with_head: bool) -> keras.Model:
@@ -36,7 +37,7 @@ def build_densenet161(image_size: int, *, with_head: bool) -> keras.Model:
         if layers != DENSE_LAYERS[-1]:
             x = _convolution(_batch_norm_relu(x, f"pool{stage}"), x.shape[-1] // 2, 1, f"pool{stage}_conv")
             x = keras.layers.AveragePooling2D(2)(x)
-    x = keras.layers.BatchNormalization(epsilon=EPSILON, name="bn")(x)
+    x = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name="bn")(x)
     x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(keras.layers.ReLU(name="relu")(x))
     if with_head:
         x = keras.layers.Dense(IMAGENET_CLASSES, name="predictions")(x)
@@ -49,7 +50,9 @@ def _dense_layer(x: Any, name: str) -> Any:
 
 
 def _batch_norm_relu(x: Any, name: str) -> Any:
-    return keras.layers.ReLU()(keras.layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x))
+    return keras.layers.ReLU()(
+        keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_bn")(x)
+    )
 
 
 def _convolution(x: Any, channels: int, size: int, name: str) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tandem.errors import UserError
@@ -56,6 +56,12 @@ class Build:
     """The library's name of the ImageNet weights; None for those it gives by default."""
     scaling: ScalingName | None = None
     """What these weights expect of pixels; None where the library has to be asked."""
+    trained_by: str | None = None
+    """Whose training the published weights are; in brackets what they were trained with, where that is another library.
+
+    From the data of torchvision's weights and their files' names, timm's model cards, and licences and pull requests
+    of Keras Applications.
+    """
     published_parameters: int | None = None
     """Trainable parameters of the whole network with its head of 1000 classes."""
     blocks: tuple[str, ...] = ("",)
@@ -78,23 +84,16 @@ class Backbone:
     differences: tuple[str, ...] = ()
     """How the two frameworks' networks of this name differ."""
 
-    def trainable_parameters(self, framework: str) -> int:
-        """Of the backbone alone: without the head of 1000 classes, its kernel and biases."""
-        published = self.builds[framework].published_parameters
-        assert published is not None and self.num_features is not None, f"{self.name} is not in the catalogue"
-        return published - (self.num_features + 1) * IMAGENET_CLASSES
-
 
 _PADDING = "stride-2 convolutions pad both sides in torchvision, right and bottom only in Keras"
 _EPSILON = "batch-norm epsilon is 1e-5 in {library}, {epsilon} in Keras"
-_TRAINED_APART = "published weights were trained apart, with other pixel scalings"
+_MOMENTUM = "batch-norm momentum is {momentum} in Keras, 0.9 in {library}, where batch_norm_momentum is null"
 _OWN_IN_KERAS = (
     "Keras has none: Tandem's own has torchvision's layers, epsilons included, and carries its published weights over",
     "random weights are drawn from torchvision's distributions there, from Glorot's uniform one in Keras",
 )
 _VGG_DIFFERENCES = (
     "Keras Applications has neither the pooling to 7 x 7 nor dropout, which are added as torchvision has them",
-    _TRAINED_APART,
 )
 
 
@@ -107,6 +106,7 @@ def _resnet(depth: int, *, torch_parameters: int, keras_parameters: int) -> Back
                 builder=f"resnet{depth}",
                 weights="IMAGENET1K_V1",
                 scaling="torch",
+                trained_by="torchvision",
                 published_parameters=torch_parameters,
                 blocks=("conv1$|bn1$", *(rf"layer{stage}\." for stage in range(1, 5))),
             ),
@@ -114,6 +114,7 @@ def _resnet(depth: int, *, torch_parameters: int, keras_parameters: int) -> Back
                 library="keras",
                 builder=f"ResNet{depth}",
                 scaling="caffe",
+                trained_by="He et al. (Caffe)",
                 published_parameters=keras_parameters,
                 blocks=tuple(f"conv{stage}_" for stage in range(1, 6)),
             ),
@@ -125,7 +126,7 @@ def _resnet(depth: int, *, torch_parameters: int, keras_parameters: int) -> Back
             "a block's stride is on its 3x3 convolution in torchvision, on its first 1x1 in Keras",
             f"Keras's convolutions have biases ({keras_parameters - torch_parameters:,} parameters more)",
             _EPSILON.format(library="torchvision", epsilon="1.001e-5"),
-            _TRAINED_APART,
+            _MOMENTUM.format(library="torchvision", momentum="0.99"),
         ),
     )
 
@@ -139,6 +140,7 @@ def _vgg(depth: int, *, parameters: int, convolutions: tuple[str, ...]) -> Backb
                 builder=f"vgg{depth}",
                 weights="IMAGENET1K_V1",
                 scaling="torch",
+                trained_by="torchvision",
                 published_parameters=parameters,
                 blocks=(*(rf"features\.({numbers})$" for numbers in convolutions), r"classifier\."),
             ),
@@ -146,6 +148,7 @@ def _vgg(depth: int, *, parameters: int, convolutions: tuple[str, ...]) -> Backb
                 library="keras",
                 builder=f"VGG{depth}",
                 scaling="caffe",
+                trained_by="Oxford's VGG group (Caffe)",
                 published_parameters=parameters,
                 blocks=(*(f"block{number}_" for number in range(1, 6)), "fc"),
             ),
@@ -168,6 +171,7 @@ def _densenet(
                 builder=f"densenet{depth}",
                 weights="IMAGENET1K_V1",
                 scaling="torch",
+                trained_by="the authors (LuaTorch)",
                 published_parameters=parameters,
                 blocks=(
                     r"features\.(conv0|norm0)$",
@@ -179,6 +183,7 @@ def _densenet(
                 library=keras,
                 builder="DenseNet121" if keras == "keras" else "densenet161",
                 scaling="torch",
+                trained_by="the authors (LuaTorch)",
                 published_parameters=parameters,
                 blocks=("conv1_", *(f"conv{stage}_|pool{stage}_" for stage in range(2, 5)), "conv5_|bn$"),
             ),
@@ -190,8 +195,18 @@ def _densenet(
     )
 
 
+def _with_origins(entry: Backbone) -> Backbone:
+    """The entry, which tells where its two networks' published weights were not trained together."""
+    torch, keras = entry.builds["torch"], entry.builds["keras"]
+    if torch.trained_by == keras.trained_by:
+        return entry
+    apart = f"published weights were trained apart, by {torch.trained_by} for PyTorch, {keras.trained_by} for Keras"
+    scalings = ", with other pixel scalings" if torch.scaling != keras.scaling else ""
+    return replace(entry, differences=(*entry.differences, apart + scalings))
+
+
 CATALOGUE = {
-    entry.name: entry
+    entry.name: _with_origins(entry)
     for entry in (
         Backbone(
             name="alexnet",
@@ -201,6 +216,7 @@ CATALOGUE = {
                     builder="alexnet",
                     weights="IMAGENET1K_V1",
                     scaling="torch",
+                    trained_by="torchvision",
                     published_parameters=61_100_840,
                     blocks=(
                         *(rf"features\.{n}$" for n in (0, 3, 6, 8, 10)),
@@ -212,6 +228,7 @@ CATALOGUE = {
                     library="tandem",
                     builder="alexnet",
                     scaling="torch",
+                    trained_by="torchvision",
                     published_parameters=61_100_840,
                     blocks=(*(f"conv{number}" for number in range(1, 6)), "fc1", "fc2"),
                 ),
@@ -234,6 +251,7 @@ CATALOGUE = {
                     builder="resnetv2_50",
                     weights="a1h_in1k",
                     scaling="tf",
+                    trained_by="timm's author",
                     published_parameters=25_549_352,
                     blocks=(r"stem\.", *(rf"stages\.{stage}\." for stage in range(3)), r"stages\.3\.|norm"),
                 ),
@@ -241,6 +259,7 @@ CATALOGUE = {
                     library="keras",
                     builder="ResNet50V2",
                     scaling="tf",
+                    trained_by="Google (TF-Slim)",
                     published_parameters=25_568_360,
                     blocks=(*(f"conv{stage}_" for stage in range(1, 5)), "conv5_|post_"),
                 ),
@@ -251,8 +270,9 @@ CATALOGUE = {
             differences=(
                 "a stage's stride is in its first block in timm, in its last in Keras",
                 "some of Keras's convolutions have biases (19,008 parameters more)",
+                "the first pooling, of values of either sign, pads with zeros in Keras, with minus infinity in timm",
                 _EPSILON.format(library="timm", epsilon="1.001e-5"),
-                "published weights were trained apart",
+                _MOMENTUM.format(library="timm", momentum="0.99"),
             ),
         ),
         _densenet(
@@ -260,7 +280,10 @@ CATALOGUE = {
             parameters=7_978_856,
             num_features=1024,
             keras="keras",
-            differences=(_EPSILON.format(library="torchvision", epsilon="1.001e-5"),),
+            differences=(
+                _EPSILON.format(library="torchvision", epsilon="1.001e-5"),
+                _MOMENTUM.format(library="torchvision", momentum="0.99"),
+            ),
         ),
         _densenet(161, parameters=28_681_000, num_features=2208, keras="tandem", differences=_OWN_IN_KERAS),
         Backbone(
@@ -271,6 +294,7 @@ CATALOGUE = {
                     builder="mobilenet_v2",
                     weights="IMAGENET1K_V1",
                     scaling="torch",
+                    trained_by="torchvision",
                     published_parameters=3_504_872,
                     blocks=tuple(rf"features\.{number}\." for number in range(19)),
                 ),
@@ -278,6 +302,7 @@ CATALOGUE = {
                     library="keras",
                     builder="MobileNetV2",
                     scaling="tf",
+                    trained_by="Google (TF-Slim)",
                     published_parameters=3_504_872,
                     blocks=(
                         "Conv1|bn_Conv1",
@@ -290,7 +315,11 @@ CATALOGUE = {
             image_size=224,
             min_image_size=32,
             num_features=1280,
-            differences=(_PADDING, _EPSILON.format(library="torchvision", epsilon="1e-3"), _TRAINED_APART),
+            differences=(
+                _PADDING,
+                _EPSILON.format(library="torchvision", epsilon="1e-3"),
+                _MOMENTUM.format(library="torchvision", momentum="0.999"),
+            ),
         ),
         Backbone(
             name="efficientnet_b0",
@@ -300,6 +329,7 @@ CATALOGUE = {
                     builder="efficientnet_b0",
                     weights="IMAGENET1K_V1",
                     scaling="torch",
+                    trained_by="timm's author",
                     published_parameters=5_288_548,
                     blocks=tuple(rf"features\.{number}\." for number in range(9)),
                 ),
@@ -307,6 +337,7 @@ CATALOGUE = {
                     library="keras",
                     builder="EfficientNetB0",
                     scaling="torch",
+                    trained_by="Google (TensorFlow)",
                     published_parameters=5_288_548,
                     blocks=("stem_", *(f"block{stage}[a-z]_" for stage in range(1, 8)), "top_"),
                 ),
@@ -317,8 +348,8 @@ CATALOGUE = {
             differences=(
                 _PADDING,
                 _EPSILON.format(library="torchvision", epsilon="1e-3"),
+                _MOMENTUM.format(library="torchvision", momentum="0.99"),
                 "Keras's own pixel scaling, which random weights would get another of, is taken out of the network",
-                "published weights were trained apart",
             ),
         ),
         Backbone(
@@ -327,10 +358,11 @@ CATALOGUE = {
                 "torch": Build(
                     library="timm",
                     builder="tf_efficientnetv2_b0",
-                    # Keras's survival probability; timm leaves it out by default
+                    # the rate at which Keras drops paths; timm drops none by default
                     options={"drop_path_rate": 0.2},
                     weights="in1k",
                     scaling="torch",
+                    trained_by="Google (TensorFlow)",
                     published_parameters=7_139_704,
                     blocks=("conv_stem|bn1", *(rf"blocks\.{stage}\." for stage in range(6)), "conv_head|bn2"),
                 ),
@@ -339,6 +371,7 @@ CATALOGUE = {
                     builder="EfficientNetV2B0",
                     options={"include_preprocessing": False},
                     scaling="torch",
+                    trained_by="Google (TensorFlow)",
                     published_parameters=7_139_704,
                     blocks=("stem_", *(f"block{stage}[a-z]_" for stage in range(1, 7)), "top_"),
                 ),
@@ -346,7 +379,7 @@ CATALOGUE = {
             image_size=224,
             min_image_size=32,
             num_features=1280,
-            differences=("the published weights' files, both of which their libraries say to be Google's",),
+            differences=("the files of the published weights, which are Google's training in both",),
         ),
     )
 }

@@ -86,7 +86,15 @@ def test_parameters_are_those_published(own_size: tuple[Backbone, BuiltBackbone]
     # torchvision counts no statistics
     assert counted - (statistics if entry.name == "densenet161" else 0) == PUBLISHED_WEIGHTS[entry.name]
     assert counted - statistics == entry.builds["keras"].published_parameters
-    assert size_of(built.network.trainable_weights) == entry.trainable_parameters("keras")
+    assert size_of(built.network.trainable_weights) + head == entry.builds["keras"].published_parameters
+
+
+def test_differences_say_the_momentum_of_batch_norm(own_size: tuple[Backbone, BuiltBackbone]) -> None:
+    entry, built = own_size
+    layers = [layer for layer in built.network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = {layer.momentum for layer in layers} - {0.9}  # that of torch
+    expected = [f"batch-norm momentum is {momentum} in Keras" for momentum in momenta]
+    assert [sentence.split(",")[0] for sentence in entry.differences if "momentum is" in sentence] == expected
 
 
 def test_image_becomes_one_vector_of_features(own_size: tuple[Backbone, BuiltBackbone]) -> None:

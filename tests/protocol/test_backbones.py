@@ -103,7 +103,7 @@ def test_entry_says_all_of_both_frameworks(name: str) -> None:
     assert entry.image_size == 224 and 32 <= entry.min_image_size < 224
     assert entry.num_features and entry.differences
     for build in entry.builds.values():
-        assert build.scaling is not None
+        assert build.scaling is not None and build.trained_by
         for pattern in build.blocks:
             re.compile(pattern)
 
@@ -118,10 +118,16 @@ def test_parameters_are_those_published(name: str) -> None:
     assert (name in SAME_IN_BOTH) != (name in BIASES_IN_KERAS)
 
 
-def test_parameters_of_the_backbone_leave_out_the_head() -> None:
-    assert CATALOGUE["resnet50"].trainable_parameters("torch") == 23_508_032
-    assert CATALOGUE["resnet50"].trainable_parameters("keras") == 23_534_592
-    assert CATALOGUE["vgg16"].trainable_parameters("keras") == 138_357_544 - (4096 * 1000 + 1000)
+def test_differences_say_whose_training_the_published_weights_are() -> None:
+    apart = [name for name, entry in CATALOGUE.items() if "trained apart" in entry.differences[-1]]
+    together = {"alexnet", "densenet121", "densenet161", "efficientnet_v2_b0"}
+    assert set(apart) == set(CATALOGUE) - together
+    assert CATALOGUE["resnet50"].differences[-1] == (
+        "published weights were trained apart, by torchvision for PyTorch, He et al. (Caffe) for Keras, "
+        "with other pixel scalings"
+    )
+    # both take pixels in -1..1
+    assert CATALOGUE["resnet50_v2"].differences[-1].endswith("Google (TF-Slim) for Keras")
 
 
 @pytest.mark.parametrize(
