@@ -175,7 +175,7 @@ def finished_cells(cells: Sequence[GridCell]) -> set[int]:
     """The numbers of the cells with a finished run that has logged its weights and its model if the cell is to.
 
     Raises:
-        UserError: MLflow does not answer, or there is no such experiment.
+        UserError: MLflow does not answer.
     """
     from tandem.tracking import vocabulary
     from tandem.tracking.reader import NoRuns, read_runs
