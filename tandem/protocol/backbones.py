@@ -259,7 +259,7 @@ CATALOGUE = {
                     library="keras",
                     builder="ResNet50V2",
                     scaling="tf",
-                    trained_by="Google (TF-Slim)",
+                    trained_by="an author whom it does not name",
                     published_parameters=25_568_360,
                     blocks=(*(f"conv{stage}_" for stage in range(1, 5)), "conv5_|post_"),
                 ),
