@@ -34,6 +34,11 @@ _NO_DIFFERENCE |= {"data.source", "data.cache_folder"}
 _NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
 # Settings that change what a run costs but not what it learns; so does the hardware, which is a tag.
 _COST_SETTINGS = ("device", "threads")
+# Settings, or the beginnings of their names, that say nothing of a network off the shelf.
+_SETTINGS_OF_TRAINING = (
+    *("learning_rate", "batch_size", "max_epochs", "batch_norm_momentum"),
+    *("augmentation.", "head.", "optimizer.", "schedule.", "early_stopping."),
+)
 # Settings that one regime alone reads.
 _SETTINGS_OF_REGIMES = {
     "thawed_rate_factor": "two_stage",
@@ -273,6 +278,8 @@ def _own_settings(run: RunRecord) -> dict[str, str]:
     for name, regime in _SETTINGS_OF_REGIMES.items():
         if run.params.get("regime") != regime:
             settings[name] = NOT_APPLICABLE
+    if run.params.get("regime") == "off_the_shelf":
+        settings |= {name: NOT_APPLICABLE for name in settings if name.startswith(_SETTINGS_OF_TRAINING)}
     return settings
 
 

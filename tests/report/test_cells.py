@@ -150,3 +150,18 @@ def test_settings_that_a_regime_does_not_read_make_no_column(make_run: MakeRun) 
     ]
     (group,), _ = group_runs(runs)
     assert [cell.settings for cell in group.cells] == [(), ()]
+
+
+def test_settings_of_training_say_nothing_of_a_network_off_the_shelf(make_run: Callable[..., RunRecord]) -> None:
+    training = {"max_epochs": "20", "learning_rate": "0.1", "head.hidden": "[8]", "optimizer.name": "sgd"}
+    runs = [
+        make_run(regime="off_the_shelf", params={"max_epochs": "100", "head.hidden": "[]", "optimizer.name": "adam"}),
+        make_run(regime="frozen", params=training),
+        make_run("keras", regime="off_the_shelf", params={**training, "data.image_size": "64"}),
+    ]
+    (group,), _ = group_runs(runs)
+    assert [cell.label for cell in group.cells] == [
+        "off_the_shelf torch (data.image_size 32)",
+        "off_the_shelf keras (data.image_size 64)",
+        "frozen torch (data.image_size 32)",
+    ]
