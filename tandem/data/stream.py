@@ -142,7 +142,9 @@ class Stream:
                     return
                 yield waiting.popleft().result()
         finally:
-            maker.shutdown(cancel_futures=True)
+            # Without waiting: where an iteration is not used up, this runs in a finalizer, and Python passes over a
+            # Ctrl-C that reaches it there.
+            maker.shutdown(wait=False, cancel_futures=True)
 
     @property
     def first_epoch_hash(self) -> str | None:

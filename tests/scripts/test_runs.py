@@ -146,7 +146,12 @@ def test_hashes_prove_what_was_frozen(pair: Runs, framework: str) -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_artifacts_are_those_of_the_vocabulary(pair: Runs, framework: str) -> None:
     folder = pair[framework].artifacts
-    evaluation = (vocabulary.PREDICTIONS_FILE, vocabulary.PER_CLASS_FILE, vocabulary.CONFUSION_MATRIX_FILE)
+    evaluation = (
+        vocabulary.PREDICTIONS_FILE,
+        vocabulary.PER_CLASS_FILE,
+        vocabulary.CONFUSION_MATRIX_FILE,
+        vocabulary.CLASSIFICATION_REPORT_FILE,
+    )
     folders = (vocabulary.FINAL_FOLDER, vocabulary.phase_name(1), vocabulary.phase_name(2))
     expected = {f"{name}/{file}" for name in folders for file in evaluation}
     expected |= {vocabulary.SETTINGS_FILE, vocabulary.SPLIT_FILE, vocabulary.DATA_REPORT_FILE, vocabulary.RUN_PAGE_FILE}
