@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # two processes with two threads each on two cores run many times slower than with one each
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo serve test test-long test-common test-torch test-keras lint types clean
+.PHONY: help demo serve test test-long test-common test-frameworks test-torch test-keras lint types clean
 
 help:
 	@echo "make demo       five runs in each framework on handwritten digits, then their comparison (under 5 minutes)"
@@ -37,8 +37,13 @@ demo: $(VENV)/requirements.done
 serve: $(VENV)/requirements.done
 	$(BIN)/python mlflow_server/serve.py
 
-# One framework a process: imported together they abort, or take the GPU's memory from each other.
-test: test-common test-torch test-keras
+# One framework a process: imported together they abort, or take the GPU's memory from each other. On two cores.
+test: $(VENV)/requirements-dev.done
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-common test-frameworks
+
+test-frameworks:
+	@$(MAKE) --no-print-directory test-torch
+	@$(MAKE) --no-print-directory test-keras
 
 test-common: $(VENV)/requirements-dev.done
 	$(PYTEST) tests -m "not long" --ignore tests/on_torch --ignore tests/on_keras

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.parser import read_settings
 from tandem.protocol.settings import OptimizerSettings, PhaseSettings, Settings, TrackingSettings, flatten
 from tandem.tracking import vocabulary
@@ -27,6 +29,7 @@ def tags_of(settings: Settings) -> dict[str, str]:
     ids=["defaults", "phases", "optimizer"],
 )
 def test_written_settings_are_read_back_as_they_were(settings: Settings, tmp_path: Path) -> None:
+    settings = replace(settings, data=resolve_split(settings.data))  # as a run has them
     file = tmp_path / vocabulary.SETTINGS_FILE
     file.write_text(settings_yaml(settings), encoding="utf-8")
     assert read_settings("torch", ["--config", str(file)]) == settings
