@@ -42,10 +42,10 @@ def test_each_fold_is_a_run_under_a_parent_with_mean_and_deviation(
 @pytest.mark.timeout(600)
 def test_a_seed_that_fails_does_not_stop_the_others(new_store: Callable[[], Any], train: Callable[..., Any]) -> None:
     store = new_store()
-    # a rate at which the loss is no number after a few steps, whatever the seed
-    done = train(
-        "torch", *SMALL, "--seeds", "[1, 2]", "--learning_rate", "10", "--optimizer.name", "sgd", cwd=store.folder
-    )
+    # decoupled weight decay: each step multiplies the weights by 1 - 10 * 1, so that float32 overflows in 40 steps
+    words = [*SMALL, "--regime", "frozen", "--max_epochs", "8", "--learning_rate", "10"]
+    words += ["--optimizer.name", "adamw", "--optimizer.weight_decay", "1"]
+    done = train("torch", *words, "--seeds", "[1, 2]", cwd=store.folder)
     assert done.returncode == 2
     assert "2 of 2 runs failed, and say why above: seed 1; seed 2" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
