@@ -44,7 +44,7 @@ def test_a_seed_that_fails_does_not_stop_the_others(new_store: Callable[[], Any]
     store = new_store()
     # decoupled weight decay: each step multiplies the weights by 1 - 10 * 1, so that float32 overflows in 40 steps
     words = [*SMALL, "--regime", "frozen", "--max_epochs", "8", "--learning_rate", "10"]
-    words += ["--optimizer.name", "adamw", "--optimizer.weight_decay", "1"]
+    words += ["--optimizer.name", "adamw", "--optimizer.weight_decay", "1", "--early_stopping.patience", "null"]
     done = train("torch", *words, "--seeds", "[1, 2]", cwd=store.folder)
     assert done.returncode == 2
     assert "2 of 2 runs failed, and say why above: seed 1; seed 2" in done.stderr.splitlines()[-1]
