@@ -14,8 +14,14 @@ from tandem.tracking.parent import ParentRun, mean_and_deviation, start_parent_r
 from tandem.tracking.reader import NoRuns, read_runs
 
 
-def settings_in(folder: Path) -> Settings:
-    return Settings(tracking=TrackingSettings(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment="folds"))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of one store for all tests, since making one takes seconds."""
+    return tmp_path_factory.mktemp("store")
+
+
+def settings_in(folder: Path, experiment: str) -> Settings:
+    return Settings(tracking=TrackingSettings(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment=experiment))
 
 
 def add_child(parent: ParentRun, status: str = "FINISHED", **metrics: float) -> None:
@@ -25,8 +31,8 @@ def add_child(parent: ParentRun, status: str = "FINISHED", **metrics: float) -> 
     parent.client.set_terminated(run.info.run_id, status)
 
 
-def test_parent_holds_mean_and_deviation_of_what_finished_children_have_in_common(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
+def test_parent_holds_mean_and_deviation_of_what_finished_children_have_in_common(folder: Path) -> None:
+    settings = settings_in(folder, "folds")
     accuracies = [0.5, 0.75, 0.875]
     with start_parent_run(settings, framework="torch", what="seed 0, 3 folds") as parent:
         for accuracy in accuracies:
@@ -48,17 +54,17 @@ def test_parent_holds_mean_and_deviation_of_what_finished_children_have_in_commo
     }
 
 
-def test_no_comparison_takes_a_parent_for_a_trained_network(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
+def test_no_comparison_takes_a_parent_for_a_trained_network(folder: Path) -> None:
+    settings = settings_in(folder, "parents")
     with start_parent_run(settings, framework="keras", what="2 seeds"):
         pass
     with pytest.raises(NoRuns):
-        read_runs(settings.tracking.uri, "folds")
+        read_runs(settings.tracking.uri, "parents")
 
 
 @pytest.mark.parametrize(("error", "status"), [(UserError("no"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
-def test_parent_never_stays_running(tmp_path: Path, error: BaseException, status: str) -> None:
-    settings = settings_in(tmp_path)
+def test_parent_never_stays_running(folder: Path, error: BaseException, status: str) -> None:
+    settings = settings_in(folder, "ends")
     with pytest.raises(type(error)), start_parent_run(settings, framework="torch", what="2 seeds") as parent:
         raise error
     assert MlflowClient(tracking_uri=settings.tracking.uri).get_run(parent.id).info.status == status
