@@ -44,7 +44,7 @@ def check_builder(entry: Backbone) -> None:
     Raises:
         UserError: It has none.
     """
-    if entry.builds["keras"].library == "keras":
+    if entry.builds["keras"].package == "keras":
         _application(entry)
 
 
@@ -173,7 +173,7 @@ def _legacy_options(network: keras.Model, file: Path) -> dict[str, bool]:
 def _build_network(entry: Backbone, image_size: int, *, pretrained: bool, with_head: bool) -> keras.Model:
     check_builder(entry)
     build = entry.builds["keras"]
-    if build.library == "tandem":
+    if build.package == "tandem":
         network = OWN_NETWORKS[build.builder](image_size, with_head=with_head)
         if pretrained:
             load_torch_weights(network, fetch_imagenet_weights(build.builder))

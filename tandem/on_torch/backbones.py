@@ -53,7 +53,7 @@ def check_builder(entry: Backbone) -> None:
         UserError: It has none, or timm has no weights of the tag that the name ends in.
     """
     build = entry.builds["torch"]
-    if build.library == "torchvision":
+    if build.package == "torchvision":
         known = torchvision.models.list_models(module=torchvision.models)
         if build.builder not in known:
             raise unknown_builder(entry, build.builder, "torchvision", known)
@@ -84,12 +84,12 @@ def build_backbone(
     check_builder(entry)
     build = entry.builds["torch"]
     network = (
-        _build_timm(entry, pretrained) if build.library == "timm" else build_torchvision(entry, pretrained=pretrained)
+        _build_timm(entry, pretrained) if build.package == "timm" else build_torchvision(entry, pretrained=pretrained)
     )
     scaling = build.scaling or _published_scaling(build, network)
     if whole_weights is not None:
         load_weights(network, whole_weights)
-    head = _part_timm(network) if build.library == "timm" else _part_torchvision(network, entry)
+    head = _part_timm(network) if build.package == "timm" else _part_torchvision(network, entry)
     if head is not None and head.out_features != IMAGENET_CLASSES:
         head = None
     num_features = entry.num_features or _count_features(network, entry, image_size)
@@ -218,7 +218,7 @@ def _no_timm_weights(name: str, error: Exception) -> WeightsNotDownloaded:
 
 
 def _published_scaling(build: Build, network: Any) -> Normalization:
-    if build.library == "timm":
+    if build.package == "timm":
         preset = network.pretrained_cfg
         return Normalization(mean=tuple(preset["mean"]), std=tuple(preset["std"]))
     if build.builder in _OF_INCEPTION:

@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("backbone", help="a torchvision backbone of the catalogue")
     parser.add_argument("file", type=Path, help="what to write, a name that ends in .safetensors")
     arguments = parser.parse_args(argv)
-    names = [name for name, entry in CATALOGUE.items() if entry.builds["torch"].library == "torchvision"]
+    names = [name for name, entry in CATALOGUE.items() if entry.builds["torch"].package == "torchvision"]
     if arguments.backbone not in names:
         raise UserError(f"backbone: received {arguments.backbone!r}, allowed: {', '.join(names)}")
     export_weights(arguments.backbone, arguments.file)

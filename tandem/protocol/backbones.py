@@ -46,7 +46,7 @@ LIBRARIES = {"torch": ("torchvision", "timm"), "keras": ("keras",)}
 class Build:
     """What one framework makes a backbone of."""
 
-    library: Literal["torchvision", "timm", "keras", "tandem"]
+    package: Literal["torchvision", "timm", "keras", "tandem"]
     """`keras` is Keras Applications, `tandem` a network of tandem/on_keras."""
     builder: str
     """The network's name in that library."""
@@ -102,7 +102,7 @@ def _resnet(depth: int, *, torch_parameters: int, keras_parameters: int) -> Back
         name=f"resnet{depth}",
         builds={
             "torch": Build(
-                library="torchvision",
+                package="torchvision",
                 builder=f"resnet{depth}",
                 weights="IMAGENET1K_V1",
                 scaling="torch",
@@ -111,7 +111,7 @@ def _resnet(depth: int, *, torch_parameters: int, keras_parameters: int) -> Back
                 blocks=("conv1$|bn1$", *(rf"layer{stage}\." for stage in range(1, 5))),
             ),
             "keras": Build(
-                library="keras",
+                package="keras",
                 builder=f"ResNet{depth}",
                 scaling="caffe",
                 trained_by="He et al. (Caffe)",
@@ -136,7 +136,7 @@ def _vgg(depth: int, *, parameters: int, convolutions: tuple[str, ...]) -> Backb
         name=f"vgg{depth}",
         builds={
             "torch": Build(
-                library="torchvision",
+                package="torchvision",
                 builder=f"vgg{depth}",
                 weights="IMAGENET1K_V1",
                 scaling="torch",
@@ -145,7 +145,7 @@ def _vgg(depth: int, *, parameters: int, convolutions: tuple[str, ...]) -> Backb
                 blocks=(*(rf"features\.({numbers})$" for numbers in convolutions), r"classifier\."),
             ),
             "keras": Build(
-                library="keras",
+                package="keras",
                 builder=f"VGG{depth}",
                 scaling="caffe",
                 trained_by="Oxford's VGG group (Caffe)",
@@ -167,7 +167,7 @@ def _densenet(
         name=f"densenet{depth}",
         builds={
             "torch": Build(
-                library="torchvision",
+                package="torchvision",
                 builder=f"densenet{depth}",
                 weights="IMAGENET1K_V1",
                 scaling="torch",
@@ -180,7 +180,7 @@ def _densenet(
                 ),
             ),
             "keras": Build(
-                library=keras,
+                package=keras,
                 builder="DenseNet121" if keras == "keras" else "densenet161",
                 scaling="torch",
                 trained_by="the authors (LuaTorch)",
@@ -212,7 +212,7 @@ CATALOGUE = {
             name="alexnet",
             builds={
                 "torch": Build(
-                    library="torchvision",
+                    package="torchvision",
                     builder="alexnet",
                     weights="IMAGENET1K_V1",
                     scaling="torch",
@@ -225,7 +225,7 @@ CATALOGUE = {
                     ),
                 ),
                 "keras": Build(
-                    library="tandem",
+                    package="tandem",
                     builder="alexnet",
                     scaling="torch",
                     trained_by="torchvision",
@@ -247,7 +247,7 @@ CATALOGUE = {
             name="resnet50_v2",
             builds={
                 "torch": Build(
-                    library="timm",
+                    package="timm",
                     builder="resnetv2_50",
                     weights="a1h_in1k",
                     scaling="tf",
@@ -256,7 +256,7 @@ CATALOGUE = {
                     blocks=(r"stem\.", *(rf"stages\.{stage}\." for stage in range(3)), r"stages\.3\.|norm"),
                 ),
                 "keras": Build(
-                    library="keras",
+                    package="keras",
                     builder="ResNet50V2",
                     scaling="tf",
                     trained_by="an author whom it does not name",
@@ -290,7 +290,7 @@ CATALOGUE = {
             name="mobilenet_v2",
             builds={
                 "torch": Build(
-                    library="torchvision",
+                    package="torchvision",
                     builder="mobilenet_v2",
                     weights="IMAGENET1K_V1",
                     scaling="torch",
@@ -299,7 +299,7 @@ CATALOGUE = {
                     blocks=tuple(rf"features\.{number}\." for number in range(19)),
                 ),
                 "keras": Build(
-                    library="keras",
+                    package="keras",
                     builder="MobileNetV2",
                     scaling="tf",
                     trained_by="Google (TF-Slim)",
@@ -325,7 +325,7 @@ CATALOGUE = {
             name="efficientnet_b0",
             builds={
                 "torch": Build(
-                    library="torchvision",
+                    package="torchvision",
                     builder="efficientnet_b0",
                     weights="IMAGENET1K_V1",
                     scaling="torch",
@@ -334,7 +334,7 @@ CATALOGUE = {
                     blocks=tuple(rf"features\.{number}\." for number in range(9)),
                 ),
                 "keras": Build(
-                    library="keras",
+                    package="keras",
                     builder="EfficientNetB0",
                     scaling="torch",
                     trained_by="Google (TensorFlow)",
@@ -356,7 +356,7 @@ CATALOGUE = {
             name="efficientnet_v2_b0",
             builds={
                 "torch": Build(
-                    library="timm",
+                    package="timm",
                     builder="tf_efficientnetv2_b0",
                     # the rate at which Keras drops paths; timm drops none by default
                     options={"drop_path_rate": 0.2},
@@ -367,7 +367,7 @@ CATALOGUE = {
                     blocks=("conv_stem|bn1", *(rf"blocks\.{stage}\." for stage in range(6)), "conv_head|bn2"),
                 ),
                 "keras": Build(
-                    library="keras",
+                    package="keras",
                     builder="EfficientNetV2B0",
                     options={"include_preprocessing": False},
                     scaling="torch",
@@ -397,7 +397,7 @@ def find_backbone(name: str, framework: str) -> Backbone:
     others = " or ".join(f"{prefix}:NAME" for prefix in LIBRARIES[framework])
     allowed = f"allowed in {framework}: {', '.join(CATALOGUE)}, or {others}"
     if colon and builder and library in LIBRARIES[framework]:
-        return Backbone(name=name, builds={framework: Build(library=library, builder=builder)})  # type: ignore[arg-type]
+        return Backbone(name=name, builds={framework: Build(package=library, builder=builder)})  # type: ignore[arg-type]
     for other, libraries in LIBRARIES.items():
         if colon and library in libraries and other != framework:
             raise UserError(f"backbone: {name!r} exists in {other} only; {allowed}")

@@ -198,7 +198,7 @@ def _check_weights(weights: str, framework: Framework, backbone: Backbone) -> No
     if weights in ("imagenet", "random") or re.fullmatch(r"runs:/[0-9a-f]{32}", weights):
         return
     endings = WEIGHT_FILES[framework]
-    if backbone.builds[framework].library == "tandem":
+    if backbone.builds[framework].package == "tandem":
         endings += (".safetensors",)  # torch's, which are carried over
     allowed = f"imagenet, random, runs:/<run id of 32 hex digits>, or a file that ends in {', '.join(endings)}"
     if weights.startswith("runs:"):

@@ -152,7 +152,7 @@ def test_both_frameworks_have_as_many_blocks(name: str, blocks: int) -> None:
 def test_name_with_a_library_stands_for_itself(name: str, framework: str, library: str, builder: str) -> None:
     entry = find_backbone(name, framework)
     build = entry.builds[framework]
-    assert (entry.name, build.library, build.builder) == (name, library, builder)
+    assert (entry.name, build.package, build.builder) == (name, library, builder)
     assert num_blocks(entry) == 1 and entry.min_image_size == 1
     assert build.scaling is None and entry.num_features is None
 
