@@ -74,8 +74,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     # After parsing: MLflow takes seconds to import, and --help shall not wait for it.
     from tandem.report.comparison import compare_runs
-    from tandem.report.published import read_document
-    from tandem.report.published_tables import published_tables
+    from tandem.report.published.documents import read_document
+    from tandem.report.published.tables import published_tables
     from tandem.report.saved_predictions import read_predictions
     from tandem.tracking.reader import NoRuns, metric_history, read_runs
 

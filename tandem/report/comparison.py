@@ -58,7 +58,7 @@ class Comparison:
         ranks: of the cells that have a result on every data set, by their names; None where there are too few.
         notes: lines that say which runs stand in none of the tables, and what could not be computed.
         published: tables of a document's results beside these, where they were asked for
-            (tandem.report.published_tables).
+            (tandem.report.published.tables).
     """
 
     groups: tuple[GroupComparison, ...]

@@ -11,12 +11,12 @@ from sklearn.metrics import precision_recall_fscore_support
 from tandem.evaluation.imagenet import letters_and_digits
 from tandem.evaluation.predictions import Predictions
 from tandem.report.comparison import GroupComparison, compare_runs
-from tandem.report.published import read_document
-from tandem.report.published_tables import published_tables
+from tandem.report.published.documents import read_document
+from tandem.report.published.tables import published_tables
 from tandem.report.saved_predictions import SavedPredictions
 from tandem.report.tables import Estimate, Table, number_of, render_csv, render_latex, render_markdown
 from tandem.tracking.reader import RunRecord
-from tests.report.published_numbers import DATA_SETS, FAMILIES, FROZEN, SCRATCH
+from tests.report.published.numbers import DATA_SETS, FAMILIES, FROZEN, SCRATCH
 
 MakeRun = Callable[..., RunRecord]
 MakePredictions = Callable[..., Predictions]

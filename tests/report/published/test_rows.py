@@ -9,8 +9,8 @@ from mlflow.entities import Metric
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.significance import mcnemar_p_value
 from tandem.report.comparison import GroupComparison, compare_runs
-from tandem.report.published import Document, PublishedResult, read_document
-from tandem.report.published_rows import Results, combined_difference, our_results
+from tandem.report.published.documents import Document, PublishedResult, read_document
+from tandem.report.published.rows import Results, combined_difference, our_results
 from tandem.report.saved_predictions import SavedPredictions
 from tandem.report.tables import Estimate
 from tandem.tracking.reader import RunRecord

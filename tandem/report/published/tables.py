@@ -8,10 +8,10 @@ from operator import attrgetter
 
 from tandem.evaluation.imagenet import letters_and_digits
 from tandem.report.comparison import GroupComparison
-from tandem.report.published import ClassScores, Document, PublishedResult
-from tandem.report.published_claims import claims_table
-from tandem.report.published_rows import History, Results, Row, matching, no_history, our_results, published_results
-from tandem.report.published_summaries import (
+from tandem.report.published.claims import claims_table
+from tandem.report.published.documents import ClassScores, Document, PublishedResult
+from tandem.report.published.rows import History, Results, Row, matching, no_history, our_results, published_results
+from tandem.report.published.summaries import (
     backbones_with_mean,
     best_accuracy,
     families_of,

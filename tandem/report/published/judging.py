@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tandem.report.published_rows import Difference, Results, Row, accuracy_of
+from scipy import stats
+
+from tandem.evaluation.intervals import LEVEL
+from tandem.report.published.rows import Difference, Results, Row, accuracy_of
+from tandem.report.tables import Estimate, format_value
 
 Verdict = Literal["holds", "does not hold", "can't tell"]
 
 MOST_REASONS = 4  # that are given for a verdict
+
+# Times have no intervals; such as differ by less than this share count as equal.
+TIME_NOISE = 0.1
+# What "by far" and "much less" are taken for, of times.
+BY_FAR = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,3 +194,38 @@ def times_of(first: Row, second: Row, cost: Callable[[Row], float | None]) -> fl
 def minutes_of(row: Row) -> float | None:
     """Of training: a cost."""
     return row.minutes
+
+
+def time_of(row: Row) -> str:
+    """Training time in words."""
+    return format_value(None if row.minutes is None else row.minutes * 60, "seconds")
+
+
+def accuracy_gap(row: Row) -> Estimate | float | None:
+    """Training minus validation accuracy; the interval is that of two binomial shares, approximately normal."""
+    if row.train_accuracy is None or row.val_accuracy is None:
+        return None
+    gap = row.train_accuracy - row.val_accuracy
+    shares = ((row.train_accuracy, row.num_images.get("train")), (row.val_accuracy, row.num_images.get("val")))
+    variances = [share * (1 - share) / images for share, images in shares if images]
+    if len(variances) < len(shares):
+        return gap
+    distance = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(sum(variances))
+    return Estimate(value=gap, low=gap - distance, high=gap + distance)
+
+
+def lowest_loss(row: Row) -> str:
+    """In which epoch the validation loss was the lowest, in words."""
+    return f"lowest validation loss in epoch {row.best_epoch:.0f} of {row.epochs:.0f}"
+
+
+def most_accurate(best: str, others: Sequence[str], regime: str | None = None) -> Callable[[Results], Judgement]:
+    """Each backbone by its most accurate row, of one regime if it is given; rows that name none stay."""
+
+    def judge(results: Results) -> Judgement:
+        rows = tuple(row for row in results.rows if regime is None or row.regime in (regime, None))
+        results = replace(results, rows=rows)
+        first = best_row(results, backbone=best)
+        return all_of(ranked(results, first, best_row(results, backbone=other), (best, other)) for other in others)
+
+    return judge

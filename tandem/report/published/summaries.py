@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tandem.report.cells import family_of
-from tandem.report.published import Document
-from tandem.report.published_rows import Results, Row, accuracy_of
+from tandem.report.published.documents import Document
+from tandem.report.published.rows import Results, Row, accuracy_of
 from tandem.report.tables import Estimate, number_of
 
 

@@ -16,14 +16,14 @@ from tandem.errors import UserError
 from tandem.evaluation.predictions import Predictions
 from tandem.report.comparison import GroupComparison, compare_runs
 from tandem.report.comparison_page import make_page
-from tandem.report.published import DOCUMENTS_FILE, Document, PublishedResult, read_document
-from tandem.report.published_tables import published_tables
+from tandem.report.published.documents import DOCUMENTS_FILE, Document, PublishedResult, read_document
+from tandem.report.published.tables import published_tables
 from tandem.report.saved_predictions import SavedPredictions
 from tandem.report.tables import Estimate, Table, render_csv, render_latex, render_markdown
 from tandem.tracking.reader import RunRecord
 
 MakeRun = Callable[..., RunRecord]
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 NAMES = ("birds", "cifar100_lightweight", "eight_datasets", "imagenette", "mobilenet_vs_efficientnetv2")
 
 

@@ -9,14 +9,14 @@ import pytest
 
 from tandem.evaluation.predictions import Predictions
 from tandem.report.comparison import compare_runs
-from tandem.report.published import read_document
-from tandem.report.published_claims import CLAIMS, claims_table
-from tandem.report.published_judging import Judgement, all_of, judged, undecided
-from tandem.report.published_rows import Results, Row, our_results, published_results
+from tandem.report.published.claims import CLAIMS, claims_table
+from tandem.report.published.documents import read_document
+from tandem.report.published.judging import Judgement, all_of, judged, undecided
+from tandem.report.published.rows import Results, Row, our_results, published_results
 from tandem.report.saved_predictions import SavedPredictions
 from tandem.report.tables import Table
 from tandem.tracking.reader import RunRecord
-from tests.report.published_numbers import FAMILIES, FROZEN
+from tests.report.published.numbers import FAMILIES, FROZEN
 
 MakeRun = Callable[..., RunRecord]
 MakePredictions = Callable[..., Predictions]

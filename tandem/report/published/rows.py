@@ -16,7 +16,7 @@ from tandem.evaluation.significance import PairedTest
 from tandem.report.cells import ACCURACY, FIRST_PHASE, NOT_APPLICABLE, Cell, began_at_random
 from tandem.report.comparison import GroupComparison
 from tandem.report.group_tables import score_of, to_estimate
-from tandem.report.published import ClassScores, Document, PublishedResult
+from tandem.report.published.documents import ClassScores, Document, PublishedResult
 from tandem.report.tables import Estimate, format_value, number_of
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import RunRecord
