@@ -1,0 +1,35 @@
+"""A backbone frozen, then thawed, with fastai, as its documentation does it."""
+
+from __future__ import annotations
+
+import time
+
+from fastai.vision.all import ImageDataLoaders, Resize, vision_learner
+from torchvision.models import mobilenet_v2
+
+from benchmarks.peers.work import Work, asked_work, report
+
+
+def main() -> None:
+    work: Work = asked_work()
+    loaders = ImageDataLoaders.from_folder(
+        work.folder,
+        train="train",
+        valid="val",
+        item_tfms=Resize(work.image_size, method="squish"),
+        bs=work.batch_size,
+        device=work.device,
+    )
+    learner = vision_learner(loaders, mobilenet_v2, pretrained=False, cut=-1)
+    seconds = []
+    for change in (learner.freeze, learner.unfreeze):
+        change()
+        start = time.perf_counter()
+        with learner.no_bar(), learner.no_logging():
+            learner.fit(work.epochs, 1e-4)
+        seconds.append(time.perf_counter() - start)
+    report(*seconds)
+
+
+if __name__ == "__main__":
+    main()
