@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -185,15 +186,12 @@ def _draw_boxes(seed: np.random.SeedSequence, num_images: int, size: Size, least
 
 def _flip_and_shift(image: np.ndarray, flip: bool, down: int, right: int, target: np.ndarray) -> None:
     height, width = target.shape[:2]
-    from_top, from_left = max(0, -down), max(0, -right)
+    from_top, from_left = max(0, -down), max(0, right) if flip else max(0, -right)
     to_top, to_left = max(0, down), max(0, right)
     rows_left, columns_left = height - abs(down), width - abs(right)
-    if flip:
-        image = image[:, ::-1]
     source = image[from_top : from_top + rows_left, from_left : from_left + columns_left]
     target = target[to_top : to_top + rows_left, to_left : to_left + columns_left]
     if flip:
-        for channel in range(3):  # numpy copies mirrored pixels of three bytes five times slower
-            target[:, :, channel] = source[:, :, channel]
+        cv2.flip(source, 1, target)  # numpy takes 40 times as long for mirrored pixels of three bytes
     else:
         target[:] = source

@@ -47,7 +47,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    rgb = image.convert("RGB")
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
     return rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,25 @@ class _Scanned:
     problem: str | None
 
 
-def scan(source: Source, cache_folder: Path, *, quiet: bool = False) -> tuple[Manifest, tuple[str, ...]]:
+def is_scanned(source: Source, cache_folder: Path) -> bool:
+    """Whether a scan would leave any image unread."""
+    known = _read_cache(_cache_of(source, cache_folder))
+    return any((image.key, image.stamp) in known for image in source.images)
+
+
+def scan(
+    source: Source,
+    cache_folder: Path,
+    *,
+    keep: Callable[[str, Image.Image], None] | None = None,
+    quiet: bool = False,
+) -> tuple[Manifest, tuple[str, ...]]:
     """Reads and decodes every image once; what has not changed since an earlier scan is not read again.
 
     Args:
         source: The images.
         cache_folder: Where results are kept for the next scan.
+        keep: Gets the key and the upright RGB pixels of each image that is decoded, in any order, from several threads.
         quiet: No progress bar.
 
     Returns:
@@ -75,18 +89,22 @@ def scan(source: Source, cache_folder: Path, *, quiet: bool = False) -> tuple[Ma
     Raises:
         UserError: Less than two classes have readable images.
     """
-    cache = cache_folder / "scans" / f"{hash_of([SCAN_VERSION, PIL.__version__, source.location])[:32]}.json"
+    cache = _cache_of(source, cache_folder)
     known = _read_cache(cache)
     new = [image for image in source.images if (image.key, image.stamp) not in known]
     if new:
         Image.init()  # before the threads, which would otherwise all load Pillow's plugins
-        results = on_all_cores(lambda image: _scan_one(source, image), new, title="Checking images", quiet=quiet)
+        results = on_all_cores(lambda image: _scan_one(source, image, keep), new, title="Checking images", quiet=quiet)
         known |= {(image.key, image.stamp): result for image, result in zip(new, results, strict=True)}
         _write_cache(cache, known)
     return _to_manifest(source, known)
 
 
-def _scan_one(source: Source, image: SourceImage) -> _Scanned:
+def _cache_of(source: Source, cache_folder: Path) -> Path:
+    return cache_folder / "scans" / f"{hash_of([SCAN_VERSION, PIL.__version__, source.location])[:32]}.json"
+
+
+def _scan_one(source: Source, image: SourceImage, keep: Callable[[str, Image.Image], None] | None) -> _Scanned:
     file_hash, num_bytes = "", 0
     try:
         file = source.read(image.key)
@@ -95,11 +113,15 @@ def _scan_one(source: Source, image: SourceImage) -> _Scanned:
             raise ValueError("the file is empty")
         with source.open(file) as opened:
             mode = opened.mode
-            width, height = to_rgb(opened).size
+            pixels = to_rgb(opened)
     except Exception as error:  # whatever Pillow's readers raise for bytes that are no image
         problem = _describe(error)
         return _Scanned(hash=file_hash, height=0, width=0, mode="", num_bytes=num_bytes, problem=problem)
-    return _Scanned(hash=file_hash, height=height, width=width, mode=mode, num_bytes=num_bytes, problem=None)
+    if keep is not None:
+        keep(image.key, pixels)
+    return _Scanned(
+        hash=file_hash, height=pixels.height, width=pixels.width, mode=mode, num_bytes=num_bytes, problem=None
+    )
 
 
 def _describe(error: Exception) -> str:

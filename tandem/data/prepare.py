@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from tandem.data.console import say
-from tandem.data.manifest import Manifest, scan
+from tandem.data.manifest import Manifest, is_scanned, scan
 from tandem.data.sources import Source, find_source
 from tandem.data.split import PARTS, UNUSED, Split, split_images
-from tandem.data.store import open_stores
+from tandem.data.store import StagedStore, open_stores, staged_stores
 from tandem.errors import UserError
 from tandem.protocol.settings import AugmentationSettings, DataSettings
 
@@ -90,15 +92,26 @@ def prepare(
     source = find_source(settings.source, settings.classes, cache_folder=cache_folder, quiet=quiet)
     for note in source.notes:
         say(f"{source.name}: {note}", quiet=quiet)
-    manifest, problems = scan(source, cache_folder, quiet=quiet)
-    if problems and settings.on_bad_image == "error":
-        raise UserError(
-            f"data.source: {len(problems)} things in {source.location} are no readable images; mend or remove them, or "
-            "set data.on_bad_image to skip, which goes on without them:\n  " + "\n  ".join(problems)
-        )
-    split = split_images(manifest, settings)
     for_crops = augmentation is not None and augmentation.random_resized_crop is not None
-    images, training_images = open_stores(source, manifest, settings, for_crops=for_crops, quiet=quiet)
+    with ExitStack() as stack:
+        staged: tuple[StagedStore, ...] = ()
+        if not is_scanned(source, cache_folder):  # otherwise most would be decoded for the store alone
+            staged = stack.enter_context(staged_stores(source, settings, for_crops=for_crops, quiet=quiet))
+
+        def keep(key: str, image: Image.Image) -> None:
+            for store in staged:
+                store.keep(key, image)
+
+        manifest, problems = scan(source, cache_folder, keep=keep, quiet=quiet)
+        if problems and settings.on_bad_image == "error":
+            raise UserError(
+                f"data.source: {len(problems)} things in {source.location} are no readable images; mend or remove "
+                "them, or set data.on_bad_image to skip, which goes on without them:\n  " + "\n  ".join(problems)
+            )
+        split = split_images(manifest, settings)
+        images, training_images = open_stores(
+            source, manifest, settings, for_crops=for_crops, staged=staged, quiet=quiet
+        )
     duplicates = _find_duplicates(manifest, split)
     prepared = PreparedData(
         name=manifest.name,

@@ -1,7 +1,8 @@
 """All images of a manifest, decoded and shrunk once, as one array on disk that every process maps into memory.
 
 A store is a folder <cache folder>/stores/<key>. It is built as <key>.partial under a lock and renamed when it is whole,
-so a folder without that ending can be trusted, and what a killed build leaves behind is known by it.
+so a folder without that ending can be trusted, and what a killed build leaves behind is known by it. The first time
+that files are scanned, stores fill up on the way (StagedStore).
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import dataclasses
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from filelock import AcquireReturnProxy, FileLock, Timeout
@@ -33,6 +37,8 @@ CROP_STORE_RATIO = 8 / 7
 
 IMAGES_FILE = "images.npy"
 
+NUM_LOOKED_AT = 16  # files whose sizes the shape of a staged store is guessed from
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoreShape:
@@ -44,13 +50,108 @@ class StoreShape:
     """False where every image is stored at its own size, to be enlarged on the device."""
 
 
-def open_store(source: Source, manifest: Manifest, settings: DataSettings, *, quiet: bool = False) -> np.memmap:
+class StagedStore:
+    """A store that fills up while the files are checked, so that each is decoded once.
+
+    Its shape is guessed from the sizes of a few files. It becomes the store if that was right and every file is an
+    image; else the store is built from the files.
+    """
+
+    def __init__(self, path: Path, keys: Sequence[str], shape: StoreShape, how: Literal["squash", "crop"]) -> None:
+        """
+        Args:
+            path: Of the array, whose folder is there.
+            keys: Of all images, in the order of the store.
+            shape: Of the images in it.
+            how: How others are resized to it.
+
+        Raises:
+            UserError: The disk has no room.
+        """
+        self.path = path
+        self.keys = list(keys)
+        self.shape = shape
+        self._how = how
+        self._row_of = {key: row for row, key in enumerate(keys)}
+        self._is_kept = np.zeros(len(keys), bool)
+        full_shape = (len(keys), shape.height, shape.width, 3)
+        self._images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=full_shape)
+        _reserve(path)
+
+    def keep(self, key: str, image: Image.Image) -> None:
+        """Takes an upright RGB image; any thread may call it."""
+        if self.shape.resized or image.size == (self.shape.width, self.shape.height):
+            row = self._row_of[key]
+            self._images[row] = np.asarray(resize(image, self.shape.height, self.shape.width, self._how))
+            self._is_kept[row] = True
+
+    def holds(self, manifest: Manifest, settings: DataSettings) -> bool:
+        """Whether this is the store of these images."""
+        return (
+            self.path.exists()
+            and store_shape(manifest, settings) == self.shape
+            and settings.resize == self._how
+            and bool(self._is_kept.all())
+            and manifest.images["key"].tolist() == self.keys
+        )
+
+    def move(self, store: Path) -> None:
+        """Makes it the store."""
+        self._images.flush()
+        _sync(self.path)
+        shutil.rmtree(store, ignore_errors=True)
+        os.replace(self.path.parent, store)
+        _sync(store.parent)
+
+
+@contextmanager
+def staged_stores(
+    source: Source, settings: DataSettings, *, for_crops: bool, quiet: bool = False
+) -> Iterator[tuple[StagedStore, ...]]:
+    """The stores that open_stores will need, to be filled by a scan of the source; what it does not take is removed.
+
+    None where the disk has no room for them, or where another process is at it: then images are decoded for the store
+    alone, which says what is wrong, or waits.
+    """
+    shapes = {_shape_of_some(source, wanted): wanted for wanted in _wanted(settings, for_crops=for_crops)}
+    keys = sorted(image.key for image in source.images)
+    folder = Path(settings.cache_folder).expanduser() / "stores"
+    folder.mkdir(parents=True, exist_ok=True)
+    needed = sum(_num_bytes((len(keys), shape.height, shape.width, 3)) for shape in shapes)
+    with ExitStack() as stack:
+        staged: list[StagedStore] = []
+        try:
+            check_space(folder, needed)
+            for shape, wanted in shapes.items():
+                name = hash_of(["staged", source.location, shape.height, shape.width, wanted.resize])[:32]
+                stack.enter_context(_lock(folder / name, timeout=0))
+                partial = folder / (name + PARTIAL)
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                stack.callback(shutil.rmtree, partial, ignore_errors=True)
+                staged.append(StagedStore(partial / IMAGES_FILE, keys, shape, wanted.resize))
+        except (UserError, Timeout):
+            staged = []
+        if staged:
+            say(f"Checking and decoding {len(keys):,} images into {in_megabytes(needed)} in {folder}", quiet=quiet)
+        yield tuple(staged)
+
+
+def open_store(
+    source: Source,
+    manifest: Manifest,
+    settings: DataSettings,
+    *,
+    staged: Sequence[StagedStore] = (),
+    quiet: bool = False,
+) -> np.memmap:
     """The images of a manifest, in its order, built first if they are not stored yet.
 
     Args:
         source: Where the images of the manifest are read.
         manifest: Which images.
         settings: Their size, how they are resized, and the cache folder.
+        staged: What a scan of the source has filled.
         quiet: Says nothing and shows no progress bar.
 
     Returns:
@@ -69,14 +170,24 @@ def open_store(source: Source, manifest: Manifest, settings: DataSettings, *, qu
         images = _open_whole(store, full_shape)
         if images is None:
             remove_partial_stores(store.parent, but=store)
-            _build(source, manifest, settings, store, full_shape, quiet=quiet)
+            whole = next((each for each in staged if each.holds(manifest, settings)), None)
+            if whole is not None:
+                whole.move(store)
+            else:
+                _build(source, manifest, settings, store, full_shape, quiet=quiet)
             images = _open_whole(store, full_shape)
     assert images is not None
     return images
 
 
 def open_stores(
-    source: Source, manifest: Manifest, settings: DataSettings, *, for_crops: bool, quiet: bool = False
+    source: Source,
+    manifest: Manifest,
+    settings: DataSettings,
+    *,
+    for_crops: bool,
+    staged: Sequence[StagedStore] = (),
+    quiet: bool = False,
 ) -> tuple[np.memmap, np.memmap]:
     """The images of a manifest as the network sees them, and those that training images are made from.
 
@@ -88,6 +199,7 @@ def open_stores(
         manifest: Which images.
         settings: Their size, how they are resized, and the cache folder.
         for_crops: Whether random resized crops are cut from the training images.
+        staged: What a scan of the source has filled.
         quiet: Says nothing and shows no progress bar.
 
     Returns:
@@ -97,27 +209,54 @@ def open_stores(
         UserError: The disk has no room for both, or a file has changed since it was scanned.
     """
     if not for_crops:
-        images = open_store(source, manifest, settings, quiet=quiet)
+        images = open_store(source, manifest, settings, staged=staged, quiet=quiet)
         return images, images
-    larger = dataclasses.replace(settings, image_size=round(settings.image_size * CROP_STORE_RATIO))
-    stores = {_path(manifest, wanted): _full_shape(manifest, wanted) for wanted in (settings, larger)}
-    needed = sum(_num_bytes(shape) for store, shape in stores.items() if _open_whole(store, shape) is None)
+    stores = {_path(manifest, wanted): wanted for wanted in _wanted(settings, for_crops=True)}
+    shapes = {store: _full_shape(manifest, wanted) for store, wanted in stores.items()}
+    needed = sum(
+        _num_bytes(shape)
+        for store, shape in shapes.items()
+        if _open_whole(store, shape) is None and not any(each.holds(manifest, stores[store]) for each in staged)
+    )
     if needed:
         say(f"With random resized crops, images are stored twice; to be written: {in_megabytes(needed)}", quiet=quiet)
         check_space(Path(settings.cache_folder).expanduser(), needed)
-    images, larger_images = (open_store(source, manifest, wanted, quiet=quiet) for wanted in (settings, larger))
+    images, larger_images = (
+        open_store(source, manifest, wanted, staged=staged, quiet=quiet) for wanted in _wanted(settings, for_crops=True)
+    )
     return images, larger_images
 
 
 def store_shape(manifest: Manifest, settings: DataSettings) -> StoreShape:
     """Images of one size that is smaller than data.image_size are stored as they are, all others at that size."""
-    heights, widths = set(manifest.images["height"]), set(manifest.images["width"])
+    return _shape_of(set(manifest.images["height"]), set(manifest.images["width"]), settings)
+
+
+def _shape_of(heights: set[int], widths: set[int], settings: DataSettings) -> StoreShape:
     if len(heights) == len(widths) == 1:
         height, width = int(heights.pop()), int(widths.pop())
         fits = max(height, width) <= settings.image_size
         if fits and (height == width or settings.resize == "squash"):
             return StoreShape(height=height, width=width, resized=False)
     return StoreShape(height=settings.image_size, width=settings.image_size, resized=True)
+
+
+def _shape_of_some(source: Source, settings: DataSettings) -> StoreShape:
+    """What store_shape is going to be, judged by a few images."""
+    heights, widths = set(), set()
+    step = -(-len(source.images) // NUM_LOOKED_AT)
+    for image in source.images[::step]:
+        # A file that is no image is named later by the scan. Turned images count as they lie: mostly they are resized.
+        with suppress(Exception), source.open(source.read(image.key)) as opened:
+            widths.add(opened.width)
+            heights.add(opened.height)
+    return _shape_of(heights, widths, settings)
+
+
+def _wanted(settings: DataSettings, *, for_crops: bool) -> tuple[DataSettings, ...]:
+    """Settings of the store of images as the network sees them, and of the one that crops are cut from."""
+    larger = dataclasses.replace(settings, image_size=round(settings.image_size * CROP_STORE_RATIO))
+    return (settings, larger) if for_crops else (settings,)
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 
-from tandem.data.stream import Stream
+from tandem.data.stream import Batch, Stream
 
 
 class StreamLoader(keras.utils.PyDataset):
@@ -17,19 +17,27 @@ class StreamLoader(keras.utils.PyDataset):
     CountEpochs: Keras calls on_epoch_begin and on_epoch_end also around a look at the first batches before training,
     so that they cannot count.
 
-    A PyDataset serves all of Keras's backends; with no worker processes, TensorFlow reads ahead by itself.
+    A PyDataset serves all of Keras's backends. The stream makes batches ahead in threads of its own, for any of them;
+    Keras's workers would be told neither the epoch nor when it ends. To a GPU, JAX copies a batch ahead.
     """
 
     def __init__(self, stream: Stream, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stream = stream
         self.epoch = 0
+        self._ahead: Iterator[Batch] = iter(())
+        self._next = (-1, 0)  # epoch and index of the next batch that _ahead gives
 
     def __len__(self) -> int:
         return len(self.stream)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.stream.batch(self.epoch, index)
+    def __getitem__(self, index: int) -> Batch:
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        if self._next != (self.epoch, index):
+            self._ahead = self.stream.epoch(self.epoch, start=index)
+        self._next = self.epoch, index + 1
+        return next(self._ahead)
 
 
 class CountEpochs(keras.callbacks.Callback):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-from tandem.data.stream import Stream
+from tandem.data.stream import Batch, Stream
+
+NUM_COPIED_AHEAD = 2  # batches on the GPU beside the one that is worked on
 
 
 class StreamLoader:
     """Batches of uint8 images (b, height, width, 3) and int64 labels (b,); each pass is the stream's next epoch.
 
     Lightning makes one iterator an epoch. Decoding is long done and the batches come from the stream's own thread, so
-    there is nothing for a DataLoader and its worker processes to do.
+    there is nothing for a DataLoader and its worker processes to do. With pin_memory, batches come on the GPU.
     """
 
     def __init__(self, stream: Stream, *, pin_memory: bool) -> None:
@@ -26,7 +30,47 @@ class StreamLoader:
         return len(self.stream)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # in a generator: Lightning makes iterators that it does not use, which must not count as epochs
         epoch, self.epoch = self.epoch, self.epoch + 1
-        for images, labels in self.stream.epoch(epoch):
-            batch = torch.from_numpy(images), torch.from_numpy(labels)
-            yield (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin_memory else batch
+        batches = self.stream.epoch(epoch)
+        if self.pin_memory:
+            yield from copied_ahead(batches, torch.device("cuda", torch.cuda.current_device()))
+        else:
+            for images, labels in batches:
+                yield torch.from_numpy(images), torch.from_numpy(labels)
+
+
+def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches on a GPU, copied while it works on those before.
+
+    A copy runs beside computation only from pinned memory and in a CUDA stream of its own. Filling that memory would
+    hold up the training loop as long as the copy itself, so another thread does it.
+    """
+    copying = torch.cuda.Stream(device)
+
+    def copy(batch: Batch) -> tuple[Tensor, Tensor, torch.cuda.Event]:
+        with torch.cuda.device(device), torch.cuda.stream(copying):
+            images, labels = (torch.from_numpy(part).pin_memory().to(device, non_blocking=True) for part in batch)
+            copied = torch.cuda.Event()
+            copied.record(copying)
+        return images, labels, copied
+
+    def arrived(task: Future[tuple[Tensor, Tensor, torch.cuda.Event]]) -> tuple[Tensor, Tensor]:
+        images, labels, copied = task.result()
+        computing = torch.cuda.current_stream(device)
+        computing.wait_event(copied)
+        for part in (images, labels):
+            part.record_stream(computing)  # or its memory could be given to the next copy before it is used
+        return images, labels
+
+    copier = ThreadPoolExecutor(1, thread_name_prefix="copy")
+    waiting: deque[Future[tuple[Tensor, Tensor, torch.cuda.Event]]] = deque()
+    try:
+        for batch in batches:
+            waiting.append(copier.submit(copy, batch))
+            if len(waiting) > NUM_COPIED_AHEAD:
+                yield arrived(waiting.popleft())
+        while waiting:
+            yield arrived(waiting.popleft())
+    finally:
+        copier.shutdown(wait=False, cancel_futures=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import pytest
 
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
+from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier, Pixels
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AugmentationSettings, EarlyStoppingSettings, Settings
@@ -112,6 +114,25 @@ def test_framework_serves_all_validation_images_in_order_in_every_epoch(
 def test_hash_of_the_first_epoch_is_the_stream_s(served: tuple[Batches, Batches, str | None], expected: Stream) -> None:
     list(expected.epoch(0))
     assert served[2] == expected.first_epoch_hash is not None
+
+
+def test_batches_asked_for_in_any_order_are_the_stream_s(expected: Stream) -> None:
+    loader = StreamLoader(expected)
+    for epoch, index in [(0, 0), (0, 1), (0, 0), (0, 1), (0, 2), (1, 0), (1, 3), (1, 1), (1, 2), (0, 3)]:
+        loader.epoch = epoch
+        assert_equal_batches([loader[index]], [expected.batch(epoch, index)])
+    with pytest.raises(IndexError):
+        loader[len(loader)]
+
+
+def test_batches_are_made_ahead(expected: Stream) -> None:
+    loader = StreamLoader(expected)
+    for index in range(len(loader) - 1):
+        loader[index]
+    deadline = time.monotonic() + 10
+    while expected.first_epoch_hash is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert expected.first_epoch_hash is not None  # the last batch was made without being asked for
 
 
 def test_training_images_are_augmented_by_as_many_threads_as_told(

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as lightning
+import torch
 from torch import Tensor, nn
 
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
+from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.networks import Classifier, Pixels
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AugmentationSettings, Settings
@@ -111,6 +113,17 @@ def test_framework_serves_all_validation_images_in_order_in_every_epoch(
 def test_hash_of_the_first_epoch_is_the_stream_s(served: tuple[Batches, Batches, str | None], expected: Stream) -> None:
     list(expected.epoch(0))
     assert served[2] == expected.first_epoch_hash is not None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_batches_on_the_gpu_are_the_stream_s(expected: Stream) -> None:
+    loader = StreamLoader(expected, pin_memory=True)
+    for epoch in range(NUM_EPOCHS):
+        batches = list(loader)  # all of them at once: none may have been written over
+        assert all(part.device.type == "cuda" for batch in batches for part in batch)
+        assert_equal_batches(
+            [(images.cpu().numpy(), labels.cpu().numpy()) for images, labels in batches], list(expected.epoch(epoch))
+        )
 
 
 def test_training_images_are_augmented_by_as_many_threads_as_told(
