@@ -255,9 +255,7 @@ def test_a_trial_that_another_process_gave_up_is_not_ended_twice(tmp_path: Path)
 
 def test_a_study_of_other_settings_is_refused(tmp_path: Path) -> None:
     open_in(tmp_path)
-    with pytest.raises(
-        UserError, match="sweep.study: the study 'study' is one of other settings \\(settings differ\\)"
-    ):
+    with pytest.raises(UserError, match=r"is one of other settings \(settings differ\)"):
         open_in(tmp_path, {**IDENTITY, "settings": "other"})
 
 
@@ -270,13 +268,13 @@ def test_a_database_keeps_a_study_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("storage", ["study.db", "sqlite:////proc/nothing/study.db", "oracle+nothing://host/db"])
 def test_a_database_that_cannot_be_opened_is_one_line(storage: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="^sweep.storage: [^\n]*$"):
+    with pytest.raises(UserError, match=r"^sweep\.storage: [^\n]*$"):
         open_in(tmp_path, storage=storage)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--tracking.folder"):
+    with pytest.raises(UserError, match=r"--tracking\.folder"):
         open_in(tmp_path / "file" / "folder")
 
 

@@ -137,5 +137,5 @@ def test_changed_settings_are_those_of_a_command_line() -> None:
 
 
 def test_changed_settings_are_checked() -> None:
-    with pytest.raises(UserError, match="^optimizer.nesterov: received True"):
+    with pytest.raises(UserError, match=r"^optimizer\.nesterov: received True"):
         change_settings(Settings(), "torch", {"optimizer.nesterov": True})
