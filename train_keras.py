@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 from tandem.errors import UserError, run_program
@@ -51,10 +51,13 @@ from tandem.on_keras.gradcam import features_and_gradients
 from tandem.on_keras.mapped_head import map_head
 from tandem.on_keras.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
+from tandem.on_keras.range_test import take_steps
 from tandem.on_keras.serving import save_model
 from tandem.on_keras.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
+from tandem.protocol.range_test import RangeTest
 from tandem.report.data_report import record_data_report_after_run
 from tandem.report.off_the_shelf import record_off_the_shelf
+from tandem.report.range_test import record_range_test
 from tandem.report.recording import (
     PhaseOutcome,
     predictions_of_test,
@@ -80,10 +83,18 @@ def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("keras", argv)
     set_up_framework(settings)
     check_builder(find_backbone(settings.backbone, "keras"))  # before a run is made
+    if settings.sweep.num_trials is not None:
+        from tandem.sweep import run_sweep  # Optuna, which other runs need not wait for
+
+        run_sweep("keras", settings, train_trial, backend=keras.backend.backend(), versions=framework_versions())
+        return
     # nothing is augmented where nothing is trained, and no larger images are stored to be cropped
     data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)
     if settings.regime == "off_the_shelf":
         match_classes(data.classes, settings.imagenet_classes)  # before a run is made
+    if settings.find_learning_rate:
+        find_learning_rate(settings, data)
+        return
     with start_run(settings, framework="keras", backend=keras.backend.backend(), versions=framework_versions()) as run:
         run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
         record_data(run, data)
@@ -164,6 +175,43 @@ def locate_weights(settings: Settings) -> Path | None:
     if settings.weights.startswith("runs:/"):
         return find_weights(settings.tracking.uri, settings.weights, BACKBONE_FILE)
     return Path(settings.weights).expanduser()
+
+
+# ------------------------------------------------------------------------------------------------- search for settings
+
+
+def train_trial(settings: Settings, data: PreparedData, run: Run, curves: Curves) -> PhaseOutcome:
+    """One trial of a sweep: all phases as from a fresh start, and no look at the test images."""
+    keras.utils.clear_session()  # names of layers and random numbers begin anew, as in a process of its own
+    set_up_framework(settings)
+    run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
+    network = build_network(settings, data, run)
+    for phase in phases_of(settings):
+        outcome = train_phase(network, phase, settings, data, curves)
+    return outcome
+
+
+def find_learning_rate(settings: Settings, data: PreparedData) -> None:
+    """The learning-rate range test of the first phase: a run that trains nothing that is kept, and suggests a rate."""
+    tags = {vocabulary.RANGE_TEST: "under way"}
+    with start_run(
+        settings, framework="keras", backend=keras.backend.backend(), versions=framework_versions(), not_compared=tags
+    ) as run:
+        run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
+        record_data(run, data)
+        network = build_network(settings, data, run)
+        phase = phases_of(settings)[0]
+        training, _ = open_streams(settings, data, phase)
+        blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "keras"))
+        test = RangeTest()
+        freeze_or_thaw(network, phase, blocks)
+        network.compile(
+            optimizer=build_optimizer(settings.optimizer, phase.learning_rate, blocks),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile="auto" if on_gpu(settings) or keras.backend.backend() != "tensorflow" else False,
+        )
+        take_steps(test, network, chain.from_iterable(map(training.stream.epoch, count())))
+        record_range_test(run, test, f"{settings.backbone}, {settings.regime}, {data.name}")
 
 
 # --------------------------------------------------------------------------------------------------------------- phase

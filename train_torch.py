@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 import warnings
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,13 @@ from tandem.on_torch.gradcam import features_and_gradients
 from tandem.on_torch.mapped_head import map_head
 from tandem.on_torch.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
+from tandem.on_torch.range_test import take_steps
 from tandem.on_torch.serving import save_model
 from tandem.on_torch.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
+from tandem.protocol.range_test import RangeTest
 from tandem.report.data_report import record_data_report_after_run
 from tandem.report.off_the_shelf import record_off_the_shelf
+from tandem.report.range_test import record_range_test
 from tandem.report.recording import (
     PhaseOutcome,
     predictions_of_test,
@@ -86,10 +89,18 @@ def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("torch", argv)
     set_up_framework(settings)
     check_builder(find_backbone(settings.backbone, "torch"))  # before a run is made
+    if settings.sweep.num_trials is not None:
+        from tandem.sweep import run_sweep  # Optuna, which other runs need not wait for
+
+        run_sweep("torch", settings, train_trial, backend="torch", versions=framework_versions())
+        return
     # nothing is augmented where nothing is trained, and no larger images are stored to be cropped
     data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)
     if settings.regime == "off_the_shelf":
         match_classes(data.classes, settings.imagenet_classes)  # before a run is made
+    if settings.find_learning_rate:
+        find_learning_rate(settings, data)
+        return
     with start_run(settings, framework="torch", backend="torch", versions=framework_versions()) as run:
         run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
         record_data(run, data)
@@ -170,6 +181,45 @@ def locate_weights(settings: Settings) -> Path | None:
     if settings.weights.startswith("runs:/"):
         return find_weights(settings.tracking.uri, settings.weights, BACKBONE_FILE)
     return Path(settings.weights).expanduser()
+
+
+# ------------------------------------------------------------------------------------------------- search for settings
+
+
+def train_trial(settings: Settings, data: PreparedData, run: Run, curves: Curves) -> PhaseOutcome:
+    """One trial of a sweep: all phases as from a fresh start, and no look at the test images."""
+    set_up_framework(settings)
+    run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
+    network = build_network(settings, data, run)
+    for phase in phases_of(settings):
+        outcome = train_phase(network, phase, settings, data, curves)
+    return outcome
+
+
+def find_learning_rate(settings: Settings, data: PreparedData) -> None:
+    """The learning-rate range test of the first phase: a run that trains nothing that is kept, and suggests a rate."""
+    tags = {vocabulary.RANGE_TEST: "under way"}
+    with start_run(
+        settings, framework="torch", backend="torch", versions=framework_versions(), not_compared=tags
+    ) as run:
+        run.set_tags({vocabulary.DEVICE: "gpu" if on_gpu(settings) else "cpu"})
+        record_data(run, data)
+        network = build_network(settings, data, run)
+        phase = phases_of(settings)[0]
+        training, _ = open_streams(settings, data, phase)
+        blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
+        test = RangeTest()
+        network.train()
+        freeze_or_thaw(network, phase, blocks)
+        take_steps(
+            test,
+            network,
+            build_optimizer(settings.optimizer, phase.learning_rate, network.head, blocks),
+            chain.from_iterable(map(training.stream.epoch, count())),
+            device="cuda" if on_gpu(settings) else "cpu",
+            dtype=getattr(torch, settings.precision),
+        )
+        record_range_test(run, test, f"{settings.backbone}, {settings.regime}, {data.name}")
 
 
 # --------------------------------------------------------------------------------------------------------------- phase

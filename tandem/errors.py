@@ -18,6 +18,10 @@ class TrainingDiverged(UserError):
     """The loss is no longer a number: the run has failed, and a smaller learning rate is the usual mend."""
 
 
+class TrainingPruned(Exception):
+    """A sweep has given up a trial early, since others were better at its age."""
+
+
 class WeightsNotDownloaded(UserError):
     """Pretrained weights cannot be had: allow_random_weights goes on without them."""
 

@@ -11,7 +11,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -21,6 +21,8 @@ from tandem.errors import UserError, exit_with
 from tandem.protocol.backbones import Backbone, find_backbone, num_blocks
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.regimes import phases_of
+from tandem.protocol.repeats import repeats_of
+from tandem.protocol.search_space import combinations, read_space, with_values
 from tandem.protocol.settings import DataSettings, PhaseSettings, Settings, flatten
 
 Framework = Literal["torch", "keras"]
@@ -83,12 +85,36 @@ def read_settings(framework: Framework, argv: list[str] | None = None) -> Settin
         raise UserError(_one_line(error)) from None
     except UnicodeDecodeError as error:
         raise UserError(f"config: this is no text in UTF-8 ({error}); {_CONFIG_FILE}") from None
+    return _finish(parser, values, framework)
+
+
+def change_settings(settings: Settings, framework: Framework, changes: Mapping[str, Any]) -> Settings:
+    """The settings with others in their place, read as if the new ones had been given with the rest.
+
+    Args:
+        settings: What read_settings has returned.
+        framework: As there.
+        changes: By dotted names.
+
+    Raises:
+        UserError: As in read_settings.
+    """
+    parser = _make_parser(framework)
+    try:
+        values = parser.parse_object(dataclasses.asdict(with_values(settings, changes)))
+    except argparse.ArgumentError as error:
+        raise UserError(_one_line(error)) from None
+    return _finish(parser, values, framework)
+
+
+def _finish(parser: ArgumentParser, values: Namespace, framework: Framework) -> Settings:
     _check_nulls(values, Settings)
     values = parser.instantiate(values)
     settings = Settings(**{item.name: values[item.name] for item in dataclasses.fields(Settings)})
     if settings.regime == "scratch":
         settings = dataclasses.replace(settings, weights="random")
     check_settings(settings, framework)
+    _check_search(settings, framework)
     # after the checks, whose messages speak of what was received; before the run, which records what it did
     return dataclasses.replace(settings, data=resolve_split(settings.data))
 
@@ -181,6 +207,38 @@ def _check_optimizer(settings: Settings) -> None:
         if schedule.name != "none" and schedule.min_learning_rate > phase.learning_rate:
             allowed = f"at most {phase.learning_rate:g}, the learning rate of {where}"
             _refuse("schedule.min_learning_rate", schedule.min_learning_rate, allowed)
+
+
+def _check_search(settings: Settings, framework: Framework) -> None:
+    """What looks for settings, a sweep or a range test: it has something to train, and every value could be trained."""
+    num_trials = settings.sweep.num_trials
+    if settings.find_learning_rate and num_trials is not None:
+        _refuse("find_learning_rate", True, "false with sweep.num_trials; do one after the other")
+    name, received = ("sweep.num_trials", num_trials) if num_trials is not None else ("find_learning_rate", True)
+    if num_trials is None and not settings.find_learning_rate:
+        return
+    without = "null" if num_trials is not None else "false"
+    if not phases_of(settings):
+        _refuse(name, received, f"{without} with regime {settings.regime}, which trains nothing")
+    if repeats_of(settings):
+        _refuse(name, received, f"{without} with seeds or all folds; give one seed and one data.fold")
+    if num_trials is None:
+        return
+    space = read_space(settings)
+    parser = _make_parser(framework)
+    # by the parser, for their types: all first values at once, then all second ones
+    for index in range(max(len(dimension.extremes) for dimension in space)):
+        values = {dimension.name: dimension.extremes[index] for dimension in space if index < len(dimension.extremes)}
+        try:
+            parser.parse_object(values)
+        except argparse.ArgumentError as error:
+            raise UserError(f"sweep.space.{_one_line(error)}") from None
+    for values in combinations(space):
+        try:
+            check_settings(with_values(settings, values), framework)
+        except UserError as error:
+            words = ", ".join(f"{name} {value!r}" for name, value in values.items())
+            raise UserError(f"sweep.space: {words}: {error}") from None
 
 
 def _check_nulls(values: Any, owner: Any, prefix: str = "") -> None:
@@ -287,6 +345,9 @@ _TYPE_WORDS = {
     str: "a text",
     bool: "true or false",
     types.NoneType: "null",
+    dict[
+        str, Any
+    ]: "a mapping like {learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}, optimizer.name: [adam, sgd]}",
     PhaseSettings: "a phase",
 }
 _CONFIG_FILE = "give the path of a YAML file of settings by name, such as `regime: frozen`"

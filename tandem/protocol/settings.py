@@ -205,6 +205,29 @@ class TrackingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepSettings:
+    """A search for good settings: many short runs, the trials, that Optuna chooses the settings of."""
+
+    num_trials: int | None = limited(None, at_least=1, at_most=100_000)
+    """Search in so many trials instead of training once; of all processes that share a study together. A trial is
+    judged by the validation images, never by the test images, and leaves no network behind."""
+    space: dict[str, Any] | None = None
+    """What is varied, by the settings' dotted names: a range {low: 1.0e-4, high: 1.0e-2, log: true}, or a list of
+    values. When not given, `learning_rate` between 1e-5 and 0.1, uniform in its logarithm."""
+    objective: Literal["val_loss", "val_accuracy"] = "val_loss"
+    """What a trial is judged by: the validation loss or accuracy of the network that it ends with."""
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    """What ends a hopeless trial early, by the objective after each epoch: `median`, where its best so far is worse
+    than the median of the earlier trials at the same epoch (from the sixth trial on); `hyperband`; or nothing."""
+    study: str | None = None
+    """Name of the Optuna study, by which several processes and machines work on one search and a search goes on; made
+    from the settings when not given, so that the same command goes on."""
+    storage: str | None = None
+    """Where the study is kept: a URL such as sqlite:///FILE.db or postgresql://...; a journal file in the sweep's
+    folder when not given, which several machines can share if they share the folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of one run."""
 
@@ -257,6 +280,10 @@ class Settings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     early_stopping: EarlyStoppingSettings = field(default_factory=EarlyStoppingSettings)
+    find_learning_rate: bool = False
+    """Instead of training, raise the learning rate step by step in the first phase, record the loss and suggest a rate
+    (the learning-rate range test)."""
+    sweep: SweepSettings = field(default_factory=SweepSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
 

@@ -7,6 +7,7 @@ they were tested on the same images and had the same budget.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import typing
 from collections import Counter, defaultdict
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from tandem.protocol.settings import Regime
+from tandem.protocol.settings import Regime, SweepSettings
 from tandem.tracking import vocabulary
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ NOT_APPLICABLE = "-"
 # change nothing in what a run computes: where it is recorded, and where its images lie (the tags hold their hashes).
 _NO_DIFFERENCE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights"}
 _NO_DIFFERENCE |= {"data.source", "data.cache_folder"}
+# Where a run's settings were looked for; runs that only look have no framework's tag and are not read.
+_NO_DIFFERENCE |= {"find_learning_rate", *(f"sweep.{item.name}" for item in dataclasses.fields(SweepSettings))}
 _NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
 # Settings that change what a run costs but not what it learns; so does the hardware, which is a tag.
 _COST_SETTINGS = ("device", "threads")

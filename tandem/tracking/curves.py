@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tandem.errors import TrainingDiverged
@@ -18,13 +19,15 @@ class Curves:
 
     Args:
         run: The run that they are logged to.
+        after_epoch: Called with each new row, for what follows the training from outside; what it raises ends it.
 
     Attributes:
         rows: One dictionary an epoch, with `epoch` counted from 0 over all phases, `phase` from 1, and the metrics.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, after_epoch: Callable[[Mapping[str, float]], None] = lambda row: None) -> None:
         self.run = run
+        self.after_epoch = after_epoch
         self.rows: list[dict[str, float]] = []
 
     def add(
@@ -60,6 +63,7 @@ class Curves:
                 f"training diverged in epoch {step} of the run: train loss {train_loss}, val loss {val_loss}; "
                 f"take a learning_rate below {learning_rate:g}"
             )
+        self.after_epoch(self.rows[-1])
 
     def seconds_of(self, phase: Phase) -> list[float]:
         """Seconds of training and validation of each epoch of that phase."""

@@ -47,20 +47,23 @@ def settings_yaml(settings: Settings) -> str:
 
 
 def settings_hash(settings: Settings) -> str:
-    """SHA-256 (hexadecimal) of the settings that describe the experiment: not where it is computed or recorded."""
+    """SHA-256 (hexadecimal) of the settings that describe the experiment: not where it is computed or recorded, nor
+    how good settings are looked for."""
     content = dataclasses.asdict(settings)
-    for name in ("tracking", "device", "threads"):
+    for name in ("tracking", "device", "threads", "sweep", "find_learning_rate"):
         del content[name]
     del content["data"]["cache_folder"]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def hide_password(settings: Settings) -> Settings:
-    """The settings with the password in the tracking URI, if there is one, replaced by ***."""
-    if settings.tracking.uri is None:
-        return settings
-    tracking = dataclasses.replace(settings.tracking, uri=without_password(settings.tracking.uri))
-    return dataclasses.replace(settings, tracking=tracking)
+    """The settings with the passwords in the URIs of tracking and of a sweep's study, if any, replaced by ***."""
+    tracking, sweep = settings.tracking, settings.sweep
+    if tracking.uri is not None:
+        tracking = dataclasses.replace(tracking, uri=without_password(tracking.uri))
+    if sweep.storage is not None:
+        sweep = dataclasses.replace(sweep, storage=without_password(sweep.storage))
+    return dataclasses.replace(settings, tracking=tracking, sweep=sweep)
 
 
 def without_password(uri: str) -> str:

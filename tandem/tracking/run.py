@@ -24,7 +24,7 @@ from typing import Any
 
 from mlflow.tracking import MlflowClient
 
-from tandem.errors import UserError
+from tandem.errors import TrainingPruned, UserError
 from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import Journal, encode_values, read_journal
@@ -170,16 +170,26 @@ class Run:
 
 
 @contextlib.contextmanager
-def start_run(settings: Settings, *, framework: str, backend: str, versions: Mapping[str, str]) -> Iterator[Run]:
+def start_run(
+    settings: Settings,
+    *,
+    framework: str,
+    backend: str,
+    versions: Mapping[str, str],
+    not_compared: Mapping[str, str] | None = None,
+) -> Iterator[Run]:
     """A run in MLflow for the length of a with block, which no way of leaving the block leaves RUNNING.
 
-    It ends FINISHED; on an exception FAILED, with the traceback as an artifact; on Ctrl-C, SIGTERM or SIGHUP KILLED.
+    It ends FINISHED; on an exception FAILED, with the traceback as an artifact; on Ctrl-C, SIGTERM or SIGHUP, or pruned
+    by a sweep, KILLED.
     The exception goes on to the caller; the two signals become a KeyboardInterrupt.
 
     Args:
         framework: torch or keras.
         backend: what computes: torch, tensorflow or jax.
         versions: of the packages that matter, by name.
+        not_compared: tags of a run that is not to be taken for a trained network, such as a sweep's trial; they stand
+            in place of the framework's, by which comparisons and grids find their runs.
 
     Raises:
         UserError: MLflow does not answer, or its experiment or the run's folder cannot be written.
@@ -187,8 +197,12 @@ def start_run(settings: Settings, *, framework: str, backend: str, versions: Map
     client = connect(resolve_uri(settings.tracking.uri))
     experiment = find_or_create_experiment(client, settings.tracking.experiment)
     shown = hide_password(settings)
+    tags = run_tags(shown, framework, backend, versions)
+    if not_compared is not None:
+        del tags[vocabulary.FRAMEWORK]
+        tags |= not_compared
     with signals_as_interrupts():
-        run = _create_run(client, experiment.experiment_id, shown, run_tags(shown, framework, backend, versions))
+        run = _create_run(client, experiment.experiment_id, shown, framework, tags)
         sampler = None
         try:
             run.log_params(flatten(shown))
@@ -211,9 +225,11 @@ def start_run(settings: Settings, *, framework: str, backend: str, versions: Map
                 run._end(status)
 
 
-def _create_run(client: MlflowClient, experiment_id: str, settings: Settings, tags: dict[str, str]) -> Run:
+def _create_run(
+    client: MlflowClient, experiment_id: str, settings: Settings, framework: str, tags: dict[str, str]
+) -> Run:
     started = time.time()
-    title = f"{settings.backbone}-{settings.regime}-{tags[vocabulary.FRAMEWORK]}"
+    title = f"{settings.backbone}-{settings.regime}-{framework}"
     name = settings.tracking.run_name or title
     parent = Path(settings.tracking.folder).expanduser().absolute() / vocabulary.file_name(settings.tracking.experiment)
     try:
@@ -240,7 +256,7 @@ def _status_after(error: BaseException) -> str:
     # Lightning answers a KeyboardInterrupt in fit() with sys.exit(1).
     link: BaseException | None = error
     while link is not None:
-        if isinstance(link, KeyboardInterrupt):
+        if isinstance(link, KeyboardInterrupt | TrainingPruned):
             return "KILLED"
         link = link.__cause__ or link.__context__
     if isinstance(error, SystemExit) and error.code in (None, 0):

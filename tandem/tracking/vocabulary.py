@@ -23,6 +23,10 @@ OFF_THE_SHELF = "tandem.off_the_shelf"  # why the scores over all ImageNet outpu
 GRAD_CAM = "tandem.grad_cam"  # of how many test images there are maps, or why there are none
 COMPARISON = "tandem.comparison"  # of how many runs; only on runs that hold a comparison's page
 REPEATS = "tandem.repeats"  # of what it holds a run each: seeds, folds; only on runs that hold others
+SWEEP = "tandem.sweep"  # name of the study; only on runs that hold a sweep's trials
+TRIAL = "tandem.trial"  # its number in the study, from 0; on a sweep's trials in place of the framework
+TRIAL_STATE = "tandem.trial_state"  # complete, pruned or failed
+RANGE_TEST = "tandem.range_test"  # of the learning rate: what it suggests; on such runs in place of the framework
 DATA_REPORT = "tandem.data_report"  # split hash of the data; only on runs that hold a data set's report
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
 RANDOM_FOR_IMAGENET = "random (imagenet could not be downloaded)"  # its value where a run was allowed to do without
@@ -54,6 +58,12 @@ BEST_EPOCH = "cost/best_epoch"  # of a phase, counted from 0 within it
 
 DATA_PREFIX = "data/"  # followed by num_images and the like: only on runs that hold a data set's report
 
+SWEEP_PREFIX = "sweep/"  # followed by best and num_trials: only on runs that hold a sweep's trials
+OBJECTIVE = "sweep/objective"  # of a trial: what the sweep judges it by
+RANGE_LOSS, RANGE_SMOOTHED_LOSS = "range_test/loss", "range_test/smoothed_loss"  # one value a step
+RANGE_LEARNING_RATE = "range_test/learning_rate"  # of each step
+RANGE_SUGGESTION = "range_test/suggestion"  # the learning rate to take
+
 COST_PREFIX = "cost/"
 TEST_PREFIX = "test/"  # followed by a score's name from tandem.evaluation.metrics
 
@@ -74,6 +84,11 @@ IMAGENET_ANSWERS_FILE = "final/imagenet_answers.csv"  # the highest of all 1000 
 GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.report.grad_cam
 GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
+BEST_SETTINGS_FILE = "best.yaml"
+TRIALS_FILE = "trials.csv"
+SWEEP_PAGE_FILE = "sweep.html"
+RANGE_TEST_FILE = "range_test.csv"
+RANGE_TEST_PAGE_FILE = "range_test.html"
 WEIGHTS_FOLDER = "weights"
 TRACEBACK_FILE = "traceback.txt"
 JOURNAL_FILE = "journal.jsonl"

@@ -86,6 +86,8 @@ REFUSED_BY_ANOTHER_RULE = {
     ("data.fractions", "at_most"),
     ("augmentation.random_resized_crop", "above"),
     ("augmentation.random_resized_crop", "at_most"),
+    ("sweep.num_trials", "at_least"),
+    ("sweep.num_trials", "at_most"),
 }
 
 

@@ -1,0 +1,145 @@
+"""The search space of a sweep: which settings its trials vary, and within what.
+
+sweep:
+  space:
+    learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}
+    head.dropout: {low: 0, high: 0.5}
+    optimizer.name: [adam, sgd]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tandem.errors import UserError
+from tandem.protocol.settings import Settings, flatten
+
+DEFAULT_SPACE: Mapping[str, Any] = {"learning_rate": {"low": 1e-5, "high": 0.1, "log": True}}
+"""From where hardly anything is learned to where Adam diverges; settings of our own choice."""
+
+# Whatever else of `data` changes which images the trials are judged by, or where they lie.
+VARIED_OF_DATA = ("data.image_size", "data.resize")
+NOT_VARIED = ("seed", "seeds", "phases", "device", "threads", "find_learning_rate", "data.", "sweep.", "tracking.")
+
+Anything = TypeVar("Anything")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """A setting that is a number, and is drawn from a range with both ends."""
+
+    name: str
+    low: float
+    high: float
+    log: bool
+    """Whether it is uniform in its logarithm."""
+    whole: bool
+    """Whether it is a whole number."""
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        return self.low, self.high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A setting of which one of several values is drawn."""
+
+    name: str
+    values: tuple[Any, ...]
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        return self.values
+
+
+Dimension = Range | Choice
+
+
+def read_space(settings: Settings) -> tuple[Dimension, ...]:
+    """The settings that a sweep varies, in the order of the file, by default the learning rate.
+
+    Whether their values are within the settings' own limits is for the parser to say.
+
+    Raises:
+        UserError: A setting is not there or cannot be varied, or what stands for it is neither a range nor a list.
+    """
+    space = DEFAULT_SPACE if settings.sweep.space is None else settings.sweep.space
+    if not space:
+        raise UserError("sweep.space: received {}, allowed: one or more settings, or leave it out")
+    return tuple(_read_dimension(name, content) for name, content in space.items())
+
+
+def combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+    """Ends or choices of each one and each two dimensions, the others at their first one: what has to go together."""
+    firsts = {dimension.name: dimension.extremes[0] for dimension in dimensions}
+    for number in (1, 2):
+        for some in itertools.combinations(dimensions, number):
+            for values in itertools.product(*(dimension.extremes for dimension in some)):
+                yield firsts | dict(zip((dimension.name for dimension in some), values, strict=True))
+
+
+def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with other values, by their dotted names; nothing is checked."""
+    for name, value in values.items():
+        settings = _replace(settings, name.split("."), value)
+    return settings
+
+
+def _replace(settings: Anything, path: list[str], value: Any) -> Anything:
+    first, *rest = path
+    return dataclasses.replace(settings, **{first: _replace(getattr(settings, first), rest, value) if rest else value})  # type: ignore[type-var]
+
+
+def _read_dimension(name: Any, content: Any) -> Dimension:
+    where = f"sweep.space.{name}"
+    if name not in flatten(Settings()):
+        raise UserError(
+            f"{where}: there is no such setting; give dotted names such as optimizer.name, and see --help for all"
+        )
+    if name.startswith(NOT_VARIED) and name not in VARIED_OF_DATA:
+        raise UserError(
+            f"{where}: a sweep cannot vary this, since its trials have to be judged by the same images, with the same "
+            f"seed and on the same machine; of data it can vary {' and '.join(VARIED_OF_DATA)}"
+        )
+    if isinstance(content, list):
+        if len(content) < 2 or len({repr(value) for value in content}) < len(content):
+            raise UserError(f"{where}: received {content!r}, allowed: two or more different values")
+        return Choice(name=name, values=tuple(content))
+    number = _number_type(name)
+    if not isinstance(content, dict):
+        allowed = "a range such as {low: 1, high: 8} or a list of values" if number else "a list of values"
+        raise UserError(f"{where}: received {content!r}, allowed: {allowed}")
+    if number is None:
+        raise UserError(f"{where}: received a range, allowed: a list of values, since this setting is no single number")
+    if unknown := set(content) - {"low", "high", "log"}:
+        raise UserError(f"{where}: there is no key {sorted(map(str, unknown))[0]!r} here, allowed: low, high, log")
+    values: Mapping[str, Any] = {"low": None, "high": None, "log": False, **content}
+    low, high, log = values["low"], values["high"], values["log"]
+    if not _is_number(low) or not _is_number(high) or low >= high:
+        raise UserError(f"{where}: received {content!r}, allowed: numbers low and high, low the smaller one")
+    if not isinstance(log, bool):
+        raise UserError(f"{where}: received log {log!r}, allowed: true or false")
+    if log and low <= 0:
+        raise UserError(f"{where}: received low {low!r}, allowed: above 0 with log true")
+    return Range(name=name, low=low, high=high, log=log, whole=number is int)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number_type(name: str) -> type | None:
+    """int or float where the setting is such a number, perhaps beside others such as null; otherwise None."""
+    owner: Any = Settings
+    *groups, last = name.split(".")
+    for group in groups:
+        owner = typing.get_type_hints(owner)[group]
+    hint = typing.get_type_hints(owner)[last]
+    kinds = typing.get_args(hint) or (hint,)
+    return next((kind for kind in (float, int) if kind in kinds), None)

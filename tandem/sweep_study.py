@@ -1,0 +1,321 @@
+"""The Optuna study of a sweep: where it is kept, how trials begin and end, and what of them counts.
+
+Several processes, on several machines, may work on one study. Optuna's own heartbeat is for databases and
+Study.optimize alone; here each running trial notes its process and the time, in any storage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+import psutil
+import sqlalchemy
+from filelock import FileLock
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from tandem.errors import UserError
+from tandem.protocol.search_space import Choice, Dimension
+from tandem.protocol.settings import SweepSettings
+
+SECONDS_BETWEEN_SIGNS_OF_LIFE = 20.0
+SECONDS_TO_DEATH = 180.0  # without a sign of life, on another machine; clocks of machines may differ by some of it
+
+# What is noted of a study, and of a trial.
+IDENTITY = "tandem:identity"
+PARENT_RUN = "tandem:parent_run"
+RUN = "tandem:run"
+OWNER = "tandem:owner"
+ALIVE = "tandem:alive"
+SETTINGS = "tandem:settings"  # of the trial, as plain values: Optuna knows choices by their number
+FAILURE = "tandem:failure"  # why the trial failed
+RETRIED = "tandem:retried"  # why the trial does not count: it was interrupted, and is tried again
+
+HAVE_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+class SamplerByTrial(BaseSampler):
+    """TPE (Bergstra et al. 2011, with Optuna's defaults), whose random numbers follow from seed and trial number.
+
+    So several processes do not all begin with the same suggestions, and a search that is interrupted and goes on makes
+    those that it would have made.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._sampler: BaseSampler = TPESampler(seed=seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        (seed,) = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)
+        self._sampler = TPESampler(seed=int(seed))
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+def open_study(
+    sweep: SweepSettings, *, name: str, journal: Path, identity: Mapping[str, Any], seed: int, max_epochs: int
+) -> tuple[optuna.Study, bool]:
+    """The study of this name, made if there is none.
+
+    Args:
+        sweep: Where it is kept, what ends trials early, and which direction is better.
+        name: Of the study.
+        journal: File of a study that is kept in no database; its folder is made.
+        identity: What must be the same in all trials of the study, as JSON can hold it.
+        seed: Of what is suggested.
+        max_epochs: The most that a trial is trained for.
+
+    Returns:
+        The study, and whether this process has made it.
+
+    Raises:
+        UserError: It cannot be opened, or is one of other settings.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = _open_storage(sweep.storage, journal)
+    sampler, pruner = SamplerByTrial(seed), _pruner(sweep.pruner, max_epochs)
+    direction: Literal["minimize", "maximize"] = "minimize" if sweep.objective == "val_loss" else "maximize"
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, sampler=sampler, pruner=pruner, direction=direction
+        )
+        study.set_user_attr(IDENTITY, json.dumps(identity, sort_keys=True))
+        return study, True
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
+    known = _wait_for(study, IDENTITY)
+    if known is not None and known != json.dumps(identity, sort_keys=True):
+        differing = [key for key, value in json.loads(known).items() if value != identity.get(key)]
+        raise UserError(
+            f"sweep.study: the study {name!r} is one of other settings ({', '.join(differing)} differ); give another "
+            "name, or leave it out"
+        )
+    return study, False
+
+
+def parent_run_of(study: optuna.Study) -> str | None:
+    """Id of the MLflow run that holds the study's trials; None if the process that made the study died before it."""
+    return _wait_for(study, PARENT_RUN)
+
+
+def begin_trial(study: optuna.Study, dimensions: tuple[Dimension, ...], num_trials: int) -> Trial | None:
+    """The study's next trial, or None where all of them are done or under way.
+
+    Args:
+        study: Others may work on it.
+        dimensions: What is varied.
+        num_trials: How many trials the study is to have; those that are tried again count once.
+    """
+    if len(_counted(study)) >= num_trials:
+        return None
+    trial = study.ask()
+    trial.set_user_attr(OWNER, _this_process())
+    trial.set_user_attr(ALIVE, time.time())
+    earlier = [other for other in _counted(study) if other.number < trial.number]
+    if len(earlier) >= num_trials:  # another process was faster
+        give_back(study, trial, "not needed", retry=False)
+        return None
+    values = {dimension.name: _suggest(trial, dimension) for dimension in dimensions}
+    trial.set_user_attr(SETTINGS, values)
+    return trial
+
+
+def values_of(trial: Trial | FrozenTrial) -> dict[str, Any]:
+    """What a trial varies, by dotted names."""
+    return trial.user_attrs[SETTINGS]
+
+
+@contextlib.contextmanager
+def signs_of_life(trial: Trial) -> Iterator[None]:
+    """Notes the time with the trial every now and then, so that others see that this process is at it."""
+    done = threading.Event()
+
+    def note() -> None:
+        while not done.wait(SECONDS_BETWEEN_SIGNS_OF_LIFE):
+            try:
+                trial.set_user_attr(ALIVE, time.time())
+            except optuna.exceptions.UpdateFinishedTrialError:  # given up by another process
+                return
+            except (OSError, optuna.exceptions.StorageInternalError):
+                continue  # the next one may get through
+
+    thread = threading.Thread(target=note, name="signs-of-life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def end_trial(study: optuna.Study, trial: Trial, state: TrialState, value: float | None = None) -> bool:
+    """Ends a trial that counts.
+
+    Args:
+        study: The trial's.
+        trial: Under way in this process.
+        state: COMPLETE, PRUNED or FAIL.
+        value: The objective, with COMPLETE.
+
+    Returns:
+        False where another process has given it up before, and it does not count.
+    """
+    try:
+        study.tell(trial.number, value, state)
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        return False
+    return True
+
+
+def give_back(study: optuna.Study, trial: FrozenTrial | Trial, reason: str, *, retry: bool = True) -> bool:
+    """Ends a trial that does not count, since it was interrupted, and queues another one with the same settings.
+
+    Returns:
+        False where another process was faster.
+    """
+    try:
+        # first the mark, which takes nothing with it if this process dies here; a trial that has ended takes none
+        (trial if isinstance(trial, Trial) else Trial(study, trial._trial_id)).set_user_attr(RETRIED, reason)
+        study.tell(trial.number, state=TrialState.FAIL)
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        return False
+    if retry:
+        study.enqueue_trial(trial.params)
+    return True
+
+
+def lost_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that nobody works on any more: their process has died, or has given no sign of life for minutes."""
+    return [trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if _is_lost(trial)]
+
+
+def running_elsewhere(study: optuna.Study) -> int:
+    """How many trials are under way in other processes."""
+    own = _this_process()
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return sum(trial.user_attrs.get(OWNER) != own and not _is_lost(trial) for trial in running)
+
+
+def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that have ended and count, in the order of their numbers."""
+    return [trial for trial in _counted(study) if trial.state in HAVE_ENDED]
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The best of those that came to their end; None if none has."""
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    return study.best_trial if complete else None
+
+
+def _counted(study: optuna.Study) -> list[FrozenTrial]:
+    trials = study.get_trials(deepcopy=False, states=(*HAVE_ENDED, TrialState.RUNNING))
+    return [trial for trial in trials if RETRIED not in trial.user_attrs]
+
+
+def _is_lost(trial: FrozenTrial) -> bool:
+    owner = trial.user_attrs.get(OWNER)
+    if owner is not None and owner["machine"] == _this_process()["machine"]:
+        return not _is_alive(owner["process"], owner["started"])
+    begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+    return time.time() - trial.user_attrs.get(ALIVE, begun) > SECONDS_TO_DEATH
+
+
+def _is_alive(process: int, started: float) -> bool:
+    try:
+        return psutil.Process(process).create_time() == started
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _this_process() -> dict[str, Any]:
+    return {"machine": _machine(), "process": os.getpid(), "started": psutil.Process().create_time()}
+
+
+@functools.cache
+def _machine() -> str:
+    """The machine, and where containers of one machine have processes of their own, the container."""
+    try:
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _wait_for(study: optuna.Study, name: str) -> Any:
+    """What the process that has made the study notes of it at once; None if it died before."""
+    for _ in range(60):
+        if name in study.user_attrs:
+            return study.user_attrs[name]
+        time.sleep(0.5)
+    return None
+
+
+def _suggest(trial: Trial, dimension: Dimension) -> Any:
+    if isinstance(dimension, Choice):
+        # of lists, which Optuna does not take, their text
+        labels = [value if isinstance(value, str | int | float | None) else str(value) for value in dimension.values]
+        return dimension.values[labels.index(trial.suggest_categorical(dimension.name, labels))]
+    if dimension.whole:
+        return trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=dimension.log)
+    return trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.log)
+
+
+def _pruner(name: str, max_epochs: int) -> BasePruner:
+    if name == "median":
+        return MedianPruner()
+    if name == "hyperband":
+        # Li et al. 2018; the resource is an epoch, and Optuna's factor is 3 as theirs
+        return HyperbandPruner(min_resource=1, max_resource=max_epochs, reduction_factor=3)
+    return NopPruner()
+
+
+def _open_storage(url: str | None, journal: Path) -> BaseStorage:
+    if url is None:
+        try:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            # its usual lock is a symbolic link, which not every account may make on Windows
+            lock = JournalFileOpenLock(str(journal)) if os.name == "nt" else None
+            return JournalStorage(JournalFileBackend(str(journal), lock))
+        except OSError as error:
+            raise UserError(
+                f"cannot keep the sweep's study in {journal} ({error.strerror}); give a folder that you may write with "
+                "--tracking.folder, or a database with --sweep.storage"
+            ) from error
+    try:
+        address = sqlalchemy.make_url(url)
+        is_file = address.get_backend_name() == "sqlite"
+        # of several processes that make the tables of one file at once, all but one would fail
+        with FileLock(f"{address.database}.lock") if is_file and address.database else contextlib.nullcontext():
+            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if is_file else None)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"sweep.storage: the study's database cannot be opened: {reason}; give a URL such as "
+            "sqlite:///FILE.db or postgresql://..., or leave it out for a journal file"
+        ) from error
