@@ -20,16 +20,17 @@ from PIL import Image
 from rich.console import Console
 
 from tandem.errors import UserError
-from tandem.grid import finished_cells, identity_of, main, say_what_is_not_in_mlflow
-from tandem.grid_file import GridCell, read_grid
-from tandem.grid_runner import Outcome
+from tandem.grid.__main__ import main, say_what_is_not_in_mlflow
+from tandem.grid.file import GridCell, read_grid
+from tandem.grid.finished import finished_cells, identity_of
+from tandem.grid.processes import Outcome, last_line, replay_command
 from tandem.protocol.parser import read_settings
 from tandem.protocol.settings import flatten
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment
 from tandem.tracking.provenance import parameter_text
 from tandem.tracking.run import start_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 TINY = """
 experiment: tiny
@@ -116,7 +117,10 @@ def test_what_only_the_user_can_give_is_asked_for_before_anything_runs(capsys: p
 
 
 def test_help_and_wrong_files_wait_for_no_mlflow() -> None:
-    code = "import sys, tandem.grid; tandem.grid.parse_arguments(['birds.yaml']); print('mlflow' in sys.modules)"
+    code = (
+        "import sys; from tandem.grid.__main__ import parse_arguments\n"
+        "parse_arguments(['birds.yaml']); print('mlflow' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout == "False\n", done.stderr
 
@@ -216,9 +220,16 @@ def test_cells_that_mlflow_has_not_taken_are_named_with_the_command_that_sends_t
     record(partly)
     outcomes = []
     for cell, text in ((whole, "done"), (lost, "done"), (partly, warning), (failed, "no")):
-        log = tmp_path / f"{cell.number}.log"
-        log.write_text(text)
-        outcomes.append(Outcome(cell=cell, status=int(cell is failed), seconds=1.0, log=log))
+        outcomes.append(
+            Outcome(
+                cell=cell,
+                status=int(cell is failed),
+                seconds=1.0,
+                log=str(tmp_path / f"{cell.number}.log"),
+                last_line=last_line(text),
+                replay_command=replay_command(text),
+            )
+        )
 
     console = Console(file=(printed := io.StringIO()), soft_wrap=True, highlight=False)
     assert not say_what_is_not_in_mlflow(outcomes, console)
