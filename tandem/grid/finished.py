@@ -6,8 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from mlflow.tracking import MlflowClient
-
 from tandem.grid.file import GridCell
 from tandem.protocol.parser import KERAS_BACKENDS
 from tandem.protocol.settings import flatten
@@ -56,28 +54,35 @@ def count_finished_runs(cells: Sequence[GridCell]) -> dict[int, int]:
     return {cell.number: sum(_asked(cell) <= of_run for of_run in kept[identity_of(cell)]) for cell in cells}
 
 
-def num_finished_runs(cell: GridCell, identity: Identity) -> int:
-    """How many finished runs of one cell there are, which is asked without reading those of the others.
+def settle_earlier_attempts(cell: GridCell, identity: Identity, since: int) -> bool:
+    """Whether a cell has a finished run by now; an attempt whose machine was lost is marked FAILED, with that reason.
+
+    MLflow is asked for the runs of this cell alone. An attempt that was lost only to the cluster, and in truth goes on,
+    still ends as it does.
 
     Args:
+        cell: About to be run.
         identity: Of the cell, from the machine on which the grid was started.
+        since: When that was, in milliseconds since 1970: runs that began before belong to somebody else.
 
     Raises:
         UserError: MLflow does not answer.
     """
     tracking = cell.settings.tracking
-    client = _client(tracking.uri)
+    client = connect(resolve_uri(tracking.uri))
     with explained(client.tracking_uri):
         experiment = client.get_experiment_by_name(tracking.experiment)
         if experiment is None:
-            return 0
-        runs = client.search_runs(
-            [experiment.experiment_id],
-            filter_string=f"tags.`{vocabulary.SETTINGS_HASH}` = '{identity[2]}' AND attributes.status = 'FINISHED'",
+            return False
+        found = client.search_runs(
+            [experiment.experiment_id], filter_string=f"tags.`{vocabulary.SETTINGS_HASH}` = '{identity[2]}'"
         )
-    return sum(
-        _identity_of_run(run.data.tags) == identity and _asked(cell) <= _kept_by(run.data.params) for run in runs
-    )
+        runs = [run for run in found if _identity_of_run(run.data.tags) == identity]
+        for run in runs:
+            if run.info.status == "RUNNING" and run.info.start_time >= since:
+                client.set_tag(run.info.run_id, vocabulary.FAILURE, "its machine was lost, and its cell is run again")
+                client.set_terminated(run.info.run_id, "FAILED")
+    return any(run.info.status == "FINISHED" and _asked(cell) <= _kept_by(run.data.params) for run in runs)
 
 
 def prepare_experiments(cells: Sequence[GridCell]) -> None:
@@ -88,10 +93,6 @@ def prepare_experiments(cells: Sequence[GridCell]) -> None:
 
 def _experiments(cells: Iterable[GridCell]) -> set[tuple[str | None, str]]:
     return {(cell.settings.tracking.uri, cell.settings.tracking.experiment) for cell in cells}
-
-
-def _client(uri: str | None) -> MlflowClient:
-    return connect(resolve_uri(uri))
 
 
 def _identity_of_run(tags: dict[str, str]) -> Identity:

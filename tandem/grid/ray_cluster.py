@@ -4,7 +4,7 @@ Every machine has the same environment, the checkout at the same path, and the f
 and its cache are read there, logs and the runs' own folders are written there. A shared file system has all of it.
 
 A cell's task asks MLflow before it starts the script, so that one whose machine was lost after its run had ended is not
-trained twice; and the script ends with the worker that started it (processes.py).
+trained twice; and the script ends with the worker that started it: Ray kills it, or the kernel tells it (processes.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tandem.errors import UserError
 from tandem.grid.file import GridCell
-from tandem.grid.finished import Identity, identity_of, num_finished_runs
+from tandem.grid.finished import Identity, identity_of, settle_earlier_attempts
 from tandem.grid.machines import ROOT, check_stores, code_hash, default_threads, variables_for_cells
 from tandem.grid.processes import (
     POLL_SECONDS,
@@ -54,6 +54,8 @@ class Site:
     code_hash: str
     variables: Mapping[str, str]
     """Of the environment. Not part of Ray's runtime environment, which its dashboard and logs show: passwords."""
+    since: int
+    """When the grid was started, in milliseconds since 1970."""
 
 
 class RayTasks:
@@ -85,7 +87,9 @@ class RayTasks:
         self._jobs = jobs
         self._cells: dict[Any, GridCell] = {}
         variables = variables_for_cells() | (SHARED_GPU if 0 < gpus < 1 else {})
-        self._site = Site(folder=os.getcwd(), code_hash=code_hash(), variables=variables)
+        self._site = Site(
+            folder=os.getcwd(), code_hash=code_hash(), variables=variables, since=time.time_ns() // 1_000_000
+        )
         if not {node["NodeManagerAddress"] for node in _nodes()} <= _own_addresses():
             check_stores(cells)
         _check_nodes(self._site, {resolve_uri(cell.settings.tracking.uri) for cell in cells})
@@ -141,7 +145,7 @@ def _run_cell(cell: GridCell, command: Sequence[str], identity: Identity, site: 
     os.environ.update(site.variables)
     address = ray.util.get_node_ip_address()
     folder = Path(site.folder)
-    if num_finished_runs(cell, identity):
+    if settle_earlier_attempts(cell, identity, site.since):
         return Outcome(
             cell=cell,
             status=0,
