@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from tandem.errors import UserError
@@ -49,12 +50,11 @@ def variables_for_cells() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_") or name == "KERAS_BACKEND"}
 
 
-def code_hash() -> str:
+def code_hash(root: Path = ROOT) -> str:
     """SHA-256 (hexadecimal) of the code that trains: equal on two machines whose cells may be compared."""
     digest = hashlib.sha256()
-    files = [file for pattern in ("*.py", "*.csv") for file in (ROOT / "tandem").rglob(pattern)]
-    for file in sorted([*files, *(training_script(framework) for framework in ("torch", "keras"))]):
-        digest.update(f"{file.relative_to(ROOT).as_posix()}\0".encode())
+    for file in sorted([*root.glob("train_*.py"), *(root / "tandem").rglob("*.py"), *(root / "tandem").rglob("*.csv")]):
+        digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 

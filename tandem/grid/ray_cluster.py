@@ -90,8 +90,7 @@ class RayTasks:
         self._site = Site(
             folder=os.getcwd(), code_hash=code_hash(), variables=variables, since=time.time_ns() // 1_000_000
         )
-        if not {node["NodeManagerAddress"] for node in _nodes()} <= _own_addresses():
-            check_stores(cells)
+        check_reach({node["NodeManagerAddress"] for node in _nodes()}, cells)
         _check_nodes(self._site, {resolve_uri(cell.settings.tracking.uri) for cell in cells})
 
     @property
@@ -217,8 +216,15 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _own_addresses() -> set[str]:
-    return {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
+def check_reach(addresses: Collection[str], cells: Sequence[GridCell]) -> None:
+    """Refuses a store that only this machine can write where a node has an address of another one.
+
+    Raises:
+        UserError: A tracking URI of the cells is such a store.
+    """
+    own = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
+    if set(addresses) - own:
+        check_stores(cells)
 
 
 def _num_that_fit(resources: Mapping[str, float], cpus: float, gpus: float) -> int:
