@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+import requests
+from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
 from tandem.grid.__main__ import main, parse_arguments
@@ -120,6 +127,64 @@ cells:
   - frameworks: [torch]
     vary: {seed: [0, 1]}
 """
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """An MLflow server on this machine's own address, as other machines would see it."""
+    host = next(
+        entry.address
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family == socket.AF_INET and not entry.address.startswith("127.")
+    )
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        address = f"{host}:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1", "--allowed-hosts", address]
+    command += ["--host", host, "--port", address.rpartition(":")[2]]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            deadline = time.monotonic() + 200
+            while True:
+                assert server.poll() is None and time.monotonic() < deadline
+                with contextlib.suppress(requests.ConnectionError):
+                    if requests.get(f"http://{address}/health", timeout=5).ok:
+                        break
+                time.sleep(0.2)
+            yield f"http://{address}"
+        finally:
+            server.terminate()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_task_of_the_array_job_runs_its_cell_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    with mlflow_server(tmp_path) as uri:
+        main(["tiny.yaml", "--slurm", "job.sh", "--jobs", "2", "--cpus_per_cell", "1", "--tracking.uri", uri])
+        assert capsys.readouterr().out == "job.sh: 2 cells; look at the lines marked as yours, then: sbatch job.sh\n"
+        assert "--array=1-2%2" in directives((tmp_path / "job.sh").read_text())
+        assert (tmp_path / "grid" / "tiny").is_dir()  # which Slurm does not make
+        environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "1"}
+        first, second = (
+            subprocess.run(["bash", "job.sh"], env=environment, capture_output=True, text=True) for _ in range(2)
+        )
+        assert first.returncode == 0, first.stdout + first.stderr
+        assert "2 mobilenet_v2 scratch torch seed-1: finished after" in first.stdout
+        assert (second.returncode, second.stdout) == (0, "1 of 1 cells are finished already and skipped\n")
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name("tiny")
+        assert experiment is not None
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert (run.info.status, run.data.params["seed"], run.data.params["threads"]) == ("FINISHED", "1", "1")
+
+        main(["tiny.yaml", "--slurm", "rest.sh", "--tracking.uri", uri])
+        assert "--array=1" in directives((tmp_path / "rest.sh").read_text())
 
 
 def test_store_of_one_machine_is_refused(tmp_path: Path) -> None:
