@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from tandem.errors import UserError
-from tandem.grid_file import Grid, GridCell, read_grid, small_budget
+from tandem.grid.file import Grid, GridCell, read_grid, small_budget
 from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.settings import DataSettings, PhaseSettings, ScheduleSettings, Settings, flatten
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DOCUMENTS = ("birds", "cifar100_lightweight", "eight_datasets", "imagenette", "mobilenet_vs_efficientnetv2")
 
 Write = Callable[[str], Path]

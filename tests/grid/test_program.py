@@ -20,16 +20,17 @@ from PIL import Image
 from rich.console import Console
 
 from tandem.errors import UserError
-from tandem.grid import finished_cells, identity_of, main, say_what_is_not_in_mlflow
-from tandem.grid_file import GridCell, read_grid
-from tandem.grid_runner import Outcome
+from tandem.grid.__main__ import main, say_what_is_not_in_mlflow
+from tandem.grid.file import GridCell, read_grid
+from tandem.grid.finished import finished_cells, identity_of, settle_earlier_attempts
+from tandem.grid.processes import Outcome, last_line, replay_command
 from tandem.protocol.parser import read_settings
 from tandem.protocol.settings import flatten
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment
 from tandem.tracking.provenance import parameter_text
 from tandem.tracking.run import start_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 TINY = """
 experiment: tiny
@@ -116,7 +117,10 @@ def test_what_only_the_user_can_give_is_asked_for_before_anything_runs(capsys: p
 
 
 def test_help_and_wrong_files_wait_for_no_mlflow() -> None:
-    code = "import sys, tandem.grid; tandem.grid.parse_arguments(['birds.yaml']); print('mlflow' in sys.modules)"
+    code = (
+        "import sys; from tandem.grid.__main__ import parse_arguments\n"
+        "parse_arguments(['birds.yaml']); print('mlflow' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout == "False\n", done.stderr
 
@@ -124,7 +128,7 @@ def test_help_and_wrong_files_wait_for_no_mlflow() -> None:
 # ------------------------------------------------------------------------------------------------------- finished cells
 
 
-Record = Callable[..., None]
+Record = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -141,16 +145,20 @@ def record(empty_database: Path, tmp_path: Path) -> Record:
     client = connect(f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}")
     experiment = find_or_create_experiment(client, "tiny")
 
-    def record(cell: GridCell, status: str = "FINISHED", **changes: str | None) -> None:
+    def record(
+        cell: GridCell, status: str = "FINISHED", *, start_time: int | None = None, **changes: str | None
+    ) -> str:
         framework, backend, settings_hash, budget = identity_of(cell)
         tags: dict[str, str | None] = {"framework": framework, "backend": backend, "settings_hash": settings_hash}
         tags |= {"budget": budget, **changes}
         named = {f"tandem.{name}": value for name, value in tags.items() if value is not None}
-        run = client.create_run(experiment.experiment_id, tags=named)
+        run = client.create_run(experiment.experiment_id, tags=named, start_time=start_time)
         for name, value in flatten(cell.settings).items():
             if name.startswith("tracking."):
                 client.log_param(run.info.run_id, name, parameter_text(value))
-        client.set_terminated(run.info.run_id, status)
+        if status != "RUNNING":
+            client.set_terminated(run.info.run_id, status)
+        return run.info.run_id
 
     return record
 
@@ -192,6 +200,40 @@ def test_models_that_are_to_be_kept_are_trained_again_where_none_was(tiny: Path,
     assert finished_cells(weights_alone) == {2}
 
 
+def test_attempts_on_machines_that_were_lost_are_settled(tiny: Path, record: Record) -> None:
+    torch_0, keras_0, torch_1, keras_1 = read_grid(tiny).cells
+    lost = record(torch_0, status="RUNNING", start_time=2000)
+    by_hand = record(torch_0, status="RUNNING", start_time=1999)
+    killed = record(torch_0, status="KILLED", start_time=2001)
+    other_framework = record(keras_0, status="RUNNING", start_time=2000)
+    other_budget = record(torch_0, status="RUNNING", start_time=2000, budget="small")
+    assert not settle_earlier_attempts(torch_0, identity_of(torch_0), since=2000)
+    assert not settle_earlier_attempts(torch_1, identity_of(torch_1), since=2000)
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').absolute()}")
+    runs = {run: client.get_run(run) for run in (lost, by_hand, killed, other_framework, other_budget)}
+    assert [run.info.status for run in runs.values()] == ["FAILED", "RUNNING", "KILLED", "RUNNING", "RUNNING"]
+    assert "machine was lost" in runs[lost].data.tags["tandem.failure"]
+
+    record(keras_1)
+    assert settle_earlier_attempts(keras_1, identity_of(keras_1), since=2000)
+    kept = read_grid(tiny, keep_models=True).cells[3]
+    assert not settle_earlier_attempts(kept, identity_of(kept), since=2000)
+
+
+def test_cell_that_two_machines_finished_is_named(
+    tiny: Path, record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = read_grid(tiny).cells[0]
+    outcome = Outcome(cell=cell, status=0, seconds=1.0, log="1.log", last_line="")
+    record(cell)
+    console = Console(file=(printed := io.StringIO()), soft_wrap=True, highlight=False)
+    assert say_what_is_not_in_mlflow([outcome], console)
+    assert printed.getvalue() == ""
+    record(cell)
+    assert say_what_is_not_in_mlflow([outcome], console)
+    assert printed.getvalue() == f"finished 2 times: 1 {cell.name}; delete all runs but one\n"
+
+
 def test_grid_whose_cells_are_finished_runs_nothing(
     tiny: Path, record: Record, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,9 +258,16 @@ def test_cells_that_mlflow_has_not_taken_are_named_with_the_command_that_sends_t
     record(partly)
     outcomes = []
     for cell, text in ((whole, "done"), (lost, "done"), (partly, warning), (failed, "no")):
-        log = tmp_path / f"{cell.number}.log"
-        log.write_text(text)
-        outcomes.append(Outcome(cell=cell, status=int(cell is failed), seconds=1.0, log=log))
+        outcomes.append(
+            Outcome(
+                cell=cell,
+                status=int(cell is failed),
+                seconds=1.0,
+                log=str(tmp_path / f"{cell.number}.log"),
+                last_line=last_line(text),
+                replay_command=replay_command(text),
+            )
+        )
 
     console = Console(file=(printed := io.StringIO()), soft_wrap=True, highlight=False)
     assert not say_what_is_not_in_mlflow(outcomes, console)

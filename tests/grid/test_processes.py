@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tandem.grid.processes import (
+    CellProcess,
+    divide,
+    last_line,
+    log_file,
+    replay_command,
+    threads_option,
+    visible_gpus,
+)
+from tests.grid.small_cells import make_cell
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        ("one\ntwo\n\n", "two"),
+        ("10 %\r20 %\rstopped \n", "stopped"),
+        ("", "it has printed nothing"),
+    ],
+)
+def test_last_line_of_an_output_is_the_last_that_says_something(output: str, line: str) -> None:
+    assert last_line(output) == line
+
+
+def test_last_replay_command_counts() -> None:
+    assert replay_command("done\n") is None
+    text = "send them with: python -m tandem.tracking.replay runs/a\nand python -m tandem.tracking.replay 'runs/b c' \n"
+    assert replay_command(text) == "python -m tandem.tracking.replay 'runs/b c'"
+
+
+def test_logs_are_named_by_experiment_budget_and_cell() -> None:
+    assert log_file(make_cell(experiment="birds")) == Path("grid/birds/03-resnet50_frozen_torch.log")
+    assert log_file(make_cell(experiment="my birds/2", budget="small")).parent == Path("grid/my_birds_2-small")
+
+
+def test_output_is_kept_and_read_whatever_its_bytes(tmp_path: Path) -> None:
+    code = "import os, sys; sys.stdout.buffer.write(b'\\xff broken ' + os.environ['WORD'].encode()); sys.exit(4)"
+    process = CellProcess(make_cell(), [sys.executable, "-c", code], folder=tmp_path, variables={"WORD": "word"})
+    while (outcome := process.outcome()) is None:
+        time.sleep(0.05)
+    assert (outcome.status, outcome.last_line) == (4, "\ufffd broken word")
+    assert outcome.log == str(tmp_path / log_file(make_cell()))
+
+
+def test_process_of_an_earlier_attempt_writes_into_no_log_of_a_later_one(tmp_path: Path) -> None:
+    slow = "import time; print('first', flush=True); time.sleep(0.8); print('late')"
+    command = [sys.executable, "-c", slow]
+    first = CellProcess(make_cell(), command, folder=tmp_path)
+    log = tmp_path / log_file(make_cell())
+    while not log.read_text():
+        time.sleep(0.05)
+    second = CellProcess(make_cell(), [sys.executable, "-c", "print('second')"], folder=tmp_path)
+    while first.outcome() is None or second.outcome() is None:
+        time.sleep(0.05)
+    assert log.read_text() == "second\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel tells a process of its parent's death")
+def test_cell_ends_properly_when_the_grid_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from tandem.grid.processes import CellProcess\nfrom tests.grid.small_cells import TIDY, make_cell\n"
+        "process = CellProcess(make_cell(), [sys.executable, '-c', TIDY], folder=Path())\n"
+        "print(process._process.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as grid:
+        assert grid.stdout is not None
+        cell = psutil.Process(int(grid.stdout.readline()))
+        log = tmp_path / log_file(make_cell())
+        deadline = time.monotonic() + 30
+        while "ready" not in log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        grid.send_signal(signal.SIGKILL)
+        while cell.is_running() and cell.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert log.read_text() == "ready\nended properly\n"
+
+
+# ------------------------------------------------------------------------------------------------- shares of a machine
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "shares"),
+    [
+        (1, "0123", [None]),  # all that are visible
+        (2, "0123", [("0", "1"), ("2", "3")]),
+        (3, "0123", [("0",), ("1",), ("2",)]),  # equal ones, or their times could not be compared
+        (4, "0123", [("0",), ("1",), ("2",), ("3",)]),
+        (3, "01", [("0",), ("1",), ("0",)]),
+        (2, "", [None, None]),
+    ],
+)
+def test_gpus_are_divided_equally(jobs: int, gpus: str, shares: list[tuple[str, ...] | None]) -> None:
+    assert [share.gpus for share in divide(jobs, list(gpus), 8)] == shares
+
+
+def test_gpu_with_several_cells_is_not_taken_whole_by_one() -> None:
+    alone, *_ = divide(2, ["7", "8"], 4)
+    assert alone.variables() == {"CUDA_VISIBLE_DEVICES": "7"}
+    for share in divide(3, ["7", "8"], 4):
+        assert share.variables()["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+        assert share.variables()["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+
+
+def test_cores_are_divided_and_no_share_is_without() -> None:
+    assert [share.threads for share in divide(3, [], 8)] == [2, 2, 2]
+    assert [share.threads for share in divide(4, [], 2)] == [1, 1, 1, 1]
+    assert [share.threads for share in divide(2, [], 8, threads=3)] == [3, 3]
+    assert divide(1, [], 8)[0].threads is None  # the framework's own choice
+    assert divide(1, [], 8, threads=5)[0].threads == 5
+
+
+def test_threads_of_a_cells_own_settings_stay() -> None:
+    assert threads_option(make_cell(), 2) == ["--threads", "2"]
+    assert threads_option(make_cell(threads=1), 2) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus"), [("", []), ("-1", []), ("2,3", ["2", "3"]), ("GPU-8f2a, GPU-11", ["GPU-8f2a", "GPU-11"])]
+)
+def test_gpus_are_those_that_the_user_lets_be_seen(
+    given: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert visible_gpus() == gpus
