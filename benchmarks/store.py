@@ -18,6 +18,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -33,6 +35,15 @@ SIZE = 224
 PHOTOGRAPHS = {"224 x 224": ((224, 224), 1.0), "500 x 375": ((500, 375), 0.5), "2000 x 1500": ((2000, 1500), 0.05)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is measured."""
+
+    do: Callable[[], object]
+    forget: list[Path] = field(default_factory=list)
+    """Folders that are removed before, which does not count."""
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measures how fast stores are built.")
     parser.add_argument("--images", type=int, default=2000, help="of the smallest photographs (default: %(default)s)")
@@ -46,15 +57,14 @@ def main(argv: list[str] | None = None) -> None:
             count = int(arguments.images * share)
             write_photographs(photographs, size, count)
             files = sorted(photographs.glob("*/*.jpg"))
-            work: dict[str, Callable[[], object]] = {
-                "Pillow": lambda files=files: with_pillow(files),
-                "first time": lambda photographs=photographs, cache=cache: stored(photographs, cache, scans=True),
-                "store": lambda photographs=photographs, cache=cache: stored(photographs, cache, scans=False),
-                "near duplicates": lambda photographs=photographs, cache=cache: near_duplicates(
-                    open_data(photographs, cache), quiet=True
-                ),
+            prepared = partial(open_data, photographs, cache)
+            steps = {
+                "Pillow": Step(do=partial(with_pillow, files)),
+                "first time": Step(do=prepared, forget=[cache / "stores", cache / "scans"]),
+                "store": Step(do=prepared, forget=[cache / "stores"]),
+                "near duplicates": Step(do=partial(find_near_duplicates, photographs, cache)),
             }
-            report(name, count, measure(work, count, arguments.rounds))
+            report(name, count, measure(steps, count, arguments.rounds))
             shutil.rmtree(photographs)
             shutil.rmtree(cache)
 
@@ -71,26 +81,23 @@ def with_pillow(files: list[Path]) -> None:
             pass
 
 
-def stored(photographs: Path, cache: Path, *, scans: bool) -> None:
-    """Forgets the store, and with `scans` also what is known of the files, and makes it anew."""
-    for known in ("stores", "scans") if scans else ("stores",):
-        shutil.rmtree(cache / known, ignore_errors=True)
-    open_data(photographs, cache)
-
-
 def open_data(photographs: Path, cache: Path) -> PreparedData:
     return prepare(DataSettings(source=str(photographs), cache_folder=str(cache), image_size=SIZE), quiet=True)
 
 
-def measure(
-    work: dict[str, Callable[[], object]], num_images: int, num_rounds: int
-) -> dict[str, list[tuple[float, float]]]:
-    """Of each kind of work, images a second by the clock and by the time that processors worked, for each round."""
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
+def find_near_duplicates(photographs: Path, cache: Path) -> None:
+    near_duplicates(open_data(photographs, cache), quiet=True)
+
+
+def measure(steps: dict[str, Step], num_images: int, num_rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Of each step, images a second by the clock and by the time that processors worked, for each round."""
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for number in range(1 + num_rounds):
-        for name, do in work.items():
+        for name, step in steps.items():
+            for folder in step.forget:
+                shutil.rmtree(folder, ignore_errors=True)
             start, cpu_start = time.perf_counter(), time.process_time()
-            do()
+            step.do()
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
             if number:  # the first round fills the file cache
                 rates[name].append((num_images / seconds, num_images / cpu_seconds))
