@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,3 +167,26 @@ def sgd(
         velocity = momentum * velocity + gradient
         weight = weight - step_rate * (gradient + momentum * velocity if nesterov else velocity)
     return weight
+
+
+def losses_of_gradient_descent(
+    batches: Sequence[tuple[np.ndarray, np.ndarray]], kernel: np.ndarray, bias: np.ndarray, rates: Sequence[float]
+) -> list[float]:
+    """Cross-entropy of softmax regression before each step of plain gradient descent on it.
+
+    Args:
+        batches: Features of shape (b, features) and labels of shape (b,) of each step.
+        kernel: Of shape (features, classes).
+        bias: Of shape (classes,).
+        rates: The learning rate of each step.
+    """
+    kernel, bias = kernel.astype(np.float64), bias.astype(np.float64)
+    losses = []
+    for (features, labels), rate in zip(batches, rates, strict=True):
+        logits = features @ kernel + bias
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+        losses.append(float(-np.log(probabilities[np.arange(len(labels)), labels]).mean()))
+        errors = (probabilities - np.eye(len(bias))[labels]) / len(labels)
+        kernel, bias = kernel - rate * features.T @ errors, bias - rate * errors.sum(axis=0)
+    return losses

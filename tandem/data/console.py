@@ -13,8 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Small enough that the bar moves, large enough that handing work to a thread costs nothing beside it.
-ITEMS_A_TASK = 32
+# Small enough that the bar moves, large enough that handing work to a thread costs nothing beside it; fewer where there
+# are not many items, so that all cores end at about the same time.
+MOST_ITEMS_A_TASK = 32
+LEAST_TASKS_A_CORE = 8
 
 
 def say(line: str, *, quiet: bool) -> None:
@@ -35,9 +37,9 @@ def on_all_cores(work: Callable[[T], R], items: Sequence[T], *, title: str, quie
     try:
         with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
             bar = progress.add_task(title, total=len(items))
+            size = max(1, min(MOST_ITEMS_A_TASK, len(items) // (LEAST_TASKS_A_CORE * num_cores())))
             tasks: list[Future[list[R]]] = [
-                executor.submit(_do_all, work, items[start : start + ITEMS_A_TASK])
-                for start in range(0, len(items), ITEMS_A_TASK)
+                executor.submit(_do_all, work, items[start : start + size]) for start in range(0, len(items), size)
             ]
             for task in tasks:
                 results = task.result()

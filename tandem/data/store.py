@@ -8,11 +8,12 @@ that files are scanned, stores fill up on the way (StagedStore).
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,15 +75,13 @@ class StagedStore:
         self._how = how
         self._row_of = {key: row for row, key in enumerate(keys)}
         self._is_kept = np.zeros(len(keys), bool)
-        full_shape = (len(keys), shape.height, shape.width, 3)
-        self._images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=full_shape)
-        _reserve(path)
+        self._images = _ImageFile(path, (len(keys), shape.height, shape.width, 3))
 
     def keep(self, key: str, image: Image.Image) -> None:
         """Takes an upright RGB image; any thread may call it."""
         if self.shape.resized or image.size == (self.shape.width, self.shape.height):
             row = self._row_of[key]
-            self._images[row] = np.asarray(resize(image, self.shape.height, self.shape.width, self._how))
+            self._images.write(row, resize(image, self.shape.height, self.shape.width, self._how))
             self._is_kept[row] = True
 
     def holds(self, manifest: Manifest, settings: DataSettings) -> bool:
@@ -95,10 +94,12 @@ class StagedStore:
             and manifest.images["key"].tolist() == self.keys
         )
 
+    def close(self) -> None:
+        self._images.close()
+
     def move(self, store: Path) -> None:
         """Makes it the store."""
-        self._images.flush()
-        _sync(self.path)
+        self._images.sync()
         shutil.rmtree(store, ignore_errors=True)
         os.replace(self.path.parent, store)
         _sync(store.parent)
@@ -130,6 +131,7 @@ def staged_stores(
                 partial.mkdir()
                 stack.callback(shutil.rmtree, partial, ignore_errors=True)
                 staged.append(StagedStore(partial / IMAGES_FILE, keys, shape, wanted.resize))
+                stack.callback(staged[-1].close)
         except (UserError, Timeout):
             staged = []
         if staged:
@@ -361,19 +363,43 @@ def _decode_all(
     num_images, height, width, _ = full_shape
     keys: list[str] = manifest.images["key"].tolist()
     hashes: list[str] = manifest.images["hash"].tolist()
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=full_shape)
-    _reserve(path)
-
     Image.init()  # before the threads, which would otherwise all load Pillow's plugins
+    with closing(_ImageFile(path, full_shape)) as images:
 
-    def decode(row: int) -> None:
-        images[row] = np.asarray(resize(_read(source, keys[row], hashes[row]), height, width, settings.resize))
+        def decode(row: int) -> None:
+            images.write(row, resize(_read(source, keys[row], hashes[row]), height, width, settings.resize))
 
-    for _ in on_all_cores(decode, range(num_images), title="Decoding images", quiet=quiet):
-        pass
-    images.flush()
-    _sync(path)
-    _sync(path.parent)
+        for _ in on_all_cores(decode, range(num_images), title="Decoding images", quiet=quiet):
+            pass
+        images.sync()
+
+
+class _ImageFile:
+    """An array of images that threads write to a file, one by one; numpy reads it.
+
+    Not through a memory map, whose page faults take as long as a quarter of decoding a small JPEG file.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
+        self._path = path
+        self._bytes_an_image = _num_bytes(shape[1:])
+        self._offset = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).offset
+        _reserve(path)
+        self._handle = os.open(path, os.O_WRONLY)
+
+    def write(self, row: int, image: Image.Image) -> None:
+        pixels = image.tobytes()
+        assert len(pixels) == self._bytes_an_image
+        if os.pwrite(self._handle, pixels, self._offset + row * self._bytes_an_image) != len(pixels):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+
+    def sync(self) -> None:
+        """Returns when everything is on the disk."""
+        os.fsync(self._handle)
+        _sync(self._path.parent)
+
+    def close(self) -> None:
+        os.close(self._handle)
 
 
 def _read(source: Source, key: str, expected_hash: str) -> Image.Image:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from PIL import Image
 
 from tandem.data.manifest import Manifest, scan
 from tandem.data.sources import Source, find_source
-from tandem.data.store import IMAGES_FILE, check_space, open_store, open_stores
+from tandem.data.store import IMAGES_FILE, NUM_LOOKED_AT, check_space, open_store, open_stores, staged_stores
 from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
 
@@ -289,3 +290,103 @@ def test_size_of_both_stores_is_said_before_either_is_built(
     assert lines[2].startswith("Decoding 6 images into 1.2 MB in ")
     open_stores(source, manifest, settings, for_crops=True)
     assert capsys.readouterr().err == ""
+
+
+# -------------------------------------------------------------------------------------------- filled by the first scan
+
+
+def scanned_and_stored(
+    folder: Path, tmp_path: Path, *, for_crops: bool = False, **settings: Any
+) -> tuple[tuple[np.memmap, np.memmap], list[str], int]:
+    """What open_stores gives after a scan that fills stores, the keys of what was read, and how many were filled."""
+    found = find_source(str(folder))
+    read: list[str] = []
+
+    def count(key: str) -> bytes:
+        read.append(key)
+        return found.read(key)
+
+    source = dataclasses.replace(found, read=count)
+    wanted = settings_of(tmp_path, **settings)
+    with staged_stores(source, wanted, for_crops=for_crops, quiet=True) as staged:
+
+        def keep(key: str, image: Image.Image) -> None:
+            for store in staged:
+                store.keep(key, image)
+
+        manifest, _ = scan(source, tmp_path / "cache", keep=keep, quiet=True)
+        num_filled = sum(store.holds(manifest, wanted) for store in staged)
+        images = open_stores(source, manifest, wanted, for_crops=for_crops, staged=staged, quiet=True)
+    return images, read, num_filled
+
+
+def built_from_files(
+    folder: Path, tmp_path: Path, *, for_crops: bool = False, **settings: Any
+) -> tuple[np.memmap, np.memmap]:
+    source = find_source(str(folder))
+    manifest, _ = scan(source, tmp_path / "anew/cache", quiet=True)
+    wanted = settings_of(tmp_path / "anew", **settings)
+    return open_stores(source, manifest, wanted, for_crops=for_crops, quiet=True)
+
+
+@pytest.mark.parametrize("for_crops", [False, True])
+@pytest.mark.parametrize("size", [(30, 20), (12, 10)], ids=["resized", "as they are"])
+def test_first_scan_fills_the_store_and_every_file_is_decoded_once(
+    write_images: WriteImages, tmp_path: Path, size: tuple[int, int], for_crops: bool
+) -> None:
+    folder = write_images({"cat": 30, "dog": 30}, size=size)
+    images, read, _ = scanned_and_stored(folder, tmp_path, for_crops=for_crops, image_size=14)
+    expected = built_from_files(folder, tmp_path, for_crops=for_crops, image_size=14)
+    for found, store in zip(images, expected, strict=True):
+        assert np.array_equal(found, store)
+    assert len(read) <= 60 + (1 + for_crops) * NUM_LOOKED_AT  # the sizes of some are looked at without decoding
+    assert stores(tmp_path, ".partial") == []
+    assert {store.name for store in stores(tmp_path)} == {store.name for store in stores(tmp_path / "anew")}
+
+
+@pytest.mark.parametrize("others", [(12, 10), (40, 10)], ids=["smaller", "larger"])
+def test_store_is_built_from_the_files_where_its_shape_was_guessed_wrong(
+    write_images: WriteImages, tmp_path: Path, others: tuple[int, int]
+) -> None:
+    folder = write_images({"cat": 2 * NUM_LOOKED_AT, "dog": 2 * NUM_LOOKED_AT}, size=(10, 10))
+    not_looked_at = find_source(str(folder)).images[1].key
+    Image.new("RGB", others).save(folder / not_looked_at)
+    images, _, num_filled = scanned_and_stored(folder, tmp_path, image_size=14)
+    assert num_filled == 0
+    assert images[0].shape[1:] == (14, 14, 3)
+    assert np.array_equal(images[0], built_from_files(folder, tmp_path, image_size=14)[0])
+    assert stores(tmp_path, ".partial") == []
+
+
+def test_store_is_built_from_the_files_where_one_is_no_image(write_images: WriteImages, tmp_path: Path) -> None:
+    folder = write_images({"cat": 5, "dog": 5}, size=(30, 20))
+    (folder / "cat/002.png").write_bytes(b"text")
+    images, _, num_filled = scanned_and_stored(folder, tmp_path, image_size=14)
+    assert num_filled == 0
+    assert images[0].shape == (9, 14, 14, 3)
+    assert np.array_equal(images[0], built_from_files(folder, tmp_path, image_size=14)[0])
+    assert stores(tmp_path, ".partial") == []
+
+
+def test_failed_scan_leaves_no_half_filled_store(write_images: WriteImages, tmp_path: Path) -> None:
+    folder = write_images({"cat": 3, "dog": 3})
+    for path in (folder / "cat").iterdir():
+        path.write_bytes(b"text")
+    with pytest.raises(UserError, match="readable images of 1 classes"):
+        scanned_and_stored(folder, tmp_path, image_size=8)
+    assert stores(tmp_path) == stores(tmp_path, ".partial") == []
+
+
+def test_nothing_is_filled_where_there_is_no_room_or_another_process_fills(
+    write_images: WriteImages, tmp_path: Path
+) -> None:
+    source = find_source(str(write_images({"cat": 3, "dog": 3}, size=(30, 20))))
+    side = int((shutil.disk_usage(tmp_path).free / 3) ** 0.5)
+    settings = settings_of(tmp_path, image_size=8, resize="crop")
+    with staged_stores(source, dataclasses.replace(settings, image_size=side), for_crops=False, quiet=True) as staged:
+        assert staged == ()
+    with staged_stores(source, settings, for_crops=False, quiet=True) as first:
+        assert len(first) == 1
+        with staged_stores(source, settings, for_crops=False, quiet=True) as second:
+            assert second == ()
+        assert first[0].path.exists()

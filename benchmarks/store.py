@@ -1,0 +1,121 @@
+"""Images a second into a new store, against Pillow alone; then the search for near duplicates.
+
+    python -m benchmarks.store
+
+The same JPEG files, crops of the two photographs that scikit-learn ships, in three sizes. `Pillow` reads, decodes and
+resizes them to 224 x 224 with a thread for each core and keeps nothing. `first time` is all that a first run does with
+a folder: list, check, hash, decode, resize, store. `store` is building another store of files that were checked before.
+Each is done in turn, and ratios are those of medians. docs/performance.md has numbers seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.stream import write_photographs
+from tandem.data.console import num_cores
+from tandem.data.prepare import PreparedData, prepare
+from tandem.data.statistics import near_duplicates
+from tandem.protocol.settings import DataSettings
+
+SIZE = 224
+# width and height, and how many of them for each image that --images says
+PHOTOGRAPHS = {"224 x 224": ((224, 224), 1.0), "500 x 375": ((500, 375), 0.5), "2000 x 1500": ((2000, 1500), 0.05)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is measured."""
+
+    do: Callable[[], object]
+    forget: list[Path] = field(default_factory=list)
+    """Folders that are removed before, which does not count."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Measures how fast stores are built.")
+    parser.add_argument("--images", type=int, default=2000, help="of the smallest photographs (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    print(f"{platform.processor() or platform.machine()}, {num_cores()} cores; medians of {arguments.rounds} (range)")
+    print(f"{'JPEG':>12} {'images':>7} {'':>15} {'images/s':>10} {'':>18} {'to Pillow':>10} {'a core':>10} {'':>10}")
+    with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
+        for name, (size, share) in PHOTOGRAPHS.items():
+            photographs, cache = Path(folder) / name.replace(" ", ""), Path(folder) / "cache"
+            count = int(arguments.images * share)
+            write_photographs(photographs, size, count)
+            files = sorted(photographs.glob("*/*.jpg"))
+            prepared = partial(open_data, photographs, cache)
+            steps = {
+                "Pillow": Step(do=partial(with_pillow, files)),
+                "first time": Step(do=prepared, forget=[cache / "stores", cache / "scans"]),
+                "store": Step(do=prepared, forget=[cache / "stores"]),
+                "near duplicates": Step(do=partial(find_near_duplicates, photographs, cache)),
+            }
+            report(name, count, measure(steps, count, arguments.rounds))
+            shutil.rmtree(photographs)
+            shutil.rmtree(cache)
+
+
+def with_pillow(files: list[Path]) -> None:
+    """Decodes and resizes with a thread for each core."""
+
+    def decode(file: Path) -> None:
+        with Image.open(file) as image:
+            image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+
+    with ThreadPoolExecutor(num_cores()) as executor:
+        for _ in executor.map(decode, files):
+            pass
+
+
+def open_data(photographs: Path, cache: Path) -> PreparedData:
+    return prepare(DataSettings(source=str(photographs), cache_folder=str(cache), image_size=SIZE), quiet=True)
+
+
+def find_near_duplicates(photographs: Path, cache: Path) -> None:
+    near_duplicates(open_data(photographs, cache), quiet=True)
+
+
+def measure(steps: dict[str, Step], num_images: int, num_rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Of each step, images a second by the clock and by the time that processors worked, for each round."""
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    for number in range(1 + num_rounds):
+        for name, step in steps.items():
+            for folder in step.forget:
+                shutil.rmtree(folder, ignore_errors=True)
+            start, cpu_start = time.perf_counter(), time.process_time()
+            step.do()
+            seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+            if number:  # the first round fills the file cache
+                rates[name].append((num_images / seconds, num_images / cpu_seconds))
+    return rates
+
+
+def report(photographs: str, count: int, rates: dict[str, list[tuple[float, float]]]) -> None:
+    pillow = [statistics.median(values) for values in zip(*rates["Pillow"], strict=True)]
+    for name, values in rates.items():
+        clock, core = zip(*values, strict=True)
+        by_clock, by_core = statistics.median(clock), statistics.median(core)
+        spread = f"({min(clock):,.0f}, {max(clock):,.0f})"
+        print(
+            f"{photographs:>12} {count:7,} {name:>15} {by_clock:10,.0f} {spread:>18} {by_clock / pillow[0]:10.2f} "
+            f"{by_core:10,.0f} {by_core / pillow[1]:10.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from tandem.tracking import vocabulary
+from tandem.tracking.reader import NoRuns, read_runs
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMEWORKS = ("torch", "keras")
+
+SMALL = [
+    "--config",
+    "settings.yaml",
+    "--data.images_per_class",
+    "30",
+    "--max_epochs",
+    "2",
+    "--tracking.experiment",
+    "s",
+]
+SMALL += ["--tracking.log_model", "false", "--tracking.log_weights", "false", "--tracking.data_report", "false"]
+SMALL += ["--tracking.grad_cam_images", "0"]
+SPACE = '{"learning_rate": {"low": 1.0e-4, "high": 1.0e-2, "log": true}, "optimizer.name": ["adam", "sgd"]}'
+
+
+def trials_of(runs: list[Any]) -> list[Any]:
+    return [run for run in runs if vocabulary.TRIAL in run.data.tags]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_trial_is_the_run_with_its_settings_to_the_bit(
+    framework: str, new_store: Callable[[], Any], train: Callable[..., Any]
+) -> None:
+    store = new_store()
+    done = train(framework, *SMALL, "--sweep.num_trials", "3", "--sweep.space", SPACE, cwd=store.folder)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(NoRuns):
+        read_runs(store.uri, "s")
+    # not the first one, which has a fresh process too
+    best = min(trials_of(store.runs("s"))[1:], key=lambda run: run.data.metrics[vocabulary.OBJECTIVE])
+    settings = Path(best.info.artifact_uri.removeprefix("file://")) / vocabulary.SETTINGS_FILE
+    done = train(framework, "--config", settings, "--tracking.parent_run", "null", cwd=store.folder)
+    assert done.returncode == 0, done.stderr
+    (alone,) = read_runs(store.uri, "s")
+    assert alone.tags[vocabulary.SETTINGS_HASH] == best.data.tags[vocabulary.SETTINGS_HASH]
+    for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy"):
+        of_trial, of_run = (
+            [value.value for value in sorted(store.client.get_metric_history(id, name), key=lambda value: value.step)]
+            for id in (best.info.run_id, alone.run_id)
+        )
+        assert of_trial == of_run and len(of_run) == 4
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_two_processes_share_a_sweep_and_what_a_killed_one_leaves_is_tried_again(
+    new_store: Callable[[], Any], start: Callable[..., Any], train: Callable[..., Any]
+) -> None:
+    store = new_store()
+    words = [*SMALL, "--regime", "scratch", "--sweep.num_trials", "6", "--sweep.pruner", "none"]
+    first, second = (start(ROOT / "train_torch.py", *words, cwd=store.folder) for _ in range(2))
+    # until both are at it
+    deadline = time.monotonic() + 300
+    journal: list[Path] = []
+    while time.monotonic() < deadline:
+        journal = list((store.folder / "runs").glob("s/sweep-*/study.journal"))
+        if journal and journal[0].read_text().count("tandem:run") >= 2:
+            break
+        time.sleep(0.2)
+    second.kill()
+    second.communicate()
+    output, errors = first.communicate(timeout=900)
+    assert first.returncode == 0, errors
+    assert "its process has died" in output
+    runs = store.runs("s")
+    (parent,) = [run for run in runs if vocabulary.SWEEP in run.data.tags]
+    trials = trials_of(runs)
+    assert {run.data.tags[MLFLOW_PARENT_RUN_ID] for run in trials} == {parent.info.run_id}
+    assert parent.info.status == "FINISHED" and parent.data.metrics["sweep/num_trials"] == 6
+    assert [run.info.status for run in trials].count("FINISHED") == 6
+    assert {run.info.status for run in trials} == {"FINISHED", "KILLED"}
+    (lost,) = [run for run in trials if run.info.status == "KILLED"]
+    rates = [run.data.params["learning_rate"] for run in trials if run is not lost]
+    assert len(set(rates)) == 6 and lost.data.params["learning_rate"] in rates
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_range_test_records_its_losses_and_trains_nothing(
+    framework: str, new_store: Callable[[], Any], train: Callable[..., Any]
+) -> None:
+    store = new_store()
+    done = train(framework, *SMALL, "--regime", "scratch", "--find_learning_rate", "true", cwd=store.folder)
+    assert done.returncode == 0, done.stderr
+    (run,) = store.runs("s")
+    assert run.info.status == "FINISHED" and vocabulary.FRAMEWORK not in run.data.tags
+    assert run.data.tags[vocabulary.RANGE_TEST] in done.stdout
+    files = Path(run.info.artifact_uri.removeprefix("file://"))
+    with (files / vocabulary.RANGE_TEST_FILE).open() as file:
+        rows = list(csv.DictReader(file))
+    assert 10 < len(rows) <= 100
+    losses = store.client.get_metric_history(run.info.run_id, vocabulary.RANGE_LOSS)
+    assert len(losses) == len(rows)
+    # from nothing learned to nothing left
+    assert float(rows[0]["loss"]) < 0.25 * max(float(row["loss"]) for row in rows)
+    assert 'id="loss"' in (files / vocabulary.RANGE_TEST_PAGE_FILE).read_text()
+    assert not (files / "final").exists()
+    with pytest.raises(NoRuns):
+        read_runs(store.uri, "s")
