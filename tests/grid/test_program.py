@@ -337,9 +337,10 @@ def test_grid_skips_what_is_finished_goes_on_past_a_failure_and_then_runs_what_i
     by_hand = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=600)
     assert by_hand.returncode == 0, by_hand.stderr
 
-    first = run_grid(str(file))
+    first = run_grid(str(file), "--jobs", "2")
     assert first.returncode == 1, first.stdout + first.stderr
-    skipped, failed, finished, total, name, message, log = first.stdout.splitlines()
+    skipped, shares, failed, finished, total, name, message, log = first.stdout.splitlines()
+    assert shares.startswith("2 cells at once, each with ")
     assert skipped == "1 of 3 cells are finished already and skipped"
     assert failed.startswith("2 mobilenet_v2 scratch torch lacking: failed with exit status 2 after ")
     assert finished.startswith("3 mobilenet_v2 scratch keras digits: finished after ")
@@ -366,28 +367,40 @@ def test_grid_skips_what_is_finished_goes_on_past_a_failure_and_then_runs_what_i
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_interrupted_grid_ends_its_cell_and_leaves_no_process(tmp_path: Path) -> None:
+def test_interrupted_grid_ends_its_cells_and_leaves_no_process(tmp_path: Path) -> None:
     file = tmp_path / "three.yaml"
     file.write_text(THREE)
-    words = [str(file), "--only", "digits", "--", "--max_epochs", "100000", "--early_stopping.patience", "null"]
+    words = [
+        str(file),
+        "--only",
+        "digits",
+        "--jobs",
+        "2",
+        "--",
+        "--max_epochs",
+        "100000",
+        "--early_stopping.patience",
+        "null",
+    ]
     grid = subprocess.Popen(
         [sys.executable, "-m", "tandem.grid", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     children: list[psutil.Process] = []
     try:
-        deadline = time.monotonic() + 240
-        while not any("train/loss" in journal.read_text() for journal in tmp_path.glob("runs/**/journal.jsonl")):
+        deadline = time.monotonic() + 400
+        while sum("train/loss" in journal.read_text() for journal in tmp_path.glob("runs/**/journal.jsonl")) < 2:
             assert grid.poll() is None and time.monotonic() < deadline, grid.communicate()
             time.sleep(0.2)
         children = psutil.Process(grid.pid).children(recursive=True)
-        assert any("train_torch.py" in " ".join(child.cmdline()) for child in children)
+        for script in ("train_torch.py", "train_keras.py"):
+            assert any(script in " ".join(child.cmdline()) for child in children)
         grid.send_signal(signal.SIGINT)
         output, errors = grid.communicate(timeout=120)
         assert grid.returncode == 130, errors
         assert "the same command goes on" in output and "0 failed, 2 left" in output
         assert errors.splitlines()[-1] == "tandem.grid: interrupted"
         assert not [child for child in children if child.is_running()]
-        assert statuses() == ["KILLED"]
+        assert statuses() == ["KILLED"] * 2
     finally:
         for process in (grid, *children):
             with contextlib.suppress(psutil.NoSuchProcess):
