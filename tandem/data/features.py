@@ -215,7 +215,7 @@ def _from_disk(folder: Path, num_images: int, rows: np.ndarray, compute: Compute
             folder.parent.mkdir(parents=True, exist_ok=True)
             lock = _wait_for_lock(folder, quiet=quiet)
         except OSError as error:
-            raise _NoRoom(error.strerror) from None
+            raise _NoRoom(error.strerror or str(error)) from None
         with lock:
             seconds = _read_seconds(folder, num_images)
             cached_seconds = _sum(seconds[rows])  # others may have computed some in the meantime
@@ -251,7 +251,7 @@ def _compute_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, com
             os.fsync(file)
             _replace_seconds(folder, seconds)
         except OSError as error:
-            raise _NoRoom(error.strerror) from None
+            raise _NoRoom(error.strerror or str(error)) from None
     finally:
         if file >= 0:
             os.close(file)
@@ -283,7 +283,7 @@ def _open_for_writing(folder: Path, shape: tuple[int, int]) -> tuple[int, int]:
             found.flush()
         return os.open(path, os.O_WRONLY), found.offset
     except OSError as error:
-        raise _NoRoom(error.strerror) from None
+        raise _NoRoom(error.strerror or str(error)) from None
 
 
 def _write(file: int, offset: int, rows: np.ndarray, features: np.ndarray) -> None:
@@ -292,7 +292,7 @@ def _write(file: int, offset: int, rows: np.ndarray, features: np.ndarray) -> No
         try:
             written = os.pwrite(file, values.tobytes(), offset + row * values.nbytes)
         except OSError as error:
-            raise _NoRoom(error.strerror) from None
+            raise _NoRoom(error.strerror or str(error)) from None
         if written < values.nbytes:
             raise _NoRoom("the disk is full")
 
