@@ -14,6 +14,7 @@ import sys
 import time
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from tandem.errors import UserError, run_program
 from tandem.protocol.backbones import find_backbone
@@ -48,7 +49,13 @@ from tandem.evaluation.predictions import Predictions
 from tandem.on_keras.backbones import blocks_of, check_builder, set_trainable
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads, peak_gpu_memory_megabytes
 from tandem.on_keras.cost import count_macs
-from tandem.on_keras.features import find_features, head_on_features, steps_per_execution
+from tandem.on_keras.features import (
+    FeatureLoader,
+    find_features,
+    head_on_features,
+    steps_per_execution,
+    validation_batches,
+)
 from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.on_keras.gradcam import features_and_gradients
 from tandem.on_keras.mapped_head import map_head
@@ -185,20 +192,23 @@ def train_phase(
     features = find_features(network, phase, settings, data, backbone_before, jit_compile=jit_compile)
     training, validation = open_streams(settings, data, phase, features)
     early_stopping = build_early_stopping(settings, phase)
-    trained = head_on_features(network) if features.training else network
+    trained, steps_per_epoch = network, None
+    if features.training:
+        trained, steps_per_epoch = head_on_features(network), len(training)
     learning_rate, schedule = build_schedule(settings.schedule, phase, len(training))
     trained.compile(
         optimizer=build_optimizer(settings.optimizer, learning_rate, blocks),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         jit_compile=jit_compile,
-        steps_per_execution=steps_per_execution(len(training)) if features.training else 1,
+        steps_per_execution=steps_per_execution(steps_per_epoch) if steps_per_epoch else 1,
     )
     start = time.perf_counter()
     history = trained.fit(
         training,
         validation_data=validation,
         epochs=phase.max_epochs,
+        steps_per_epoch=steps_per_epoch,
         shuffle=False,  # the stream does it
         callbacks=[CountEpochs(training), LogEpochs(curves, phase), *schedule, early_stopping],
         verbose=1 if sys.stdout.isatty() else 0,
@@ -223,13 +233,15 @@ def train_phase(
 
 def open_streams(
     settings: Settings, data: PreparedData, phase: Phase, features: PhaseFeatures = NO_FEATURES
-) -> tuple[StreamLoader, StreamLoader]:
+) -> tuple[StreamLoader, Any]:
     """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches.
 
     Of images, or of their features where the phase has these.
     """
     training = training_stream(settings, data, phase, features=features.training)
     validation = validation_stream(settings, data, phase, features=features.validation)
+    if features.training:
+        return FeatureLoader(training), validation_batches(validation)
     return StreamLoader(training), StreamLoader(validation)
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from tandem.data.features import PhaseFeatures, find_phase_features, in_batches
 from tandem.data.prepare import PreparedData
-from tandem.on_keras.backends import backend_version, has_gpu
+from tandem.data.stream import Stream
+from tandem.on_keras.backends import backend_module, backend_version, has_gpu
+from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings
@@ -18,7 +20,7 @@ from tandem.tracking.system import describe_hardware
 
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 512  # larger ones are no faster on a CPU; on a GPU halved until they fit
 
-STEPS_PER_EXECUTION = 256  # of the head on TensorFlow; more would keep Ctrl-C waiting
+VALIDATION_BYTES = 64_000_000  # of features that are held in memory at most
 
 
 def head_on_features(network: Classifier) -> keras.Sequential:
@@ -29,9 +31,37 @@ def head_on_features(network: Classifier) -> keras.Sequential:
     return keras.Sequential([keras.Input(network.head.input_shape[1:]), network.head])
 
 
-def steps_per_execution(num_batches: int) -> int:
-    """How many of an epoch's training steps run without a return to Python; the other backends have no such loop."""
-    return min(num_batches, STEPS_PER_EXECUTION) if keras.backend.backend() == "tensorflow" else 1
+class FeatureLoader(StreamLoader):
+    """Batches of float32 features (b, features) and int64 labels (b,), epoch after epoch without an end.
+
+    fit has to be told the steps of an epoch. It then goes on with one iterator, where it would make two new ones in
+    each epoch, which take TensorFlow longer than the head's steps do.
+    """
+
+    @property
+    def num_batches(self) -> None:
+        return None
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.stream.batch(*divmod(index, len(self)))
+
+
+def validation_batches(stream: Stream) -> Any:
+    """A stream's features as what `validation_data` takes.
+
+    On TensorFlow in a data set of its own, of which a new iterator, one for each epoch, costs a tenth of one that calls
+    Python.
+    """
+    features, _ = stream.batch(0, 0)
+    if keras.backend.backend() != "tensorflow" or features.nbytes * len(stream) > VALIDATION_BYTES:
+        return StreamLoader(stream)
+    features, labels = stream.batches(0, 0, len(stream))
+    return backend_module().data.Dataset.from_tensor_slices((features, labels)).batch(stream.batch_size)
+
+
+def steps_per_execution(steps_per_epoch: int) -> int:
+    """Training steps without a return to Python between them: all of an epoch, on the backend that has such a loop."""
+    return steps_per_epoch if keras.backend.backend() == "tensorflow" else 1
 
 
 def find_features(
