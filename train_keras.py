@@ -195,6 +195,7 @@ def train_phase(
     trained, steps_per_epoch = network, None
     if features.training:
         trained, steps_per_epoch = head_on_features(network), len(training)
+        network.compile(jit_compile=jit_compile)  # to predict
     learning_rate, schedule = build_schedule(settings.schedule, phase, len(training))
     trained.compile(
         optimizer=build_optimizer(settings.optimizer, learning_rate, blocks),

@@ -101,7 +101,9 @@ def find_features(
     )
 
 
-class _ToFeatures(keras.Model):
+class ToFeatures(keras.Model):
+    """uint8 images of shape (n, height, width, 3) to float32 features of shape (n, features), in inference mode."""
+
     def __init__(self, network: Classifier) -> None:
         super().__init__()
         self.network = network
@@ -129,7 +131,7 @@ def backbone_pass(
     Returns:
         From rows, int64 of shape (n,), to float32 features of shape (batch, features), as the head is given them.
     """
-    to_features = _ToFeatures(network)
+    to_features = ToFeatures(network)
     to_features.compile(jit_compile=jit_compile)
     sizes: list[int] = []  # of the batches that it is compiled for
 

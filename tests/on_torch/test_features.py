@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as lightning
+import torch
+from torch import nn
 
 from tandem.data.prepare import PreparedData
-from tandem.on_torch.networks import build_classifier
+from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import (
     AugmentationSettings,
     EarlyStoppingSettings,
     HeadSettings,
+    OptimizerSettings,
     ScheduleSettings,
     Settings,
 )
@@ -45,13 +48,24 @@ class Trained:
 
 
 def frozen_settings(**changes: Any) -> Settings:
-    values: dict[str, Any] = {"regime": "frozen", "max_epochs": 5, "learning_rate": 0.01, **changes}
-    return small_settings(**values)
+    values: dict[str, Any] = {"regime": "frozen", "max_epochs": 5, "learning_rate": 0.01}
+    return small_settings(**{**values, "early_stopping": EarlyStoppingSettings(patience=None), **changes})
+
+
+def build(settings: Settings, data: PreparedData) -> Classifier:
+    """A random network whose batch norm knows the images; that of one without is left with features of 1e-10."""
+    lightning.seed_everything(settings.seed, verbose=False)
+    network = build_classifier(settings, NUM_CLASSES)
+    for module in network.backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network(torch.from_numpy(np.asarray(data.images[data.rows("train")])))
+    return network
 
 
 def train(settings: Settings, data: PreparedData) -> Trained:
-    lightning.seed_everything(settings.seed, verbose=False)
-    network = build_classifier(settings, NUM_CLASSES)
+    network = build(settings, data)
     calls: list[int] = []
     hook = network.backbone.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
     curves = Curves(RecordingRun())  # type: ignore[arg-type]
@@ -73,7 +87,7 @@ def assert_same_phase(cached: Trained, uncached: Trained) -> None:
     for name in ("parameters", "trainable_parameters"):
         assert getattr(cached.outcome, name) == getattr(uncached.outcome, name), name
     for one, other in zip(cached.head, uncached.head, strict=True):
-        assert one == pytest.approx(other, rel=1e-3, abs=1e-5)
+        assert np.linalg.norm(one - other) <= 1e-3 * np.linalg.norm(other)
     assert cached.probabilities == pytest.approx(uncached.probabilities, abs=1e-4)
 
 
@@ -83,31 +97,43 @@ def fresh_data(tmp_path: Path) -> PreparedData:
     return small_data(tmp_path)
 
 
-CASES = {
-    "plain head": frozen_settings(),
-    # 30 and 15 images: the last batch of train has a single image, and so is left out; that of val has one, too
-    "last batches of one image": frozen_settings(batch_size=29, max_epochs=3),
-    "last validation batch of one image": frozen_settings(batch_size=7, max_epochs=3),
-    "dropout and batch norm": frozen_settings(head=HeadSettings(hidden=[16], dropout=0.3, batch_norm=True)),
-    "early stop": frozen_settings(
-        max_epochs=20, learning_rate=0.3, early_stopping=EarlyStoppingSettings(patience=1, min_delta=0.5)
+CASES = [
+    # 30 and 15 images: the last batch of train has a single image, and so is left out
+    pytest.param(frozen_settings(batch_size=29, max_epochs=3), id="last training batch of one image"),
+    # that of val has one; not Adam, which divides by the gradient's size: where batch norm leaves none, it would
+    # enlarge rounding errors
+    pytest.param(
+        frozen_settings(
+            batch_size=7,
+            head=HeadSettings(hidden=[16], dropout=0.3, batch_norm=True),
+            optimizer=OptimizerSettings(name="sgd"),
+        ),
+        id="dropout, batch norm, last validation batch of one image",
     ),
-    "schedule by steps": frozen_settings(schedule=ScheduleSettings(name="cosine", warmup_epochs=1)),
-    "schedule by losses": frozen_settings(
-        learning_rate=0.3, schedule=ScheduleSettings(name="plateau", patience=1, min_delta=0.5)
+    pytest.param(
+        frozen_settings(
+            max_epochs=8,
+            early_stopping=EarlyStoppingSettings(patience=4, min_delta=0.5),
+            schedule=ScheduleSettings(name="plateau", patience=1, min_delta=0.5),
+        ),
+        id="early stop, schedule by losses",
+        marks=pytest.mark.long,
     ),
-}
+    pytest.param(
+        frozen_settings(schedule=ScheduleSettings(name="cosine", warmup_epochs=1)),
+        id="schedule by steps",
+        marks=pytest.mark.long,
+    ),
+]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_phase_on_features_is_the_phase_with_the_backbone(case: str, data: PreparedData) -> None:
-    settings = CASES[case]
+@pytest.mark.parametrize("settings", CASES)
+def test_phase_on_features_is_the_phase_with_the_backbone(settings: Settings, data: PreparedData) -> None:
     cached, uncached = train(settings, data), train(without_cache(settings), data)
     assert_same_phase(cached, uncached)
     assert cached.backbone_calls < uncached.backbone_calls
     assert uncached.outcome.feature_seconds == 0
-    if case == "early stop":
-        assert cached.outcome.epochs < settings.max_epochs
+    assert (cached.outcome.epochs < settings.max_epochs) == (settings.early_stopping.patience is not None)
 
 
 def test_backbone_runs_once_for_all_runs(fresh_data: PreparedData) -> None:
