@@ -14,6 +14,7 @@ import sys
 import time
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from tandem.errors import UserError, run_program
 from tandem.protocol.backbones import find_backbone
@@ -38,6 +39,8 @@ import numpy as np
 from keras.callbacks import Callback, EarlyStopping
 from rich.progress import track
 
+from tandem.data.features import NO_FEATURES, PhaseFeatures
+from tandem.data.phase_streams import training_stream, validation_stream
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
@@ -46,6 +49,13 @@ from tandem.evaluation.predictions import Predictions
 from tandem.on_keras.backbones import blocks_of, check_builder, set_trainable
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads, peak_gpu_memory_megabytes
 from tandem.on_keras.cost import count_macs
+from tandem.on_keras.features import (
+    FeatureLoader,
+    find_features,
+    head_on_features,
+    steps_per_execution,
+    validation_batches,
+)
 from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.on_keras.gradcam import features_and_gradients
 from tandem.on_keras.mapped_head import map_head
@@ -221,30 +231,38 @@ def train_phase(
     network: Classifier, phase: Phase, settings: Settings, data: PreparedData, curves: Curves
 ) -> PhaseOutcome:
     """One phase, with an optimizer and callbacks of its own; leaves the network with the weights to go on with."""
-    training, validation = open_streams(settings, data, phase)
-    early_stopping = build_early_stopping(settings, phase)
     blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "keras"))
     frozen = list(chain.from_iterable(split_blocks(phase, blocks)[0]))
     freeze_or_thaw(network, phase, blocks)
+    backbone_before, frozen_before = hash_weights(network.backbone), hash_weights(*frozen)
+    # XLA slows TensorFlow down on a CPU; the other backends decide for themselves
+    jit_compile = "auto" if on_gpu(settings) or keras.backend.backend() != "tensorflow" else False
+    features = find_features(network, phase, settings, data, backbone_before, jit_compile=jit_compile)
+    training, validation = open_streams(settings, data, phase, features)
+    early_stopping = build_early_stopping(settings, phase)
+    trained, steps_per_epoch = network, None
+    if features.training:
+        trained, steps_per_epoch = head_on_features(network), len(training)
+        network.compile(jit_compile=jit_compile)  # to predict
     learning_rate, schedule = build_schedule(settings.schedule, phase, len(training))
-    network.compile(
+    trained.compile(
         optimizer=build_optimizer(settings.optimizer, learning_rate, blocks),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        # XLA slows TensorFlow down on a CPU; the other backends decide for themselves
-        jit_compile="auto" if on_gpu(settings) or keras.backend.backend() != "tensorflow" else False,
+        jit_compile=jit_compile,
+        steps_per_execution=steps_per_execution(steps_per_epoch) if steps_per_epoch else 1,
     )
-    backbone_before, frozen_before = hash_weights(network.backbone), hash_weights(*frozen)
     start = time.perf_counter()
-    history = network.fit(
+    history = trained.fit(
         training,
         validation_data=validation,
         epochs=phase.max_epochs,
+        steps_per_epoch=steps_per_epoch,
         shuffle=False,  # the stream does it
         callbacks=[CountEpochs(training), LogEpochs(curves, phase), *schedule, early_stopping],
         verbose=1 if sys.stdout.isatty() else 0,
     )
-    train_seconds = time.perf_counter() - start
+    train_seconds = features.seconds + time.perf_counter() - start
     parameters, trainable_parameters = count_parameters(network)
     return PhaseOutcome(
         epochs=len(history.epoch),
@@ -257,26 +275,22 @@ def train_phase(
         frozen_before=frozen_before,
         frozen_after=hash_weights(*frozen),
         first_epoch_hash=training.stream.first_epoch_hash,
+        feature_seconds=features.seconds,
+        cached_feature_seconds=features.cached_seconds,
     )
 
 
-def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[StreamLoader, StreamLoader]:
-    """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches."""
-    seed = (settings.seed, phase.number)
-    training = Stream(
-        data.training_images,
-        data.labels,
-        data.rows("train"),
-        batch_size=settings.batch_size,
-        seed=seed,
-        shuffle=True,
-        augmentation=settings.augmentation,
-        size=data.images.shape[1:3],
-        threads=settings.threads,
-    )
-    validation = Stream(
-        data.images, data.labels, data.rows("val"), batch_size=settings.batch_size, seed=seed, shuffle=False
-    )
+def open_streams(
+    settings: Settings, data: PreparedData, phase: Phase, features: PhaseFeatures = NO_FEATURES
+) -> tuple[StreamLoader, Any]:
+    """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches.
+
+    Of images, or of their features where the phase has these.
+    """
+    training = training_stream(settings, data, phase, features=features.training)
+    validation = validation_stream(settings, data, phase, features=features.validation)
+    if features.training:
+        return FeatureLoader(training), validation_batches(validation)
     return StreamLoader(training), StreamLoader(validation)
 
 

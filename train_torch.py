@@ -44,6 +44,8 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 
+from tandem.data.features import NO_FEATURES, PhaseFeatures
+from tandem.data.phase_streams import training_stream, validation_stream
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
@@ -52,6 +54,7 @@ from tandem.evaluation.predictions import Predictions
 from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
+from tandem.on_torch.features import FeatureLoader, HeadOnFeatures, find_features
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.gradcam import features_and_gradients
 from tandem.on_torch.mapped_head import map_head
@@ -229,13 +232,21 @@ def train_phase(
     network: Classifier, phase: Phase, settings: Settings, data: PreparedData, curves: Curves
 ) -> PhaseOutcome:
     """One phase, with an optimizer and callbacks of its own; leaves the network with the weights to go on with."""
-    training, validation = open_streams(settings, data, phase)
-    early_stopping = build_early_stopping(settings, phase)
     blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
     frozen = list(chain.from_iterable(split_blocks(phase, blocks)[0]))
+    freeze_or_thaw(network, phase, blocks)
+    network.to("cuda" if on_gpu(settings) else "cpu")
+    backbone_before, frozen_before = hash_weights(network.backbone), hash_weights(*frozen)
+    features = find_features(network, phase, settings, data, backbone_before)
+    training, validation = open_streams(settings, data, phase, features)
+    early_stopping = build_early_stopping(settings, phase)
+    if features.training:
+        trained, freezing = HeadOnFeatures(network.head).train(), []
+    else:
+        trained, freezing = network, [FreezeOrThaw(phase, blocks)]
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
-        callbacks=[FreezeOrThaw(phase, blocks), LogEpochs(curves, phase), early_stopping],
+        callbacks=[*freezing, LogEpochs(curves, phase), early_stopping],
         accelerator="gpu" if on_gpu(settings) else "cpu",
         devices=1,
         precision=PRECISIONS[settings.precision],
@@ -245,13 +256,12 @@ def train_phase(
         enable_progress_bar=sys.stdout.isatty(),
         num_sanity_val_steps=0,
     )
-    backbone_before, frozen_before = hash_weights(network.backbone), hash_weights(*frozen)
     start = time.perf_counter()
     try:
-        trainer.fit(TrainingSteps(network, settings, phase, blocks, len(training)), training, validation)
+        trainer.fit(TrainingSteps(trained, settings, phase, blocks, len(training)), training, validation)
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
-    train_seconds = time.perf_counter() - start
+    train_seconds = features.seconds + time.perf_counter() - start
     network.to("cuda" if on_gpu(settings) else "cpu").eval()  # Lightning takes it off the GPU
     parameters, trainable_parameters = count_parameters(network)
     return PhaseOutcome(
@@ -265,26 +275,23 @@ def train_phase(
         frozen_before=frozen_before,
         frozen_after=hash_weights(*frozen),
         first_epoch_hash=training.stream.first_epoch_hash,
+        feature_seconds=features.seconds,
+        cached_feature_seconds=features.cached_seconds,
     )
 
 
-def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[StreamLoader, StreamLoader]:
-    """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches."""
-    seed = (settings.seed, phase.number)
-    training = Stream(
-        data.training_images,
-        data.labels,
-        data.rows("train"),
-        batch_size=settings.batch_size,
-        seed=seed,
-        shuffle=True,
-        augmentation=settings.augmentation,
-        size=data.images.shape[1:3],
-        threads=settings.threads,
-    )
-    validation = Stream(
-        data.images, data.labels, data.rows("val"), batch_size=settings.batch_size, seed=seed, shuffle=False
-    )
+def open_streams(
+    settings: Settings, data: PreparedData, phase: Phase, features: PhaseFeatures = NO_FEATURES
+) -> tuple[StreamLoader | FeatureLoader, StreamLoader | FeatureLoader]:
+    """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches.
+
+    Of images, or of their features where the phase has these.
+    """
+    training = training_stream(settings, data, phase, features=features.training)
+    validation = validation_stream(settings, data, phase, features=features.validation)
+    if features.training:
+        device = "cuda" if on_gpu(settings) else "cpu"
+        return FeatureLoader(training, device=device), FeatureLoader(validation, device=device)
     pin_memory = on_gpu(settings)
     return StreamLoader(training, pin_memory=pin_memory), StreamLoader(validation, pin_memory=pin_memory)
 
@@ -296,7 +303,12 @@ class TrainingSteps(lightning.LightningModule):
     """
 
     def __init__(
-        self, network: Classifier, settings: Settings, phase: Phase, blocks: Blocks, steps_per_epoch: int
+        self,
+        network: Classifier | HeadOnFeatures,
+        settings: Settings,
+        phase: Phase,
+        blocks: Blocks,
+        steps_per_epoch: int,
     ) -> None:
         super().__init__()
         self.network = network

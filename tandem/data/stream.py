@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -58,6 +58,7 @@ class Stream:
         augmentation: AugmentationSettings | None = None,
         size: Size | None = None,
         threads: int | None = None,
+        features: Sequence[np.ndarray] = (),
     ) -> None:
         """
         Args:
@@ -71,6 +72,8 @@ class Stream:
             size: Height and width in pixels of the images served, which differs from that of the images stored where
                 random resized crops are cut from larger ones; the same when None.
             threads: How many augment, which changes nothing in the images; one for each core when None.
+            features: What is served in the place of the images, each float32 of shape (images, features). Epoch e
+                serves number e modulo their count, which was made of the images of the epoch of that number.
 
         Raises:
             UserError: crop_padding could move an image out of itself.
@@ -79,13 +82,14 @@ class Stream:
         self._images = np.asarray(images)  # an np.memmap takes several times as long to be indexed
         self._labels = np.asarray(labels, dtype=np.int64)
         self._rows = np.asarray(rows, dtype=np.int64)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._seed = tuple(seed)
         self._shuffle = shuffle
         self._augmentation = augmentation or AugmentationSettings()
         self._stored_size: Size = images.shape[1], images.shape[2]
         self._size = size or self._stored_size
         assert self._size == self._stored_size or self._augmentation.random_resized_crop is not None
+        self._features = tuple(features)
         self._num_threads = threads or num_cores()
         self._changers = ThreadPoolExecutor(self._num_threads, thread_name_prefix="augmentation")  # started when needed
         self._plan: _Plan | None = None
@@ -100,12 +104,12 @@ class Stream:
     @property
     def num_images(self) -> int:
         """Images served an epoch."""
-        single_left_over = self._shuffle and len(self._rows) % self._batch_size == 1
+        single_left_over = self._shuffle and len(self._rows) % self.batch_size == 1
         return len(self._rows) - single_left_over
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return -(-self.num_images // self._batch_size)
+        return -(-self.num_images // self.batch_size)
 
     def batch(self, epoch: int, index: int) -> Batch:
         """One batch; any order of calls, from any thread, gives the same.
@@ -115,23 +119,42 @@ class Stream:
             index: From 0 to len(self) - 1.
 
         Returns:
-            Images, contiguous uint8 of shape (batch, height, width, 3), and labels, int64 of shape (batch,).
+            Images, contiguous uint8 of shape (batch, height, width, 3), or their features, contiguous float32 of shape
+            (batch, features), and labels, int64 of shape (batch,).
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"batch {index} of {len(self)}")
-        plan = self._plan_of(epoch)
-        places = plan.order[index * self._batch_size : min((index + 1) * self._batch_size, self.num_images)]
+        return self.batches(epoch, index, index + 1)
+
+    def batches(self, epoch: int, start: int, end: int) -> Batch:
+        """The batches from number start up to but not including number end, one behind the other in one array."""
+        if not 0 <= start < end <= len(self):
+            raise IndexError(f"batches {start} to {end} of {len(self)}")
+        order = self._plan_of(epoch).order
+        places = order[start * self.batch_size : min(end * self.batch_size, self.num_images)]
         rows = self._rows[places]
-        if plan.changes is None:
-            images = np.ascontiguousarray(self._images[rows])
-        else:
-            images = self._changed(rows, places, plan.changes)
         labels = self._labels[rows]
-        if epoch == 0 and index not in self._first_epoch_digests:
-            digest = xxhash.xxh3_128(labels.astype("<i8").tobytes())
-            digest.update(images.data)
-            self._first_epoch_digests[index] = digest.digest()
-        return images, labels
+        images = self._features[epoch % len(self._features)][rows] if self._features else self.images_at(epoch, places)
+        for index in range(start, end):
+            if epoch == 0 and index not in self._first_epoch_digests:
+                part = slice((index - start) * self.batch_size, (index - start + 1) * self.batch_size)
+                digest = xxhash.xxh3_128(labels[part].astype("<i8").tobytes())
+                digest.update((self.images_at(epoch, places[part]) if self._features else images[part]).data)
+                self._first_epoch_digests[index] = digest.digest()
+        return np.ascontiguousarray(images), labels
+
+    def images_at(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        """The images of an epoch, by their places in the stream's rows.
+
+        Args:
+            epoch: From 0.
+            places: int64 of shape (n,), each from 0 to the number of rows less one.
+
+        Returns:
+            Contiguous uint8 of shape (n, height, width, 3).
+        """
+        changes, rows = self._plan_of(epoch).changes, self._rows[places]
+        if changes is None:
+            return np.ascontiguousarray(self._images[rows])
+        return self._changed(rows, places, changes)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number start on, made ahead of time by a thread that ends with the iteration."""
@@ -176,7 +199,8 @@ class Stream:
         if self._shuffle:
             order = np.argsort(np.random.PCG64(for_order).random_raw(num_rows), kind="stable")
         changes = None
-        if self._augmentation != AugmentationSettings():
+        # of views whose features are served, only those of the first epoch are looked at, for their hash
+        if self._augmentation != AugmentationSettings() and not (self._features and epoch > 0):
             changes = draw_changes(for_changes, num_rows, self._stored_size, self._augmentation)
         return _Plan(epoch=epoch, order=order, changes=changes)
 

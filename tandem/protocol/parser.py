@@ -23,7 +23,7 @@ from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.repeats import repeats_of
 from tandem.protocol.search_space import combinations, read_space, with_values
-from tandem.protocol.settings import DataSettings, PhaseSettings, Settings, flatten
+from tandem.protocol.settings import AugmentationSettings, DataSettings, PhaseSettings, Settings, flatten
 
 Framework = Literal["torch", "keras"]
 
@@ -125,6 +125,7 @@ def check_settings(settings: Settings, framework: Framework) -> None:
     _check_data(settings)
     _check_regime(settings)
     _check_optimizer(settings)
+    _check_features(settings)
     if settings.precision == "float16" and settings.device == "cpu":
         _refuse("precision", "float16", "float32 or bfloat16 with device cpu")
     if framework == "keras" and (backend := os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0])) not in KERAS_BACKENDS:
@@ -239,6 +240,18 @@ def _check_search(settings: Settings, framework: Framework) -> None:
         except UserError as error:
             words = ", ".join(f"{name} {value!r}" for name, value in values.items())
             raise UserError(f"sweep.space: {words}: {error}") from None
+
+
+def _check_features(settings: Settings) -> None:
+    views = settings.cache_views
+    if views is None:
+        return
+    if settings.augmentation == AugmentationSettings():
+        _refuse("cache_views", views, "null without augmentation, where each image has one view")
+    if not settings.cache_features:
+        _refuse("cache_views", views, "null with cache_features false")
+    if all(phase.trainable != "head" for phase in phases_of(settings)):
+        _refuse("cache_views", views, f"null with regime {settings.regime}, where no phase trains the head alone")
 
 
 def _check_nulls(values: Any, owner: Any, prefix: str = "") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tandem.protocol.settings import PhaseSettings, Settings, Trainable
+from tandem.protocol.settings import AugmentationSettings, PhaseSettings, Settings, Trainable
 
 T = TypeVar("T")
 
@@ -63,6 +63,18 @@ def _listed(settings: Settings) -> list[PhaseSettings]:
         PhaseSettings(trainable=trainable, learning_rate=thawed_rate if number > 1 else None)
         for number, trainable in enumerate(TRAINABLE_OF_PHASES[settings.regime], start=1)
     ]
+
+
+def num_cached_views(phase: Phase, settings: Settings) -> int:
+    """Of how many views of each training image a phase caches the features; 0 where it runs the backbone itself.
+
+    Features are cached where the whole backbone is frozen; images that are not augmented have a single view.
+    """
+    if not settings.cache_features or phase.trainable != "head":
+        return 0
+    if settings.augmentation == AugmentationSettings():
+        return 1
+    return min(settings.cache_views or 0, phase.max_epochs)
 
 
 def split_blocks(phase: Phase, blocks: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:

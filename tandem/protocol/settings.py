@@ -274,6 +274,14 @@ class Settings:
     """CPU threads for the framework's arithmetic, its own choice when not given, and as many for augmentation, one for
     each core when not given; two processes on one machine need it (with more threads than cores torch runs many times
     slower)."""
+    cache_features: bool = True
+    """Where the head alone is trained, compute the backbone's features of each image once and keep them in
+    data.cache_folder, for this run and later ones, instead of anew in every epoch. With augmentation see
+    `cache_views`."""
+    cache_views: int | None = limited(None, at_least=1)
+    """With augmentation, keep the features of so many augmented views of each training image and serve them in turn:
+    epoch e trains on view e modulo this. Fewer views than epochs are weaker augmentation. When not given, augmented
+    images go through the backbone in every epoch, each differently."""
     data: DataSettings = field(default_factory=DataSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     head: HeadSettings = field(default_factory=HeadSettings)

@@ -41,7 +41,8 @@ class PhaseOutcome:
     best_epoch: int
     """The one with the lowest validation loss, counted from 0 within the phase."""
     train_seconds: float
-    """Training and validation, from the first to the last of the framework's own work on the phase."""
+    """Training and validation, from the first to the last of the framework's own work on the phase. The pass that
+    computed cached features counts as if this run had made it."""
     parameters: int
     trainable_parameters: int
     backbone_before: str
@@ -52,6 +53,10 @@ class PhaseOutcome:
     frozen_after: str
     first_epoch_hash: str | None
     """Of the batches of the phase's first epoch; None where that was not finished."""
+    feature_seconds: float = 0.0
+    """The part of train_seconds that is the pass for cached features."""
+    cached_feature_seconds: float = 0.0
+    """The part of it that an earlier run has spent."""
 
 
 def record_data(run: Run, data: PreparedData) -> None:
@@ -148,6 +153,8 @@ def record_phase(
             for name, value in {
                 vocabulary.TRAIN_SECONDS: outcome.train_seconds,
                 vocabulary.SECONDS_PER_EPOCH: statistics.median(curves.seconds_of(phase)),
+                vocabulary.FEATURE_SECONDS: outcome.feature_seconds,
+                vocabulary.CACHED_FEATURE_SECONDS: outcome.cached_feature_seconds,
                 vocabulary.EPOCHS: outcome.epochs,
                 vocabulary.BEST_EPOCH: outcome.best_epoch,
                 vocabulary.PARAMETERS: outcome.parameters,
@@ -215,6 +222,8 @@ def record_end(
     """
     costs = {
         vocabulary.TRAIN_SECONDS: sum(outcome.train_seconds for outcome in outcomes),
+        vocabulary.FEATURE_SECONDS: sum(outcome.feature_seconds for outcome in outcomes),
+        vocabulary.CACHED_FEATURE_SECONDS: sum(outcome.cached_feature_seconds for outcome in outcomes),
         vocabulary.EPOCHS: sum(outcome.epochs for outcome in outcomes),
         vocabulary.TRAINABLE_PARAMETERS: outcomes[-1].trainable_parameters if outcomes else 0,
         vocabulary.PEAK_MEMORY_MEGABYTES: peak_memory_megabytes(),

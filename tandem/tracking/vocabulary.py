@@ -46,6 +46,8 @@ EPOCH_PHASE = "epoch/phase"  # 1, 2, ...: where it changes, something else is tr
 # Metrics of a run; the same stand under phase_name(n) for each phase, where `phase` is what it cost alone.
 TRAIN_SECONDS = "cost/train_seconds"  # training and validation of all phases, evaluation apart
 SECONDS_PER_EPOCH = "cost/seconds_per_epoch"
+FEATURE_SECONDS = "cost/feature_seconds"  # of those, the pass that computed cached features, whichever run made it
+CACHED_FEATURE_SECONDS = "cost/cached_feature_seconds"  # of these, what an earlier run spent: this one had the result
 EPOCHS = "cost/epochs"
 PARAMETERS = "cost/parameters"
 TRAINABLE_PARAMETERS = "cost/trainable_parameters"

@@ -1,0 +1,50 @@
+"""The streams of a phase: the same in both frameworks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tandem.data.prepare import PreparedData
+from tandem.data.stream import Stream
+from tandem.protocol.regimes import Phase
+from tandem.protocol.settings import Settings
+
+
+def training_stream(
+    settings: Settings,
+    data: PreparedData,
+    phase: Phase,
+    *,
+    shuffle: bool = True,
+    features: Sequence[np.ndarray] = (),
+) -> Stream:
+    """Training images, shuffled and augmented from the seed and the phase's number, or their features."""
+    return Stream(
+        data.training_images,
+        data.labels,
+        data.rows("train"),
+        batch_size=settings.batch_size,
+        seed=(settings.seed, phase.number),
+        shuffle=shuffle,
+        augmentation=settings.augmentation,
+        size=data.images.shape[1:3],
+        threads=settings.threads,
+        features=features,
+    )
+
+
+def validation_stream(
+    settings: Settings, data: PreparedData, phase: Phase, *, features: Sequence[np.ndarray] = ()
+) -> Stream:
+    """Validation images in the order of their rows, or their features."""
+    return Stream(
+        data.images,
+        data.labels,
+        data.rows("val"),
+        batch_size=settings.batch_size,
+        seed=(settings.seed, phase.number),
+        shuffle=False,
+        features=features,
+    )

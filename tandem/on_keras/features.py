@@ -1,0 +1,156 @@
+"""The frozen phase without the backbone: its features, computed once, and the head that is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from tandem.data.features import PhaseFeatures, find_phase_features, in_batches
+from tandem.data.prepare import PreparedData
+from tandem.data.stream import Stream
+from tandem.on_keras.backends import backend_module, backend_version, has_gpu
+from tandem.on_keras.feed import StreamLoader
+from tandem.on_keras.networks import Classifier
+from tandem.protocol.regimes import Phase
+from tandem.protocol.settings import Settings
+from tandem.tracking.system import describe_hardware
+
+CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 512  # larger ones are no faster on a CPU; on a GPU halved until they fit
+
+VALIDATION_BYTES = 64_000_000  # of features that are held in memory at most
+
+
+def head_on_features(network: Classifier) -> keras.Sequential:
+    """The network's own head as a model of float32 features of shape (n, features), to be compiled and trained.
+
+    Not the head itself: what it was compiled with would be saved with the network.
+    """
+    return keras.Sequential([keras.Input(network.head.input_shape[1:]), network.head])
+
+
+class FeatureLoader(StreamLoader):
+    """Batches of float32 features (b, features) and int64 labels (b,), epoch after epoch without an end.
+
+    fit has to be told the steps of an epoch. It then goes on with one iterator, where it would make two new ones in
+    each epoch, which take TensorFlow longer than the head's steps do.
+    """
+
+    @property
+    def num_batches(self) -> None:
+        return None
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.stream.batch(*divmod(index, len(self)))
+
+
+def validation_batches(stream: Stream) -> Any:
+    """A stream's features as what `validation_data` takes.
+
+    On TensorFlow in a data set of its own, of which a new iterator, one for each epoch, costs a tenth of one that calls
+    Python.
+    """
+    features, _ = stream.batch(0, 0)
+    if keras.backend.backend() != "tensorflow" or features.nbytes * len(stream) > VALIDATION_BYTES:
+        return StreamLoader(stream)
+    features, labels = stream.batches(0, 0, len(stream))
+    return backend_module().data.Dataset.from_tensor_slices((features, labels)).batch(stream.batch_size)
+
+
+def steps_per_execution(steps_per_epoch: int) -> int:
+    """Training steps without a return to Python between them: all of an epoch, on the backend that has such a loop."""
+    return steps_per_epoch if keras.backend.backend() == "tensorflow" else 1
+
+
+def find_features(
+    network: Classifier,
+    phase: Phase,
+    settings: Settings,
+    data: PreparedData,
+    weights_hash: str,
+    *,
+    jit_compile: bool | str,
+) -> PhaseFeatures:
+    """The features that a phase trains its head on, computed first where no run has done so before.
+
+    Args:
+        network: Its backbone is frozen as the phase has it.
+        phase: One that trains more than the head has none.
+        settings: All of the run.
+        data: The images.
+        weights_hash: Of the backbone.
+        jit_compile: Whether XLA compiles the pass.
+    """
+    backend = keras.backend.backend()
+    on_gpu = settings.device != "cpu" and has_gpu()
+    made_with = {
+        "framework": f"keras {keras.__version__}, {backend} {backend_version()}",
+        "device": "gpu" if on_gpu else "cpu",
+        "hardware": describe_hardware(),
+        "weights": weights_hash,
+    }
+    batch_size = GPU_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE
+    return find_phase_features(
+        phase,
+        settings,
+        data,
+        made_with,
+        lambda images_of: backbone_pass(network, images_of, batch_size=batch_size, jit_compile=jit_compile),
+    )
+
+
+class ToFeatures(keras.Model):
+    """uint8 images of shape (n, height, width, 3) to float32 features of shape (n, features), in inference mode."""
+
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self.network = network
+
+    def call(self, images: Any) -> Any:
+        features = self.network.backbone(self.network.pixels(images), training=False)
+        return keras.ops.cast(features, "float32")
+
+
+def backbone_pass(
+    network: Classifier,
+    images_of: Callable[[np.ndarray], np.ndarray],
+    *,
+    batch_size: int,
+    jit_compile: bool | str,
+) -> Callable[[np.ndarray], Iterator[np.ndarray]]:
+    """What computes the backbone's features of images, in inference mode and in batches as large as fit.
+
+    Args:
+        network: The network whose backbone it is.
+        images_of: uint8 images of shape (n, height, width, 3) in the rows of a store.
+        batch_size: To begin with.
+        jit_compile: Whether XLA compiles it.
+
+    Returns:
+        From rows, int64 of shape (n,), to float32 features of shape (batch, features), as the head is given them.
+    """
+    to_features = ToFeatures(network)
+    to_features.compile(jit_compile=jit_compile)
+    sizes: list[int] = []  # of the batches that it is compiled for
+
+    def compute_batch(rows: np.ndarray) -> np.ndarray:
+        # a last batch that is smaller is filled up, since another size would be compiled anew
+        size = max([len(rows), *sizes])
+        images = images_of(rows)
+        filled = np.concatenate([images, np.repeat(images[-1:], size - len(rows), axis=0)])
+        try:
+            features = to_features.predict_on_batch(filled)
+        except Exception:
+            sizes.clear()  # too large
+            raise
+        sizes[:] = [size]
+        return features[: len(rows)]
+
+    return lambda rows: in_batches(rows, compute_batch, batch_size=batch_size, out_of_memory=_out_of_memory)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # each backend has its own exception: TensorFlow's and JAX's carry this code, torch's these words
+    return "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error) or "OOM when allocating" in str(error)

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import resource
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from tandem.data.features import Compute, in_batches, open_features
+
+NUM_IMAGES, NUM_FEATURES, BATCH = 12, 5, 4
+
+KEY = {"backbone": "some", "weights": "hash"}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> np.memmap:
+    return store_in(tmp_path, "first")
+
+
+def store_in(cache: Path, name: str) -> np.memmap:
+    path = cache / "stores" / name / "images.npy"
+    path.parent.mkdir(parents=True)
+    np.save(path, np.arange(NUM_IMAGES * 12, dtype=np.uint8).reshape(NUM_IMAGES, 2, 2, 3))
+    return np.load(path, mmap_mode="r")
+
+
+class Backbone:
+    """Features that tell which row they are of; remembers for which rows it was asked."""
+
+    def __init__(self, *, before: Callable[[], Any] = lambda: None) -> None:
+        self.asked: list[int] = []
+        self.before = before
+
+    def __call__(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        def batch(some: np.ndarray) -> np.ndarray:
+            self.before()
+            self.asked += some.tolist()
+            return features_of(some)
+
+        return in_batches(rows, batch, batch_size=BATCH, out_of_memory=lambda error: False)
+
+
+def features_of(rows: np.ndarray) -> np.ndarray:
+    return (rows[:, np.newaxis] + np.arange(NUM_FEATURES) / 8).astype(np.float32)
+
+
+def caches(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "features").iterdir() if path.is_dir()]
+
+
+def open_quietly(images: np.memmap, rows: np.ndarray, compute: Compute, **key: str) -> np.ndarray:
+    return open_features(images, rows, {**KEY, **key}, compute, quiet=True).values[rows]
+
+
+def test_features_are_computed_once_for_all_runs(images: np.memmap) -> None:
+    rows, first, second = np.array([1, 2, 5, 7, 8, 11]), Backbone(), Backbone()
+    for backbone in (first, second):
+        assert np.array_equal(open_quietly(images, rows, backbone), features_of(rows))
+    assert (first.asked, second.asked) == (rows.tolist(), [])
+
+
+def test_another_split_computes_only_what_it_adds(images: np.memmap) -> None:
+    open_quietly(images, np.arange(6), Backbone())
+    backbone, rows = Backbone(), np.array([9, 0, 7, 3])
+    assert np.array_equal(open_quietly(images, rows, backbone), features_of(rows))
+    assert backbone.asked == [9, 7]
+    assert np.array_equal(open_quietly(images, np.arange(6), backbone), features_of(np.arange(6)))
+    assert backbone.asked == [9, 7]
+
+
+def test_rows_that_nobody_asks_for_take_no_place(tmp_path: Path) -> None:
+    path = tmp_path / "stores/large/images.npy"
+    path.parent.mkdir(parents=True)
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(100_000, 1, 1, 3))
+    rows = np.array([99_999])
+    open_quietly(images, rows, lambda rows: iter([np.ones((1, 1000), np.float32)]))
+    (cache,) = caches(tmp_path)
+    file = (cache / "features.npy").stat()
+    assert file.st_size > 400_000_000
+    assert file.st_blocks * 512 < 100_000
+
+
+def test_other_weights_and_other_images_have_features_of_their_own(images: np.memmap, tmp_path: Path) -> None:
+    rows, backbone = np.array([3]), Backbone()
+    open_quietly(images, rows, backbone)
+    open_quietly(images, rows, backbone, weights="other")
+    open_quietly(store_in(tmp_path, "second"), rows, backbone)
+    assert backbone.asked == [3, 3, 3]
+    assert len(caches(tmp_path)) == 3
+
+
+def test_cost_is_known_to_those_who_find_features_in_the_cache(images: np.memmap) -> None:
+    pause = threading.Event()
+    backbone = Backbone(before=lambda: pause.wait(0.05))
+    first = open_features(images, np.arange(8), KEY, backbone, quiet=True)
+    second = open_features(images, np.arange(12), KEY, backbone, quiet=True)
+    assert 0.1 <= first.seconds < 5 and first.cached_seconds == 0
+    assert second.cached_seconds == pytest.approx(first.seconds)
+    assert second.seconds >= first.seconds + 0.05
+    half = open_features(images, np.arange(4), KEY, backbone, quiet=True)
+    assert half.seconds == half.cached_seconds == pytest.approx(first.seconds / 2, rel=0.9)
+
+
+def test_of_two_at_once_one_computes_and_the_other_waits(images: np.memmap, capfd: pytest.CaptureFixture) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert go_on.wait(20)
+
+    first, second, rows = Backbone(before=hold), Backbone(), np.arange(NUM_IMAGES)
+    results: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: results.append(open_quietly(images, rows, first)))]
+    threads[0].start()
+    assert begun.wait(20)
+    threads.append(
+        threading.Thread(target=lambda: results.append(open_features(images, rows, KEY, second).values[rows]))
+    )
+    threads[1].start()
+    seen = ""
+    while "waiting for it" not in seen:
+        seen += capfd.readouterr().err
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert (first.asked, second.asked) == (rows.tolist(), [])
+    assert [np.array_equal(result, features_of(rows)) for result in results] == [True, True]
+
+
+def test_a_pass_that_is_interrupted_counts_for_nothing(images: np.memmap, tmp_path: Path) -> None:
+    calls = iter([None, KeyboardInterrupt])
+
+    def interrupt() -> None:
+        if error := next(calls):
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        open_quietly(images, np.arange(8), Backbone(before=interrupt))
+    backbone = Backbone()
+    open_quietly(images, np.arange(8), backbone)
+    assert backbone.asked == list(range(8))
+
+
+def test_what_killed_passes_leave_behind_is_removed_but_not_what_others_are_at(
+    images: np.memmap, tmp_path: Path
+) -> None:
+    killed, busy = tmp_path / "features/killed", tmp_path / "features/busy"
+    for folder in (killed, busy):
+        folder.mkdir(parents=True)
+        (folder / "features.npy").write_bytes(b"half of it")
+    with FileLock(tmp_path / "features/busy.lock"):
+        open_quietly(images, np.arange(2), Backbone())
+    assert busy in caches(tmp_path) and killed not in caches(tmp_path)
+    open_quietly(images, np.arange(2), Backbone(), weights="other")
+    assert len(caches(tmp_path)) == 2 and busy not in caches(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["features.npy", "seconds.npy"])
+def test_a_file_that_was_cut_short_is_made_anew(images: np.memmap, tmp_path: Path, name: str) -> None:
+    open_quietly(images, np.arange(8), Backbone())
+    (cache,) = caches(tmp_path)
+    content = (cache / name).read_bytes()
+    (cache / name).write_bytes(content[: len(content) // 2])
+    backbone = Backbone()
+    assert np.array_equal(open_quietly(images, np.arange(8), backbone), features_of(np.arange(8)))
+    assert backbone.asked == list(range(8))
+
+
+@pytest.fixture
+def limit_file_size() -> Iterator[Callable[[int], None]]:
+    """Lets writing beyond so many bytes of a file fail, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_features_stay_in_memory_where_they_cannot_be_written(
+    images: np.memmap, tmp_path: Path, capfd: pytest.CaptureFixture, limit_file_size: Callable[[int], None]
+) -> None:
+    rows = np.arange(2, 11)
+    limit_file_size(4 * NUM_IMAGES * NUM_FEATURES)  # without place for the file's header
+    found = open_features(images, rows, KEY, Backbone())
+    assert np.array_equal(found.values[rows], features_of(rows))
+    assert found.cached_seconds == 0 < found.seconds
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"Features cannot be kept in {tmp_path}/features/")
+    assert lines[0].endswith("): they stay in memory, for this run alone")
+
+
+def test_features_that_do_not_fit_on_the_disk_are_not_begun(
+    images: np.memmap, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=4 * NUM_FEATURES * 9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert open_features(images, np.arange(9), KEY, Backbone()).cached_seconds == 0
+    assert len(caches(tmp_path)) == 1
+    assert not capfd.readouterr().err
+    rows = np.arange(10)
+    found = open_features(images, rows, {"other": "key"}, Backbone())
+    assert np.array_equal(found.values[rows], features_of(rows))
+    assert len(caches(tmp_path)) == 1
+    assert "(they need 0.0 MB, and 0.0 MB are free)" in capfd.readouterr().err
+
+
+def test_batches_are_halved_until_they_fit() -> None:
+    sizes: list[int] = []
+
+    def compute(rows: np.ndarray) -> np.ndarray:
+        sizes.append(len(rows))
+        if len(rows) > 3:
+            raise MemoryError
+        return features_of(rows)
+
+    batches = list(
+        in_batches(np.arange(7), compute, batch_size=8, out_of_memory=lambda error: isinstance(error, MemoryError))
+    )
+    assert np.array_equal(np.concatenate(batches), features_of(np.arange(7)))
+    assert sizes == [7, 4, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(("error", "out_of_memory"), [(MemoryError, True), (ValueError, False)])
+def test_an_error_that_smaller_batches_do_not_mend_is_raised(error: type[Exception], out_of_memory: bool) -> None:
+    def compute(rows: np.ndarray) -> np.ndarray:
+        raise error
+
+    with pytest.raises(error):
+        list(in_batches(np.arange(7), compute, batch_size=4, out_of_memory=lambda _: out_of_memory))
