@@ -250,11 +250,11 @@ class RunWriter:
                 params += [Param(name, value) for name, value in values]
             else:
                 tags += [RunTag(name, value) for name, value in values]
-        for some_params in _chunks(params, PARAMS_PER_REQUEST):
+        for some_params in chunks(params, PARAMS_PER_REQUEST):
             self._client.log_batch(self._run_id, params=some_params)
-        for some_tags in _chunks(tags, TAGS_PER_REQUEST):
+        for some_tags in chunks(tags, TAGS_PER_REQUEST):
             self._client.log_batch(self._run_id, tags=some_tags)
-        for some_metrics in _chunks(metrics, METRICS_PER_REQUEST):
+        for some_metrics in chunks(metrics, METRICS_PER_REQUEST):
             self._client.log_batch(self._run_id, metrics=some_metrics)
 
     def _write_artifact(self, entry: Entry) -> None:
@@ -275,29 +275,13 @@ class RunWriter:
         self._client.log_inputs(self._run_id, [DatasetInput(dataset, [context])])
 
     def _write_model(self, entry: Entry) -> None:
-        folder, name = self._local_path(entry), entry.content["name"]
-        logged = self._find_model(name) or self._client.create_logged_model(
-            self._experiment_id, name=name, source_run_id=self._run_id
+        write_model(
+            self._client,
+            experiment_id=self._experiment_id,
+            run_id=self._run_id,
+            folder=self._local_path(entry),
+            name=entry.content["name"],
         )
-        self._client.log_model_artifacts(logged.model_id, str(folder))
-        description = Model.load(str(folder))
-        description.run_id = self._run_id
-        description.model_id = description.model_uuid = logged.model_id
-        description.artifact_path = logged.artifact_location
-        with tempfile.TemporaryDirectory() as scratch:
-            description.save(str(Path(scratch) / "MLmodel"))
-            self._client.log_model_artifact(logged.model_id, str(Path(scratch) / "MLmodel"))
-        self._client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-        outputs = self._client.get_run(self._run_id).outputs
-        if logged.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-            self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step=0)])
-
-    def _find_model(self, name: str) -> LoggedModel | None:
-        # An earlier attempt may have made it, and died before it could say so.
-        found = self._client.search_logged_models(
-            [self._experiment_id], filter_string=f"name = '{name}' AND source_run_id = '{self._run_id}'", max_results=1
-        )
-        return found[0] if found else None
 
     def _local_path(self, entry: Entry) -> Path:
         path = self._folder / entry.content["path"]
@@ -315,6 +299,41 @@ class RunWriter:
             path.unlink(missing_ok=True)
 
 
+def write_model(client: MlflowClient, *, experiment_id: str, run_id: str, folder: Path, name: str, step: int = 0) -> None:
+    """Makes a folder that a save_model function of MLflow has written a logged model of a run; twice does no harm.
+
+    Args:
+        run_id: the run that made the model.
+        folder: the model's files; its MLmodel, which names a run and a model, is rewritten on the way.
+        name: the model's, used once in a run.
+        step: of the run, at which it was made.
+    """
+    # An earlier attempt may have made it, and died before it could say so.
+    logged = find_model(client, experiment_id=experiment_id, run_id=run_id, name=name) or client.create_logged_model(
+        experiment_id, name=name, source_run_id=run_id
+    )
+    client.log_model_artifacts(logged.model_id, str(folder))
+    description = Model.load(str(folder))
+    description.run_id = run_id
+    description.model_id = description.model_uuid = logged.model_id
+    description.artifact_path = logged.artifact_location
+    with tempfile.TemporaryDirectory() as scratch:
+        description.save(str(Path(scratch) / "MLmodel"))
+        client.log_model_artifact(logged.model_id, str(Path(scratch) / "MLmodel"))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    outputs = client.get_run(run_id).outputs
+    if logged.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
+
+
+def find_model(client: MlflowClient, *, experiment_id: str, run_id: str, name: str) -> LoggedModel | None:
+    """The logged model of this name that a run has made, if there is one."""
+    found = client.search_logged_models(
+        [experiment_id], filter_string=f"name = '{name}' AND source_run_id = '{run_id}'", max_results=1
+    )
+    return found[0] if found else None
+
+
 def _leading_batch(pending: deque[Entry]) -> list[Entry]:
     batch: list[Entry] = []
     for index in range(min(len(pending), ENTRIES_PER_BATCH)):  # other threads append: no iterating over it
@@ -325,7 +344,7 @@ def _leading_batch(pending: deque[Entry]) -> list[Entry]:
     return batch or [pending[0]]
 
 
-def _chunks(items: list[Item], size: int) -> Iterable[list[Item]]:
+def chunks(items: list[Item], size: int) -> Iterable[list[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
