@@ -3,9 +3,9 @@
     python -m tandem.tracking.copy --from sqlite:///mlflow.db --to http://tracking.example.org:5000
 
 A copy holds the whole run: parameters, tags, every value of every metric with its step and its time, inputs, files,
-models, and the place under its parent. It carries the id of the run that it was made from, so that a second copying finds
-it: a run that has not changed is passed over, one that has grown or that an interrupted copying left unfinished is
-completed. Two copyings to one place must not run at the same time.
+models, and the place under its parent. It carries the id of the run that it was made from, so that a second copying
+finds it: a run that has not changed is passed over, one that has grown or that an interrupted copying left unfinished
+is completed. Two copyings to one place must not run at the same time. Registered models stay where they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mlflow.entities import Experiment, LoggedModel, LoggedModelStatus, Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import Experiment, LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunStatus, RunTag
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
@@ -141,8 +141,8 @@ class _Copier:
                 get_artifact_repository(copy.info.artifact_uri, tracking_uri=self._target.tracking_uri),
                 Path(scratch),
             )
-        for model in self._models(run):
-            self._copy_model(run, copy, model)
+        for output in run.outputs.model_outputs if run.outputs else []:
+            self._copy_model(copy, output)
         if RunStatus.is_terminated(RunStatus.from_string(run.info.status)):
             self._target.set_terminated(copy_id, run.info.status, end_time=run.info.end_time)
             # last: what has it is complete
@@ -183,22 +183,22 @@ class _Copier:
             return RUN_REFERENCE + self._copies[run_id].info.run_id
         return value
 
-    def _models(self, run: Run) -> list[LoggedModel]:
-        outputs = run.outputs.model_outputs if run.outputs else []
-        models = [self._source.get_logged_model(output.model_id) for output in outputs]
-        return [model for model in models if model.status == LoggedModelStatus.READY]
-
-    def _copy_model(self, run: Run, copy: Run, model: LoggedModel) -> None:
+    def _copy_model(self, copy: Run, output: LoggedModelOutput) -> None:
         experiment_id, run_id = copy.info.experiment_id, copy.info.run_id
+        model = self._source.get_logged_model(output.model_id)
         found = find_model(self._target, experiment_id=experiment_id, run_id=run_id, name=model.name)
-        if found and found.status == LoggedModelStatus.READY:
+        if model.status != LoggedModelStatus.READY or (found and found.status == LoggedModelStatus.READY):
             return
-        (step,) = [output.step for output in run.outputs.model_outputs if output.model_id == model.model_id]
         repository = get_artifact_repository(model.artifact_location, tracking_uri=self._source.tracking_uri)
         with tempfile.TemporaryDirectory(prefix="tandem-copy-") as scratch:
             folder = Path(repository.download_artifacts("", scratch))
             write_model(
-                self._target, experiment_id=experiment_id, run_id=run_id, folder=folder, name=model.name, step=step
+                self._target,
+                experiment_id=experiment_id,
+                run_id=run_id,
+                folder=folder,
+                name=model.name,
+                step=output.step,
             )
 
 
@@ -283,7 +283,7 @@ def _copy_files(source: ArtifactRepository, target: ArtifactRepository, scratch:
             Path(local).unlink()
 
 
-def _files(repository: ArtifactRepository, folder: str | None = None) -> Iterator[tuple[str, int]]:
+def _files(repository: ArtifactRepository, folder: str | None = None) -> Iterator[tuple[str, int | None]]:
     """Path and size in bytes of every file."""
     for entry in repository.list_artifacts(folder):
         if entry.is_dir:
@@ -310,7 +310,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--from", dest="source", metavar="URI", required=True, help="tracking URI of the runs")
     parser.add_argument("--to", dest="target", metavar="URI", required=True, help="tracking URI that is to have them")
     parser.add_argument(
-        "--experiment", action="append", metavar="NAME", help="one to copy, given once for each (default: all with runs)"
+        "--experiment",
+        action="append",
+        metavar="NAME",
+        help="one to copy, given once for each (default: all with runs)",
     )
     arguments = parser.parse_args(argv)
     copied = copy_runs(arguments.source, arguments.target, arguments.experiment)

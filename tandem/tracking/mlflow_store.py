@@ -18,9 +18,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import mlflow.store.db_migrations
 import mlflow.telemetry
 import requests
 import sqlalchemy
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from filelock import FileLock
 from mlflow.entities import (
     Dataset,
@@ -45,6 +49,7 @@ from tandem.tracking import vocabulary
 from tandem.tracking.journal import Entry, Journal
 from tandem.tracking.provenance import without_password
 
+UNAUTHORIZED = 401
 PROBE_SECONDS = 5  # how long a server may take to answer at all before it counts as unreachable
 ENTRIES_PER_BATCH = 2000
 
@@ -123,6 +128,11 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError) as error:
+        if getattr(error, "get_http_status_code", lambda: None)() == UNAUTHORIZED:
+            raise UserError(
+                f"MLflow at {without_password(uri)} does not take this user name and password: set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there"
+            ) from error
         raise UserError(
             f"MLflow at {without_password(uri)} refused: {one_line(error)}; "
             "check the URI, its credentials, and that it is an MLflow 3 server or database"
@@ -299,7 +309,9 @@ class RunWriter:
             path.unlink(missing_ok=True)
 
 
-def write_model(client: MlflowClient, *, experiment_id: str, run_id: str, folder: Path, name: str, step: int = 0) -> None:
+def write_model(
+    client: MlflowClient, *, experiment_id: str, run_id: str, folder: Path, name: str, step: int = 0
+) -> None:
     """Makes a folder that a save_model function of MLflow has written a logged model of a run; twice does no harm.
 
     Args:
@@ -381,9 +393,29 @@ def _prepare_database(uri: str) -> None:
         ) from error
     except MlflowException as error:
         raise UserError(
-            f"cannot use the MLflow database {without_password(uri)}: {one_line(error)}; a database of another MLflow "
-            f"version needs a backup and then: mlflow db upgrade {without_password(uri)}"
+            f"cannot use the MLflow database {without_password(uri)}: {_what_to_do_with(uri) or one_line(error)}"
         ) from error
+
+
+def _what_to_do_with(uri: str) -> str | None:
+    """What a database of another MLflow version needs, None if the version is not what is wrong."""
+    engine = sqlalchemy.create_engine(uri)
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    engine.dispose()
+    migrations = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
+    if found is None or found == migrations.get_current_head():
+        return None
+    try:
+        migrations.get_revision(found)
+    except CommandError:
+        return (
+            f"a newer MLflow than this one ({mlflow.__version__}) has written it (schema {found}): install that version"
+        )
+    return (
+        f"it is of an older MLflow than this one ({mlflow.__version__}): make a backup, and then run "
+        f"mlflow db upgrade {without_password(uri)}"
+    )
 
 
 def _configure_mlflow() -> None:
