@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "mlflow_server"
 # What a person would write into .env.
 SECRETS = {

@@ -48,6 +48,7 @@ from tandem.errors import UserError
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import Entry, Journal
 from tandem.tracking.provenance import without_password
+from tandem.tracking.views import experiment_tags
 
 UNAUTHORIZED = 401
 PROBE_SECONDS = 5  # how long a server may take to answer at all before it counts as unreachable
@@ -160,7 +161,9 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
             root = artifact_root(uri)
             location = root / re.sub(r"[^\w.-]", "_", name) if root else None
             with contextlib.suppress(MlflowException):  # another process was faster: it is found below
-                client.create_experiment(name, artifact_location=location.as_uri() if location else None)
+                client.create_experiment(
+                    name, artifact_location=location.as_uri() if location else None, tags=experiment_tags()
+                )
             experiment = client.get_experiment_by_name(name)
     if experiment is None:
         raise UserError(f"MLflow at {without_password(uri)} did not create the experiment {name!r}: try another name")
