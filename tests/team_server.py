@@ -26,6 +26,26 @@ SECRETS = {
     "MLFLOW_SECRET_KEY": "0123456789abcdef",
 }
 
+# Of a run that takes seconds.
+SETTINGS = """
+regime: finetune
+backbone: mobilenet_v2
+weights: random
+batch_size: 32
+max_epochs: 1
+threads: 1
+device: cpu
+data:
+  source: digits
+  classes: ["0", "1", "2"]
+  image_size: 32
+  images_per_class: 40
+  cache_folder: cache
+tracking:
+  experiment: team
+  system_interval: 5.0
+"""
+
 Finished = subprocess.CompletedProcess[str]
 
 

@@ -155,18 +155,24 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
         UserError: it was deleted, or keeps its files where this client cannot write.
     """
     uri = client.tracking_uri
+    refusal = ""
     with explained(uri):
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             root = artifact_root(uri)
             location = root / re.sub(r"[^\w.-]", "_", name) if root else None
-            with contextlib.suppress(MlflowException):  # another process was faster: it is found below
+            try:
                 client.create_experiment(
                     name, artifact_location=location.as_uri() if location else None, tags=experiment_tags()
                 )
-            experiment = client.get_experiment_by_name(name)
+            except MlflowException as error:
+                refusal = one_line(error)
+            experiment = client.get_experiment_by_name(name)  # another process may have been faster
     if experiment is None:
-        raise UserError(f"MLflow at {without_password(uri)} did not create the experiment {name!r}: try another name")
+        raise UserError(
+            f"MLflow at {without_password(uri)} did not create the experiment {name!r}: {refusal}; where that is not "
+            "about room or rights, try another name"
+        )
     if experiment.lifecycle_stage != "active":
         raise UserError(
             f"the experiment {name!r} was deleted in MLflow at {without_password(uri)}: give another name with "

@@ -12,26 +12,7 @@ import requests
 import yaml
 from mlflow.tracking import MlflowClient
 
-from tests.team_server import FOLDER, ROOT, SECRETS, Finished, TeamServer, interpolated
-
-SETTINGS = """
-regime: finetune
-backbone: mobilenet_v2
-weights: random
-batch_size: 32
-max_epochs: 1
-threads: 1
-device: cpu
-data:
-  source: digits
-  classes: ["0", "1", "2"]
-  image_size: 32
-  images_per_class: 40
-  cache_folder: cache
-tracking:
-  experiment: team
-  system_interval: 5.0
-"""
+from tests.team_server import FOLDER, ROOT, SECRETS, SETTINGS, Finished, TeamServer, interpolated
 
 
 def test_every_service_is_watched_and_comes_back(compose: dict[str, Any]) -> None:
