@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # of an OSError; the second is a user's own limit
 
 
 class UserError(Exception):
@@ -33,11 +36,18 @@ def exit_with(program: str, error: UserError) -> NoReturn:
 
 
 def run_program(program: str, main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
-    """Calls main(argv); a UserError becomes one line and exit status 2, Ctrl-C exit status 130."""
+    """Calls main(argv); a UserError or a full disk becomes one line and exit status 2, Ctrl-C exit status 130."""
     try:
         main(argv)
     except UserError as error:
         exit_with(program, error)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        exit_with(
+            program, UserError(f"the disk is full{where} ({error.strerror}): make room, and give the command again")
+        )
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)

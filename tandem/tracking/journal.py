@@ -7,14 +7,17 @@ A line is an entry (numbered from 1, with the time it was logged) or a mark that
     {"mark": "refused", "number": 8, "reason": "..."}
 
 The file survives the death of the process, not that of the machine: lines are handed to the operating system at once
-but not forced to the disk, which would cost milliseconds a line.
+but not forced to the disk, which would cost milliseconds a line. When its disk fills up, what is logged still goes to
+MLflow, and only to MLflow.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -24,7 +27,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tandem.errors import UserError
+from tandem.errors import FULL_DISK, UserError
 from tandem.tracking import vocabulary
 
 
@@ -56,6 +59,7 @@ class Journal:
                 f"the journal {self.path} is in use by another process: wait until that run or replay has ended"
             ) from error
         self._lock = threading.Lock()
+        self._is_full = False
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         _cut_torn_line(self._file)
         entries = read_journal(self.path).entries
@@ -87,7 +91,24 @@ class Journal:
         self._in_use.release()
 
     def _write(self, line: dict[str, Any]) -> None:
-        os.write(self._file, (json.dumps(line, allow_nan=False) + "\n").encode())
+        text = (json.dumps(line, allow_nan=False) + "\n").encode()
+        size = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, text) < len(text):  # the disk had room for a part of it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            os.ftruncate(self._file, size)
+            if size == 0:  # nothing is lost yet: better not to begin
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+            if not self._is_full:
+                self._is_full = True
+                print(
+                    f"warning: the disk of {self.path} is full ({error.strerror}); what is logged from now on goes to "
+                    "MLflow alone, and is lost while MLflow does not answer",
+                    file=sys.stderr,
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

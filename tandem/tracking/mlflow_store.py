@@ -18,9 +18,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import mlflow.store.db_migrations
 import mlflow.telemetry
 import requests
 import sqlalchemy
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from filelock import FileLock
 from mlflow.entities import (
     Dataset,
@@ -44,7 +48,9 @@ from tandem.errors import UserError
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import Entry, Journal
 from tandem.tracking.provenance import without_password
+from tandem.tracking.views import experiment_tags
 
+UNAUTHORIZED = 401
 PROBE_SECONDS = 5  # how long a server may take to answer at all before it counts as unreachable
 ENTRIES_PER_BATCH = 2000
 
@@ -123,6 +129,11 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError) as error:
+        if getattr(error, "get_http_status_code", lambda: None)() == UNAUTHORIZED:
+            raise UserError(
+                f"MLflow at {without_password(uri)} does not take this user name and password: set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there"
+            ) from error
         raise UserError(
             f"MLflow at {without_password(uri)} refused: {one_line(error)}; "
             "check the URI, its credentials, and that it is an MLflow 3 server or database"
@@ -144,16 +155,24 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
         UserError: it was deleted, or keeps its files where this client cannot write.
     """
     uri = client.tracking_uri
+    refusal = ""
     with explained(uri):
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             root = artifact_root(uri)
             location = root / re.sub(r"[^\w.-]", "_", name) if root else None
-            with contextlib.suppress(MlflowException):  # another process was faster: it is found below
-                client.create_experiment(name, artifact_location=location.as_uri() if location else None)
-            experiment = client.get_experiment_by_name(name)
+            try:
+                client.create_experiment(
+                    name, artifact_location=location.as_uri() if location else None, tags=experiment_tags()
+                )
+            except MlflowException as error:
+                refusal = one_line(error)
+            experiment = client.get_experiment_by_name(name)  # another process may have been faster
     if experiment is None:
-        raise UserError(f"MLflow at {without_password(uri)} did not create the experiment {name!r}: try another name")
+        raise UserError(
+            f"MLflow at {without_password(uri)} did not create the experiment {name!r}: {refusal}; where that is not "
+            "about room or rights, try another name"
+        )
     if experiment.lifecycle_stage != "active":
         raise UserError(
             f"the experiment {name!r} was deleted in MLflow at {without_password(uri)}: give another name with "
@@ -250,11 +269,11 @@ class RunWriter:
                 params += [Param(name, value) for name, value in values]
             else:
                 tags += [RunTag(name, value) for name, value in values]
-        for some_params in _chunks(params, PARAMS_PER_REQUEST):
+        for some_params in chunks(params, PARAMS_PER_REQUEST):
             self._client.log_batch(self._run_id, params=some_params)
-        for some_tags in _chunks(tags, TAGS_PER_REQUEST):
+        for some_tags in chunks(tags, TAGS_PER_REQUEST):
             self._client.log_batch(self._run_id, tags=some_tags)
-        for some_metrics in _chunks(metrics, METRICS_PER_REQUEST):
+        for some_metrics in chunks(metrics, METRICS_PER_REQUEST):
             self._client.log_batch(self._run_id, metrics=some_metrics)
 
     def _write_artifact(self, entry: Entry) -> None:
@@ -275,29 +294,13 @@ class RunWriter:
         self._client.log_inputs(self._run_id, [DatasetInput(dataset, [context])])
 
     def _write_model(self, entry: Entry) -> None:
-        folder, name = self._local_path(entry), entry.content["name"]
-        logged = self._find_model(name) or self._client.create_logged_model(
-            self._experiment_id, name=name, source_run_id=self._run_id
+        write_model(
+            self._client,
+            experiment_id=self._experiment_id,
+            run_id=self._run_id,
+            folder=self._local_path(entry),
+            name=entry.content["name"],
         )
-        self._client.log_model_artifacts(logged.model_id, str(folder))
-        description = Model.load(str(folder))
-        description.run_id = self._run_id
-        description.model_id = description.model_uuid = logged.model_id
-        description.artifact_path = logged.artifact_location
-        with tempfile.TemporaryDirectory() as scratch:
-            description.save(str(Path(scratch) / "MLmodel"))
-            self._client.log_model_artifact(logged.model_id, str(Path(scratch) / "MLmodel"))
-        self._client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-        outputs = self._client.get_run(self._run_id).outputs
-        if logged.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-            self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step=0)])
-
-    def _find_model(self, name: str) -> LoggedModel | None:
-        # An earlier attempt may have made it, and died before it could say so.
-        found = self._client.search_logged_models(
-            [self._experiment_id], filter_string=f"name = '{name}' AND source_run_id = '{self._run_id}'", max_results=1
-        )
-        return found[0] if found else None
 
     def _local_path(self, entry: Entry) -> Path:
         path = self._folder / entry.content["path"]
@@ -315,6 +318,43 @@ class RunWriter:
             path.unlink(missing_ok=True)
 
 
+def write_model(
+    client: MlflowClient, *, experiment_id: str, run_id: str, folder: Path, name: str, step: int = 0
+) -> None:
+    """Makes a folder that a save_model function of MLflow has written a logged model of a run; twice does no harm.
+
+    Args:
+        run_id: the run that made the model.
+        folder: the model's files; its MLmodel, which names a run and a model, is rewritten on the way.
+        name: the model's, used once in a run.
+        step: of the run, at which it was made.
+    """
+    # An earlier attempt may have made it, and died before it could say so.
+    logged = find_model(client, experiment_id=experiment_id, run_id=run_id, name=name) or client.create_logged_model(
+        experiment_id, name=name, source_run_id=run_id
+    )
+    client.log_model_artifacts(logged.model_id, str(folder))
+    description = Model.load(str(folder))
+    description.run_id = run_id
+    description.model_id = description.model_uuid = logged.model_id
+    description.artifact_path = logged.artifact_location
+    with tempfile.TemporaryDirectory() as scratch:
+        description.save(str(Path(scratch) / "MLmodel"))
+        client.log_model_artifact(logged.model_id, str(Path(scratch) / "MLmodel"))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    outputs = client.get_run(run_id).outputs
+    if logged.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
+
+
+def find_model(client: MlflowClient, *, experiment_id: str, run_id: str, name: str) -> LoggedModel | None:
+    """The logged model of this name that a run has made, if there is one."""
+    found = client.search_logged_models(
+        [experiment_id], filter_string=f"name = '{name}' AND source_run_id = '{run_id}'", max_results=1
+    )
+    return found[0] if found else None
+
+
 def _leading_batch(pending: deque[Entry]) -> list[Entry]:
     batch: list[Entry] = []
     for index in range(min(len(pending), ENTRIES_PER_BATCH)):  # other threads append: no iterating over it
@@ -325,7 +365,7 @@ def _leading_batch(pending: deque[Entry]) -> list[Entry]:
     return batch or [pending[0]]
 
 
-def _chunks(items: list[Item], size: int) -> Iterable[list[Item]]:
+def chunks(items: list[Item], size: int) -> Iterable[list[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
@@ -362,9 +402,29 @@ def _prepare_database(uri: str) -> None:
         ) from error
     except MlflowException as error:
         raise UserError(
-            f"cannot use the MLflow database {without_password(uri)}: {one_line(error)}; a database of another MLflow "
-            f"version needs a backup and then: mlflow db upgrade {without_password(uri)}"
+            f"cannot use the MLflow database {without_password(uri)}: {_what_to_do_with(uri) or one_line(error)}"
         ) from error
+
+
+def _what_to_do_with(uri: str) -> str | None:
+    """What a database of another MLflow version needs, None if the version is not what is wrong."""
+    engine = sqlalchemy.create_engine(uri)
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    engine.dispose()
+    migrations = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
+    if found is None or found == migrations.get_current_head():
+        return None
+    try:
+        migrations.get_revision(found)
+    except CommandError:
+        return (
+            f"a newer MLflow than this one ({mlflow.__version__}) has written it (schema {found}): install that version"
+        )
+    return (
+        f"it is of an older MLflow than this one ({mlflow.__version__}): make a backup, and then run "
+        f"mlflow db upgrade {without_password(uri)}"
+    )
 
 
 def _configure_mlflow() -> None:

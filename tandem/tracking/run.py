@@ -146,8 +146,9 @@ class Run:
 
     def _fail(self, error: BaseException) -> None:
         file = self.folder / vocabulary.TRACEBACK_FILE
-        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        self.log_artifact(file)
+        with contextlib.suppress(OSError):  # a full disk may be the very failure
+            file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            self.log_artifact(file)
         self.set_tags({vocabulary.FAILURE: one_line(error)})
 
     def _end(self, status: str) -> None:

@@ -31,6 +31,8 @@ DATA_REPORT = "tandem.data_report"  # split hash of the data; only on runs that 
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
 RANDOM_FOR_IMAGENET = "random (imagenet could not be downloaded)"  # its value where a run was allowed to do without
 BUDGET = "tandem.budget"  # full or small: runs of different ones never stand in one table
+COPIED_FROM = "tandem.copied_from"  # id of the run that this is a copy of; only on copies
+COPIED_STATE = "tandem.copied_state"  # hash of what that run held when the copy was complete
 
 # Parameters: every setting under its dotted name (data.image_size), and these.
 NUM_CLASSES = "num_classes"

@@ -1,0 +1,109 @@
+"""What the MLflow UI shows of an experiment at once: two saved views, and charts in place of traces.
+
+The UI (3.17) keeps a saved view in a tag of the experiment, which a person may change or delete there;
+`viewStateShareKey=KEY` in an address opens it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tandem.tracking import vocabulary
+
+RESULTS_VIEW, CURVES_VIEW = "tandem-results", "tandem-curves"
+
+_VIEW_PREFIX = "mlflow.sharedViewState."
+# Without it a fresh browser opens an experiment as one of language models, with traces.
+_EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
+# A view cannot ask "is there a framework": other runs hold reports, comparisons and means.
+_NETWORKS_ONLY = f"tags.`{vocabulary.FRAMEWORK}` LIKE '%'"
+_MADE_AT = 1_764_547_200_000  # milliseconds; the UI sorts by it, and equal tags in all experiments are easy to compare
+
+_SCORES = [f"{vocabulary.TEST_PREFIX}{name}" for name in ("accuracy", "f1_macro", "f1_min", "log_loss")]
+_COSTS = [vocabulary.TRAIN_SECONDS, vocabulary.LATENCY_MILLISECONDS, vocabulary.PARAMETERS]
+
+
+def experiment_tags() -> dict[str, str]:
+    """The tags that a new experiment gets: its kind, and a tag for each view."""
+    return {**_EXPERIMENT_KIND, **{_VIEW_PREFIX + key: view for key, view in (_results(), _curves())}}
+
+
+def _results() -> tuple[str, str]:
+    """Which network is best: a row a run, the best first; bars of its scores, and its accuracy against its cost."""
+    accuracy = _SCORES[0]
+    charts = [_bar(score) for score in _SCORES] + [_scatter(cost, accuracy) for cost in _COSTS]
+    columns = [
+        *(_column("metrics", name) for name in (*_SCORES, *_COSTS)),
+        *(_column("params", name) for name in ("backbone", "regime", "weights", "seed")),
+        *(_column("tags", name) for name in (vocabulary.FRAMEWORK, vocabulary.DATA_NAME)),
+    ]
+    return RESULTS_VIEW, _view("Tandem: results", columns, charts, order_by=_column("metrics", accuracy))
+
+
+def _curves() -> tuple[str, str]:
+    """How training went: the newest run first; both losses, both accuracies, the rate, and seconds an epoch."""
+    charts = [
+        _line(vocabulary.TRAIN_LOSS, vocabulary.VAL_LOSS),
+        _line(vocabulary.TRAIN_ACCURACY, vocabulary.VAL_ACCURACY),
+        _line(vocabulary.EPOCH_LEARNING_RATE),
+        _line(vocabulary.EPOCH_SECONDS),
+    ]
+    columns = [
+        *(_column("metrics", name) for name in (vocabulary.EPOCHS, vocabulary.VAL_LOSS, vocabulary.VAL_ACCURACY)),
+        *(_column("params", name) for name in ("backbone", "regime", "learning_rate", "batch_size")),
+        *(_column("tags", name) for name in (vocabulary.FRAMEWORK, vocabulary.FAILURE)),
+    ]
+    return CURVES_VIEW, _view("Tandem: curves", columns, charts, order_by=_column("attributes", "start_time"))
+
+
+def _view(name: str, columns: Sequence[str], charts: Sequence[Mapping[str, Any]], *, order_by: str) -> str:
+    """A tag's value. What is left out of the state is as in a view that nobody has changed."""
+    state = {
+        "searchFilter": _NETWORKS_ONLY,
+        "orderByKey": order_by,
+        "orderByAsc": False,
+        "selectedColumns": list(columns),
+        "columnOrder": list(columns),
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunCharts": [{**chart, "metricSectionId": name} for chart in charts],
+        "compareRunSections": [
+            {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
+        ],
+        "isAccordionReordered": True,  # the section stays above those that the UI makes of all metrics
+    }
+    return json.dumps({"name": name, "createdAt": _MADE_AT, "updatedAt": _MADE_AT, "state": json.dumps(state)})
+
+
+def _column(kind: str, name: str) -> str:
+    return f"{kind}.`{name}`"
+
+
+def _chart(kind: str, *metrics: str, **content: Any) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "uuid": " ".join((kind, *metrics)),
+        "runsCountToCompare": 20,
+        "deleted": False,
+        "isGenerated": False,
+        **content,
+    }
+
+
+def _bar(metric: str) -> dict[str, Any]:
+    return _chart("BAR", metric, metricKey=metric)
+
+
+def _scatter(x: str, y: str) -> dict[str, Any]:
+    axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
+    return _chart("SCATTER", x, y, **axes)
+
+
+def _line(*metrics: str) -> dict[str, Any]:
+    # all that the UI itself writes of a line chart
+    axes = {"xAxisKey": "step", "xAxisScaleType": "linear", "selectedXAxisMetricKey": "", "useGlobalXaxisKey": True}
+    scale = {"scaleType": "linear", "range": {}, "yAxisKey": "metric", "yAxisExpressions": [], "ignoreOutliers": False}
+    smoothing = {"lineSmoothness": 0, "useGlobalLineSmoothing": True}
+    chosen = {"metricKey": metrics[0], "selectedMetricKeys": list(metrics)}
+    return _chart("LINE", *metrics, **chosen, **axes, **scale, **smoothing)

@@ -1,0 +1,118 @@
+"""No Docker runs here: what compose.yaml says is read, and its server command is run on this machine."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from mlflow.tracking import MlflowClient
+
+from tests.team_server import FOLDER, ROOT, SECRETS, SETTINGS, Finished, TeamServer, interpolated
+
+
+def test_every_service_is_watched_and_comes_back(compose: dict[str, Any]) -> None:
+    assert set(compose["services"]) == {"mlflow", "database", "files"}
+    for service in compose["services"].values():
+        assert service["healthcheck"]["test"][0] == "CMD" and service["restart"] == "unless-stopped"
+    waited_for = compose["services"]["mlflow"]["depends_on"]
+    assert {name: entry["condition"] for name, entry in waited_for.items()} == {
+        "database": "service_healthy",
+        "files": "service_healthy",
+    }
+
+
+def test_data_outlives_the_containers(compose: dict[str, Any]) -> None:
+    mounted = {entry for service in compose["services"].values() for entry in service.get("volumes", [])}
+    assert {entry.partition(":")[0] for entry in mounted} == set(compose["volumes"])
+    assert compose["services"]["database"]["volumes"] and compose["services"]["files"]["volumes"]
+
+
+def test_only_mlflow_can_be_reached_and_from_this_machine_only(compose: dict[str, Any]) -> None:
+    ports = {name: service.get("ports", []) for name, service in compose["services"].items()}
+    assert ports == {"mlflow": ["127.0.0.1:5000:5000"], "database": [], "files": []}
+
+
+def test_secrets_come_from_the_environment_alone() -> None:
+    text = (FOLDER / "compose.yaml").read_text()
+    example = dict(re.findall(r"^(\w+)=(.*)$", (FOLDER / "example.env").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"\$\{(\w+)", text)) == set(example)
+    assert set(re.findall(r"\$\{(\w+):\?", text)) == set(SECRETS)
+    secret = re.compile("PASSWORD|SECRET|ACCESS_KEY", re.IGNORECASE)
+    for name, service in yaml.safe_load(text)["services"].items():
+        for variable, value in service["environment"].items():
+            assert not secret.search(variable) or re.fullmatch(r"\$\{\w+:\?.*\}", value), (name, variable)
+    with pytest.raises(AssertionError, match="POSTGRES_PASSWORD has to be set"):
+        interpolated(yaml.safe_load(text), {**SECRETS, "POSTGRES_PASSWORD": ""})
+
+
+def test_image_holds_the_tested_versions() -> None:
+    dockerfile = (FOLDER / "Dockerfile").read_text()
+    constraints = (ROOT / "constraints.txt").read_text().lower()
+    (packages,) = re.findall(r'-c /tmp/constraints\.txt ("mlflow\[auth\]".*) \\', dockerfile)
+    for package in re.findall(r"[a-z0-9]+(?=\[|\"| |$)", packages.replace("[auth]", "").replace("[binary]", "")):
+        assert f"\n{package}==" in constraints
+    image = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]["mlflow"]["image"]
+    assert f"\nmlflow=={image.rpartition(':')[2]}\n" in constraints
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_both_scripts_and_the_comparison_use_a_server_that_is_restarted(
+    team_server: TeamServer, object_store: Any, run: Callable[..., Finished], tmp_path: Any
+) -> None:
+    user, password = team_server.account
+    account = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+    (tmp_path / "settings.yaml").write_text(SETTINGS)
+    train = ["--config", "settings.yaml", "--tracking.uri", team_server.uri]
+
+    assert requests.get(team_server.uri, timeout=10).status_code == 401
+    for wrong in ({}, {**account, "MLFLOW_TRACKING_PASSWORD": "something else"}):
+        refused = run(ROOT / "train_torch.py", *train, cwd=tmp_path, **wrong)
+        assert refused.returncode == 2
+        *preparation, last = refused.stderr.splitlines()
+        error = f"train_torch.py: error: MLflow at {team_server.uri} does not take this user name and password: set "
+        assert last.startswith(error) and not [line for line in preparation if "rror" in line], refused.stderr
+
+    for framework, number in (("torch", signal.SIGTERM), ("keras", signal.SIGKILL)):
+        trained = run(ROOT / f"train_{framework}.py", *train, cwd=tmp_path, **account)
+        assert trained.returncode == 0, trained.stderr
+        assert "warning" not in trained.stderr
+        team_server.stop(number)
+        team_server.start()
+
+    compared = run(
+        ROOT / "compare.py", "--experiment", "team", "--tracking_uri", team_server.uri, cwd=tmp_path, **account
+    )
+    assert compared.returncode == 0, compared.stderr
+    rows = [line for line in compared.stdout.splitlines() if "finetune" in line]
+    assert {framework for framework in ("torch", "keras") for row in rows if framework in row} == {"torch", "keras"}
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in account.items():
+            patch.setenv(name, value)
+        client = MlflowClient(tracking_uri=team_server.uri)
+        experiment = client.get_experiment_by_name("team")
+        assert experiment and experiment.artifact_location.startswith("mlflow-artifacts:")
+        runs = client.search_runs([experiment.experiment_id], "tags.`tandem.framework` LIKE '%'")
+        assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
+        for recorded in runs:
+            assert recorded.data.metrics["test/accuracy"] >= 0
+            assert [model.step for model in client.get_run(recorded.info.run_id).outputs.model_outputs] == [0]
+    stored = object_store.list_objects_v2(Bucket="mlflow")["Contents"]
+    names = {entry["Key"].rpartition("/")[2] for entry in stored}
+    assert {"MLmodel", "settings.yaml", "predictions.parquet", "run.html"} <= names
+    assert all(entry["Key"].startswith("artifacts/") for entry in stored)
+    for secret in (password, SECRETS["POSTGRES_PASSWORD"], SECRETS["S3_SECRET_KEY"]):
+        assert secret not in team_server.printed()
+        assert secret not in " ".join(team_server.process.args)
+
+    team_server.stop(signal.SIGTERM)
+    gone = run(ROOT / "compare.py", "--experiment", "team", "--tracking_uri", team_server.uri, cwd=tmp_path, **account)
+    assert gone.returncode == 2
+    assert f"no MLflow server answers at {team_server.uri}" in gone.stderr and gone.stderr.count("\n") == 1
+    team_server.start()

@@ -1,0 +1,138 @@
+"""The MLflow UI of a store that both scripts have written, in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from choreographer.browsers.chromium import Chromium
+from mlflow.tracking import MlflowClient
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tandem.tracking.views import CURVES_VIEW, RESULTS_VIEW
+from tests.team_server import FOLDER, ROOT, SETTINGS, Finished, free_port, wait_for
+
+CHROMIUM = Chromium.find_browser(skip_local=False)
+FRAMEWORKS = ("torch", "keras")
+MILLISECONDS = 60_000  # for a page to come up while other tests hold the cores
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(1800),
+]
+
+
+@pytest.fixture(scope="module")
+def store(run: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of each script, and their comparison, in mlflow.db."""
+    folder = tmp_path_factory.mktemp("store")
+    (folder / "settings.yaml").write_text(SETTINGS)
+    for framework in FRAMEWORKS:
+        trained = run(ROOT / f"train_{framework}.py", "--config", "settings.yaml", cwd=folder)
+        assert trained.returncode == 0, trained.stderr
+    compared = run(ROOT / "compare.py", "--experiment", "team", "--html", "report.html", cwd=folder)
+    assert compared.returncode == 0, compared.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(environment: dict[str, str], store: Path) -> Iterator[str]:
+    """The address of the store's server."""
+    port = free_port()
+    log = store / "serve.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, FOLDER / "serve.py", "--port", str(port)],
+            cwd=store,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    wait_for(f"http://127.0.0.1:{port}/health", process, log.read_text)
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a browser that has never been here."""
+    if CHROMIUM is None:
+        pytest.skip("no Chrome or Chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(MILLISECONDS)
+        expect.set_options(timeout=MILLISECONDS)
+        yield page
+        browser.close()
+
+
+def test_runs_of_both_frameworks_are_found_and_looked_into(page: Page, served: str, store: Path) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("team")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id])
+    address = f"{served}/#/experiments/{experiment.experiment_id}"
+
+    # A new experiment opens with its runs, not with traces of language models.
+    page.goto(address)
+    for framework in FRAMEWORKS:
+        expect(page.get_by_role("link", name=f"mobilenet_v2-finetune-{framework}")).to_be_visible()
+
+    # The two views show training runs alone: not the comparison, nor the data set's report.
+    for view, chart in ((RESULTS_VIEW, "test/f1_macro"), (CURVES_VIEW, "train/loss vs val/loss")):
+        page.goto("about:blank")
+        page.goto(f"{address}/runs?viewStateShareKey={view}&compareRunsMode=CHART")
+        expect(page.get_by_text("2 matching runs")).to_be_visible()
+        expect(page.get_by_text(chart, exact=True)).to_be_visible()
+
+    page.goto("about:blank")
+    page.goto(f"{address}/runs?viewStateShareKey={RESULTS_VIEW}")
+    expect(page.get_by_role("columnheader", name="test/accuracy")).to_be_visible()
+    page.get_by_role("link", name="mobilenet_v2-finetune-torch").click()
+    page.get_by_role("tab", name="Model metrics").click()
+    page.get_by_placeholder("Search metric charts").fill("val/loss")
+    expect(page.locator(".js-plotly-plot path.js-line").first).to_be_attached()
+
+    (torch,) = [run for run in runs if run.data.tags.get("tandem.framework") == "torch"]
+    folder = Path(torch.info.artifact_uri.removeprefix("file://"))
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("final", exact=True).click()
+    page.get_by_text("confusion_matrix.csv", exact=True).click()
+    expect(page.get_by_text("Previewing the first")).to_be_visible()
+    matrix = list(csv.reader((folder / "final/confusion_matrix.csv").open()))
+    shown = page.get_by_role("table").last.inner_text().split()
+    assert shown == [cell for row in matrix for cell in row]
+    page.get_by_text("run.html", exact=True).click()
+    expect(page.frame_locator("iframe").get_by_role("heading", name="mobilenet_v2, finetune, digits")).to_be_visible()
+
+    (comparison,) = [run for run in runs if "tandem.comparison" in run.data.tags]
+    page.goto(f"{address}/runs/{comparison.info.run_id}/artifacts/report.html")
+    inside = page.frame_locator("iframe")
+    expect(inside.get_by_text("95 % intervals over the 24 test images").first).to_be_visible()
+
+
+def test_copy_on_a_server_compares_as_the_original(
+    served: str, store: Path, run: Callable[..., Finished], tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = f"sqlite:///{tmp_path / 'elsewhere' / 'mlflow.db'}"
+    copied = run("-m", "tandem.tracking.copy", "--from", served, "--to", target, cwd=tmp_path)
+    assert copied.returncode == 0, copied.stderr
+    tables = []
+    for uri in (f"sqlite:///{store / 'mlflow.db'}", target):
+        name = str(len(tables))
+        compared = run(
+            ROOT / "compare.py", "--experiment", "team", "--tracking_uri", uri, "--output", name, cwd=tmp_path
+        )
+        assert compared.returncode == 0, compared.stderr
+        tables.append({file.name: file.read_text() for file in (tmp_path / name).iterdir()})
+    assert tables[0] == tables[1] and len(tables[0]) > 5
