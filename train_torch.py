@@ -49,6 +49,7 @@ from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.predictions import Predictions
+from tandem.on_torch import distributed
 from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
@@ -85,9 +86,13 @@ PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "f
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("torch", argv)
     set_up_framework(settings)
+    settings = distributed.join_processes(settings, argv)
+    if not distributed.is_first():
+        return distributed.train_along(settings, assemble_network, train_phase)
     check_builder(find_backbone(settings.backbone, "torch"))  # before a run is made
     # nothing is augmented where nothing is trained, and no larger images are stored to be cropped
     data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)
+    distributed.let_others_begin(settings, data)
     if settings.regime == "off_the_shelf":
         match_classes(data.classes, settings.imagenet_classes)  # before a run is made
     with start_run(settings, framework="torch", backend="torch", versions=framework_versions()) as run:
@@ -179,6 +184,7 @@ def train_phase(
     network: Classifier, phase: Phase, settings: Settings, data: PreparedData, curves: Curves
 ) -> PhaseOutcome:
     """One phase, with an optimizer and callbacks of its own; leaves the network with the weights to go on with."""
+    distributed.wait_for_first(f"phase {phase.number}")
     training, validation = open_streams(settings, data, phase)
     early_stopping = build_early_stopping(settings, phase)
     blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
@@ -187,7 +193,7 @@ def train_phase(
         max_epochs=phase.max_epochs,
         callbacks=[FreezeOrThaw(phase, blocks), LogEpochs(curves, phase), early_stopping],
         accelerator="gpu" if on_gpu(settings) else "cpu",
-        devices=1,
+        **distributed.trainer_options(settings, phase),
         precision=PRECISIONS[settings.precision],
         logger=False,
         enable_checkpointing=False,
@@ -218,7 +224,7 @@ def train_phase(
     )
 
 
-def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[StreamLoader, StreamLoader]:
+def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[distributed.Loader, distributed.Loader]:
     """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches."""
     seed = (settings.seed, phase.number)
     training = Stream(
@@ -235,8 +241,11 @@ def open_streams(settings: Settings, data: PreparedData, phase: Phase) -> tuple[
     validation = Stream(
         data.images, data.labels, data.rows("val"), batch_size=settings.batch_size, seed=seed, shuffle=False
     )
-    pin_memory = on_gpu(settings)
-    return StreamLoader(training, pin_memory=pin_memory), StreamLoader(validation, pin_memory=pin_memory)
+    pin_memory, batch_size = on_gpu(settings), settings.batch_size
+    return (
+        distributed.share_out(StreamLoader(training, pin_memory=pin_memory), batch_size),
+        distributed.share_out(StreamLoader(validation, pin_memory=pin_memory), batch_size),
+    )
 
 
 class TrainingSteps(lightning.LightningModule):
@@ -256,15 +265,16 @@ class TrainingSteps(lightning.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.sums: dict[str, Tensor] = {}
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        return self.loss_of("train", batch)
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        return distributed.weigh_by_share(self.loss_of("train", batch), self.trainer.train_dataloader, index)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self.loss_of("val", batch)
 
     def loss_of(self, part: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
-        logits = self.network(images)
+        with distributed.synchronized_batch_norm():
+            logits = self.network(images)
         loss = functional.cross_entropy(logits, labels)
         correct = (logits.argmax(dim=1) == labels).sum()
         sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
@@ -274,7 +284,7 @@ class TrainingSteps(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         # once an epoch, after its training batches too: what the callbacks read
         for part in ("train", "val"):
-            loss, correct, images = self.sums.pop(part).tolist()
+            loss, correct, images = distributed.sum_over_processes(self.sums.pop(part)).tolist()
             self.log_dict({f"{part}/loss": loss / images, f"{part}/accuracy": correct / images})
 
     def configure_optimizers(self) -> Any:

@@ -251,6 +251,10 @@ class Settings:
     """CPU threads for the framework's arithmetic, its own choice when not given, and as many for augmentation, one for
     each core when not given; two processes on one machine need it (with more threads than cores torch runs many times
     slower)."""
+    num_devices: int | Literal["auto"] = limited(1, at_least=1, at_most=4096)
+    """GPUs (on a CPU: processes, or parts of it in Keras) that share out each batch: `batch_size` stays the images of a
+    step, so nothing else of the training changes; `auto` takes all GPUs. train_torch.py starts its processes itself on
+    one machine, torchrun or srun on several; train_keras.py needs KERAS_BACKEND=jax."""
     data: DataSettings = field(default_factory=DataSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     head: HeadSettings = field(default_factory=HeadSettings)

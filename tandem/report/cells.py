@@ -33,7 +33,7 @@ _NO_DIFFERENCE = {"backbone", "regime", "seed", "seeds", "weights", "allow_rando
 _NO_DIFFERENCE |= {"data.source", "data.cache_folder"}
 _NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
 # Settings that change what a run costs but not what it learns; so does the hardware, which is a tag.
-_COST_SETTINGS = ("device", "threads")
+_COST_SETTINGS = ("device", "threads", "num_devices")
 # Settings, or the beginnings of their names, that say nothing of a network off the shelf.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "max_epochs", "batch_norm_momentum"),
