@@ -1,4 +1,4 @@
-"""One run on several devices: a process for each, which share out every batch and average their gradients (torch's DDP).
+"""One run on several devices: a process for each, which share out every batch and average their gradients (DDP).
 
 What is trained is what one process trains with the same batch: the batches are the same, cut into parts of consecutive
 images; the loss is the mean over the whole batch, however unequal the parts of an epoch's last one; batch norm
@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +33,7 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional
 from torch.nn.modules._functions import SyncBatchNorm
@@ -95,6 +96,8 @@ def join_processes(settings: Settings, argv: list[str] | None = None) -> Setting
         _start_others(num_devices, sys.argv[1:] if argv is None else argv)
     elif "RANK" not in os.environ:
         _read_slurm()
+    # of convolutions whose weights have one input channel, on a CPU
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     local_rank, num_local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if on_gpu:
         if num_local > num_gpus:
@@ -267,7 +270,7 @@ def _read_slurm() -> None:
     }
 
 
-# ------------------------------------------------------------------------------------------------------- what they share
+# ------------------------------------------------------------------------------------------------------ what they share
 
 
 class Share:
@@ -423,7 +426,7 @@ def _batch_norm(
     # torch's own is for GPUs alone
     axes = [0, *range(2, values.dim())]
     shape = (1, -1, *[1] * (values.dim() - 2))
-    numbers = values.float()
+    numbers = values.to(torch.promote_types(values.dtype, torch.float32))
     count = numbers.new_tensor([numbers.numel() // numbers.shape[1]])
     sums = _SumOverProcesses.apply(torch.cat([numbers.sum(axes), count]))
     total = sums[-1].detach()
