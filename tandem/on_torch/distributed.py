@@ -78,11 +78,10 @@ def join_processes(settings: Settings, argv: list[str] | None = None) -> Setting
     on_gpu = settings.device != "cpu" and torch.cuda.is_available()
     num_gpus = torch.cuda.device_count() if on_gpu else 0
     num_started = num_started_processes()
-    num_devices = settings.num_devices
-    if num_devices == "auto":
-        num_devices = num_started if num_started > 1 else max(1, num_gpus)
-        if not phases_of(settings):
-            num_devices = 1
+    if settings.num_devices == "auto":
+        num_devices = num_started if num_started > 1 else max(1, num_gpus) if phases_of(settings) else 1
+    else:
+        num_devices = settings.num_devices
     check_shares(settings.batch_size, num_devices)
     settings = dataclasses.replace(settings, num_devices=num_devices)
     if num_devices == 1:
@@ -325,7 +324,7 @@ def share_out(loader: StreamLoader, batch_size: int) -> Loader:
     return Share(loader, batch_size=batch_size, rank=distributed.get_rank(), num_processes=distributed.get_world_size())
 
 
-def weigh_by_share(loss: Tensor, loader: Loader, index: int) -> Tensor:
+def weigh_by_share(loss: Tensor, loader: Any, index: int) -> Tensor:
     """The loss whose gradients DDP is to average, from the mean over the images of this process's part of a batch.
 
     Args:
