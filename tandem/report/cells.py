@@ -32,8 +32,9 @@ NOT_APPLICABLE = "-"
 _NO_DIFFERENCE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights"}
 _NO_DIFFERENCE |= {"data.source", "data.cache_folder"}
 _NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
-# Settings that change what a run costs but not what it learns; so does the hardware, which is a tag.
-_COST_SETTINGS = ("device", "threads", "num_devices")
+# Settings that change what a run costs but not what it learns (so does the hardware, which is a tag), and what they were
+# in runs that are older than the setting.
+_COST_SETTINGS = {"device": "", "threads": "", "num_devices": "1"}
 # Settings, or the beginnings of their names, that say nothing of a network off the shelf.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "max_epochs", "batch_norm_momentum"),
@@ -287,7 +288,7 @@ def _costs(run: RunRecord) -> dict[str, str]:
     return {
         "hardware": run.tags.get(vocabulary.HARDWARE, ""),
         "computed on": run.tags.get(vocabulary.DEVICE, ""),
-        **{name: run.params.get(name, "") for name in _COST_SETTINGS},
+        **{name: run.params.get(name, older) for name, older in _COST_SETTINGS.items()},
     }
 
 
