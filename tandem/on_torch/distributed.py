@@ -182,7 +182,9 @@ def train_along(
         curves = Curves(_Silence())  # type: ignore[arg-type]
         for phase in phases_of(settings):
             train_phase(network, phase, settings, data, curves)
-        distributed.destroy_process_group()
+        with contextlib.suppress(RuntimeError):  # the first process may be gone already
+            wait_for_first("end")  # a process group is left by all at once
+            distributed.destroy_process_group()
     except TrainingDiverged:  # the same in all processes
         sys.exit(2)
     except Exception:
@@ -244,6 +246,7 @@ def _leave() -> None:
     assert _store is not None
     with contextlib.suppress(RuntimeError):  # torchrun keeps the store, and may be gone
         _store.add(_FAILURES, 1)
+        wait_for_first("end")
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
