@@ -32,8 +32,8 @@ NOT_APPLICABLE = "-"
 _NO_DIFFERENCE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights"}
 _NO_DIFFERENCE |= {"data.source", "data.cache_folder"}
 _NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
-# Settings that change what a run costs but not what it learns, as does the hardware, which is a tag; and what each was in
-# runs that are older than it.
+# Settings that change what a run costs but not what it learns, as does the hardware, which is a tag; and what each was
+# in runs that are older than it.
 _COST_SETTINGS = {"device": "", "threads": "", "num_devices": "1"}
 # Settings, or the beginnings of their names, that say nothing of a network off the shelf.
 _SETTINGS_OF_TRAINING = (
