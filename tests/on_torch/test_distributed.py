@@ -216,14 +216,15 @@ def test_sums_are_over_all_processes(normalized: list[dict[str, Any]]) -> None:
 
 # ----------------------------------------------------------------------------------------------------------- whole runs
 
-# 35 training images: the last of five batches has three, one for one process and two for the other.
+# 35 training images: the last batch has 15, seven for one process and eight for the other. Smaller ones, at 32 pixels,
+# leave batch norm so few values that rounding decides about the training.
 SETTINGS = """
 regime: two_stage
 backbone: torchvision:resnet18
 weights: random
 learning_rate: 1.0e-2
-thawed_rate_factor: 0.1
-batch_size: 8
+thawed_rate_factor: 0.01
+batch_size: 20
 max_epochs: 2
 threads: 1
 device: cpu
@@ -234,7 +235,7 @@ early_stopping: {restore: last}
 data:
   source: digits
   classes: ["0", "1", "2", "3", "4"]
-  image_size: 32
+  image_size: 64
   images_per_class: 14
   fractions: [0.5, 0.25, 0.25]
   cache_folder: cache
@@ -319,7 +320,6 @@ def test_two_processes_train_what_one_trains(way: str, trained: dict[str, Path])
     alone, shared = trained["one process"], trained[way]
     for name in LOSSES:
         assert len(history(alone, name)) == 4
-        # the second phase starts with weights that differ by rounding, and goes on through 20 layers of batch norm
         assert history(shared, name) == pytest.approx(history(alone, name), rel=1e-4 if "loss" in name else 1e-6), name
     one, two = predictions(alone), predictions(shared)
     assert list(one["hash"]) == list(two["hash"]) and len(set(two["key"])) == len(two) == 17
@@ -354,8 +354,10 @@ def test_diverging_loss_ends_all_processes_with_one_line(
     program: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = folder_with_settings(tmp_path_factory)
-    words = ["--num_devices", "2", "--learning_rate", "10", "--regime", "scratch", "--max_epochs", "50"]
-    words += ["--optimizer.momentum", "0.9999", "--early_stopping.patience", "null", "--head.batch_norm", "false"]
+    words = ["--num_devices", "2", "--regime", "frozen", "--learning_rate", "10", "--batch_size", "4"]
+    # decoupled weight decay: each step multiplies the weights by 1 - 10 * 1, so that float32 overflows in 40 steps
+    words += ["--optimizer.name", "adamw", "--optimizer.weight_decay", "1", "--max_epochs", "20"]
+    words += ["--early_stopping.patience", "null"]
     with started(folder, program, *words) as process:
         _, errors = process.communicate(timeout=500)
     assert process.returncode == (2 if program == "python" else 1), errors
