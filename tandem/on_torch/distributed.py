@@ -18,10 +18,10 @@ import dataclasses
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -34,7 +34,6 @@ import torch
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, distributed
-from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional
 from torch.nn.modules._functions import SyncBatchNorm
 from torch.overrides import TorchFunctionMode
@@ -50,7 +49,7 @@ from tandem.tracking.curves import Curves
 
 JOINING = timedelta(minutes=10)  # until the last process is there: their imports alone take a minute on a slow disk
 EVALUATING = timedelta(days=30)  # the others wait for the first one while it prepares and evaluates, however long
-LEAVING_SECONDS = 10.0  # for processes that were started here and have nothing left to do
+LEAVING_SECONDS = 3.0  # for processes that were started here and have nothing left to do
 
 _FAILURES = "failures"
 
@@ -92,9 +91,15 @@ def join_processes(settings: Settings, argv: list[str] | None = None) -> Setting
                 f"num_devices: received {num_devices}, allowed: at most {num_gpus}, the GPUs that torch finds here, or "
                 "auto; more machines are started by torchrun or srun"
             )
-        _start_others(num_devices, sys.argv[1:] if argv is None else argv)
-    elif "RANK" not in os.environ:
-        _read_slurm()
+        store = distributed.TCPStore("127.0.0.1", 0, is_master=True, timeout=JOINING, wait_for_workers=False)
+        others = _start_others(num_devices, store.port, sys.argv[1:] if argv is None else argv)
+    else:
+        if "RANK" not in os.environ:
+            _read_slurm()
+        keeps_it = os.environ["RANK"] == "0" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = distributed.TCPStore(address, port, is_master=keeps_it, timeout=JOINING, wait_for_workers=False)
+        others = []
     # of convolutions whose weights have one input channel, on a CPU
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     local_rank, num_local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
@@ -107,7 +112,11 @@ def join_processes(settings: Settings, argv: list[str] | None = None) -> Setting
         torch.cuda.set_device(local_rank)
     elif settings.threads is None:
         torch.set_num_threads(max(1, num_cores() // num_local))  # more threads than cores are many times slower
-    _store, rank, _ = next(rendezvous("env://", timeout=JOINING))
+    rank = int(os.environ["RANK"])
+    _store = distributed.PrefixStore("tandem", store)
+    _store.add("present", 1)
+    if rank == 0:
+        _wait_for_others(num_devices, others)
     backend, device = ("nccl", torch.device("cuda", local_rank)) if on_gpu else ("gloo", None)
     distributed.init_process_group(
         backend, store=_store, rank=rank, world_size=num_devices, timeout=JOINING, device_id=device
@@ -208,10 +217,7 @@ def _another_has_failed() -> bool:
         return True
 
 
-def _start_others(num_devices: int, words: list[str]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def _start_others(num_devices: int, port: int, words: list[str]) -> list[subprocess.Popen[bytes]]:
     # torchrun's names; this process is the first
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
@@ -222,6 +228,7 @@ def _start_others(num_devices: int, words: list[str]) -> None:
         "RANK": "0",
         "LOCAL_RANK": "0",
     }
+    processes = []
     for rank in range(1, num_devices):
         process = subprocess.Popen(
             [sys.executable, sys.argv[0], *words],
@@ -231,6 +238,23 @@ def _start_others(num_devices: int, words: list[str]) -> None:
             start_new_session=True,  # Ctrl-C is for the first process, which ends this one
         )
         atexit.register(_end, process)
+        processes.append(process)
+    return processes
+
+
+def _wait_for_others(num_devices: int, started_here: list[subprocess.Popen[bytes]]) -> None:
+    """In short steps, so that Ctrl-C is noticed between them."""
+    assert _store is not None
+    last_moment = time.monotonic() + JOINING.total_seconds()
+    while (num_present := _store.add("present", 0)) < num_devices:
+        if any(process.poll() is not None for process in started_here):
+            raise UserError(f"num_devices: one of {num_devices} processes has ended as it began; it says why above")
+        if time.monotonic() > last_moment:
+            raise UserError(
+                f"num_devices: {num_present} of {num_devices} processes have come within {JOINING}; all that torchrun "
+                "or srun starts have to reach MASTER_ADDR and MASTER_PORT"
+            )
+        time.sleep(0.05)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
