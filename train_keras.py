@@ -49,6 +49,7 @@ from tandem.evaluation.predictions import Predictions
 from tandem.on_keras.backbones import blocks_of, check_builder, set_trainable
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads, peak_gpu_memory_megabytes
 from tandem.on_keras.cost import count_macs
+from tandem.on_keras.distributed import join_devices
 from tandem.on_keras.features import (
     FeatureLoader,
     find_features,
@@ -92,6 +93,7 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("keras", argv)
     set_up_framework(settings)
+    settings = join_devices(settings)
     check_builder(find_backbone(settings.backbone, "keras"))  # before a run is made
     if settings.sweep.num_trials is not None:
         from tandem.sweep import run_sweep  # Optuna, which other runs need not wait for

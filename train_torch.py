@@ -51,6 +51,7 @@ from tandem.data.stream import Stream
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.predictions import Predictions
+from tandem.on_torch import distributed
 from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
@@ -91,6 +92,9 @@ PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "f
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("torch", argv)
     set_up_framework(settings)
+    settings = distributed.join_processes(settings, argv)
+    if not distributed.is_first():
+        return distributed.train_along(settings, assemble_network, train_phase)
     check_builder(find_backbone(settings.backbone, "torch"))  # before a run is made
     if settings.sweep.num_trials is not None:
         from tandem.sweep import run_sweep  # Optuna, which other runs need not wait for
@@ -99,6 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     # nothing is augmented where nothing is trained, and no larger images are stored to be cropped
     data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)
+    distributed.let_others_begin(settings, data)
     if settings.regime == "off_the_shelf":
         match_classes(data.classes, settings.imagenet_classes)  # before a run is made
     if settings.find_learning_rate:
@@ -232,6 +237,7 @@ def train_phase(
     network: Classifier, phase: Phase, settings: Settings, data: PreparedData, curves: Curves
 ) -> PhaseOutcome:
     """One phase, with an optimizer and callbacks of its own; leaves the network with the weights to go on with."""
+    distributed.wait_for_first(f"phase {phase.number}")
     blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
     frozen = list(chain.from_iterable(split_blocks(phase, blocks)[0]))
     freeze_or_thaw(network, phase, blocks)
@@ -248,7 +254,7 @@ def train_phase(
         max_epochs=phase.max_epochs,
         callbacks=[*freezing, LogEpochs(curves, phase), early_stopping],
         accelerator="gpu" if on_gpu(settings) else "cpu",
-        devices=1,
+        **distributed.trainer_options(settings, phase),
         precision=PRECISIONS[settings.precision],
         logger=False,
         enable_checkpointing=False,
@@ -282,7 +288,7 @@ def train_phase(
 
 def open_streams(
     settings: Settings, data: PreparedData, phase: Phase, features: PhaseFeatures = NO_FEATURES
-) -> tuple[StreamLoader | FeatureLoader, StreamLoader | FeatureLoader]:
+) -> tuple[distributed.Loader | FeatureLoader, distributed.Loader | FeatureLoader]:
     """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches.
 
     Of images, or of their features where the phase has these.
@@ -292,8 +298,11 @@ def open_streams(
     if features.training:
         device = "cuda" if on_gpu(settings) else "cpu"
         return FeatureLoader(training, device=device), FeatureLoader(validation, device=device)
-    pin_memory = on_gpu(settings)
-    return StreamLoader(training, pin_memory=pin_memory), StreamLoader(validation, pin_memory=pin_memory)
+    pin_memory, batch_size = on_gpu(settings), settings.batch_size
+    return (
+        distributed.share_out(StreamLoader(training, pin_memory=pin_memory), batch_size),
+        distributed.share_out(StreamLoader(validation, pin_memory=pin_memory), batch_size),
+    )
 
 
 class TrainingSteps(lightning.LightningModule):
@@ -318,15 +327,16 @@ class TrainingSteps(lightning.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.sums: dict[str, Tensor] = {}
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        return self.loss_of("train", batch)
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        return distributed.weigh_by_share(self.loss_of("train", batch), self.trainer.train_dataloader, index)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self.loss_of("val", batch)
 
     def loss_of(self, part: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
-        logits = self.network(images)
+        with distributed.synchronized_batch_norm():
+            logits = self.network(images)
         loss = functional.cross_entropy(logits, labels)
         correct = (logits.argmax(dim=1) == labels).sum()
         sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
@@ -336,7 +346,7 @@ class TrainingSteps(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         # once an epoch, after its training batches too: what the callbacks read
         for part in ("train", "val"):
-            loss, correct, images = self.sums.pop(part).tolist()
+            loss, correct, images = distributed.sum_over_processes(self.sums.pop(part)).tolist()
             self.log_dict({f"{part}/loss": loss / images, f"{part}/accuracy": correct / images})
 
     def configure_optimizers(self) -> Any:

@@ -15,6 +15,7 @@ from tandem.on_keras.backbones import (
     leaf_layers,
     load_weights,
 )
+from tandem.on_keras.distributed import bring_together, share_out
 from tandem.on_keras.head import build_head
 from tandem.protocol.backbones import Scaling, find_backbone, scale_and_offset, scaling_of
 from tandem.protocol.settings import Settings
@@ -51,8 +52,9 @@ class Classifier(keras.Model):
 
     def call(self, images: Any, training: bool = False) -> Any:
         # trainable = False puts batch norm into inference mode by itself, but leaves dropout running
+        images = share_out(images)
         features = self.backbone(self.pixels(images), training=training and self.backbone.trainable)
-        return self.head(features, training=training)
+        return bring_together(self.head(features, training=training))
 
 
 def build_classifier(

@@ -20,6 +20,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from tandem.errors import UserError, exit_with
 from tandem.protocol.backbones import Backbone, find_backbone, num_blocks
 from tandem.protocol.data_sets import resolve_split
+from tandem.protocol.processes import check_shares, num_started_processes
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.repeats import repeats_of
 from tandem.protocol.search_space import combinations, read_space, with_values
@@ -130,6 +131,7 @@ def check_settings(settings: Settings, framework: Framework) -> None:
         _refuse("precision", "float16", "float32 or bfloat16 with device cpu")
     if framework == "keras" and (backend := os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0])) not in KERAS_BACKENDS:
         raise UserError(f"KERAS_BACKEND: received {backend!r}, allowed: {', '.join(KERAS_BACKENDS)}")
+    _check_devices(settings, framework)
     backbone = find_backbone(settings.backbone, framework)
     if settings.data.image_size < backbone.min_image_size:
         least = f"at least {backbone.min_image_size} for backbone {backbone.name}"
@@ -250,8 +252,29 @@ def _check_features(settings: Settings) -> None:
         _refuse("cache_views", views, "null without augmentation, where each image has one view")
     if not settings.cache_features:
         _refuse("cache_views", views, "null with cache_features false")
+    if settings.num_devices != 1:
+        _refuse("cache_views", views, "null with num_devices other than 1, where features are not cached")
     if all(phase.trainable != "head" for phase in phases_of(settings)):
         _refuse("cache_views", views, f"null with regime {settings.regime}, where no phase trains the head alone")
+
+
+def _check_devices(settings: Settings, framework: Framework) -> None:
+    num_devices, num_started = settings.num_devices, num_started_processes()
+    backend = os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0])
+    if framework == "keras" and num_started > 1:
+        allowed = f"one process of train_keras.py, which serves all devices; torchrun or srun has started {num_started}"
+        _refuse("num_devices", num_devices, allowed)
+    if framework == "keras" and num_devices != 1 and backend != "jax":
+        _refuse("num_devices", num_devices, f"1 with KERAS_BACKEND {backend}; KERAS_BACKEND=jax takes more")
+    if num_started > 1 and num_devices not in ("auto", num_started):
+        _refuse("num_devices", num_devices, f"{num_started}, which torchrun or srun has started, or auto")
+    if num_started > 1 and repeats_of(settings):
+        name, value = ("data.fold", None) if settings.seeds is None else ("seeds", settings.seeds)
+        _refuse(name, value, "a single seed and fold where torchrun or srun starts the processes of one run")
+    if settings.regime == "off_the_shelf" and num_devices != "auto" and num_devices > 1:
+        _refuse("num_devices", num_devices, "1 with regime off_the_shelf, which trains nothing")
+    if num_devices != "auto":
+        check_shares(settings.batch_size, num_devices)
 
 
 def _check_nulls(values: Any, owner: Any, prefix: str = "") -> None:

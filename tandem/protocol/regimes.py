@@ -68,9 +68,10 @@ def _listed(settings: Settings) -> list[PhaseSettings]:
 def num_cached_views(phase: Phase, settings: Settings) -> int:
     """Of how many views of each training image a phase caches the features; 0 where it runs the backbone itself.
 
-    Features are cached where the whole backbone is frozen; images that are not augmented have a single view.
+    Features are cached where the whole backbone is frozen, in runs on one device; images that are not augmented have a
+    single view.
     """
-    if not settings.cache_features or phase.trainable != "head":
+    if not settings.cache_features or phase.trainable != "head" or settings.num_devices != 1:
         return 0
     if settings.augmentation == AugmentationSettings():
         return 1

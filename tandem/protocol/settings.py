@@ -276,12 +276,16 @@ class Settings:
     slower)."""
     cache_features: bool = True
     """Where the head alone is trained, compute the backbone's features of each image once and keep them in
-    data.cache_folder, for this run and later ones, instead of anew in every epoch. With augmentation see
-    `cache_views`."""
+    data.cache_folder, for this run and later ones, instead of anew in every epoch (on one device). With augmentation
+    see `cache_views`."""
     cache_views: int | None = limited(None, at_least=1)
     """With augmentation, keep the features of so many augmented views of each training image and serve them in turn:
     epoch e trains on view e modulo this. Fewer views than epochs are weaker augmentation. When not given, augmented
     images go through the backbone in every epoch, each differently."""
+    num_devices: int | Literal["auto"] = limited(1, at_least=1, at_most=4096)
+    """GPUs (on a CPU: processes, or parts of it in Keras) that share out each batch: `batch_size` stays the images of a
+    step, so nothing else of the training changes; `auto` takes all GPUs. train_torch.py starts its processes itself on
+    one machine, torchrun or srun on several; train_keras.py needs KERAS_BACKEND=jax."""
     data: DataSettings = field(default_factory=DataSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     head: HeadSettings = field(default_factory=HeadSettings)

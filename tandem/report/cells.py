@@ -35,8 +35,9 @@ _NO_DIFFERENCE |= {"data.source", "data.cache_folder"}
 # Where a run's settings were looked for; runs that only look have no framework's tag and are not read.
 _NO_DIFFERENCE |= {"find_learning_rate", *(f"sweep.{item.name}" for item in dataclasses.fields(SweepSettings))}
 _NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
-# Settings that change what a run costs but not what it learns; so does the hardware, which is a tag.
-_COST_SETTINGS = ("device", "threads", "cache_features")
+# Settings that change what a run costs but not what it learns, as does the hardware, which is a tag; and what each was
+# in runs that are older than it.
+_COST_SETTINGS = {"device": "", "threads": "", "num_devices": "1", "cache_features": "false"}
 # Settings, or the beginnings of their names, that say nothing of a network off the shelf.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "max_epochs", "batch_norm_momentum"),
@@ -290,7 +291,7 @@ def _costs(run: RunRecord) -> dict[str, str]:
     return {
         "hardware": run.tags.get(vocabulary.HARDWARE, ""),
         "computed on": run.tags.get(vocabulary.DEVICE, ""),
-        **{name: run.params.get(name, "") for name in _COST_SETTINGS},
+        **{name: run.params.get(name, older) for name, older in _COST_SETTINGS.items()},
     }
 
 

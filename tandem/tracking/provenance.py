@@ -50,7 +50,8 @@ def settings_hash(settings: Settings) -> str:
     """SHA-256 (hexadecimal) of the settings that describe the experiment: not where it is computed or recorded, nor
     how good settings are looked for."""
     content = dataclasses.asdict(settings)
-    for name in ("tracking", "device", "threads", "cache_features", "sweep", "find_learning_rate"):
+    not_described = ("tracking", "device", "threads", "num_devices", "cache_features", "sweep", "find_learning_rate")
+    for name in not_described:
         del content[name]
     del content["data"]["cache_folder"]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

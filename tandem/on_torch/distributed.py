@@ -1,0 +1,483 @@
+"""One run on several devices: a process for each, which share out every batch and average their gradients (DDP).
+
+What is trained is what one process trains with the same batch: the batches are the same, cut into parts of consecutive
+images; the loss is the mean over the whole batch, however unequal the parts of an epoch's last one; batch norm
+normalises with the whole batch; sums are added up over the processes. The first process prepares the data, evaluates
+and records; the others train their shares and say nothing.
+
+    settings = join_processes(settings, argv)
+    if not is_first():
+        train_along(settings, assemble_network, train_phase)
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor, distributed
+from torch.nn import functional
+from torch.nn.modules._functions import SyncBatchNorm
+from torch.overrides import TorchFunctionMode
+
+from tandem.data.console import num_cores
+from tandem.data.prepare import PreparedData, prepare
+from tandem.errors import TrainingDiverged, UserError
+from tandem.on_torch.feed import StreamLoader
+from tandem.protocol.processes import check_shares, num_started_processes
+from tandem.protocol.regimes import Phase, phases_of
+from tandem.protocol.settings import Settings
+from tandem.tracking.curves import Curves
+
+JOINING = timedelta(minutes=10)  # until the last process is there: their imports alone take a minute on a slow disk
+EVALUATING = timedelta(days=30)  # the others wait for the first one while it prepares and evaluates, however long
+LEAVING_SECONDS = 3.0  # for processes that were started here and have nothing left to do
+
+_FAILURES = "failures"
+
+# where the processes leave word for each other, outside of what trains: a wait there ends with the first process
+_store: distributed.Store | None = None
+
+
+# ------------------------------------------------------------------------------------------------------- the processes
+
+
+def join_processes(settings: Settings, argv: list[str] | None = None) -> Settings:
+    """Makes this process one of those that train the run: those of torchrun or srun, otherwise it starts the others.
+
+    Args:
+        settings: `num_devices`, `batch_size`, `device`, `threads`.
+        argv: The words of the command line that the settings come from, without the program; sys.argv's by default.
+
+    Returns:
+        The settings with `num_devices` as a number.
+
+    Raises:
+        UserError: There are fewer GPUs, or they cannot share out a batch.
+    """
+    global _store
+    on_gpu = settings.device != "cpu" and torch.cuda.is_available()
+    num_gpus = torch.cuda.device_count() if on_gpu else 0
+    num_started = num_started_processes()
+    if settings.num_devices == "auto":
+        num_devices = num_started if num_started > 1 else max(1, num_gpus) if phases_of(settings) else 1
+    else:
+        num_devices = settings.num_devices
+    check_shares(settings.batch_size, num_devices)
+    settings = dataclasses.replace(settings, num_devices=num_devices)
+    if num_devices == 1:
+        return settings
+    if num_started == 1:
+        if on_gpu and num_devices > num_gpus:
+            raise UserError(
+                f"num_devices: received {num_devices}, allowed: at most {num_gpus}, the GPUs that torch finds here, or "
+                "auto; more machines are started by torchrun or srun"
+            )
+        store = distributed.TCPStore("127.0.0.1", 0, is_master=True, timeout=JOINING, wait_for_workers=False)
+        others = _start_others(num_devices, store.port, sys.argv[1:] if argv is None else argv)
+    else:
+        if "RANK" not in os.environ:
+            _read_slurm()
+        keeps_it = os.environ["RANK"] == "0" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = distributed.TCPStore(address, port, is_master=keeps_it, timeout=JOINING, wait_for_workers=False)
+        others = []
+    # of convolutions whose weights have one input channel, on a CPU
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    local_rank, num_local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if on_gpu:
+        if num_local > num_gpus:
+            raise UserError(
+                f"num_devices: {num_local} processes were started on this machine, where torch finds {num_gpus} GPUs; "
+                "start one for each GPU, and let each of them see all"
+            )
+        torch.cuda.set_device(local_rank)
+    elif settings.threads is None:
+        torch.set_num_threads(max(1, num_cores() // num_local))  # more threads than cores are many times slower
+    rank = int(os.environ["RANK"])
+    _store = distributed.PrefixStore("tandem", store)
+    _store.add("present", 1)
+    if rank == 0:
+        _wait_for_others(num_devices, others)
+    backend, device = ("nccl", torch.device("cuda", local_rank)) if on_gpu else ("gloo", None)
+    distributed.init_process_group(
+        backend, store=_store, rank=rank, world_size=num_devices, timeout=JOINING, device_id=device
+    )
+    if rank == 0:
+        atexit.register(_leave)
+    return settings
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prepares, evaluates and records; the only one of a run always is."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+def let_others_begin(settings: Settings, data: PreparedData) -> None:
+    """Called by the first process once the data is prepared.
+
+    Raises:
+        UserError: Of some batch a process would have no image.
+    """
+    num_images = {part: len(data.rows(part)) for part in ("train", "val")}
+    last = num_images["train"] % settings.batch_size
+    if 1 < last < int(settings.num_devices):  # a single image is left out by the stream
+        raise UserError(
+            f"num_devices: received {settings.num_devices}, allowed: at most {last}, the images in the last batch of "
+            f"the {num_images['train']} training images; another batch_size leaves another number"
+        )
+    if num_images["val"] < int(settings.num_devices):
+        raise UserError(
+            f"num_devices: received {settings.num_devices}, allowed: at most {num_images['val']}, the validation images"
+        )
+    wait_for_first("data")
+
+
+def wait_for_first(step: str) -> None:
+    """The others come no further than here until the first process has come here too.
+
+    A wait outside of the collectives of training, whose time limit is short so that a process that has died is noticed.
+
+    Args:
+        step: Each is waited for once.
+    """
+    if _store is None:
+        return
+    if is_first():
+        _store.set(step, "")
+    else:
+        _store.wait([step], EVALUATING)
+
+
+def train_along(
+    settings: Settings,
+    assemble_network: Callable[[Settings, PreparedData, Path | None], Any],
+    train_phase: Callable[..., Any],
+) -> None:
+    """What every process but the first does of a run: its phases, on the data that the first has prepared.
+
+    Initial weights come from the first process at the beginning of each phase. It reports what ends them all; a failure
+    of its own a process reports itself, unless another has failed before: then that is what it has met.
+
+    Args:
+        settings: As join_processes has returned them.
+        assemble_network: The script's.
+        train_phase: The script's.
+    """
+    assert _store is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all, and the first one ends the others
+    try:
+        wait_for_first("data")
+        data = prepare(settings.data, settings.augmentation, quiet=True)
+        network = assemble_network(dataclasses.replace(settings, weights="random"), data, None)
+        curves = Curves(_Silence())  # type: ignore[arg-type]
+        for phase in phases_of(settings):
+            train_phase(network, phase, settings, data, curves)
+        with contextlib.suppress(RuntimeError):  # the first process may be gone already
+            wait_for_first("end")  # a process group is left by all at once
+            distributed.destroy_process_group()
+    except TrainingDiverged:  # the same in all processes
+        sys.exit(2)
+    except Exception:
+        if _another_has_failed():
+            sys.exit(1)
+        raise
+
+
+class _Silence:
+    """The run of a process that records nothing."""
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        pass
+
+
+def _another_has_failed() -> bool:
+    assert _store is not None
+    try:
+        return _store.add(_FAILURES, 1) > 1
+    except RuntimeError:  # the store has ended with the first process
+        return True
+
+
+def _start_others(num_devices: int, port: int, words: list[str]) -> list[subprocess.Popen[bytes]]:
+    # torchrun's names; this process is the first
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(num_devices),
+        "LOCAL_WORLD_SIZE": str(num_devices),
+        "GROUP_RANK": "0",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+    }
+    processes = []
+    for rank in range(1, num_devices):
+        process = subprocess.Popen(
+            [sys.executable, sys.argv[0], *words],
+            env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the first process, which ends this one
+        )
+        atexit.register(_end, process)
+        processes.append(process)
+    return processes
+
+
+def _wait_for_others(num_devices: int, started_here: list[subprocess.Popen[bytes]]) -> None:
+    """In short steps, so that Ctrl-C is noticed between them."""
+    assert _store is not None
+    last_moment = time.monotonic() + JOINING.total_seconds()
+    while (num_present := _store.add("present", 0)) < num_devices:
+        if any(process.poll() is not None for process in started_here):
+            raise UserError(f"num_devices: one of {num_devices} processes has ended as it began; it says why above")
+        if time.monotonic() > last_moment:
+            raise UserError(
+                f"num_devices: {num_present} of {num_devices} processes have come within {JOINING}; all that torchrun "
+                "or srun starts have to reach MASTER_ADDR and MASTER_PORT"
+            )
+        time.sleep(0.05)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    # it keeps nothing that would need an orderly end, and on a GPU it may wait for a process that is gone
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(LEAVING_SECONDS)
+    process.kill()
+    process.wait()
+
+
+def _leave() -> None:
+    """The end of the first process, before those are ended that it has started: what they meet from now on is its."""
+    assert _store is not None
+    with contextlib.suppress(RuntimeError):  # torchrun keeps the store, and may be gone
+        _store.add(_FAILURES, 1)
+        wait_for_first("end")
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _read_slurm() -> None:
+    """Gives srun's words for the processes torchrun's names."""
+    slurm = SLURMEnvironment(auto_requeue=False)
+    per_node = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ["SLURM_TASKS_PER_NODE"]
+    found = re.fullmatch(r"(\d+)(\(x\d+\))?", per_node)  # such as 4(x2); 4,3 where machines differ
+    if found is None:
+        raise UserError(
+            f"num_devices: srun has started {per_node} processes on its machines, allowed: as many on each; give "
+            "--ntasks-per-node"
+        )
+    os.environ |= {
+        "MASTER_ADDR": slurm.main_address,
+        "MASTER_PORT": str(slurm.main_port),
+        "WORLD_SIZE": str(num_started_processes()),
+        "LOCAL_WORLD_SIZE": found[1],
+        "GROUP_RANK": os.environ["SLURM_NODEID"],
+        "RANK": os.environ["SLURM_PROCID"],
+        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ what they share
+
+
+class Share:
+    """What one of several processes gets of a loader's batches: its part of each, of consecutive images.
+
+    Parts differ by one image at most; where a batch has fewer images than there are processes, some get nothing of it.
+    """
+
+    def __init__(self, loader: StreamLoader, *, batch_size: int, rank: int, num_processes: int) -> None:
+        self.stream = loader.stream
+        self._loader = loader
+        self._batch_size = batch_size
+        self._rank = rank
+        self._num_processes = num_processes
+
+    def __len__(self) -> int:
+        """Batches of which this process has a part."""
+        num_batches = len(self._loader)
+        last = self._part(self._num_images(num_batches - 1))
+        return num_batches - (last.start == last.stop)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self._loader:
+            part = self._part(len(labels))
+            if part.start < part.stop:
+                yield images[part], labels[part]
+
+    def weight(self, index: int) -> float:
+        """What the mean loss of this process's part of a batch is multiplied by before gradients are averaged.
+
+        The part's share of the batch times the number of processes: the average is then that over all images.
+        """
+        num_images = self._num_images(index)
+        part = self._part(num_images)
+        return (part.stop - part.start) * self._num_processes / num_images
+
+    def _num_images(self, index: int) -> int:
+        return min(self._batch_size, self.stream.num_images - index * self._batch_size)
+
+    def _part(self, num_images: int) -> slice:
+        ends = [num_images * rank // self._num_processes for rank in (self._rank, self._rank + 1)]
+        return slice(*ends)
+
+
+Loader = StreamLoader | Share
+
+
+def share_out(loader: StreamLoader, batch_size: int) -> Loader:
+    """This process's part of the loader's batches; the loader itself where there is but one process."""
+    if not distributed.is_initialized():
+        return loader
+    return Share(loader, batch_size=batch_size, rank=distributed.get_rank(), num_processes=distributed.get_world_size())
+
+
+def weigh_by_share(loss: Tensor, loader: Any, index: int) -> Tensor:
+    """The loss whose gradients DDP is to average, from the mean over the images of this process's part of a batch.
+
+    Args:
+        loss: The mean, of shape ().
+        loader: What serves the batches.
+        index: Of the batch in its epoch.
+    """
+    return loss * loader.weight(index) if isinstance(loader, Share) else loss
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sums over the processes, in place, bit for bit the same in all of them."""
+    if distributed.is_initialized():
+        distributed.all_reduce(values)
+    return values
+
+
+# ------------------------------------------------------------------------------------------------------------ Lightning
+
+
+class _SharedBatches(DDPStrategy):
+    """DDP in processes that have joined already."""
+
+    def __init__(self, settings: Settings, phase: Phase) -> None:
+        # No broadcast of buffers at each forward pass: they are equal as they are, and processes whose share of the
+        # validation images has fewer batches would wait for ever. A frozen backbone's weights have no gradients, which
+        # DDP sees by itself.
+        super().__init__(cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False)
+        self._dropout = np.random.SeedSequence([settings.seed, phase.number, distributed.get_rank()]).generate_state(1)
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def setup(self, trainer: lightning.Trainer) -> None:
+        super().setup(trainer)
+        # Lightning has given all processes one seed; the same dropout in each would be for other images
+        torch.manual_seed(int(self._dropout[0]))
+        # Lightning's handler takes part in a collective at whatever moment the signal comes, and hangs
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+
+
+def trainer_options(settings: Settings, phase: Phase) -> dict[str, Any]:
+    """What Lightning's Trainer is told of the run's devices."""
+    if not distributed.is_initialized():
+        return {"devices": 1}
+    num_local = int(os.environ["LOCAL_WORLD_SIZE"])
+    return {
+        "devices": num_local,
+        "num_nodes": distributed.get_world_size() // num_local,
+        "strategy": _SharedBatches(settings, phase),
+        "use_distributed_sampler": False,
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------- batch norm
+
+
+def synchronized_batch_norm() -> contextlib.AbstractContextManager[Any]:
+    """Within it batch norm in training mode normalises with the images of all processes, and so do its statistics.
+
+    Functions are replaced, not modules: a network keeps its own (timm's batch norm has its activation inside), and what
+    was found in it before stays valid.
+    """
+    return _SynchronizedBatchNorm() if distributed.is_initialized() else contextlib.nullcontext()
+
+
+class _SynchronizedBatchNorm(TorchFunctionMode):
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if function is functional.batch_norm:
+            function = _batch_norm
+        return function(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    values: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """torch.nn.functional.batch_norm over the images of all processes, values of shape (n, channels, ...)."""
+    if not training:
+        return functional.batch_norm(values, running_mean, running_var, weight, bias, False, momentum, eps)
+    if values.is_cuda:
+        return SyncBatchNorm.apply(
+            values,
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            eps,
+            momentum,
+            distributed.group.WORLD,
+            distributed.get_world_size(),
+        )
+    # torch's own is for GPUs alone
+    axes = [0, *range(2, values.dim())]
+    shape = (1, -1, *[1] * (values.dim() - 2))
+    numbers = values.to(torch.promote_types(values.dtype, torch.float32))
+    count = numbers.new_tensor([numbers.numel() // numbers.shape[1]])
+    sums = _SumOverProcesses.apply(torch.cat([numbers.sum(axes), count]))
+    total = sums[-1].detach()
+    mean = sums[:-1] / total
+    centred = numbers - mean.reshape(shape)
+    var = _SumOverProcesses.apply(centred.square().sum(axes)) / total
+    if running_mean is not None and running_var is not None:
+        with torch.no_grad():
+            running_mean.lerp_(mean, momentum)
+            running_var.lerp_(var * total / (total - 1), momentum)
+    normal = centred * torch.rsqrt(var + eps).reshape(shape)
+    if weight is not None:
+        normal = normal * weight.reshape(shape)
+    if bias is not None:
+        normal = normal + bias.reshape(shape)
+    return normal.to(values.dtype)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over the processes; what each gave gets the sum of the gradients that all have of it."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        return sum_over_processes(values.clone())
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return sum_over_processes(gradient.clone())

@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from timm.layers import BatchNormAct2d
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from tandem.data.prepare import PreparedData
+from tandem.data.stream import Stream
+from tandem.errors import UserError
+from tandem.on_torch.distributed import (
+    Share,
+    let_others_begin,
+    share_out,
+    sum_over_processes,
+    synchronized_batch_norm,
+    weigh_by_share,
+)
+from tandem.on_torch.feed import StreamLoader
+from tests.small_runs import small_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+BATCH_SIZE = 8
+
+# --------------------------------------------------------------------------------------------------------------- shares
+
+
+def loader_of(data: PreparedData, num_images: int, *, shuffle: bool = True) -> StreamLoader:
+    rows = data.rows("train")[:num_images]
+    stream = Stream(data.images, data.labels, rows, batch_size=BATCH_SIZE, seed=(3,), shuffle=shuffle)
+    return StreamLoader(stream, pin_memory=False)
+
+
+def shares_of(data: PreparedData, num_images: int, num_processes: int, *, shuffle: bool = True) -> list[Share]:
+    return [
+        Share(
+            loader_of(data, num_images, shuffle=shuffle), batch_size=BATCH_SIZE, rank=rank, num_processes=num_processes
+        )
+        for rank in range(num_processes)
+    ]
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 4])
+@pytest.mark.parametrize("num_images", [24, 25, 29, 30])
+def test_shares_put_together_are_the_batches(num_images: int, num_processes: int, data: PreparedData) -> None:
+    whole = list(loader_of(data, num_images))
+    shares = shares_of(data, num_images, num_processes)
+    assert [len(share) for share in shares] == [len(whole)] * num_processes
+    for parts, batch in zip(zip(*shares, strict=True), whole, strict=True):
+        for position in range(2):
+            together = torch.cat([part[position] for part in parts])
+            assert torch.equal(together, batch[position])
+        sizes = [len(labels) for _, labels in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_shares_have_the_hash_of_the_whole_batches(data: PreparedData) -> None:
+    loader = loader_of(data, 29)
+    list(loader)
+    for share in shares_of(data, 29, 2):
+        list(share)
+        assert share.stream.first_epoch_hash == loader.stream.first_epoch_hash is not None
+
+
+def test_each_validation_image_is_in_one_share_although_some_batches_are_too_small_for_all(data: PreparedData) -> None:
+    shares = shares_of(data, 18, 4, shuffle=False)  # 8, 8 and 2 images
+    assert [len(share) for share in shares] == [2, 3, 2, 3]
+    served = [list(share) for share in shares]
+    assert [len(batches) for batches in served] == [2, 3, 2, 3]
+    assert sum(len(labels) for batches in served for _, labels in batches) == 18
+
+
+def test_gradients_averaged_over_weighted_shares_are_those_of_the_whole_batch(data: PreparedData) -> None:
+    torch.manual_seed(0)
+    weights = torch.randn(8 * 8 * 3, 5, dtype=torch.float64)
+
+    def gradient(images: Tensor, labels: Tensor, share: Share | None, index: int) -> Tensor:
+        kernel = weights.clone().requires_grad_()
+        loss = functional.cross_entropy(images.flatten(1).double() / 255 @ kernel, labels)
+        (weigh_by_share(loss, share, index) if share else loss).backward()
+        assert kernel.grad is not None
+        return kernel.grad
+
+    shares = shares_of(data, 29, 4)  # the last batch: 1, 1, 1 and 2 of 5 images
+    for index, (images, labels) in enumerate(loader_of(data, 29)):
+        averaged = torch.stack([gradient(*list(share)[index], share, index) for share in shares_of(data, 29, 4)]).mean(
+            0
+        )
+        torch.testing.assert_close(averaged, gradient(images, labels, None, index), rtol=1e-12, atol=0)
+    assert [share.weight(0) for share in shares] == [1, 1, 1, 1]
+    assert [share.weight(3) for share in shares] == pytest.approx([0.8, 0.8, 0.8, 1.6])
+
+
+def test_single_process_has_the_loader_itself(data: PreparedData) -> None:
+    loader = loader_of(data, 24)
+    assert share_out(loader, BATCH_SIZE) is loader
+    loss = torch.tensor(2.0)
+    assert weigh_by_share(loss, loader, 0) is loss
+    with synchronized_batch_norm() as mode:
+        assert mode is None
+
+
+@pytest.mark.parametrize(
+    ("num_devices", "batch_size", "told"),
+    [(8, 8, "allowed: at most 6, the images in the last batch of the 30 training"), (16, 32, "at most 15, the valid")],
+)
+def test_more_processes_than_images_of_a_batch_are_refused(
+    num_devices: int, batch_size: int, told: str, data: PreparedData
+) -> None:
+    with pytest.raises(UserError, match=f"num_devices: received {num_devices}, .*{told}"):
+        let_others_begin(small_settings(num_devices=num_devices, batch_size=batch_size), data)
+
+
+# ----------------------------------------------------------------------------------------------------------- batch norm
+
+SHAPES = {"maps": (7, 3, 4, 5), "features": (7, 6)}
+PARTS = (slice(0, 3), slice(3, 7))
+
+
+def values_of(shape: tuple[int, ...]) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(shape, generator=generator, dtype=torch.float64) * 3 + 2
+
+
+def layers() -> dict[str, nn.Module]:
+    torch.manual_seed(2)
+    found = {"maps": BatchNormAct2d(3), "features": nn.BatchNorm1d(6, momentum=0.3)}
+    for layer in found.values():
+        nn.init.uniform_(layer.weight)
+        nn.init.uniform_(layer.bias)
+    return {name: layer.double() for name, layer in found.items()}
+
+
+def normalize(layer: nn.Module, values: Tensor) -> dict[str, Tensor]:
+    """The layer's output, and the gradients of the sum of its fourth powers."""
+    values = values.clone().requires_grad_()
+    output = layer(values)
+    output.pow(4).sum().backward()
+    return {
+        "output": output.detach(),
+        "gradient": values.grad,
+        "of weight": layer.weight.grad,
+        "of bias": layer.bias.grad,
+        "mean": layer.running_mean,
+        "var": layer.running_var,
+    }
+
+
+def normalize_a_part(rank: int, folder: str) -> None:
+    """What each of two processes does."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    found: dict[str, Any] = {}
+    with synchronized_batch_norm():
+        for name, layer in layers().items():
+            found[name] = normalize(layer, values_of(SHAPES[name])[PARTS[rank]])
+        layer = layers()["maps"].eval()
+        found["eval"] = layer(values_of(SHAPES["maps"])[PARTS[rank]]).detach()
+        found["eval mean"] = layer.running_mean
+        found["bfloat16"] = nn.BatchNorm2d(3)(values_of(SHAPES["maps"])[PARTS[rank]].bfloat16()).dtype
+    found["sum"] = sum_over_processes(torch.tensor([1.0, rank]))
+    torch.save(found, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def normalized(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the first and the second process have found."""
+    folder = tmp_path_factory.mktemp("processes")
+    torch.multiprocessing.spawn(normalize_a_part, (str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_batch_norm_of_parts_is_that_of_the_whole_batch(name: str, normalized: list[dict[str, Any]]) -> None:
+    expected = normalize(layers()[name], values_of(SHAPES[name]))
+    for rank, part in enumerate(PARTS):
+        found = normalized[rank][name]
+        for kind in ("output", "gradient"):
+            torch.testing.assert_close(found[kind], expected[kind][part], rtol=1e-10, atol=1e-10)
+        for kind in ("mean", "var"):
+            torch.testing.assert_close(found[kind], expected[kind], rtol=1e-10, atol=1e-10)
+    for kind in ("of weight", "of bias"):  # DDP adds these up
+        together = normalized[0][name][kind] + normalized[1][name][kind]
+        torch.testing.assert_close(together, expected[kind], rtol=1e-10, atol=1e-10)
+
+
+def test_batch_norm_in_inference_mode_stays_as_it_is(normalized: list[dict[str, Any]]) -> None:
+    layer = layers()["maps"].eval()
+    expected = layer(values_of(SHAPES["maps"])).detach()
+    assert torch.equal(torch.cat([normalized[rank]["eval"] for rank in range(2)]), expected)
+    assert all(torch.equal(normalized[rank]["eval mean"], torch.zeros(3).double()) for rank in range(2))
+
+
+def test_batch_norm_keeps_the_precision_of_its_input(normalized: list[dict[str, Any]]) -> None:
+    assert [normalized[rank]["bfloat16"] for rank in range(2)] == [torch.bfloat16] * 2
+
+
+def test_sums_are_over_all_processes(normalized: list[dict[str, Any]]) -> None:
+    assert [normalized[rank]["sum"].tolist() for rank in range(2)] == [[2.0, 1.0]] * 2
+
+
+# ----------------------------------------------------------------------------------------------------------- whole runs
+
+# 35 training images: the last batch has 15, seven for one process and eight for the other. Smaller ones, at 32 pixels,
+# leave batch norm so few values that rounding decides about the training.
+SETTINGS = """
+regime: two_stage
+backbone: torchvision:resnet18
+weights: random
+learning_rate: 1.0e-2
+thawed_rate_factor: 0.01
+batch_size: 20
+max_epochs: 2
+threads: 1
+device: cpu
+optimizer: {name: sgd, momentum: 0.9}
+head: {hidden: [16], batch_norm: true}
+augmentation: {horizontal_flip: true, crop_padding: 1}
+early_stopping: {restore: last}
+data:
+  source: digits
+  classes: ["0", "1", "2", "3", "4"]
+  image_size: 64
+  images_per_class: 14
+  fractions: [0.5, 0.25, 0.25]
+  cache_folder: cache
+tracking: {experiment: shares, log_model: false, grad_cam_images: 0, data_report: false}
+"""
+STARTED = {
+    "one process": ["python"],
+    "two by itself": ["python", "--num_devices", "2"],
+    "two by torchrun": ["torchrun", "--num_devices", "auto"],
+}
+LOSSES = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
+
+
+def command(program: str, *words: str) -> list[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if program == "torchrun" else []
+    return [sys.executable, *launcher, str(ROOT / "train_torch.py"), "--config", "settings.yaml", *words]
+
+
+@contextlib.contextmanager
+def started(folder: Path, program: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A run in a folder, which has ended, with all that it has started, when this does."""
+    foreign = ("MLFLOW_TRACKING_URI", "PYTHONWARNINGS")
+    environment = {name: value for name, value in os.environ.items() if name not in foreign}
+    process = subprocess.Popen(
+        command(program, *words),
+        cwd=folder,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def runs_of(folder: Path) -> list[Run]:
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("shares")
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id])
+
+
+def history(folder: Path, name: str) -> list[float]:
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    (run,) = runs_of(folder)
+    return [metric.value for metric in sorted(client.get_metric_history(run.info.run_id, name), key=lambda m: m.step)]
+
+
+def predictions(folder: Path) -> pd.DataFrame:
+    (file,) = (folder / "runs").glob("*/*/final/predictions.parquet")
+    return pd.read_parquet(file)
+
+
+def folder_with_settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "settings.yaml").write_text(SETTINGS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folder of each way to start the same run."""
+    folders = {}
+    for way, words in STARTED.items():
+        folders[way] = folder_with_settings(tmp_path_factory)
+        with started(folders[way], *words) as process:
+            output, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
+        assert output.count("Files of the run") == 1
+        assert errors.count("digits: ") == 1 and "Traceback" not in errors, errors
+    return folders
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("way", ["two by itself", "two by torchrun"])
+def test_two_processes_train_what_one_trains(way: str, trained: dict[str, Path]) -> None:
+    alone, shared = trained["one process"], trained[way]
+    for name in LOSSES:
+        assert len(history(alone, name)) == 4
+        assert history(shared, name) == pytest.approx(history(alone, name), rel=1e-4 if "loss" in name else 1e-6), name
+    one, two = predictions(alone), predictions(shared)
+    assert list(one["hash"]) == list(two["hash"]) and len(set(two["key"])) == len(two) == 17
+    columns = [name for name in one if name.startswith("probability:")]
+    np.testing.assert_allclose(two[columns], one[columns], atol=2e-3)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("way", ["two by itself", "two by torchrun"])
+def test_two_processes_are_one_run_of_the_same_batches(way: str, trained: dict[str, Path]) -> None:
+    (alone,), (shared,) = runs_of(trained["one process"]), runs_of(trained[way])
+    assert shared.info.status == "FINISHED"
+    for tag in ("batches_hash", "settings_hash", "split_hash", "phase_1.backbone_before"):
+        assert shared.data.tags[f"tandem.{tag}"] == alone.data.tags[f"tandem.{tag}"]
+    tags = shared.data.tags
+    assert tags["tandem.phase_1.backbone_after"] == tags["tandem.phase_1.backbone_before"]
+    assert tags["tandem.phase_2.backbone_after"] != tags["tandem.phase_2.backbone_before"]
+    assert (alone.data.params["num_devices"], shared.data.params["num_devices"]) == ("1", "2")
+    assert len(list((trained[way] / "runs").glob("*/*/journal.jsonl"))) == 1
+
+
+def leaves_nothing_running(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    return alive == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("program", ["python", "torchrun"])
+def test_diverging_loss_ends_all_processes_with_one_line(
+    program: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = folder_with_settings(tmp_path_factory)
+    words = ["--num_devices", "2", "--regime", "frozen", "--learning_rate", "10", "--batch_size", "4"]
+    # decoupled weight decay: each step multiplies the weights by 1 - 10 * 1, so that float32 overflows in 40 steps
+    words += ["--optimizer.name", "adamw", "--optimizer.weight_decay", "1", "--max_epochs", "20"]
+    words += ["--early_stopping.patience", "null"]
+    with started(folder, program, *words) as process:
+        _, errors = process.communicate(timeout=500)
+    assert process.returncode == (2 if program == "python" else 1), errors
+    assert errors.count("training diverged") == 1, errors
+    (run,) = runs_of(folder)
+    assert run.info.status == "FAILED"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_interrupted_run_ends_its_other_processes(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = folder_with_settings(tmp_path_factory)
+    words = ["--num_devices", "2", "--max_epochs", "1000", "--early_stopping.patience", "null"]
+    with started(folder, "python", *words) as process:
+        journal: list[Path] = []
+        while not (journal and "train/loss" in journal[0].read_text()):
+            assert process.poll() is None, process.communicate()
+            journal = list(folder.glob("runs/*/*/journal.jsonl"))
+        others = psutil.Process(process.pid).children(recursive=True)
+        assert others
+        process.terminate()
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and errors.endswith("train_torch.py: interrupted\n"), errors
+    assert "Traceback" not in errors
+    assert leaves_nothing_running(others)
+    (run,) = runs_of(folder)
+    assert run.info.status == "KILLED"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_process_that_dies_fails_the_run(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = folder_with_settings(tmp_path_factory)
+    words = ["--num_devices", "2", "--max_epochs", "1000", "--early_stopping.patience", "null"]
+    with started(folder, "python", *words) as process:
+        journal: list[Path] = []
+        while not (journal and "train/loss" in journal[0].read_text()):
+            assert process.poll() is None, process.communicate()
+            journal = list(folder.glob("runs/*/*/journal.jsonl"))
+        (other,) = psutil.Process(process.pid).children()
+        other.kill()
+        process.communicate(timeout=120)
+    assert process.returncode == 1
+    (run,) = runs_of(folder)
+    assert run.info.status == "FAILED"
