@@ -28,6 +28,14 @@ class StreamLoader(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self.stream)
 
+    def batch_of_each_size(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """One batch of each size that an epoch has, the largest first.
+
+        Not of the first epoch, whose batches are hashed in the order in which they are served.
+        """
+        batches = [self.stream.batch(1, index) for index in sorted({0, len(self) - 1})]
+        return list({len(labels): (images, labels) for images, labels in batches}.values())
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.stream.batch(self.epoch, index)
 

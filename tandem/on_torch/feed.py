@@ -25,6 +25,15 @@ class StreamLoader:
     def __len__(self) -> int:
         return len(self.stream)
 
+    def batch_of_each_size(self) -> list[tuple[Tensor, Tensor]]:
+        """One batch of each size that an epoch has, the largest first.
+
+        Not of the first epoch, whose batches are hashed in the order in which they are served.
+        """
+        batches = [self.stream.batch(1, index) for index in sorted({0, len(self) - 1})]
+        by_size = {len(labels): (torch.from_numpy(images), torch.from_numpy(labels)) for images, labels in batches}
+        return list(by_size.values())
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         for images, labels in self.stream.epoch(epoch):

@@ -30,10 +30,14 @@ NOT_APPLICABLE = "-"
 # Parameters that are columns of their own (backbone, regime, weights), that a row is averaged over (seed), or that
 # change nothing in what a run computes: where it is recorded, and where its images lie (the tags hold their hashes).
 _NO_DIFFERENCE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights"}
-_NO_DIFFERENCE |= {"data.source", "data.cache_folder"}
+_NO_DIFFERENCE |= {"data.source", "data.cache_folder", "eval_batch_size"}
 _NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
 # Settings that change what a run costs but not what it learns; so does the hardware, which is a tag.
-_COST_SETTINGS = ("device", "threads")
+_COST_SETTINGS = (
+    *("device", "threads"),
+    *("acceleration.compile", "acceleration.channels_last"),
+    *("acceleration.fused_optimizer", "acceleration.cudnn_autotune"),
+)
 # Settings, or the beginnings of their names, that say nothing of a network off the shelf.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "max_epochs", "batch_norm_momentum"),

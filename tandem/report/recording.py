@@ -41,7 +41,9 @@ class PhaseOutcome:
     best_epoch: int
     """The one with the lowest validation loss, counted from 0 within the phase."""
     train_seconds: float
-    """Training and validation, from the first to the last of the framework's own work on the phase."""
+    """Training and validation, from the first to the last of the framework's own work on the phase's epochs."""
+    compile_seconds: float
+    """Tracing, compiling and first use of the kernels before that; 0 where there is nothing of the kind."""
     parameters: int
     trainable_parameters: int
     backbone_before: str
@@ -147,6 +149,7 @@ def record_phase(
             f"{prefix}/{name}": value
             for name, value in {
                 vocabulary.TRAIN_SECONDS: outcome.train_seconds,
+                vocabulary.COMPILE_SECONDS: outcome.compile_seconds,
                 vocabulary.SECONDS_PER_EPOCH: statistics.median(curves.seconds_of(phase)),
                 vocabulary.EPOCHS: outcome.epochs,
                 vocabulary.BEST_EPOCH: outcome.best_epoch,
@@ -215,6 +218,7 @@ def record_end(
     """
     costs = {
         vocabulary.TRAIN_SECONDS: sum(outcome.train_seconds for outcome in outcomes),
+        vocabulary.COMPILE_SECONDS: sum(outcome.compile_seconds for outcome in outcomes),
         vocabulary.EPOCHS: sum(outcome.epochs for outcome in outcomes),
         vocabulary.TRAINABLE_PARAMETERS: outcomes[-1].trainable_parameters if outcomes else 0,
         vocabulary.PEAK_MEMORY_MEGABYTES: peak_memory_megabytes(),

@@ -49,8 +49,9 @@ def settings_yaml(settings: Settings) -> str:
 def settings_hash(settings: Settings) -> str:
     """SHA-256 (hexadecimal) of the settings that describe the experiment: not where it is computed or recorded."""
     content = dataclasses.asdict(settings)
-    for name in ("tracking", "device", "threads"):
+    for name in ("tracking", "device", "threads", "eval_batch_size"):
         del content[name]
+    content["acceleration"] = {"tf32": settings.acceleration.tf32}  # the others change no numbers beyond rounding
     del content["data"]["cache_folder"]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
