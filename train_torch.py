@@ -264,7 +264,7 @@ class TrainingSteps(lightning.LightningModule):
         self.phase = phase
         self.blocks = blocks
         self.steps_per_epoch = steps_per_epoch
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, tuple[Any, Any, int]] = {}  # loss, correct answers, images
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         return self.loss_of("train", batch)
@@ -277,15 +277,15 @@ class TrainingSteps(lightning.LightningModule):
         logits = self.forward_pass(images)
         loss = functional.cross_entropy(logits, labels)
         correct = (logits.argmax(dim=1) == labels).sum()
-        sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
-        self.sums[part] = self.sums[part] + sums if part in self.sums else sums
+        loss_sum, num_correct, num_images = self.sums.get(part, (0, 0, 0))
+        self.sums[part] = loss_sum + loss.detach() * len(labels), num_correct + correct, num_images + len(labels)
         return loss
 
     def on_validation_epoch_end(self) -> None:
         # once an epoch, after its training batches too: what the callbacks read
         for part in ("train", "val"):
-            loss, correct, images = self.sums.pop(part).tolist()
-            self.log_dict({f"{part}/loss": loss / images, f"{part}/accuracy": correct / images})
+            loss_sum, num_correct, num_images = self.sums.pop(part)
+            self.log_dict({f"{part}/loss": loss_sum / num_images, f"{part}/accuracy": num_correct / num_images})
 
     def configure_optimizers(self) -> Any:
         settings, rate, fused = self.settings, self.phase.learning_rate, self.settings.acceleration.fused_optimizer

@@ -51,8 +51,10 @@ def warm_up(network: Classifier, training: StreamLoader, validation: StreamLoade
         validation: The same of the validation images.
 
     Returns:
-        Seconds that it took.
+        Seconds that it took; 0 where each step is run as it is written, and nothing done.
     """
+    if network.run_eagerly or not (network.jit_compile or has_gpu() or keras.backend.backend() != "torch"):
+        return 0.0
     start = time.perf_counter()
     optimizer = network.optimizer
     optimizer.build(network.trainable_variables)
