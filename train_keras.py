@@ -9,6 +9,7 @@ backend: tensorflow by default, jax or torch.
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import time
@@ -43,9 +44,11 @@ from tandem.data.features import NO_FEATURES, PhaseFeatures
 from tandem.data.phase_streams import training_stream, validation_stream
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
+from tandem.evaluation.batching import eval_batch_size, predict_as_fits
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.predictions import Predictions
+from tandem.on_keras.acceleration import is_out_of_memory, jit_compile, set_flags, warm_up
 from tandem.on_keras.backbones import blocks_of, check_builder, set_trainable
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads, peak_gpu_memory_megabytes
 from tandem.on_keras.cost import count_macs
@@ -120,7 +123,7 @@ def framework_versions() -> dict[str, str]:
 
 
 def set_up_framework(settings: Settings) -> None:
-    """Seeds, threads, device, precision, and silence."""
+    """Seeds, threads, device, what of it is used, precision, and silence."""
     if settings.device == "gpu" and not has_gpu():
         raise UserError(
             f"device: received 'gpu', but {keras.backend.backend()} finds no GPU here; allowed: cpu or auto"
@@ -132,6 +135,7 @@ def set_up_framework(settings: Settings) -> None:
         )
     if settings.threads is not None:
         limit_threads(settings.threads)
+    set_flags(settings.acceleration)
     keras.utils.set_random_seed(settings.seed)
     keras.mixed_precision.set_global_policy(PRECISIONS[settings.precision])
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of what each phase compiles anew
@@ -220,7 +224,7 @@ def find_learning_rate(settings: Settings, data: PreparedData) -> None:
         network.compile(
             optimizer=build_optimizer(settings.optimizer, phase.learning_rate, blocks),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            jit_compile="auto" if on_gpu(settings) or keras.backend.backend() != "tensorflow" else False,
+            jit_compile=jit_compile(settings.acceleration, gpu=on_gpu(settings)),
         )
         take_steps(test, network, chain.from_iterable(map(training.stream.epoch, count())))
         record_range_test(run, test, f"{settings.backbone}, {settings.regime}, {data.name}")
@@ -237,23 +241,23 @@ def train_phase(
     frozen = list(chain.from_iterable(split_blocks(phase, blocks)[0]))
     freeze_or_thaw(network, phase, blocks)
     backbone_before, frozen_before = hash_weights(network.backbone), hash_weights(*frozen)
-    # XLA slows TensorFlow down on a CPU; the other backends decide for themselves
-    jit_compile = "auto" if on_gpu(settings) or keras.backend.backend() != "tensorflow" else False
-    features = find_features(network, phase, settings, data, backbone_before, jit_compile=jit_compile)
+    jit = jit_compile(settings.acceleration, gpu=on_gpu(settings))
+    features = find_features(network, phase, settings, data, backbone_before, jit_compile=jit)
     training, validation = open_streams(settings, data, phase, features)
     early_stopping = build_early_stopping(settings, phase)
     trained, steps_per_epoch = network, None
     if features.training:
         trained, steps_per_epoch = head_on_features(network), len(training)
-        network.compile(jit_compile=jit_compile)  # to predict
+        network.compile(jit_compile=jit)  # to predict
     learning_rate, schedule = build_schedule(settings.schedule, phase, len(training))
     trained.compile(
         optimizer=build_optimizer(settings.optimizer, learning_rate, blocks),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        jit_compile=jit_compile,
+        jit_compile=jit,
         steps_per_execution=steps_per_execution(steps_per_epoch) if steps_per_epoch else 1,
     )
+    compile_seconds = 0.0 if features.training else warm_up(network, training.stream, validation.stream)
     start = time.perf_counter()
     history = trained.fit(
         training,
@@ -270,6 +274,7 @@ def train_phase(
         epochs=len(history.epoch),
         best_epoch=early_stopping.best_epoch,
         train_seconds=train_seconds,
+        compile_seconds=compile_seconds,
         parameters=parameters,
         trainable_parameters=trainable_parameters,
         backbone_before=backbone_before,
@@ -366,17 +371,14 @@ def predict_test(network: Classifier, settings: Settings, data: PreparedData) ->
 
 def logits_of_test(network: Classifier, settings: Settings, data: PreparedData) -> np.ndarray:
     """Of shape (test images, the network's outputs)."""
+    batch_size = eval_batch_size(settings, gpu=on_gpu(settings))
     stream = Stream(
-        data.images,
-        data.labels,
-        data.rows("test"),
-        batch_size=settings.batch_size,
-        seed=(settings.seed,),
-        shuffle=False,
+        data.images, data.labels, data.rows("test"), batch_size=batch_size, seed=(settings.seed,), shuffle=False
     )
     batches = track(stream.epoch(0), "Evaluating", total=len(stream), transient=True, disable=not sys.stdout.isatty())
-    logits = [predict_batch(network, images) for images, _ in batches]
-    return np.concatenate(logits)
+    images = (images for images, _ in batches)
+    predict = functools.partial(predict_batch, network)
+    return predict_as_fits(predict, images, is_out_of_memory=is_out_of_memory, pad=True)  # each size is compiled anew
 
 
 def predict_batch(network: Classifier, images: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ section; `sdiff train_torch.py train_keras.py` shows what the frameworks do diff
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import time
@@ -48,10 +49,12 @@ from tandem.data.features import NO_FEATURES, PhaseFeatures
 from tandem.data.phase_streams import training_stream, validation_stream
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
+from tandem.evaluation.batching import eval_batch_size, predict_as_fits
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.predictions import Predictions
 from tandem.on_torch import distributed
+from tandem.on_torch.acceleration import forward_of, is_out_of_memory, placed, set_flags, warm_up
 from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
@@ -127,13 +130,14 @@ def framework_versions() -> dict[str, str]:
 
 
 def set_up_framework(settings: Settings) -> None:
-    """Seeds, threads, device, and silence."""
+    """Seeds, threads, device, what of it is used, and silence."""
     if settings.device == "gpu" and not torch.cuda.is_available():
         raise UserError("device: received 'gpu', but torch finds no GPU here; allowed: cpu or auto")
     if settings.precision == "float16" and not torch.cuda.is_available():
         raise UserError("precision: received 'float16', but torch finds no GPU here; allowed: float32 or bfloat16")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    set_flags(settings.acceleration)
     lightning.seed_everything(settings.seed, verbose=False)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -240,16 +244,17 @@ def train_phase(
     distributed.wait_for_first(f"phase {phase.number}")
     blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
     frozen = list(chain.from_iterable(split_blocks(phase, blocks)[0]))
+    placed(network, settings.acceleration, "cuda" if on_gpu(settings) else "cpu")
     freeze_or_thaw(network, phase, blocks)
-    network.to("cuda" if on_gpu(settings) else "cpu")
     backbone_before, frozen_before = hash_weights(network.backbone), hash_weights(*frozen)
     features = find_features(network, phase, settings, data, backbone_before)
     training, validation = open_streams(settings, data, phase, features)
     early_stopping = build_early_stopping(settings, phase)
+    trained: Classifier | HeadOnFeatures = network
+    freezing = [FreezeOrThaw(phase, blocks)]
     if features.training:
         trained, freezing = HeadOnFeatures(network.head).train(), []
-    else:
-        trained, freezing = network, [FreezeOrThaw(phase, blocks)]
+    steps = TrainingSteps(trained, settings, phase, blocks, len(training))
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
         callbacks=[*freezing, LogEpochs(curves, phase), early_stopping],
@@ -262,9 +267,10 @@ def train_phase(
         enable_progress_bar=sys.stdout.isatty(),
         num_sanity_val_steps=0,
     )
+    compile_seconds = warm_up(trained, steps.forward_pass, settings, training.stream, validation.stream)
     start = time.perf_counter()
     try:
-        trainer.fit(TrainingSteps(trained, settings, phase, blocks, len(training)), training, validation)
+        trainer.fit(steps, training, validation)
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
     train_seconds = features.seconds + time.perf_counter() - start
@@ -274,6 +280,7 @@ def train_phase(
         epochs=trainer.current_epoch,
         best_epoch=early_stopping.best_epoch,
         train_seconds=train_seconds,
+        compile_seconds=compile_seconds,
         parameters=parameters,
         trainable_parameters=trainable_parameters,
         backbone_before=backbone_before,
@@ -321,11 +328,12 @@ class TrainingSteps(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
+        self.forward_pass = forward_of(network, settings.acceleration)
         self.settings = settings
         self.phase = phase
         self.blocks = blocks
         self.steps_per_epoch = steps_per_epoch
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, tuple[Any, Any, int]] = {}  # loss, correct answers, images
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         return distributed.weigh_by_share(self.loss_of("train", batch), self.trainer.train_dataloader, index)
@@ -336,22 +344,25 @@ class TrainingSteps(lightning.LightningModule):
     def loss_of(self, part: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
         with distributed.synchronized_batch_norm():
-            logits = self.network(images)
+            logits = self.forward_pass(images)
         loss = functional.cross_entropy(logits, labels)
         correct = (logits.argmax(dim=1) == labels).sum()
-        sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))])
-        self.sums[part] = self.sums[part] + sums if part in self.sums else sums
+        loss_sum, num_correct, num_images = self.sums.get(part, (0, 0, 0))
+        self.sums[part] = loss_sum + loss.detach() * len(labels), num_correct + correct, num_images + len(labels)
         return loss
 
     def on_validation_epoch_end(self) -> None:
         # once an epoch, after its training batches too: what the callbacks read
         for part in ("train", "val"):
-            loss, correct, images = distributed.sum_over_processes(self.sums.pop(part)).tolist()
+            loss_sum, num_correct, num_images = self.sums.pop(part)
+            sums = torch.stack([loss_sum, num_correct, torch.full_like(loss_sum, num_images)])
+            loss, correct, images = distributed.sum_over_processes(sums).tolist()
             self.log_dict({f"{part}/loss": loss / images, f"{part}/accuracy": correct / images})
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.settings.optimizer, self.phase.learning_rate, self.network.head, self.blocks)
-        schedule = build_schedule(self.settings.schedule, self.phase, optimizer, self.steps_per_epoch)
+        settings, rate, fused = self.settings, self.phase.learning_rate, self.settings.acceleration.fused_optimizer
+        optimizer = build_optimizer(settings.optimizer, rate, self.network.head, self.blocks, fused=fused)
+        schedule = build_schedule(settings.schedule, self.phase, optimizer, self.steps_per_epoch)
         return {"optimizer": optimizer, **schedule}
 
 
@@ -384,14 +395,11 @@ def freeze_or_thaw(network: Classifier, phase: Phase, blocks: Blocks) -> None:
 
 
 class FreezeOrThaw(Callback):
-    """Freezes or thaws before the optimizer is made, and again each epoch, since train() reaches into the backbone."""
+    """Freezes or thaws again each epoch, since train() reaches into the backbone."""
 
     def __init__(self, phase: Phase, blocks: Blocks) -> None:
         self.phase = phase
         self.blocks = blocks
-
-    def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
-        freeze_or_thaw(module.network, self.phase, self.blocks)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
         module.train()
@@ -430,7 +438,7 @@ def evaluate_off_the_shelf(
 ) -> tuple[Classifier, Predictions]:
     """The pretrained network as it is: its scores over all ImageNet outputs, then with an output for each class."""
     outputs = match_classes(data.classes, settings.imagenet_classes)
-    network.to("cuda" if on_gpu(settings) else "cpu").eval()
+    placed(network, settings.acceleration, "cuda" if on_gpu(settings) else "cpu").eval()
     predictions = record_off_the_shelf(run, data, logits_of_test(network, settings, data), outputs)
     return map_head(network, outputs), predictions
 
@@ -442,17 +450,14 @@ def predict_test(network: Classifier, settings: Settings, data: PreparedData) ->
 
 def logits_of_test(network: Classifier, settings: Settings, data: PreparedData) -> np.ndarray:
     """Of shape (test images, the network's outputs)."""
+    batch_size = eval_batch_size(settings, gpu=on_gpu(settings))
     stream = Stream(
-        data.images,
-        data.labels,
-        data.rows("test"),
-        batch_size=settings.batch_size,
-        seed=(settings.seed,),
-        shuffle=False,
+        data.images, data.labels, data.rows("test"), batch_size=batch_size, seed=(settings.seed,), shuffle=False
     )
     batches = track(stream.epoch(0), "Evaluating", total=len(stream), transient=True, disable=not sys.stdout.isatty())
-    logits = [predict_batch(network, settings, images) for images, _ in batches]
-    return np.concatenate(logits)
+    images = (images for images, _ in batches)
+    predict = functools.partial(predict_batch, network, settings)
+    return predict_as_fits(predict, images, is_out_of_memory=is_out_of_memory, pad=False)
 
 
 def predict_batch(network: Classifier, settings: Settings, images: np.ndarray) -> np.ndarray:

@@ -38,6 +38,9 @@ FORMAT_VERSION = 1  # to be raised when features are made in another way: those 
 FEATURES_FILE = "features.npy"
 SECONDS_FILE = "seconds.npy"
 
+# What a frozen backbone makes of an image depends on these; its weights and the store are known by their hashes.
+_FEATURE_SETTINGS = ("backbone", "pixel_scaling", "precision", "acceleration.tf32", "data.image_size")
+
 ImagesOf = Callable[[np.ndarray], np.ndarray]
 """Images in some rows of the store, int64 of shape (n,): uint8 of shape (n, height, width, 3)."""
 
@@ -97,7 +100,7 @@ def find_phase_features(
         return PhaseFeatures()
     key = {
         "made with": dict(made_with),
-        **{name: flatten(settings)[name] for name in ("backbone", "pixel_scaling", "precision", "data.image_size")},
+        **{name: flatten(settings)[name] for name in _FEATURE_SETTINGS},
         "threads": settings.threads,
     }
     whole = backbone_pass(lambda rows: np.ascontiguousarray(data.images[rows]))

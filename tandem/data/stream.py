@@ -173,6 +173,14 @@ class Stream:
             # Ctrl-C that reaches it there.
             maker.shutdown(wait=False, cancel_futures=True)
 
+    def batch_of_each_size(self) -> list[Batch]:
+        """One batch of each size that an epoch has, the largest first.
+
+        Not of the first epoch, whose batches are hashed in the order in which they are served.
+        """
+        batches = [self.batch(1, index) for index in sorted({0, len(self) - 1})]
+        return list({len(labels): (images, labels) for images, labels in batches}.values())
+
     @property
     def first_epoch_hash(self) -> str | None:
         """XXH3 (128 bits) over that of each batch of epoch 0 (labels, then images); None until all of them were served.

@@ -50,6 +50,8 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.backbone(self.pixels(images))
+        if not torch.is_autocast_enabled(features.device.type):
+            return self.head(features)  # entering autocast asks for GPUs each time, which takes part of a millisecond
         # the head in float32 whatever the run's precision, for the loss is computed from its logits
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features.float())

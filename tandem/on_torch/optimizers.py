@@ -18,7 +18,7 @@ Blocks = list[list[nn.Module]]
 
 
 def build_optimizer(
-    settings: OptimizerSettings, learning_rate: float, head: nn.Module, blocks: Blocks
+    settings: OptimizerSettings, learning_rate: float, head: nn.Module, blocks: Blocks, *, fused: bool = False
 ) -> torch.optim.Optimizer:
     """The optimizer of a phase, with every constant from the settings; its first group is the head's.
 
@@ -30,6 +30,7 @@ def build_optimizer(
         learning_rate: The head's.
         head: All of it is trained.
         blocks: The backbone's, from the input on; parameters without gradients are left out.
+        fused: Take torch's optimizers that step all weights in one kernel; there is none for SGD with weight decay.
     """
     parameters = {1.0: list(head.parameters())}  # by their factor: blocks of the same one share a group
     for block, factor in zip(blocks, block_factors(settings.layer_decay, len(blocks)), strict=True):
@@ -37,10 +38,11 @@ def build_optimizer(
         parameters.setdefault(factor, []).extend(trainable)
     groups = [{"params": weights, "lr": learning_rate * factor} for factor, weights in parameters.items() if weights]
     if settings.name == "sgd":
-        return SGDW(
-            groups, learning_rate, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov
-        )
-    constants: dict[str, Any] = {"betas": (settings.beta_1, settings.beta_2), "eps": settings.epsilon}
+        momentum: dict[str, Any] = {"momentum": settings.momentum, "nesterov": settings.nesterov}
+        if fused and not settings.weight_decay:
+            return torch.optim.SGD(groups, learning_rate, fused=True, **momentum)
+        return SGDW(groups, learning_rate, weight_decay=settings.weight_decay, **momentum)
+    constants: dict[str, Any] = {"betas": (settings.beta_1, settings.beta_2), "eps": settings.epsilon, "fused": fused}
     if settings.name == "adamw":
         return torch.optim.AdamW(groups, learning_rate, weight_decay=settings.weight_decay, **constants)
     return torch.optim.Adam(groups, learning_rate, **constants)

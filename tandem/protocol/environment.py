@@ -16,3 +16,6 @@ def prepare_environment(settings: Settings) -> None:
         os.environ["JAX_PLATFORMS"] = "cpu"
     if settings.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+    if not settings.acceleration.cudnn_autotune:
+        os.environ.setdefault("TF_CUDNN_USE_AUTOTUNE", "0")
+        os.environ["XLA_FLAGS"] = f"--xla_gpu_autotune_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()

@@ -271,6 +271,8 @@ def _check_devices(settings: Settings, framework: Framework) -> None:
     if num_started > 1 and repeats_of(settings):
         name, value = ("data.fold", None) if settings.seeds is None else ("seeds", settings.seeds)
         _refuse(name, value, "a single seed and fold where torchrun or srun starts the processes of one run")
+    if framework == "torch" and num_devices != 1 and settings.acceleration.compile:
+        _refuse("acceleration.compile", True, "null or false with num_devices other than 1")
     if settings.regime == "off_the_shelf" and num_devices != "auto" and num_devices > 1:
         _refuse("num_devices", num_devices, "1 with regime off_the_shelf, which trains nothing")
     if num_devices != "auto":

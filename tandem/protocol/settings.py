@@ -176,6 +176,25 @@ class PhaseSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccelerationSettings:
+    """What is used of the hardware; of these only tf32 changes numbers by more than rounding, and that on a GPU."""
+
+    compile: bool | None = None
+    """Compile the training and validation step before a phase: torch.compile, which needs a C++ compiler, or XLA in
+    Keras. When not given, train_torch.py does not, and train_keras.py does as Keras decides, but on a CPU with
+    TensorFlow, where XLA is slower."""
+    channels_last: bool = True
+    """Keep torch's convolution weights in the order of channels that tensor cores take; Keras's always are."""
+    tf32: bool = True
+    """TF32 in place of float32 within matrix products and convolutions of a GPU that has it, in both frameworks, which
+    do not agree by themselves: 10 bits of mantissa rather than 23."""
+    fused_optimizer: bool = True
+    """One kernel for an optimizer's step in torch (adam, adamw, and sgd without weight decay); Keras has none."""
+    cudnn_autotune: bool = True
+    """Try the convolution algorithms of a GPU and take the fastest: runs of one seed then differ by rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingSettings:
     """Where the run is recorded."""
 
@@ -257,6 +276,9 @@ class Settings:
     """The second phase of `two_stage` trains at the learning rate times this."""
     batch_size: int = limited(32, at_least=2, at_most=65536)
     """Images a training step."""
+    eval_batch_size: int | None = limited(None, at_least=1, at_most=65536)
+    """Test images that are predicted at once, halved as often as the GPU's memory needs it; when not given, four times
+    batch_size on a GPU, and batch_size on a CPU."""
     max_epochs: int = limited(100, at_least=1)
     """Epoch limit of each phase."""
     seed: int = limited(0, at_least=0, at_most=2**31 - 1)
@@ -296,6 +318,7 @@ class Settings:
     """Instead of training, raise the learning rate step by step in the first phase, record the loss and suggest a rate
     (the learning-rate range test)."""
     sweep: SweepSettings = field(default_factory=SweepSettings)
+    acceleration: AccelerationSettings = field(default_factory=AccelerationSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
 

@@ -31,13 +31,22 @@ NOT_APPLICABLE = "-"
 # Parameters that are columns of their own (backbone, regime, weights), that a row is averaged over (seed), or that
 # change nothing in what a run computes: where it is recorded, and where its images lie (the tags hold their hashes).
 _NO_DIFFERENCE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights"}
-_NO_DIFFERENCE |= {"data.source", "data.cache_folder"}
+_NO_DIFFERENCE |= {"data.source", "data.cache_folder", "eval_batch_size"}
 # Where a run's settings were looked for; runs that only look have no framework's tag and are not read.
 _NO_DIFFERENCE |= {"find_learning_rate", *(f"sweep.{item.name}" for item in dataclasses.fields(SweepSettings))}
 _NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
 # Settings that change what a run costs but not what it learns, as does the hardware, which is a tag; and what each was
 # in runs that are older than it.
-_COST_SETTINGS = {"device": "", "threads": "", "num_devices": "1", "cache_features": "false"}
+_COST_SETTINGS = {
+    "device": "",
+    "threads": "",
+    "num_devices": "1",
+    "cache_features": "false",
+    "acceleration.compile": "null",
+    "acceleration.channels_last": "false",
+    "acceleration.fused_optimizer": "false",
+    "acceleration.cudnn_autotune": "false",
+}
 # Settings, or the beginnings of their names, that say nothing of a network off the shelf.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "max_epochs", "batch_norm_momentum"),

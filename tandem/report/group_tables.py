@@ -49,6 +49,7 @@ _COSTS: tuple[tuple[str, Column], ...] = (
         Column(key="seconds_per_epoch", heading="an epoch", kind="seconds", better="lower"),
     ),
     (vocabulary.TRAIN_SECONDS, Column(key="train_seconds", heading="training", kind="seconds", better="lower")),
+    (vocabulary.COMPILE_SECONDS, Column(key="compile_seconds", heading="compiling", kind="seconds", better="lower")),
     (
         FIRST_PHASE + vocabulary.TRAIN_SECONDS,
         Column(key="train_seconds_phase_1", heading="first phase", kind="seconds"),

@@ -41,8 +41,10 @@ class PhaseOutcome:
     best_epoch: int
     """The one with the lowest validation loss, counted from 0 within the phase."""
     train_seconds: float
-    """Training and validation, from the first to the last of the framework's own work on the phase. The pass that
-    computed cached features counts as if this run had made it."""
+    """Training and validation, from the first to the last of the framework's own work on the phase's epochs. The pass
+    that computed cached features counts as if this run had made it."""
+    compile_seconds: float
+    """Tracing, compiling and first use of the kernels before that; 0 where there is nothing of the kind."""
     parameters: int
     trainable_parameters: int
     backbone_before: str
@@ -152,6 +154,7 @@ def record_phase(
             f"{prefix}/{name}": value
             for name, value in {
                 vocabulary.TRAIN_SECONDS: outcome.train_seconds,
+                vocabulary.COMPILE_SECONDS: outcome.compile_seconds,
                 vocabulary.SECONDS_PER_EPOCH: statistics.median(curves.seconds_of(phase)),
                 vocabulary.FEATURE_SECONDS: outcome.feature_seconds,
                 vocabulary.CACHED_FEATURE_SECONDS: outcome.cached_feature_seconds,
@@ -224,6 +227,7 @@ def record_end(
         vocabulary.TRAIN_SECONDS: sum(outcome.train_seconds for outcome in outcomes),
         vocabulary.FEATURE_SECONDS: sum(outcome.feature_seconds for outcome in outcomes),
         vocabulary.CACHED_FEATURE_SECONDS: sum(outcome.cached_feature_seconds for outcome in outcomes),
+        vocabulary.COMPILE_SECONDS: sum(outcome.compile_seconds for outcome in outcomes),
         vocabulary.EPOCHS: sum(outcome.epochs for outcome in outcomes),
         vocabulary.TRAINABLE_PARAMETERS: outcomes[-1].trainable_parameters if outcomes else 0,
         vocabulary.PEAK_MEMORY_MEGABYTES: peak_memory_megabytes(),

@@ -46,7 +46,8 @@ EPOCH_SECONDS = "epoch/seconds"  # training and validation of one epoch
 EPOCH_PHASE = "epoch/phase"  # 1, 2, ...: where it changes, something else is trained
 
 # Metrics of a run; the same stand under phase_name(n) for each phase, where `phase` is what it cost alone.
-TRAIN_SECONDS = "cost/train_seconds"  # training and validation of all phases, evaluation apart
+TRAIN_SECONDS = "cost/train_seconds"  # training and validation of all phases, evaluation and compiling apart
+COMPILE_SECONDS = "cost/compile_seconds"  # tracing, compiling and first use of the kernels, before the phases' steps
 SECONDS_PER_EPOCH = "cost/seconds_per_epoch"
 FEATURE_SECONDS = "cost/feature_seconds"  # of those, the pass that computed cached features, whichever run made it
 CACHED_FEATURE_SECONDS = "cost/cached_feature_seconds"  # of these, what an earlier run spent: this one had the result

@@ -25,6 +25,7 @@ from train_torch import (
     LogEpochs,
     TrainingSteps,
     build_early_stopping,
+    freeze_or_thaw,
     open_streams,
 )
 
@@ -76,6 +77,7 @@ def fit(
     training, validation = open_streams(settings, data, phase)
     steps = ScriptedLosses(network, settings, phase, blocks, len(training))
     steps.losses = losses
+    freeze_or_thaw(network, phase, blocks)
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
         callbacks=[snapshots, FreezeOrThaw(phase, blocks), LogEpochs(curves, phase), early_stopping],

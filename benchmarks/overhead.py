@@ -1,0 +1,285 @@
+"""What train_torch.py and train_keras.py add to a training step, against the bare frameworks.
+
+    python -m benchmarks.overhead
+    python -m benchmarks.overhead --framework torch --backbone resnet50 --size 224 --batch_size 256 --precision bfloat16
+
+trains the same network on the same images by train_phase of each script and by what anybody would write: in torch a
+loop over tensors in memory, in Keras model.fit on arrays in memory. Both take turns epoch by epoch in one process, each
+epoch with its validation, and each pair of epochs gives a ratio, so that other work on the machine weighs on both. Long
+steps are those of a thawed backbone, short ones those of a convolution and a dense layer. docs/performance.md has
+numbers seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tandem.data.console import num_cores
+from tandem.protocol.environment import prepare_environment
+from tandem.protocol.regimes import Phase
+from tandem.protocol.settings import DataSettings, EarlyStoppingSettings, Settings
+
+NUM_CLASSES = 10
+FRAMEWORKS = ("torch", "keras")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Measures what the training scripts add to a step.")
+    parser.add_argument("--framework", choices=FRAMEWORKS, help="one alone; both, one after the other, by default")
+    parser.add_argument("--steps", choices=("long", "short"), help="one kind alone; both by default")
+    parser.add_argument("--backbone", default="mobilenet_v2", help="of the long steps (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=96, help="pixels of the long steps (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=32, help="of the long steps (default: %(default)s)")
+    parser.add_argument("--precision", default="float32", help="of the arithmetic (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=8, help="pairs that are compared (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="CPU threads; the framework's own choice by default")
+    arguments = parser.parse_args(argv)
+    if arguments.framework is None:
+        print(f"{num_cores()} cores; milliseconds a step: median (quartiles) of {arguments.epochs} epochs", flush=True)
+        print(f"{'':25} {'bare':>26}{'script':>26} {'bare / script':>23} {'on top':>9}", flush=True)
+        words = sys.argv[1:] if argv is None else argv
+        for framework in FRAMEWORKS:  # a process each: they do not go together
+            subprocess.run([sys.executable, "-m", __spec__.name, "--framework", framework, *words], check=True)
+        return
+    measure = {"torch": measure_torch, "keras": measure_keras}[arguments.framework]
+    for kind in [arguments.steps] if arguments.steps else ["long", "short"]:
+        case = Case.of(kind, arguments)
+        prepare_environment(case.settings(arguments.framework))
+        case.report(f"{arguments.framework}, {kind}", *measure(case))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is trained, and for how long."""
+
+    kind: str
+    backbone: str
+    size: int
+    batch_size: int
+    num_batches: int
+    precision: Any
+    epochs: int
+    threads: int | None
+
+    @classmethod
+    def of(cls, kind: str, arguments: argparse.Namespace) -> Case:
+        """The case that the command line asks for; short steps are many to an epoch."""
+        common = {"precision": arguments.precision, "epochs": arguments.epochs, "threads": arguments.threads}
+        if kind == "short":
+            return cls(kind=kind, backbone="", size=32, batch_size=32, num_batches=200, **common)
+        own = {"backbone": arguments.backbone, "size": arguments.size, "batch_size": arguments.batch_size}
+        return cls(kind=kind, num_batches=5, **own, **common)
+
+    @property
+    def phase(self) -> Phase:
+        # the first epoch of each contestant is not compared
+        return Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=self.epochs + 1)
+
+    def settings(self, framework: str) -> Settings:
+        """The scripts' settings, all others at their defaults; no early stop."""
+        package = "timm" if framework == "torch" else "keras"
+        return Settings(
+            backbone=self.backbone or f"{package}:made_here",
+            weights="random",
+            batch_size=self.batch_size,
+            precision=self.precision,
+            threads=self.threads,
+            data=DataSettings(image_size=self.size),
+            early_stopping=EarlyStoppingSettings(patience=None),
+        )
+
+    def report(self, name: str, bare: list[Seconds], script: list[Seconds]) -> None:
+        """Prints a line of the epochs by the clock and one by what processors worked, which other work changes less."""
+        for kind in ("clock", "processors"):
+            steps = [[1000 * getattr(epoch, kind) / self.num_batches for epoch in epochs] for epochs in (bare, script)]
+            ratios = [one / other for one, other in zip(*steps, strict=True)]
+            on_top = [other - one for one, other in zip(*steps, strict=True)]
+            words = "".join(f"{statistics.median(v):9.2f} {quartiles(v, '.2f'):>17}" for v in steps)
+            ratio = f"{statistics.median(ratios):9.3f} {quartiles(ratios, '.3f'):>13}"
+            print(f"{name:14} {kind:10} {words} {ratio} {statistics.median(on_top):9.2f}", flush=True)
+
+
+def quartiles(values: list[float], spec: str) -> str:
+    """The first and the third."""
+    first, _, third = statistics.quantiles(values, n=4)
+    return f"{first:{spec}}-{third:{spec}}"
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of an epoch: by the clock, and of all threads of the process together."""
+
+    clock: float
+    processors: float
+
+    @classmethod
+    def now(cls) -> Seconds:
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, start: Seconds) -> Seconds:
+        return Seconds(self.clock - start.clock, self.processors - start.processors)
+
+
+class MadeImages:
+    """Random images in memory, as much of a PreparedData as a phase reads; one validation batch."""
+
+    def __init__(self, case: Case) -> None:
+        random = np.random.default_rng(0)
+        num_images = case.batch_size * (case.num_batches + 1)
+        self.images = random.integers(0, 256, (num_images, case.size, case.size, 3), dtype=np.uint8)
+        self.training_images = self.images
+        self.labels = random.integers(0, NUM_CLASSES, num_images)
+        self.num_training = case.batch_size * case.num_batches
+
+    def rows(self, part: str) -> np.ndarray:
+        """The last batch is the validation images."""
+        parts = slice(self.num_training) if part == "train" else slice(self.num_training, None)
+        return np.arange(len(self.images))[parts]
+
+
+class Turns:
+    """The scripts' curves: when an epoch of theirs ends, the bare framework has its turn.
+
+    Attributes:
+        seconds: Of each epoch of the script.
+    """
+
+    def __init__(self, bare_turn: Callable[[], None]) -> None:
+        self.bare_turn = bare_turn
+        self.seconds: list[Seconds] = []
+        self.start: Seconds | None = None
+
+    def add(self, phase: Phase, **numbers: float) -> None:
+        if self.start is not None:
+            self.seconds.append(Seconds.now().since(self.start))
+        self.bare_turn()
+        self.start = Seconds.now()
+
+
+def measure_torch(case: Case) -> tuple[list[Seconds], list[Seconds]]:
+    """Seconds of each epoch of the bare loop, and of train_torch.py."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    import train_torch
+    from tandem.on_torch.networks import Classifier, Pixels, build_classifier
+
+    settings, data = case.settings("torch"), MadeImages(case)
+    train_torch.set_up_framework(settings)
+    device = "cuda" if train_torch.on_gpu(settings) else "cpu"
+    dtype = getattr(torch, case.precision)
+
+    def build() -> Classifier:
+        if case.kind == "long":
+            return build_classifier(settings, NUM_CLASSES)
+        layers = nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        return Classifier(Pixels(case.size, "unit"), nn.Sequential(*layers), nn.Linear(16, NUM_CLASSES))
+
+    network = build().to(device).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
+    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    if device == "cuda":
+        images, labels = images.pin_memory(), labels.pin_memory()
+    *training, validation = zip(images.split(case.batch_size), labels.split(case.batch_size), strict=True)
+    seconds: list[Seconds] = []
+
+    def loss_of(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        inputs, targets = (part.to(device, non_blocking=True) for part in batch)
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            return functional.cross_entropy(network(inputs), targets)
+
+    def bare_epoch() -> None:
+        start = Seconds.now()
+        network.train()
+        for batch in training:
+            loss = loss_of(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        network.eval()
+        with torch.inference_mode():
+            loss_of(validation).item()
+        seconds.append(Seconds.now().since(start))
+
+    turns = Turns(bare_epoch)
+    train_torch.train_phase(build(), case.phase, settings, data, turns)  # type: ignore[arg-type]
+    # when the script's first epoch ends, the bare one begins its first
+    return seconds[1:], turns.seconds
+
+
+def measure_keras(case: Case) -> tuple[list[Seconds], list[Seconds]]:
+    """Seconds of each epoch of the bare model.fit, and of train_keras.py."""
+    import keras
+
+    import train_keras
+    from tandem.on_keras.acceleration import jit_compile
+    from tandem.on_keras.networks import Classifier, Pixels, build_classifier
+
+    settings, data = case.settings("keras"), MadeImages(case)
+    train_keras.set_up_framework(settings)
+    shape = (case.size, case.size, 3)
+
+    def build() -> Classifier:
+        if case.kind == "long":
+            return build_classifier(settings, NUM_CLASSES, shape)
+        convolution = keras.layers.Conv2D(16, 3, strides=2, activation="relu")
+        backbone = keras.Sequential([keras.Input(shape), convolution, keras.layers.GlobalAveragePooling2D()])
+        head = keras.Sequential([keras.Input((16,)), keras.layers.Dense(NUM_CLASSES, dtype="float32")])
+        network = Classifier(Pixels(case.size, "unit"), backbone, head)
+        network(np.zeros((1, *shape), np.uint8))
+        return network
+
+    bare_may_go, script_may_go = threading.Semaphore(0), threading.Semaphore(0)
+    seconds: list[Seconds] = []
+
+    class TakeTurns(keras.callbacks.Callback):
+        """Between two epochs of the bare fit, which has a thread of its own, the script has its turn."""
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            bare_may_go.acquire()
+            self.start = Seconds.now()
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            seconds.append(Seconds.now().since(self.start))
+            script_may_go.release()
+
+    network = build()
+    network.compile(
+        optimizer=keras.optimizers.Adam(1e-3),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=jit_compile(settings.acceleration, gpu=train_keras.on_gpu(settings)),
+    )
+    train, val = ((data.images[rows], data.labels[rows]) for rows in (data.rows("train"), data.rows("val")))
+    options = {"batch_size": case.batch_size, "epochs": case.phase.max_epochs, "verbose": 0}
+    bare = threading.Thread(
+        target=lambda: network.fit(*train, validation_data=val, callbacks=[TakeTurns()], **options), daemon=True
+    )
+    bare.start()
+
+    def bare_turn() -> None:
+        bare_may_go.release()
+        script_may_go.acquire()
+
+    turns = Turns(bare_turn)
+    train_keras.train_phase(build(), case.phase, settings, data, turns)  # type: ignore[arg-type]
+    bare.join()
+    # when the script's first epoch ends, the bare one begins its first
+    return seconds[1:], turns.seconds
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    main()
