@@ -387,3 +387,48 @@ def test_first_epoch_hash_tells_streams_apart() -> None:
         served(stream, 0)
         hashes.add(stream.first_epoch_hash)
     assert len(hashes) == 3 and None not in hashes
+
+
+# ------------------------------------------------------------------------------------------------------------ features
+
+
+def features() -> list[np.ndarray]:
+    """Two views, whose features tell the view and the image."""
+    return [np.stack([np.arange(NUM_STORED), np.full(NUM_STORED, view)], axis=1).astype(np.float32) for view in (0, 1)]
+
+
+def test_features_are_served_in_the_order_of_the_images_view_by_view() -> None:
+    stream, of_images = stream_of(rows=np.arange(7, 57), features=features()), stream_of(rows=np.arange(7, 57))
+    for epoch in range(5):
+        rows, labels = served(stream, epoch)
+        assert rows.dtype == np.float32
+        assert np.array_equal(labels, served(of_images, epoch)[1])
+        assert np.array_equal(rows, np.stack([labels, np.full(50, epoch % 2)], axis=1))
+
+
+@pytest.mark.parametrize("augmentation", [None, EVERYTHING], ids=["no augmentation", "augmentation"])
+def test_first_epoch_hash_of_features_is_that_of_their_images(augmentation: AugmentationSettings | None) -> None:
+    stream, of_images = (stream_of(augmentation=augmentation, **more) for more in ({"features": features()}, {}))
+    for some in (stream, of_images):
+        served(some, 0)
+        served(some, 1)
+    assert stream.first_epoch_hash == of_images.first_epoch_hash is not None
+
+
+def test_batches_in_a_row_are_the_batches_one_by_one() -> None:
+    stream, one_by_one = stream_of(), stream_of()
+    images, labels = stream.batches(0, 2, 7)
+    expected = [one_by_one.batch(0, index) for index in range(7)]
+    assert np.array_equal(images, np.concatenate([images for images, _ in expected[2:]]))
+    assert np.array_equal(labels, np.concatenate([labels for _, labels in expected[2:]]))
+    assert stream.first_epoch_hash is None
+    assert len(stream.batches(0, 0, 2)[1]) == 16
+    with pytest.raises(IndexError, match="batches 5 to 8 of 7"):
+        stream.batches(0, 5, 8)
+
+
+def test_images_of_an_epoch_by_their_places_are_those_that_are_served() -> None:
+    shuffled, in_order = (stream_of(shuffle=shuffle, augmentation=EVERYTHING) for shuffle in (True, False))
+    images, labels = served(shuffled, 3)
+    # the labels of these rows are their places
+    assert np.array_equal(in_order.images_at(3, labels), images)

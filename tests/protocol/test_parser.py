@@ -73,6 +73,7 @@ LIMITS = [(name, limit) for name, (limits, _) in FIELDS.items() for limit in lim
 
 # What has to stand beside a value at its limit, or beside a choice, so that no other rule refuses it.
 COMPANIONS = {
+    ("cache_views", "at_least"): ["--regime", "frozen", "--augmentation.horizontal_flip", "true"],
     ("data.fold", "at_least"): ["--data.split", "folds"],
     ("data.fold", "at_most"): ["--data.split", "folds"],
     ("optimizer.nesterov", True): ["--optimizer.name", "sgd"],
@@ -539,6 +540,23 @@ def test_layer_decay_is_refused_where_nothing_of_the_backbone_is_trained(regime:
 )
 def test_layer_decay_is_taken_where_some_of_the_backbone_is_trained(options: list[str]) -> None:
     assert read_settings("torch", [*options, "--optimizer.layer_decay", "0.5"]).optimizer.layer_decay == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ("--regime frozen", "null without augmentation, where each image has one view"),
+        ("--regime frozen --augmentation.hue 0.1 --cache_features false", "null with cache_features false"),
+        ("--augmentation.hue 0.1", "null with regime finetune, where no phase trains the head alone"),
+    ],
+)
+def test_cached_views_are_refused_where_nothing_would_come_of_them(options: str, allowed: str) -> None:
+    assert refusal(*options.split(), "--cache_views", "4") == f"cache_views: received 4, allowed: {allowed}"
+
+
+def test_cached_views_are_taken_where_one_phase_trains_the_head_alone() -> None:
+    argv = ["--regime", "two_stage", "--augmentation.crop_padding", "4", "--cache_views", "4"]
+    assert read_settings("keras", argv).cache_views == 4
 
 
 def test_warmup_is_refused_with_plateau() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tandem.protocol.regimes import Phase, phases_of, split_blocks
-from tandem.protocol.settings import PhaseSettings, Regime, Settings
+from tandem.protocol.regimes import Phase, num_cached_views, phases_of, split_blocks
+from tandem.protocol.settings import AugmentationSettings, PhaseSettings, Regime, Settings
 
 HEAD = PhaseSettings(trainable="head")
 
@@ -84,3 +84,25 @@ def test_phase_freezes_the_blocks_before_those_that_it_trains(
     phase = Phase(number=1, trainable=trainable, blocks=blocks, learning_rate=1, max_epochs=1)
     assert split_blocks(phase, names) == (names[:num_frozen], names[num_frozen:])
     assert phase.words == words
+
+
+FLIPPED = AugmentationSettings(horizontal_flip=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "views"),
+    [
+        ({"regime": "frozen"}, [1]),
+        ({"regime": "two_stage"}, [1, 0]),
+        ({"regime": "finetune"}, [0]),
+        ({"regime": "gradual", "phases": [HEAD, PhaseSettings(trainable="last", blocks=1)]}, [1, 0]),
+        ({"regime": "frozen", "cache_features": False}, [0]),
+        ({"regime": "frozen", "augmentation": FLIPPED}, [0]),
+        ({"regime": "two_stage", "augmentation": FLIPPED, "cache_views": 4}, [4, 0]),
+        # no epoch would see the others
+        ({"regime": "frozen", "augmentation": FLIPPED, "cache_views": 40, "max_epochs": 10}, [10]),
+    ],
+)
+def test_features_are_cached_where_the_whole_backbone_is_frozen(changes: dict[str, Any], views: list[int]) -> None:
+    settings = Settings(**changes)
+    assert [num_cached_views(phase, settings) for phase in phases_of(settings)] == views

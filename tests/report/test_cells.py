@@ -165,3 +165,13 @@ def test_settings_of_training_say_nothing_of_a_network_off_the_shelf(make_run: C
         "off_the_shelf keras (data.image_size 64)",
         "frozen torch (data.image_size 32)",
     ]
+
+
+def test_cached_features_are_a_matter_of_cost_and_cached_views_of_learning(make_run: MakeRun) -> None:
+    without = {"cache_features": "false"}
+    (group,), _ = group_runs([make_run("torch", params=without), make_run("keras", params={"cache_features": "true"})])
+    assert [name for cell in group.cells for name, _ in cell.costs] == ["cache_features"] * 2
+    assert len(partners(group.cells)) == 1
+    (group,), _ = group_runs([make_run(params={"cache_views": "4"}), make_run("keras", params={"cache_views": "null"})])
+    assert [cell.settings for cell in group.cells] == [(("cache_views", "4"),), (("cache_views", "null"),)]
+    assert partners(group.cells) == []

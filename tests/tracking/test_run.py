@@ -136,7 +136,9 @@ def test_tags_say_what_made_the_run(settings: Settings) -> None:
 
 
 def test_settings_hash_is_of_what_changes_numbers(settings: Settings, recorded_at: Callable[..., Settings]) -> None:
-    same = dataclasses.replace(recorded_at(experiment="other", uri="http://x"), threads=1, device="cpu")
+    same = dataclasses.replace(
+        recorded_at(experiment="other", uri="http://x"), threads=1, device="cpu", cache_features=False
+    )
     other = dataclasses.replace(settings, data=dataclasses.replace(settings.data, fold=1))
     assert settings_hash(settings) == settings_hash(same)
     assert settings_hash(settings) != settings_hash(other)
