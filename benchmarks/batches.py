@@ -3,13 +3,16 @@
     python -m benchmarks.batches
 
 decodes nothing: 600 made images stand in a memory-mapped file as a store has them. Batches of 64 are made one after the
-other, as fast as this process can; the fastest of some epochs counts. `a core` divides by the seconds that processors
-worked, which other processes on the machine change less. docs/performance.md has numbers seen.
+other, as fast as this process can, by as many threads as there are cores; medians of some epochs, each kind of
+augmentation in turn, and the fastest one. `a core` divides by the seconds that processors worked, which other processes
+on the machine change less. `first epoch` is an epoch whose batches are hashed. docs/performance.md has numbers seen.
 """
 
 from __future__ import annotations
 
 import argparse
+import platform
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -49,16 +52,23 @@ AUGMENTATIONS = {
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measures how many augmented images a second the stream makes.")
-    parser.add_argument("--epochs", type=int, default=5, help="of which the fastest counts (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of each kind (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=num_cores(), help="threads that augment (default: all cores)")
     arguments = parser.parse_args(argv)
-    print(f"{num_cores()} cores, {SIZE} x {SIZE} pixels, batches of {BATCH_SIZE}")
-    print(f"{'images/s':>10} {'a core':>10}  augmentation")
+    print(f"{platform.processor() or platform.machine()}, {num_cores()} cores, {arguments.threads} threads")
+    print(f"{SIZE} x {SIZE} pixels, batches of {BATCH_SIZE}")
+    print(f"{'images/s':>10} {'fastest':>10} {'a core':>10} {'first epoch':>12} {'a core':>10}  augmentation")
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
         stores = {size: made_store(Path(folder), size) for size in (SIZE, CROP_STORE_SIZE)}
-        for name, augmentation in AUGMENTATIONS.items():
-            size = SIZE if augmentation.random_resized_crop is None else CROP_STORE_SIZE
-            per_second, per_core = measure(stores[size], augmentation, arguments.epochs)
-            print(f"{per_second:10,.0f} {per_core:10,.0f}  {name}")
+        rates: dict[str, list[list[float]]] = {name: [] for name in AUGMENTATIONS}
+        for _ in range(arguments.epochs):
+            for name, augmentation in AUGMENTATIONS.items():
+                size = SIZE if augmentation.random_resized_crop is None else CROP_STORE_SIZE
+                rates[name].append(measure(stores[size], augmentation, arguments.threads))
+    for name, values in rates.items():
+        clock, core, first_clock, first_core = (statistics.median(column) for column in zip(*values, strict=True))
+        fastest = max(value[0] for value in values)
+        print(f"{clock:10,.0f} {fastest:10,.0f} {core:10,.0f} {first_clock:12,.0f} {first_core:10,.0f}  {name}")
 
 
 def made_store(folder: Path, size: int) -> np.memmap:
@@ -73,8 +83,8 @@ def made_store(folder: Path, size: int) -> np.memmap:
     return np.load(path, mmap_mode="r")
 
 
-def measure(images: np.memmap, augmentation: AugmentationSettings, num_epochs: int) -> tuple[float, float]:
-    """Images a second by the clock and by the time that processors worked, each in its fastest epoch."""
+def measure(images: np.memmap, augmentation: AugmentationSettings, threads: int) -> list[float]:
+    """Images a second by the clock and by the time that processors worked, in a later epoch and in the first one."""
     rows = np.arange(NUM_IMAGES)
     stream = Stream(
         images,
@@ -85,15 +95,15 @@ def measure(images: np.memmap, augmentation: AugmentationSettings, num_epochs: i
         shuffle=True,
         augmentation=augmentation,
         size=(SIZE, SIZE),
+        threads=threads,
     )
-    seconds, cpu_seconds = [], []
-    for epoch in range(1, num_epochs + 1):  # not 0, whose batches are hashed
+    rates = []
+    for epoch in (1, 0):
         start, cpu_start = time.perf_counter(), time.process_time()
         for _ in stream.epoch(epoch):
             pass
-        seconds.append(time.perf_counter() - start)
-        cpu_seconds.append(time.process_time() - cpu_start)
-    return NUM_IMAGES / min(seconds), NUM_IMAGES / min(cpu_seconds)
+        rates += [NUM_IMAGES / (time.perf_counter() - start), NUM_IMAGES / (time.process_time() - cpu_start)]
+    return rates
 
 
 if __name__ == "__main__":

@@ -63,9 +63,8 @@ class _Scanned:
 
 
 def is_scanned(source: Source, cache_folder: Path) -> bool:
-    """Whether a scan would leave any image unread."""
-    known = _read_cache(_cache_of(source, cache_folder))
-    return any((image.key, image.stamp) in known for image in source.images)
+    """Whether an earlier scan is remembered, so that a new one may leave images unread."""
+    return _cache_of(source, cache_folder).exists()
 
 
 def scan(

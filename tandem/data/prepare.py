@@ -95,7 +95,7 @@ def prepare(
     for_crops = augmentation is not None and augmentation.random_resized_crop is not None
     with ExitStack() as stack:
         staged: tuple[StagedStore, ...] = ()
-        if not is_scanned(source, cache_folder):  # otherwise most would be decoded for the store alone
+        if not is_scanned(source, cache_folder):  # else it decodes few images, and the store has to decode all
             staged = stack.enter_context(staged_stores(source, settings, for_crops=for_crops, quiet=quiet))
 
         def keep(key: str, image: Image.Image) -> None:

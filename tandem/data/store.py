@@ -114,6 +114,9 @@ def staged_stores(
     None where the disk has no room for them, or where another process is at it: then images are decoded for the store
     alone, which says what is wrong, or waits.
     """
+    if not source.images:
+        yield ()  # the scan says what is wrong
+        return
     shapes = {_shape_of_some(source, wanted): wanted for wanted in _wanted(settings, for_crops=for_crops)}
     keys = sorted(image.key for image in source.images)
     folder = Path(settings.cache_folder).expanduser() / "stores"

@@ -390,3 +390,9 @@ def test_nothing_is_filled_where_there_is_no_room_or_another_process_fills(
         with staged_stores(source, settings, for_crops=False, quiet=True) as second:
             assert second == ()
         assert first[0].path.exists()
+
+
+def test_nothing_is_filled_from_a_source_without_images(write_images: WriteImages, tmp_path: Path) -> None:
+    source = dataclasses.replace(find_source(str(write_images({"cat": 1, "dog": 1}))), images=())
+    with staged_stores(source, settings_of(tmp_path), for_crops=False, quiet=True) as staged:
+        assert staged == ()
