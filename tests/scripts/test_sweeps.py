@@ -45,6 +45,7 @@ def test_a_trial_is_the_run_with_its_settings_to_the_bit(
     assert done.returncode == 0, done.stderr
     with pytest.raises(NoRuns):
         read_runs(store.uri, "s")
+    assert not any(name.startswith("test/") for run in store.runs("s") for name in run.data.metrics)
     # not the first one, which has a fresh process too
     best = min(trials_of(store.runs("s"))[1:], key=lambda run: run.data.metrics[vocabulary.OBJECTIVE])
     settings = Path(best.info.artifact_uri.removeprefix("file://")) / vocabulary.SETTINGS_FILE
