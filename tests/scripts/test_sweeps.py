@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from tandem.sweep_study import RETRIED, RUN, SETTINGS
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import NoRuns, read_runs
 
@@ -74,7 +76,7 @@ def test_two_processes_share_a_sweep_and_what_a_killed_one_leaves_is_tried_again
     journal: list[Path] = []
     while time.monotonic() < deadline:
         journal = list((store.folder / "runs").glob("s/sweep-*/study.journal"))
-        if journal and journal[0].read_text().count("tandem:run") >= 2:
+        if journal and journal[0].read_text().count(RUN) >= 2:
             break
         time.sleep(0.2)
     second.kill()
@@ -89,9 +91,12 @@ def test_two_processes_share_a_sweep_and_what_a_killed_one_leaves_is_tried_again
     assert parent.info.status == "FINISHED" and parent.data.metrics["sweep/num_trials"] == 6
     assert [run.info.status for run in trials].count("FINISHED") == 6
     assert {run.info.status for run in trials} == {"FINISHED", "KILLED"}
-    (lost,) = [run for run in trials if run.info.status == "KILLED"]
-    rates = [run.data.params["learning_rate"] for run in trials if run is not lost]
-    assert len(set(rates)) == 6 and lost.data.params["learning_rate"] in rates
+    assert len({run.data.params["learning_rate"] for run in trials if run.info.status == "FINISHED"}) == 6
+    # each line of the study's journal notes one thing of one trial
+    noted = [json.loads(line) for line in journal[0].read_text().splitlines()]
+    values = {note["trial_id"]: note["user_attr"][SETTINGS] for note in noted if SETTINGS in note.get("user_attr", {})}
+    (lost,) = [note["trial_id"] for note in noted if RETRIED in note.get("user_attr", {})]
+    assert list(values.values()).count(values[lost]) == 2 and len(values) == 7
 
 
 @pytest.mark.long
