@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -17,7 +18,7 @@ from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged, UserError
 from tandem.protocol.parser import change_settings, read_settings
 from tandem.protocol.regimes import phases_of
-from tandem.protocol.settings import Settings
+from tandem.protocol.settings import Settings, SweepSettings
 from tandem.report.recording import PhaseOutcome
 from tandem.sweep import objective_of, ran_out_of_memory, run_sweep
 from tandem.tracking import vocabulary
@@ -37,16 +38,44 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
-def settings(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A sweep of three trials in a fresh folder with a store of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    database = shutil.copy(empty_database, tmp_path / "mlflow.db")
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def settings_in(folder: Path, empty_database: Path, cache: Path) -> Settings:
+    """A sweep of three trials in a folder, with a store of its own."""
+    database = shutil.copy(empty_database, folder / "mlflow.db")
     words = ["--regime", "two_stage", "--weights", "random", "--sweep.num_trials", "3", "--max_epochs", "5"]
-    words += ["--data.image_size", "32", "--data.images_per_class", "10", "--data.cache_folder", "cache"]
+    words += ["--data.image_size", "32", "--data.images_per_class", "10", "--data.cache_folder", str(cache)]
     words += ["--tracking.uri", f"sqlite:///{database}", "--tracking.system_interval", "60"]
+    words += ["--tracking.folder", str(folder / "runs")]
     return read_settings("torch", words)
+
+
+@pytest.fixture
+def settings(empty_database: Path, cache: Path, tmp_path: Path) -> Settings:
+    """Those of a sweep that has not begun."""
+    return settings_in(tmp_path, empty_database, cache)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sweep that has ended, which tests only look at."""
+
+    settings: Settings
+    trained: list[Settings]
+
+
+@pytest.fixture(scope="module")
+def finished(empty_database: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Five trials over two settings."""
+    space = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "head.hidden": [[], [16]]}
+    changes = {"sweep.space": space, "sweep.num_trials": 5}
+    settings = change_settings(
+        settings_in(tmp_path_factory.mktemp("finished"), empty_database, cache), "torch", changes
+    )
+    return Finished(settings, sweep(settings, by_rate))
 
 
 def sweep(settings: Settings, losses: Losses, **changes: object) -> list[Settings]:
@@ -98,7 +127,7 @@ def runs_of(settings: Settings) -> tuple[MlflowRun, list[MlflowRun]]:
 
 
 def folder_of(settings: Settings) -> Path:
-    (folder,) = Path("runs", settings.tracking.experiment).glob("sweep-*")
+    (folder,) = Path(settings.tracking.folder, settings.tracking.experiment).glob("sweep-*")
     return folder
 
 
@@ -110,76 +139,65 @@ def by_rate(settings: Settings) -> list[float]:
 # -------------------------------------------------------------------------------------------------------- what is left
 
 
-def test_best_settings_train_once_in_both_scripts(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    trained = sweep(settings, by_rate)
-    best = min(one.learning_rate for one in trained)
-    file = folder_of(settings) / "best.yaml"
+def test_best_settings_train_once_in_both_scripts(finished: Finished) -> None:
+    best = min(finished.trained, key=lambda one: one.learning_rate)
+    values = {"learning_rate": best.learning_rate, "head.hidden": best.head.hidden, "sweep": SweepSettings()}
+    file = folder_of(finished.settings) / "best.yaml"
     for framework in ("torch", "keras"):
         read = read_settings(framework, ["--config", str(file)])  # type: ignore[arg-type]
-        assert read == change_settings(settings, "torch", {"learning_rate": best, "sweep.num_trials": None})
-    assert f"--config {file.absolute()}" in capsys.readouterr().out
+        assert read == change_settings(finished.settings, "torch", values)
+    assert file.read_text().startswith("# Trial ")
 
 
-def test_trials_are_runs_under_the_sweeps_run(settings: Settings) -> None:
-    trained = sweep(settings, by_rate)
-    parent, trials = runs_of(settings)
-    assert [run.info.status for run in (parent, *trials)] == ["FINISHED"] * 4
-    assert [run.info.run_name for run in trials] == ["trial 0", "trial 1", "trial 2"]
-    assert [float(run.data.params["learning_rate"]) for run in trials] == [one.learning_rate for one in trained]
-    assert [run.data.metrics[vocabulary.OBJECTIVE] for run in trials] == [one.learning_rate for one in trained]
+def test_trials_are_runs_under_the_sweeps_run(finished: Finished) -> None:
+    rates = [one.learning_rate for one in finished.trained]
+    parent, trials = runs_of(finished.settings)
+    assert [run.info.status for run in (parent, *trials)] == ["FINISHED"] * 6
+    assert [run.info.run_name for run in trials] == [f"trial {number}" for number in range(5)]
+    assert [float(run.data.params["learning_rate"]) for run in trials] == rates
+    assert [run.data.metrics[vocabulary.OBJECTIVE] for run in trials] == rates
     assert {run.data.tags[vocabulary.TRIAL_STATE] for run in trials} == {"complete"}
-    assert parent.data.params["sweep.num_trials"] == "3"
+    assert parent.data.params["sweep.num_trials"] == "5"
     assert parent.data.metrics == {
-        "sweep/num_trials": 3,
+        "sweep/num_trials": 5,
         "sweep/num_pruned": 0,
         "sweep/num_failed": 0,
-        "sweep/best": min(one.learning_rate for one in trained),
+        "sweep/best": min(rates),
     }
-    client = MlflowClient(tracking_uri=settings.tracking.uri)
+    client = MlflowClient(tracking_uri=finished.settings.tracking.uri)
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert files == {"best.yaml", "trials.csv", "sweep.html"}
 
 
-def test_no_comparison_reads_a_sweep(settings: Settings) -> None:
-    sweep(settings, by_rate)
+def test_no_comparison_reads_a_sweep(finished: Finished) -> None:
     with pytest.raises(NoRuns):
-        read_runs(settings.tracking.uri, settings.tracking.experiment)
+        read_runs(finished.settings.tracking.uri, finished.settings.tracking.experiment)
 
 
-def test_page_shows_the_figures_and_needs_no_network(settings: Settings) -> None:
-    space = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "head.hidden": [[], [16]]}
-    sweep(settings, by_rate, **{"sweep.space": space, "sweep.num_trials": 5})
-    page = (folder_of(settings) / "sweep.html").read_text()
+def test_page_shows_the_figures_and_needs_no_network(finished: Finished) -> None:
+    page = (folder_of(finished.settings) / "sweep.html").read_text()
     for section in ("trials", "history", "importance", "slices", "contours", "timeline"):
         assert f'id="{section}"' in page
     assert page.count("data-figure=") == 6
     assert "default-src 'none'" in page
 
 
-def test_table_of_trials_has_the_best_first(settings: Settings) -> None:
-    trained = sweep(settings, by_rate)
-    with (folder_of(settings) / "trials.csv").open() as file:
+def test_table_of_trials_has_the_best_first(finished: Finished) -> None:
+    with (folder_of(finished.settings) / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["val_loss"]) for row in rows] == sorted(one.learning_rate for one in trained)
+    assert [float(row["val_loss"]) for row in rows] == sorted(one.learning_rate for one in finished.trained)
     assert {row["end"] for row in rows} == {"complete"} and {row["epochs"] for row in rows} == {"6"}
 
 
-def test_password_of_the_store_is_in_no_file(settings: Settings) -> None:
-    storage = f"sqlite://user:secret@/{Path('study.db').absolute()}"
-    with pytest.raises(UserError) as caught:  # sqlite has no passwords; the address is refused
-        sweep(settings, by_rate, **{"sweep.storage": storage})
-    assert "secret" not in str(caught.value)
+def test_trials_differ_from_the_sweeps_settings_in_what_is_varied_alone(finished: Finished) -> None:
+    for trial in finished.trained:
+        values = {"learning_rate": trial.learning_rate, "head.hidden": trial.head.hidden}
+        again = change_settings(finished.settings, "torch", values)
+        assert dataclasses.replace(trial, tracking=again.tracking, sweep=again.sweep) == again
+        assert trial.sweep.num_trials is None
 
 
 # --------------------------------------------------------------------------------------------------- what trials are
-
-
-def test_trials_differ_from_the_sweeps_settings_in_what_is_varied_alone(settings: Settings) -> None:
-    for trial in sweep(settings, by_rate):
-        again = change_settings(settings, "torch", {"learning_rate": trial.learning_rate})
-        same = {"tracking": again.tracking, "sweep": again.sweep}
-        assert change_settings(trial, "torch", same) == again
-        assert trial.sweep.num_trials is None
 
 
 @pytest.mark.parametrize(
@@ -201,22 +219,18 @@ def test_a_hopeless_trial_is_pruned_and_marked(settings: Settings) -> None:
         num_trained += 1
         return [float(num_trained)] * 3
 
-    sweep(settings, losses, **{"sweep.num_trials": 7})
+    # the median rule begins after five trials; the seventh is one of them without it
+    sweep(settings, losses, **{"sweep.num_trials": 6})
+    sweep(settings, losses, **{"sweep.num_trials": 7, "sweep.pruner": "none"})
     parent, trials = runs_of(settings)
-    # the median rule begins after five trials
-    assert [run.data.tags[vocabulary.TRIAL_STATE] for run in trials] == ["complete"] * 5 + ["pruned"] * 2
-    assert [run.info.status for run in trials] == ["FINISHED"] * 5 + ["KILLED"] * 2
+    states = ["complete"] * 5 + ["pruned", "complete"]
+    assert [run.data.tags[vocabulary.TRIAL_STATE] for run in trials] == states
+    assert [run.info.status for run in trials] == ["KILLED" if state == "pruned" else "FINISHED" for state in states]
     client = MlflowClient(tracking_uri=settings.tracking.uri)
     epochs = [len(client.get_metric_history(run.info.run_id, vocabulary.VAL_LOSS)) for run in trials]
-    assert epochs == [6] * 5 + [1] * 2
-    assert parent.data.metrics["sweep/num_pruned"] == 2
+    assert epochs == [6] * 5 + [1, 6]
+    assert parent.data.metrics["sweep/num_pruned"] == 1
     assert parent.info.status == "FINISHED"
-
-
-def test_nothing_is_pruned_where_that_is_switched_off(settings: Settings) -> None:
-    losses = iter(range(1, 8))
-    sweep(settings, lambda _: [float(next(losses))], **{"sweep.num_trials": 7, "sweep.pruner": "none"})
-    assert {run.data.tags[vocabulary.TRIAL_STATE] for run in runs_of(settings)[1]} == {"complete"}
 
 
 # ------------------------------------------------------------------------------------------------- what goes wrong
@@ -236,21 +250,21 @@ def test_a_trial_that_fails_by_its_settings_does_not_end_the_sweep(settings: Set
     def losses(settings: Settings) -> list[float]:
         nonlocal num_trained
         num_trained += 1
-        if num_trained == 2:
+        if num_trained == 1:
             raise error
         return by_rate(settings)
 
-    sweep(settings, losses)
+    sweep(settings, losses, **{"sweep.num_trials": 2})
     parent, trials = runs_of(settings)
-    assert [run.info.status for run in (parent, *trials)] == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
-    assert trials[1].data.tags[vocabulary.TRIAL_STATE] == "failed"
-    assert str(error) in trials[1].data.tags[vocabulary.FAILURE]
+    assert [run.info.status for run in (parent, *trials)] == ["FINISHED", "FAILED", "FINISHED"]
+    assert trials[0].data.tags[vocabulary.TRIAL_STATE] == "failed"
+    assert str(error) in trials[0].data.tags[vocabulary.FAILURE]
     assert parent.data.metrics["sweep/num_failed"] == 1
     assert str(error) in (folder_of(settings) / "trials.csv").read_text()
 
 
 def test_no_best_settings_where_every_trial_fails(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep(settings, lambda _: [float("nan")])
+    sweep(settings, lambda _: [float("nan")], **{"sweep.num_trials": 1})
     assert {file.name for file in folder_of(settings).iterdir()} >= {"trials.csv"}
     assert not (folder_of(settings) / "best.yaml").exists()
     assert "no best settings" in capsys.readouterr().out
@@ -272,33 +286,33 @@ def test_a_sweep_that_is_interrupted_goes_on_with_the_same_trial(
         return by_rate(settings)
 
     with pytest.raises(type(error)):
-        sweep(settings, losses)
+        sweep(settings, losses, **{"sweep.num_trials": 2})
     parent, trials = runs_of(settings)
     assert [run.info.status for run in (parent, *trials)] == [status, "FINISHED", status]
     assert (folder_of(settings) / "best.yaml").exists()
 
-    trained = sweep(settings, by_rate)
-    assert [one.learning_rate for one in trained][:1] == interrupted and len(trained) == 2
+    trained = sweep(settings, by_rate, **{"sweep.num_trials": 2})
+    assert [one.learning_rate for one in trained] == interrupted
     parent, trials = runs_of(settings)
-    assert len(trials) == 4 and parent.info.status == "FINISHED"
-    assert parent.data.metrics["sweep/num_trials"] == 3
+    assert len(trials) == 3 and parent.info.status == "FINISHED"
+    assert parent.data.metrics["sweep/num_trials"] == 2
 
 
 def test_the_same_command_goes_on_and_another_space_begins_anew(settings: Settings) -> None:
-    assert len(sweep(settings, by_rate)) == 3
-    assert len(sweep(settings, by_rate)) == 0
-    assert len(sweep(settings, by_rate, **{"sweep.num_trials": 5})) == 2
-    assert len(sweep(settings, by_rate, **{"sweep.space": {"learning_rate": [0.1, 0.2]}})) == 3
+    assert len(sweep(settings, by_rate, **{"sweep.num_trials": 1})) == 1
+    assert len(sweep(settings, by_rate, **{"sweep.num_trials": 1})) == 0
+    assert len(sweep(settings, by_rate, **{"sweep.num_trials": 2})) == 1
+    assert len(sweep(settings, by_rate, **{"sweep.num_trials": 1, "batch_size": 64})) == 1
 
 
 def test_a_named_study_of_other_settings_is_refused(settings: Settings) -> None:
-    sweep(settings, by_rate, **{"sweep.study": "mine"})
+    sweep(settings, by_rate, **{"sweep.study": "mine", "sweep.num_trials": 1})
     with pytest.raises(UserError, match=r"'mine' is one of other settings \(settings differ\)"):
         sweep(settings, by_rate, **{"sweep.study": "mine", "batch_size": 64})
 
 
 def test_a_study_whose_runs_are_elsewhere_is_refused(settings: Settings, empty_database: Path, tmp_path: Path) -> None:
-    sweep(settings, by_rate)
+    sweep(settings, by_rate, **{"sweep.num_trials": 1})
     other = shutil.copy(empty_database, tmp_path / "other.db")
     with pytest.raises(UserError, match=r"is not in this MLflow; give the --tracking\.uri"):
         sweep(settings, by_rate, **{"tracking.uri": f"sqlite:///{other}"})
@@ -316,9 +330,3 @@ def test_a_study_whose_runs_are_elsewhere_is_refused(settings: Settings, empty_d
 )
 def test_memory_that_is_not_there_is_known_in_every_framework(error: Exception, expected: bool) -> None:
     assert ran_out_of_memory(error) is expected
-
-
-def test_settings_file_names_the_trial(settings: Settings) -> None:
-    sweep(settings, by_rate)
-    text = (folder_of(settings) / "best.yaml").read_text()
-    assert text.startswith("# Trial ") and yaml.safe_load(text)["regime"] == "two_stage"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from tandem.sweep_study import RETRIED, RUN, SETTINGS
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import NoRuns, read_runs
 
@@ -45,6 +47,7 @@ def test_a_trial_is_the_run_with_its_settings_to_the_bit(
     assert done.returncode == 0, done.stderr
     with pytest.raises(NoRuns):
         read_runs(store.uri, "s")
+    assert not any(name.startswith("test/") for run in store.runs("s") for name in run.data.metrics)
     # not the first one, which has a fresh process too
     best = min(trials_of(store.runs("s"))[1:], key=lambda run: run.data.metrics[vocabulary.OBJECTIVE])
     settings = Path(best.info.artifact_uri.removeprefix("file://")) / vocabulary.SETTINGS_FILE
@@ -73,7 +76,7 @@ def test_two_processes_share_a_sweep_and_what_a_killed_one_leaves_is_tried_again
     journal: list[Path] = []
     while time.monotonic() < deadline:
         journal = list((store.folder / "runs").glob("s/sweep-*/study.journal"))
-        if journal and journal[0].read_text().count("tandem:run") >= 2:
+        if journal and journal[0].read_text().count(RUN) >= 2:
             break
         time.sleep(0.2)
     second.kill()
@@ -88,9 +91,12 @@ def test_two_processes_share_a_sweep_and_what_a_killed_one_leaves_is_tried_again
     assert parent.info.status == "FINISHED" and parent.data.metrics["sweep/num_trials"] == 6
     assert [run.info.status for run in trials].count("FINISHED") == 6
     assert {run.info.status for run in trials} == {"FINISHED", "KILLED"}
-    (lost,) = [run for run in trials if run.info.status == "KILLED"]
-    rates = [run.data.params["learning_rate"] for run in trials if run is not lost]
-    assert len(set(rates)) == 6 and lost.data.params["learning_rate"] in rates
+    assert len({run.data.params["learning_rate"] for run in trials if run.info.status == "FINISHED"}) == 6
+    # each line of the study's journal notes one thing of one trial
+    noted = [json.loads(line) for line in journal[0].read_text().splitlines()]
+    values = {note["trial_id"]: note["user_attr"][SETTINGS] for note in noted if SETTINGS in note.get("user_attr", {})}
+    (lost,) = [note["trial_id"] for note in noted if RETRIED in note.get("user_attr", {})]
+    assert list(values.values()).count(values[lost]) == 2 and len(values) == 7
 
 
 @pytest.mark.long

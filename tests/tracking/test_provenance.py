@@ -8,9 +8,16 @@ import pytest
 
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.parser import read_settings
-from tandem.protocol.settings import OptimizerSettings, PhaseSettings, Settings, TrackingSettings, flatten
+from tandem.protocol.settings import (
+    OptimizerSettings,
+    PhaseSettings,
+    Settings,
+    SweepSettings,
+    TrackingSettings,
+    flatten,
+)
 from tandem.tracking import vocabulary
-from tandem.tracking.provenance import parameter_text, run_tags, settings_hash, settings_yaml
+from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_hash, settings_yaml
 
 PHASES = [PhaseSettings(trainable="head"), PhaseSettings(trainable="last", blocks=2, learning_rate=1e-4)]
 
@@ -60,3 +67,19 @@ def test_run_of_a_parent_is_tagged_with_it() -> None:
 def test_budget_is_a_tag(budget: str) -> None:
     settings = Settings(tracking=TrackingSettings(budget=budget))  # type: ignore[arg-type]
     assert tags_of(settings)["tandem.budget"] == budget
+
+
+def test_passwords_of_the_store_and_of_a_sweeps_study_are_hidden() -> None:
+    settings = Settings(
+        tracking=TrackingSettings(uri="http://me:secret@host:5000"),
+        sweep=SweepSettings(storage="postgresql://me:secret@host/optuna"),
+    )
+    shown = hide_password(settings)
+    assert shown.tracking.uri == "http://me:***@host:5000"
+    assert shown.sweep.storage == "postgresql://me:***@host/optuna"
+    assert hide_password(Settings()) == Settings()
+
+
+def test_how_settings_are_looked_for_is_not_part_of_their_hash() -> None:
+    looking = Settings(find_learning_rate=True, sweep=SweepSettings(num_trials=3))
+    assert settings_hash(looking) == settings_hash(Settings())
