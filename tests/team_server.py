@@ -105,7 +105,7 @@ class TeamServer:
         accounts = folder / "basic_auth.ini"
         accounts.write_text(compose["configs"][mounted["source"]]["content"])
         assert service["environment"]["MLFLOW_AUTH_CONFIG_PATH"] == mounted["target"]
-        self._environment = {
+        self.environment = {
             **environment,
             **service["environment"],
             "MLFLOW_AUTH_CONFIG_PATH": str(accounts),
@@ -122,7 +122,7 @@ class TeamServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
-                env=self._environment,
+                env=self.environment,
                 start_new_session=True,
             )
         wait_for(f"{self.uri}/health", self.process, self.printed)

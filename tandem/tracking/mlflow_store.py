@@ -145,7 +145,9 @@ def one_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     if not lines:
         return type(error).__name__
-    return lines[0][:300] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}"[:300]
+    line = lines[0] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}"
+    # The end of a long one often says what the beginning only wraps.
+    return line if len(line) <= 300 else f"{line[:170]} ... {line[-125:]}"
 
 
 def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:

@@ -35,12 +35,18 @@ def compose() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def postgres(compose: dict[str, Any]) -> Iterator[int]:
-    """The port of a PostgreSQL as compose.yaml sets it up."""
-    found = shutil.which("initdb") or next(Path("/usr/lib/postgresql").glob("*/bin/initdb"), None)
+def postgres_programs() -> Path:
+    """The folder of PostgreSQL's programs, which Debian keeps off the path."""
+    found = next(Path("/usr/lib/postgresql").glob("*/bin/initdb"), None) or shutil.which("initdb")
     if found is None:
         pytest.skip("PostgreSQL is not installed")
-    programs = Path(found).parent
+    return Path(found).parent
+
+
+@pytest.fixture(scope="session")
+def postgres(compose: dict[str, Any], postgres_programs: Path) -> Iterator[int]:
+    """The port of a PostgreSQL as compose.yaml sets it up."""
+    programs = postgres_programs
     folder = Path(tempfile.mkdtemp(prefix="tandem-postgres-"))
     # It refuses to run as root.
     user = {"user": "nobody" if "postgres" not in {entry.pw_name for entry in pwd.getpwall()} else "postgres"}

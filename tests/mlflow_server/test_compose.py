@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +121,44 @@ def test_both_scripts_and_the_comparison_use_a_server_that_is_restarted(
     assert gone.returncode == 2
     assert f"no MLflow server answers at {team_server.uri}" in gone.stderr and gone.stderr.count("\n") == 1
     team_server.start()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_accounts_backup_and_upgrade_work_as_the_readme_says(
+    team_server: TeamServer, postgres_programs: Path, tmp_path: Path
+) -> None:
+    readme = (FOLDER / "README.md").read_text().replace(" \\\n        ", " ")
+    commands = re.findall(
+        r"^    docker compose -f \S+ (?:exec|run)(?: --rm| -T| -e \S+)* \w+ (.*)$", readme, re.MULTILINE
+    )
+    account = dict(zip(("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), team_server.account, strict=True))
+    environment = {**team_server.environment, "PATH": f"{postgres_programs}:{os.environ['PATH']}", **account}
+    programs = []
+    for command in commands:
+        words, sign, file = re.fullmatch(r"(.*?)(?: ([<>]) (\S+))?", command).groups()  # type: ignore[union-attr]
+        program, *arguments = shlex.split(words.replace("http://localhost:5000", team_server.uri))
+        if program == "pg_restore" and program not in programs:
+            team_server.stop(signal.SIGTERM)
+        programs.append(program)
+        # of this environment, as in the image
+        local = {"python": sys.executable, "mlflow": str(Path(sys.executable).with_name("mlflow"))}.get(
+            program, program
+        )
+        done = subprocess.run(
+            [local, *arguments],
+            env=environment,
+            input=(tmp_path / file).read_bytes() if sign == "<" else None,
+            capture_output=True,
+        )
+        assert done.returncode == 0, (command, done.stderr)
+        if sign == ">":
+            (tmp_path / file).write_bytes(done.stdout)
+    assert programs == ["python", *["pg_dump"] * 2, *["pg_restore"] * 2, "mlflow", "python"]
+    team_server.start()
+    answer = requests.get(
+        f"{team_server.uri}/api/2.0/mlflow/experiments/get?experiment_id=0",
+        auth=("ada", "at-least-12-characters"),
+        timeout=20,
+    )
+    assert answer.status_code == 200

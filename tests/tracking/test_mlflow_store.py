@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import sqlite3
 import time
 from pathlib import Path
 
+import mlflow.store.db_migrations
 import pytest
+from alembic.script import ScriptDirectory
 from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
@@ -80,9 +83,35 @@ def test_experiment_of_a_server_is_not_written_past_it(client: MlflowClient) -> 
         find_or_create_experiment(client, "birds")
 
 
-def test_database_of_another_mlflow_version_is_refused_with_the_way_out(database: Path) -> None:
+def test_database_of_a_newer_mlflow_is_refused(database: Path) -> None:
     with sqlite3.connect(database) as connection:
-        connection.execute("update alembic_version set version_num = 'older'")
-    with pytest.raises(UserError, match=f"mlflow db upgrade sqlite:///{database}") as caught:
+        connection.execute("update alembic_version set version_num = 'ffff0000ffff'")
+    with pytest.raises(UserError, match=r"a newer MLflow than this one .* \(schema ffff0000ffff\): install") as caught:
         connect(f"sqlite:///{database}")
     assert "\n" not in str(caught.value)
+
+
+def test_database_of_an_older_mlflow_is_refused_with_the_way_out(database: Path) -> None:
+    # Only marked as older: where tables are missing MLflow makes them itself, and asks for an upgrade of the others.
+    migrations = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
+    older = migrations.get_revision("head").down_revision
+    with sqlite3.connect(database) as connection:
+        connection.execute("update alembic_version set version_num = ?", (older,))
+    with pytest.raises(UserError, match=f"of an older MLflow .* mlflow db upgrade sqlite:///{database}$") as caught:
+        connect(f"sqlite:///{database}")
+    assert "\n" not in str(caught.value)
+
+
+def test_new_experiment_opens_with_runs_and_has_two_views(client: MlflowClient) -> None:
+    experiment = find_or_create_experiment(client, "birds")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    views = {
+        key: json.loads(value) for key, value in experiment.tags.items() if key.startswith("mlflow.sharedViewState.")
+    }
+    assert {view["name"] for view in views.values()} == {"Tandem: results", "Tandem: curves"}
+    for view in views.values():
+        state = json.loads(view["state"])
+        (section,) = state["compareRunSections"]
+        assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == {section["uuid"]}
+        assert len({chart["uuid"] for chart in state["compareRunCharts"]}) == len(state["compareRunCharts"]) >= 4
+        client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=[f"{state['orderByKey']} DESC"])

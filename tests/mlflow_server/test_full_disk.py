@@ -1,0 +1,110 @@
+"""A disk of three megabytes, in a name space of mounts of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tandem.tracking.mlflow_store import connect
+from tandem.tracking.reader import read_runs
+
+# Logs a file that is larger than the disk between two metrics.
+TRAIN = """
+import sys
+from pathlib import Path
+from tandem.errors import run_program
+from tandem.protocol.settings import Settings, TrackingSettings
+from tandem.tracking.run import start_run
+
+def main(argv):
+    tracking = TrackingSettings(uri=sys.argv[1], folder=sys.argv[2], system_interval=60)
+    with start_run(Settings(tracking=tracking), framework="torch", backend="torch", versions={}) as run:
+        run.log_metrics({"val/loss": 1.0}, step=0)
+        run.log_artifact(sys.argv[3])
+        run.log_metrics({"val/loss": 0.5}, step=1)
+    print("trained to the end")
+
+run_program("train", main)
+"""
+IN_NAME_SPACE = ["unshare", "--map-root-user", "--mount"]
+
+
+def can_mount(folder: Path) -> bool:
+    try:
+        done = subprocess.run([*IN_NAME_SPACE, "mount", "-t", "tmpfs", "none", folder], capture_output=True)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not can_mount(disk):
+        pytest.skip("no mount in a name space of its own here")
+    return disk
+
+
+def on_small_disk(disk: Path, before: str, *command: str | Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Starts a command that sees an empty disk of three megabytes, after a line of the shell that may fill it."""
+    script = f'mount -t tmpfs -o size=3m none "{disk}" && {before} && exec "$@"'
+    return subprocess.Popen(
+        [*IN_NAME_SPACE, "sh", "-c", script, "sh", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+
+
+@pytest.fixture
+def empty_database(tmp_path: Path) -> Path:
+    database = tmp_path / "empty.db"
+    connect(f"sqlite:///{database}")
+    return database
+
+
+@pytest.mark.long
+def test_run_whose_files_find_no_room_is_trained_to_its_end(
+    small_disk: Path, empty_database: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "large.bin").write_bytes(b"0" * 6_000_000)
+    store = f"sqlite:///{small_disk}/mlflow.db"
+    words = [sys.executable, "-c", TRAIN, store, str(tmp_path / "runs"), str(tmp_path / "large.bin")]
+    kept = f'cp "{empty_database}" "{small_disk}/mlflow.db"'
+    # What is on that disk is gone with the process: the shell saves the database.
+    words = ["sh", "-c", f'"$@" && cp "{small_disk}/mlflow.db" "{tmp_path}/saved.db"', "sh", *words]
+    output, errors = on_small_disk(small_disk, kept, *words, environment=environment).communicate(timeout=120)
+    assert output == "trained to the end\n", errors
+    assert errors.count("\n") == 1
+    warned = re.search(
+        r"warning: 1 journal entries of this run are not in MLflow \(the first refusal: (.*)\); ", errors
+    )
+    assert warned and "No space left on device" in warned[1]
+    (folder,) = (tmp_path / "runs" / "tandem").iterdir()
+    assert f"python -m tandem.tracking.replay {folder}" in errors
+
+    (run,) = read_runs(f"sqlite:///{tmp_path}/saved.db", "tandem")
+    assert (run.status, run.metrics["val/loss"]) == ("FINISHED", 0.5)
+
+
+@pytest.mark.long
+def test_full_disk_is_said_in_one_line_at_the_start(
+    small_disk: Path, empty_database: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    filling = f'cat /dev/zero > "{small_disk}/filler" 2> /dev/null; true'
+    filled = f'{{ cp "{empty_database}" "{small_disk}/mlflow.db"; {filling}; }}'
+    for store, runs, expected in (
+        (small_disk / "mlflow.db", tmp_path / "runs", "database or disk is full"),
+        (empty_database, small_disk / "runs", f"train: error: the disk is full at {small_disk}/runs"),
+    ):
+        words = [sys.executable, "-c", TRAIN, f"sqlite:///{store}", str(runs), str(empty_database)]
+        process = on_small_disk(small_disk, filled, *words, environment=environment)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 2, output + errors
+        assert expected in errors and errors.count("\n") == 1

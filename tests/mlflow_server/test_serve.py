@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from mlflow.server.security_utils import is_allowed_host_header
+from mlflow.tracking import MlflowClient
+
+from mlflow_server import serve
+from tandem.errors import UserError
+from tests.team_server import FOLDER, free_port, wait_for
+
+SERVE = FOLDER / "serve.py"
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port that this process listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+        yield listening.getsockname()[1]
+
+
+def test_taken_port_is_refused_with_who_has_it(taken_port: int) -> None:
+    me = psutil.Process()
+    with pytest.raises(UserError, match=rf"port {taken_port}: process {me.pid} \({me.name()}\) listens there; stop it"):
+        serve.check_port("127.0.0.1", taken_port)
+
+
+def test_port_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UserError, match=r"port 70000: .*must be 0-65535"):
+        serve.check_port("127.0.0.1", 70000)
+
+
+def test_next_free_port_is_found(taken_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "FIRST_PORT", taken_port)
+    port = serve.free_port("127.0.0.1", "sqlite:///any.db")
+    assert taken_port < port < taken_port + serve.PORTS_TRIED
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.1.2.3", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_only_loopback_needs_no_warning(host: str, expected: bool) -> None:
+    assert serve.is_loopback(host) == expected
+
+
+def test_names_are_taken_with_any_port_and_others_are_not() -> None:
+    patterns = [
+        pattern for name in (*serve.LOOPBACK_NAMES, "birds.example.org") for pattern in serve.host_patterns(name)
+    ]
+    for host in ("localhost:5000", "127.0.0.1:8080", "[::1]:5000", "[::1]", "birds.example.org"):
+        assert is_allowed_host_header(patterns, host)
+    for host in ("evil.example.org:5000", "localhost.evil.example.org", "127.0.0.10:5000", "1:5000"):
+        assert not is_allowed_host_header(patterns, host)
+
+
+class Serving:
+    """serve.py on a fixed port; what it prints goes to files."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], *words: str) -> None:
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.database = f"sqlite:///{folder / 'mlflow.db'}"
+        self._command = [sys.executable, SERVE, "--uri", self.database, "--port", str(self.port), *words]
+        self._environment = environment
+        self._log = folder / "serve.log"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("wb") as log:
+            process = subprocess.Popen(
+                self._command, env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        wait_for(f"{self.uri}/health", process, self.printed)
+        return process
+
+    def printed(self) -> str:
+        return self._log.read_text()
+
+
+@pytest.mark.long
+def test_database_that_is_served_already_is_named(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = Serving(tmp_path, environment)
+    process = serving.start()
+    monkeypatch.setattr(serve, "FIRST_PORT", serving.port)
+    with pytest.raises(UserError, match=rf"127.0.0.1:{serving.port} shows {serving.database} already \(process \d+\)"):
+        serve.free_port("127.0.0.1", serving.database)
+    assert serve.free_port("127.0.0.1", "sqlite:///other.db") > serving.port
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.long
+def test_server_that_was_killed_starts_where_it_left_off(environment: dict[str, str], tmp_path: Path) -> None:
+    serving = Serving(tmp_path, environment)
+    process = serving.start()
+    client = MlflowClient(tracking_uri=serving.uri)
+    run = client.create_run("0", run_name="before").info.run_id
+    client.log_text(run, "kept", "note.txt")
+    children = psutil.Process(process.pid).children(recursive=True)
+
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [child.is_running() for child in children] == [True]  # it still holds the port
+    second = serving.start()
+    assert not psutil.wait_procs(children, timeout=20)[1]
+    assert client.get_run(run).info.run_name == "before"
+    client.log_text(run, "more", "more.txt")
+    assert sorted(file.path for file in client.list_artifacts(run)) == ["more.txt", "note.txt"]
+    os.killpg(second.pid, signal.SIGKILL)
+    second.wait()
+
+
+@pytest.mark.long
+def test_server_for_others_warns_and_takes_named_hosts_only(environment: dict[str, str], tmp_path: Path) -> None:
+    serving = Serving(tmp_path, environment, "--host", "0.0.0.0", "--name", "birds.example.org")
+    process = serving.start()
+    warning, address, *_ = serving.printed().splitlines()
+    assert warning.startswith(
+        f"warning: whoever reaches port {serving.port} of this machine can read, change and delete"
+    )
+    assert serving.uri in address
+    for host, status in (("birds.example.org", 200), ("evil.example.org", 403)):
+        for headers in ({"Host": f"{host}:{serving.port}"}, {"Origin": f"http://{host}:{serving.port}"}):
+            answer = requests.post(
+                f"{serving.uri}/ajax-api/2.0/mlflow/experiments/search",
+                json={"max_results": 1},
+                headers=headers,
+                timeout=20,
+            )
+            assert answer.status_code == status, headers
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
