@@ -99,8 +99,8 @@ def test_two_devices_normalise_with_the_whole_of_a_batch_that_has_no_equal_parts
 
 # 35 training images: the last of five batches has three.
 SETTINGS = """
-regime: two_stage
-backbone: vgg16
+regime: frozen
+backbone: mobilenet_v2
 weights: random
 learning_rate: 1.0e-2
 batch_size: 8
@@ -117,7 +117,7 @@ data:
   images_per_class: 14
   fractions: [0.5, 0.25, 0.25]
   cache_folder: cache
-tracking: {experiment: shares, log_model: false, data_report: false}
+tracking: {experiment: shares, log_model: false, log_weights: false, grad_cam_images: 2, data_report: false}
 """
 
 
@@ -156,7 +156,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_two_devices_train_what_one_trains(trained: list[Path]) -> None:
     alone, shared = trained
     for name in ("train/loss", "val/loss", "train/accuracy", "val/accuracy"):
-        assert len(history(alone, name)) == 4
+        assert len(history(alone, name)) == 2
         assert history(shared, name) == pytest.approx(history(alone, name), rel=1e-4 if "loss" in name else 1e-6), name
     one, two = predictions(alone), predictions(shared)
     assert list(one["hash"]) == list(two["hash"]) and len(set(two["key"])) == len(two) == 17
