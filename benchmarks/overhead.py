@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ import numpy as np
 from tandem.data.console import num_cores
 from tandem.protocol.environment import prepare_environment
 from tandem.protocol.regimes import Phase
-from tandem.protocol.settings import DataSettings, EarlyStoppingSettings, Settings
+from tandem.protocol.settings import AccelerationSettings, DataSettings, EarlyStoppingSettings, Settings
 
 NUM_CLASSES = 10
 FRAMEWORKS = ("torch", "keras")
@@ -71,6 +71,9 @@ class Case:
     precision: Any
     epochs: int
     threads: int | None
+    acceleration: AccelerationSettings = field(default_factory=AccelerationSettings)
+    data_on_device: bool = False
+    """Whether the bare loop in torch has its images on the GPU already."""
 
     @classmethod
     def of(cls, kind: str, arguments: argparse.Namespace) -> Case:
@@ -97,6 +100,7 @@ class Case:
             threads=self.threads,
             data=DataSettings(image_size=self.size),
             early_stopping=EarlyStoppingSettings(patience=None),
+            acceleration=self.acceleration,
         )
 
     def report(self, name: str, bare: list[Seconds], script: list[Seconds]) -> None:
@@ -174,6 +178,7 @@ def measure_torch(case: Case) -> tuple[list[Seconds], list[Seconds]]:
     from torch.nn import functional
 
     import train_torch
+    from tandem.on_torch.acceleration import forward_of, placed
     from tandem.on_torch.networks import Classifier, Pixels, build_classifier
 
     settings, data = case.settings("torch"), MadeImages(case)
@@ -187,18 +192,21 @@ def measure_torch(case: Case) -> tuple[list[Seconds], list[Seconds]]:
         layers = nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         return Classifier(Pixels(case.size, "unit"), nn.Sequential(*layers), nn.Linear(16, NUM_CLASSES))
 
-    network = build().to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
+    network = placed(build(), case.acceleration, device)
+    forward_pass = forward_of(network, case.acceleration)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=case.acceleration.fused_optimizer)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     if device == "cuda":
         images, labels = images.pin_memory(), labels.pin_memory()
+    if case.data_on_device:
+        images, labels = images.to(device), labels.to(device)
     *training, validation = zip(images.split(case.batch_size), labels.split(case.batch_size), strict=True)
     seconds: list[Seconds] = []
 
     def loss_of(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         inputs, targets = (part.to(device, non_blocking=True) for part in batch)
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            return functional.cross_entropy(network(inputs), targets)
+            return functional.cross_entropy(forward_pass(inputs), targets)
 
     def bare_epoch() -> None:
         start = Seconds.now()

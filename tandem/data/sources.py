@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import sklearn
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from tandem.data import named
 from tandem.data.decoding import open_image
@@ -100,7 +99,7 @@ def find_source(
 
 def _find(source: str, classes: list[str] | None, cache_folder: Path, *, quiet: bool) -> Source:
     if source == DIGITS:
-        return _array_source(source, _digits(), classes, stamp=f"scikit-learn {sklearn.__version__}")
+        return _array_source(source, _digits(), classes, stamp=f"scikit-learn {version('scikit-learn')}")
     if source not in named.READERS:
         root = Path(source).expanduser().resolve()
         if not root.is_dir():
@@ -119,6 +118,8 @@ def _find(source: str, classes: list[str] | None, cache_folder: Path, *, quiet: 
 
 
 def _digits() -> named.Arrays:
+    from sklearn.datasets import load_digits  # a second of imports, of which no other source has need
+
     images, labels = load_digits(return_X_y=True, as_frame=False)
     return named.Arrays(
         classes=tuple("0123456789"),

@@ -29,12 +29,21 @@ def dense_layer() -> nn.Linear:
     return dense
 
 
+KERNELS = {"fused": False}
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "fused"], autouse=True)
+def kernels(request: pytest.FixtureRequest) -> None:
+    """Both kinds of torch's kernels are held against the same oracles."""
+    KERNELS["fused"] = request.param
+
+
 def weights_after_three_steps(gradients: list[np.ndarray], num_blocks: int = 0, **constants: Any) -> list[np.ndarray]:
     """What the optimizer makes of START as a weight of each block, from the input on, and then of the head."""
     head = dense_layer()
     blocks: Blocks = [[dense_layer()] for _ in range(num_blocks)]
     dense_layers = [*(block[0] for block in blocks), head]
-    optimizer = build_optimizer(OptimizerSettings(**constants), RATE, head, blocks)
+    optimizer = build_optimizer(OptimizerSettings(**constants), RATE, head, blocks, **KERNELS)
     for gradient in gradients:
         for dense in dense_layers:
             dense.weight.grad = torch.from_numpy(gradient)
@@ -90,7 +99,7 @@ def test_momentum_holds_no_rate_of_an_earlier_step(nesterov: bool) -> None:
     rates = [0.1, 0.01, 0.05]
     head = dense_layer()
     settings = OptimizerSettings(name="sgd", momentum=0.75, nesterov=nesterov, weight_decay=0.25)
-    optimizer = build_optimizer(settings, RATE, head, [])
+    optimizer = build_optimizer(settings, RATE, head, [], **KERNELS)
     for gradient, rate in zip(gradients(), rates, strict=True):
         optimizer.param_groups[0]["lr"] = rate
         head.weight.grad = torch.from_numpy(gradient)
@@ -120,7 +129,7 @@ def test_each_block_learns_and_decays_at_its_own_rate(weight_decay: float) -> No
 def test_frozen_blocks_are_left_out_and_do_not_change_the_rates_of_others() -> None:
     head, blocks = dense_layer(), [[dense_layer()] for _ in range(3)]
     blocks[0][0].requires_grad_(False)
-    optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), RATE, head, blocks)  # type: ignore[arg-type]
+    optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), RATE, head, blocks, **KERNELS)  # type: ignore[arg-type]
     assert [group["lr"] for group in optimizer.param_groups] == [RATE, RATE / 4, RATE / 2]
     assert optimizer.param_groups[0]["params"] == [head.weight]
     assert all(blocks[0][0].weight is not weight for group in optimizer.param_groups for weight in group["params"])
@@ -137,7 +146,7 @@ def test_frozen_blocks_are_left_out_and_do_not_change_the_rates_of_others() -> N
 def test_steps_run_at_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
     head, block = dense_layer(), dense_layer()
     settings = OptimizerSettings(name="sgd", momentum=0.0, layer_decay=0.5)
-    optimizer = build_optimizer(settings, RATE, head, [[block]])
+    optimizer = build_optimizer(settings, RATE, head, [[block]], **KERNELS)
     scheduler = build_schedule(schedule, PHASE, optimizer, steps_per_epoch=3)["lr_scheduler"]["scheduler"]
     table = learning_rates(schedule, PHASE, 3)
     assert len(table) == 12 and len(set(table)) > 5
@@ -155,19 +164,19 @@ def test_steps_run_at_the_rates_of_the_table(schedule: ScheduleSettings) -> None
 
 def test_blocks_of_the_same_rate_share_a_group() -> None:
     head, blocks = dense_layer(), [[dense_layer()] for _ in range(3)]
-    optimizer = build_optimizer(OptimizerSettings(), RATE, head, blocks)  # type: ignore[arg-type]
+    optimizer = build_optimizer(OptimizerSettings(), RATE, head, blocks, **KERNELS)  # type: ignore[arg-type]
     (group,) = optimizer.param_groups
     assert group["lr"] == RATE
     assert [id(weight) for weight in group["params"]] == [id(head.weight), *(id(block[0].weight) for block in blocks)]
 
 
 def test_constant_rate_needs_no_schedule() -> None:
-    optimizer = build_optimizer(OptimizerSettings(), RATE, dense_layer(), [])
+    optimizer = build_optimizer(OptimizerSettings(), RATE, dense_layer(), [], **KERNELS)
     assert build_schedule(ScheduleSettings(), PHASE, optimizer, steps_per_epoch=3) == {}
 
 
 def test_plateau_reduces_all_rates_by_the_same_factor_to_their_share_of_the_minimum() -> None:
-    optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), RATE, dense_layer(), [[dense_layer()]])
+    optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), RATE, dense_layer(), [[dense_layer()]], **KERNELS)
     settings = ScheduleSettings(name="plateau", patience=1, factor=0.5, min_learning_rate=RATE / 3)
     scheduler = build_schedule(settings, PHASE, optimizer, steps_per_epoch=3)["lr_scheduler"]["scheduler"]
     rates = []

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tandem.data.prepare import PreparedData
+from tandem.on_keras.acceleration import is_out_of_memory, jit_compile, set_flags, warm_up
+from tandem.on_keras.feed import StreamLoader
+from tandem.on_keras.networks import Classifier, Pixels
+from tandem.protocol.regimes import Phase
+from tandem.protocol.settings import AccelerationSettings, Settings
+from tests.small_runs import NUM_CLASSES, small_settings
+from train_keras import logits_of_test, open_streams, predict_batch
+
+PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
+
+
+class CountedClassifier(Classifier):
+    """Counts how often Python goes through it, which a compiled step does only while it is traced."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.calls = 0
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        self.calls += 1
+        return super().call(images, training=training)
+
+
+def small_network() -> CountedClassifier:
+    """Has what a step changes: weights, batch-norm statistics, and the state of a dropout's random numbers."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(), keras.layers.GlobalAveragePooling2D()]
+    backbone = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    head = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(NUM_CLASSES)])
+    network = CountedClassifier(Pixels(8, "unit"), backbone, head)
+    network(np.zeros((1, 8, 8, 3), np.uint8))
+    return network
+
+
+def compiled_for_training(jit_compile: bool = False) -> CountedClassifier:
+    network = small_network()
+    network.compile(
+        optimizer=keras.optimizers.Adam(1e-2),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=jit_compile,
+    )
+    return network
+
+
+def losses_of(network: CountedClassifier, training: StreamLoader, validation: StreamLoader) -> list[list[float]]:
+    history = network.fit(training, validation_data=validation, epochs=2, shuffle=False, verbose=0).history
+    return [history["loss"], history["val_loss"]]
+
+
+@pytest.fixture
+def loaders(data: PreparedData) -> tuple[StreamLoader, StreamLoader]:
+    return open_streams(small_settings(), data, PHASE)
+
+
+@pytest.fixture
+def flags() -> Iterator[None]:
+    """TensorFlow's own, put back."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+@pytest.mark.usefixtures("flags")
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_as_set(tf32: bool) -> None:
+    set_flags(AccelerationSettings(tf32=tf32))
+    assert tf.config.experimental.tensor_float_32_execution_enabled() is tf32
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu", "given"),
+    [(None, False, False), (None, True, "auto"), (True, False, True), (True, True, True), (False, True, False)],
+)
+def test_xla_is_used_where_it_pays_or_as_told(asked: bool | None, gpu: bool, given: bool | str) -> None:
+    assert jit_compile(AccelerationSettings(compile=asked), gpu=gpu) == given
+
+
+def test_warming_up_leaves_everything_as_it_was(loaders: tuple[StreamLoader, StreamLoader]) -> None:
+    network = compiled_for_training()
+    before = [variable.numpy() for variable in network.variables]
+    assert warm_up(network, *loaders) > 0
+    assert len(network.variables) == len(before) == 9
+    for variable, value in zip(network.variables, before, strict=True):
+        assert np.array_equal(variable.numpy(), value), variable.path
+    optimizer = network.optimizer
+    assert float(optimizer.learning_rate.numpy()) == pytest.approx(1e-2)
+    moments = [variable.numpy() for variable in optimizer.variables if variable is not optimizer.learning_rate]
+    assert len(moments) == 1 + 2 * 6 and not any(moment.any() for moment in moments)
+    assert loaders[0].stream.first_epoch_hash is None
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["traced", "xla"])
+def test_epochs_after_warming_up_are_the_same_and_trace_nothing(
+    loaders: tuple[StreamLoader, StreamLoader], compiled: bool
+) -> None:
+    expected = losses_of(compiled_for_training(compiled), *loaders)
+    network = compiled_for_training(compiled)
+    warm_up(network, *loaders)
+    calls = network.calls
+    assert losses_of(network, *loaders) == expected
+    assert network.calls == calls
+
+
+def test_nothing_is_warmed_up_where_nothing_is_compiled(loaders: tuple[StreamLoader, StreamLoader]) -> None:
+    network = small_network()
+    network.compile(optimizer="adam", loss="sparse_categorical_crossentropy", run_eagerly=True)
+    calls = network.calls
+    assert warm_up(network, *loaders) == 0
+    assert network.calls == calls
+
+
+@pytest.mark.parametrize("size", [1, 4, 15, 64])
+def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedData, size: int) -> None:
+    network = small_network()
+    settings: Settings = dataclasses.replace(small_settings(), eval_batch_size=size)
+    expected = predict_batch(network, np.asarray(data.images[data.rows("test")]))
+    received = logits_of_test(network, settings, data)
+    assert received.shape == (15, NUM_CLASSES)
+    assert received == pytest.approx(expected, abs=1e-5)
+
+
+def test_only_the_memory_is_answered_by_smaller_batches() -> None:
+    assert is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"))
+    assert not is_out_of_memory(tf.errors.InvalidArgumentError(None, None, "shapes"))

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as lightning
+import torch
+
+from tandem.data.prepare import PreparedData
+from tandem.errors import UserError
+from tandem.on_torch.acceleration import forward_of, is_out_of_memory, placed, set_flags, warm_up
+from tandem.on_torch.networks import Classifier, build_classifier
+from tandem.on_torch.weights import hash_weights
+from tandem.protocol.regimes import Phase, phases_of
+from tandem.protocol.settings import AccelerationSettings, EarlyStoppingSettings, HeadSettings, Settings
+from tandem.tracking import vocabulary
+from tandem.tracking.curves import Curves
+from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings
+from train_torch import freeze_or_thaw, logits_of_test, open_streams, predict_batch, train_phase
+
+PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
+
+
+@pytest.fixture(autouse=True)
+def flags() -> Iterator[None]:
+    """torch's own, put back."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    yield
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+
+
+def build(settings: Settings) -> Classifier:
+    lightning.seed_everything(settings.seed, verbose=False)
+    return build_classifier(settings, NUM_CLASSES)
+
+
+def accelerated(**changes: bool) -> Settings:
+    return small_settings(
+        head=HeadSettings(dropout=0.5),
+        early_stopping=EarlyStoppingSettings(patience=None),
+        acceleration=AccelerationSettings(**changes),
+    )
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_on_or_off_for_products_and_convolutions_alike(tf32: bool) -> None:
+    on_cpu = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
+    set_flags(AccelerationSettings(tf32=tf32))
+    assert torch.backends.cuda.matmul.allow_tf32 is tf32
+    assert torch.backends.cudnn.allow_tf32 is tf32
+    assert torch.backends.mkldnn.matmul.fp32_precision == on_cpu  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("autotune", [False, True])
+def test_autotune_of_convolutions_is_as_set(autotune: bool) -> None:
+    set_flags(AccelerationSettings(cudnn_autotune=autotune))
+    assert torch.backends.cudnn.benchmark is autotune
+
+
+def test_compiling_without_a_compiler_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"acceleration\.compile: received True, .* install one or leave it out$"):
+        set_flags(AccelerationSettings(compile=True))
+    set_flags(AccelerationSettings())
+
+
+def test_channels_last_changes_logits_by_rounding_alone() -> None:
+    network = build(small_settings(image_size=64))
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    convolution = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+    logits, strides, hashes = [], [], []
+    for channels_last in (False, True):
+        placed(network, AccelerationSettings(channels_last=channels_last), "cpu").eval()
+        logits.append(predict_batch(network, small_settings(), images))
+        strides.append(convolution.weight.stride())
+        hashes.append(hash_weights(network))
+    assert strides[0] != strides[1] and strides[1][1] == 1
+    assert hashes[0] == hashes[1]
+    assert logits[0] == pytest.approx(logits[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_a_step_calls_is_no_second_copy_of_the_network(compiled: bool) -> None:
+    class Steps(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = build(small_settings())
+            self.forward_pass = forward_of(self.network, AccelerationSettings(compile=compiled))
+
+    assert all(name.startswith("network.") for name in Steps().state_dict())
+
+
+def test_nothing_is_warmed_up_where_nothing_is_compiled(data: PreparedData) -> None:
+    settings = accelerated()
+    network = build(settings)
+    training, validation = open_streams(settings, data, PHASE)
+
+    def forward_pass(images: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("there is no need for a step")
+
+    assert warm_up(network, forward_pass, settings, training, validation) == 0
+
+
+def test_warming_up_leaves_everything_as_it_was(data: PreparedData) -> None:
+    settings = accelerated(compile=True)
+    network = build(settings)
+    freeze_or_thaw(network, PHASE, [[network.backbone]])
+    network.train()
+    training, validation = open_streams(settings, data, PHASE)
+    before, random = hash_weights(network), torch.random.get_rng_state()
+    sizes: list[tuple[int, bool]] = []
+
+    def forward_pass(images: torch.Tensor) -> torch.Tensor:
+        sizes.append((len(images), network.training))
+        return network(images)
+
+    assert warm_up(network, forward_pass, settings, training, validation) > 0
+    assert sizes == [(8, True), (6, True), (8, False), (7, False)]
+    assert hash_weights(network) == before
+    assert torch.equal(torch.random.get_rng_state(), random)
+    assert all(weight.grad is None for weight in network.parameters())
+    assert network.training and network.backbone.training
+    assert training.stream.first_epoch_hash is None and training.epoch == 0
+
+
+@pytest.mark.parametrize("size", [1, 4, 15, 64])
+def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedData, size: int) -> None:
+    network = build(small_settings()).eval()
+    expected = predict_batch(network, small_settings(), np.asarray(data.images[data.rows("test")]))
+    received = logits_of_test(network, small_settings(eval_batch_size=size), data)
+    assert received.shape == (15, NUM_CLASSES)
+    assert received == pytest.approx(expected, abs=1e-5)
+
+
+def test_only_the_gpu_s_memory_is_answered_by_smaller_batches() -> None:
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.mark.long
+def test_compiled_steps_give_the_same_losses(data: PreparedData) -> None:
+    losses = []
+    for compiled in (False, True):
+        settings = dataclasses.replace(accelerated(compile=compiled), head=HeadSettings(), max_epochs=2)
+        curves = Curves(RecordingRun())  # type: ignore[arg-type]
+        (phase,) = phases_of(dataclasses.replace(settings, regime="finetune"))
+        outcome = train_phase(build(settings), phase, settings, data, curves)
+        assert (outcome.compile_seconds > 0) == compiled
+        losses.append([[row[vocabulary.TRAIN_LOSS], row[vocabulary.VAL_LOSS]] for row in curves.rows])
+    assert np.array(losses[1]) == pytest.approx(np.array(losses[0]), rel=5e-3)
+    assert losses[1][0][0] == pytest.approx(losses[0][0][0], rel=1e-3)
