@@ -308,15 +308,15 @@ class Settings:
     """GPUs (on a CPU: processes, or parts of it in Keras) that share out each batch: `batch_size` stays the images of a
     step, so nothing else of the training changes; `auto` takes all GPUs. train_torch.py starts its processes itself on
     one machine, torchrun or srun on several; train_keras.py needs KERAS_BACKEND=jax."""
+    find_learning_rate: bool = False
+    """Instead of training, raise the learning rate step by step in the first phase, record the loss and suggest a rate
+    (the learning-rate range test)."""
     data: DataSettings = field(default_factory=DataSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     early_stopping: EarlyStoppingSettings = field(default_factory=EarlyStoppingSettings)
-    find_learning_rate: bool = False
-    """Instead of training, raise the learning rate step by step in the first phase, record the loss and suggest a rate
-    (the learning-rate range test)."""
     sweep: SweepSettings = field(default_factory=SweepSettings)
     acceleration: AccelerationSettings = field(default_factory=AccelerationSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)

@@ -130,7 +130,7 @@ def test_number_just_outside_its_limits_is_refused(name: str, limit: str) -> Non
     for argv in ([f"--{name}={written(name, outside)}"], config(nested(name, as_value(name, outside)))):
         message = refusal(*argv)
         assert message.startswith(f"{name}: received ") and ", allowed: " in message
-        assert float(message.split("received ")[1].split(", allowed")[0].strip("[]")) == outside
+        assert float(message.split("received ")[1].split(", allowed")[0].strip("[]'")) == outside
         # the limit itself is said, in full
         said = message.split(limit.replace("_", " "), 1)[1].split(",")[0]
         assert float(said) == FIELDS[name][0][limit]
@@ -430,7 +430,9 @@ RUN_CONFIGS = [
 @pytest.mark.parametrize("file", RUN_CONFIGS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_every_configuration_of_a_run_serves_both_frameworks(file: Path, framework: Any) -> None:
     settings = read_settings(framework, ["--config", str(file)])
-    for name, value in flatten_mapping(yaml.safe_load(file.read_text())).items():
+    written = yaml.safe_load(file.read_text())
+    assert settings.sweep.space == written.get("sweep", {}).pop("space", None)  # its names are those of settings
+    for name, value in flatten_mapping(written).items():
         found = flatten(settings)[name]
         assert found == (float(value) if isinstance(found, float) else value)
 
@@ -547,6 +549,10 @@ def test_layer_decay_is_taken_where_some_of_the_backbone_is_trained(options: lis
     [
         ("--regime frozen", "null without augmentation, where each image has one view"),
         ("--regime frozen --augmentation.hue 0.1 --cache_features false", "null with cache_features false"),
+        (
+            "--regime frozen --augmentation.hue 0.1 --num_devices 2",
+            "null with num_devices other than 1, where features are not cached",
+        ),
         ("--augmentation.hue 0.1", "null with regime finetune, where no phase trains the head alone"),
     ],
 )
