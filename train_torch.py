@@ -190,10 +190,10 @@ def train_phase(
     features = find_features(network, phase, settings, data, backbone_before)
     training, validation = open_streams(settings, data, phase, features)
     early_stopping = build_early_stopping(settings, phase)
+    trained: Classifier | HeadOnFeatures = network
+    freezing: list[Callback] = [FreezeOrThaw(phase, blocks)]
     if features.training:
         trained, freezing = HeadOnFeatures(network.head).train(), []
-    else:
-        trained, freezing = network, [FreezeOrThaw(phase, blocks)]
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
         callbacks=[*freezing, LogEpochs(curves, phase), early_stopping],
