@@ -251,7 +251,7 @@ def train_phase(
     training, validation = open_streams(settings, data, phase, features)
     early_stopping = build_early_stopping(settings, phase)
     trained: Classifier | HeadOnFeatures = network
-    freezing = [FreezeOrThaw(phase, blocks)]
+    freezing: list[Callback] = [FreezeOrThaw(phase, blocks)]
     if features.training:
         trained, freezing = HeadOnFeatures(network.head).train(), []
     steps = TrainingSteps(trained, settings, phase, blocks, len(training))
