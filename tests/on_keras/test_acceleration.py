@@ -102,7 +102,9 @@ def test_warming_up_leaves_everything_as_it_was(loaders: tuple[StreamLoader, Str
     assert loaders[0].stream.first_epoch_hash is None
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["traced", "xla"])
+@pytest.mark.parametrize(
+    "compiled", [pytest.param(False, id="traced"), pytest.param(True, id="xla", marks=pytest.mark.long)]
+)
 def test_epochs_after_warming_up_are_the_same_and_trace_nothing(
     loaders: tuple[StreamLoader, StreamLoader], compiled: bool
 ) -> None:
