@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCH, KERAS = ((ROOT / f"train_{framework}.py").read_text(encoding="utf-8") for framework in ("torch", "keras"))
-LONGEST = 450  # lines
+LONGEST = 500  # lines
 
 
 def functions(source: str) -> list[str]:
@@ -39,7 +39,7 @@ def test_functions_have_the_same_names_in_the_same_order() -> None:
 def test_sections_are_the_same() -> None:
     headings = [[line for line in source.splitlines() if line.startswith("# ---")] for source in (TORCH, KERAS)]
     assert headings[0] == headings[1]
-    assert list(sections(TORCH)) == ["main", "run", "phase", "evaluation"]
+    assert list(sections(TORCH)) == ["main", "run", "search for settings", "phase", "evaluation"]
     assert all(sections(TORCH).values())
     assert sections(TORCH) == sections(KERAS)
 
