@@ -51,18 +51,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--backbone", default="mobilenet_v2", help="default: %(default)s")
     parser.add_argument("--image_size", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--imports", type=int, default=3, help="how often each import is timed (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="cells at once (default: %(default)s)")
     arguments = parser.parse_args(argv)
     os.environ["PYTHONPATH"] = str(ROOT)
     print(describe_hardware())
-    print(
-        "\nseconds to import what a process needs before it works: medians of three, by the clock and of the processor"
-    )
-    for name, module in IMPORTS.items():
-        clock, processor = (
-            statistics.median(values) for values in zip(*(time_import(module) for _ in range(3)), strict=True)
-        )
-        print(f"{name:>6} {clock:6.2f} {processor:6.2f}")
+    if arguments.imports:
+        print("\nseconds to import what a process needs before it works: medians, by the clock and of the processor")
+        for name, module in IMPORTS.items():
+            times = zip(*(time_import(module) for _ in range(arguments.imports)), strict=True)
+            clock, processor = (statistics.median(values) for values in times)
+            print(f"{name:>6} {clock:6.2f} {processor:6.2f}", flush=True)
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder, contextlib.chdir(folder):
         grid = write_grid(arguments)
         prepare_experiments(grid.cells)
