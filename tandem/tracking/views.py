@@ -1,7 +1,8 @@
-"""What the MLflow UI shows of an experiment at once: two saved views, and charts in place of traces.
+"""Two saved views of an experiment in the MLflow UI: which network is best, and how training went.
 
 The UI (3.17) keeps a saved view in a tag of the experiment, which a person may change or delete there;
-`viewStateShareKey=KEY` in an address opens it.
+`viewStateShareKey=KEY` in an address opens it, and `workflowType=machine_learning` keeps a browser that is new to MLflow
+from showing traces of language models.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from tandem.tracking import vocabulary
 RESULTS_VIEW, CURVES_VIEW = "tandem-results", "tandem-curves"
 
 _VIEW_PREFIX = "mlflow.sharedViewState."
-# Without it a fresh browser opens an experiment as one of language models, with traces.
-_EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 # A view cannot ask "is there a framework": other runs hold reports, comparisons and means.
 _NETWORKS_ONLY = f"tags.`{vocabulary.FRAMEWORK}` LIKE '%'"
 _MADE_AT = 1_764_547_200_000  # milliseconds; the UI sorts by it, and equal tags in all experiments are easy to compare
@@ -26,8 +25,8 @@ _COSTS = [vocabulary.TRAIN_SECONDS, vocabulary.LATENCY_MILLISECONDS, vocabulary.
 
 
 def experiment_tags() -> dict[str, str]:
-    """The tags that a new experiment gets: its kind, and a tag for each view."""
-    return {**_EXPERIMENT_KIND, **{_VIEW_PREFIX + key: view for key, view in (_results(), _curves())}}
+    """The tags that a new experiment gets, one for each view."""
+    return {_VIEW_PREFIX + key: view for key, view in (_results(), _curves())}
 
 
 def _results() -> tuple[str, str]:
