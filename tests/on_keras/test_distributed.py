@@ -159,7 +159,7 @@ def test_two_devices_train_what_one_trains(trained: list[Path]) -> None:
         assert len(history(alone, name)) == 2
         assert history(shared, name) == pytest.approx(history(alone, name), rel=1e-4 if "loss" in name else 1e-6), name
     one, two = predictions(alone), predictions(shared)
-    assert list(one["hash"]) == list(two["hash"]) and len(set(two["key"])) == len(two) == 17
+    assert list(one["hash"]) == list(two["hash"]) and len(set(two["key"])) == len(two) == 18
     columns = [name for name in one if name.startswith("probability:")]
     np.testing.assert_allclose(two[columns], one[columns], atol=1e-3)
 
