@@ -92,7 +92,12 @@ def write_grid(arguments: argparse.Namespace) -> Grid:
         "experiment": "benchmark",
         "settings": {
             "backbone": arguments.backbone,
-            "data": {"source": "digits", "image_size": arguments.image_size, "cache_folder": "cache"},
+            "data": {
+                "source": "digits",
+                "images_per_class": 40,
+                "image_size": arguments.image_size,
+                "cache_folder": "cache",
+            },
             "regime": "scratch",
             "max_epochs": arguments.epochs,
             "tracking": {"data_report": False},
