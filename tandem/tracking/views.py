@@ -1,8 +1,8 @@
 """Two saved views of an experiment in the MLflow UI: which network is best, and how training went.
 
 The UI (3.17) keeps a saved view in a tag of the experiment, which a person may change or delete there;
-`viewStateShareKey=KEY` in an address opens it, and `workflowType=machine_learning` keeps a browser that is new to MLflow
-from showing traces of language models.
+`viewStateShareKey=KEY` in an address opens it, and `workflowType=machine_learning` keeps a browser that is new to
+MLflow from showing traces of language models.
 """
 
 from __future__ import annotations

@@ -30,6 +30,24 @@ def main(argv):
 
 run_program("train", main)
 """
+# Fills the disk between two entries, and makes room again.
+JOURNAL = """
+import sys
+from pathlib import Path
+from tandem.tracking.journal import Journal, read_journal
+
+folder = Path(sys.argv[1])
+journal = Journal(folder)
+journal.append("tags", values={"note": "1"})
+try:
+    (folder / "filler").write_bytes(bytes(4_000_000))
+except OSError:
+    pass
+lost = [journal.append("tags", values={"note": "x" * 5000}) for _ in range(3)]
+(folder / "filler").unlink()
+journal.append("tags", values={"note": "5"})
+print([entry.number for entry in lost], [entry.number for entry in read_journal(journal.path).entries])
+"""
 IN_NAME_SPACE = ["unshare", "--map-root-user", "--mount"]
 
 
@@ -108,3 +126,10 @@ def test_full_disk_is_said_in_one_line_at_the_start(
         output, errors = process.communicate(timeout=120)
         assert process.returncode == 2, output + errors
         assert expected in errors and errors.count("\n") == 1
+
+
+def test_journal_without_room_warns_once_and_stays_whole(small_disk: Path, environment: dict[str, str]) -> None:
+    words = [sys.executable, "-c", JOURNAL, str(small_disk)]
+    output, errors = on_small_disk(small_disk, "true", *words, environment=environment).communicate(timeout=120)
+    assert output == "[2, 3, 4] [1, 5]\n", errors
+    assert errors.startswith("warning: the disk of ") and errors.count("\n") == 1
