@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,7 @@ def leaves(owner: Any = Settings, prefix: str = "") -> Iterator[tuple[str, datac
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
 FIELDS = {name: (item.metadata, hint) for name, item, hint in leaves()}
