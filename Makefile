@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 
 help:
 	@echo "make demo       five runs in each framework on handwritten digits, then their comparison (under 5 minutes)"
-	@echo "make serve      the MLflow UI on http://127.0.0.1:5000"
+	@echo "make serve      the MLflow UI on http://127.0.0.1:5000, or the next free port"
 	@echo "make test       the tests (under 10 minutes)"
 	@echo "make test-long  the tests that take minutes each"
 	@echo "make lint types ruff and mypy"

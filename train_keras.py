@@ -37,7 +37,6 @@ if __name__ == "__main__":
 
 import keras
 import numpy as np
-from keras.callbacks import Callback, EarlyStopping
 from rich.progress import track
 
 from tandem.data.features import NO_FEATURES, PhaseFeatures
@@ -53,6 +52,7 @@ from tandem.on_keras.backbones import blocks_of, check_builder, set_trainable
 from tandem.on_keras.backends import backend_version, has_gpu, limit_threads, peak_gpu_memory_megabytes
 from tandem.on_keras.cost import count_macs
 from tandem.on_keras.distributed import join_devices
+from tandem.on_keras.early_stopping import build_early_stopping
 from tandem.on_keras.features import (
     FeatureLoader,
     find_features,
@@ -62,6 +62,7 @@ from tandem.on_keras.features import (
 )
 from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.on_keras.gradcam import features_and_gradients
+from tandem.on_keras.log_epochs import LogEpochs
 from tandem.on_keras.mapped_head import map_head
 from tandem.on_keras.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
@@ -301,18 +302,6 @@ def open_streams(
     return StreamLoader(training), StreamLoader(validation)
 
 
-def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStopping:
-    """Keras's early stopping on the validation loss; with no patience it never stops, but still knows the best."""
-    stopping = settings.early_stopping
-    return EarlyStopping(
-        monitor="val_loss",
-        mode="min",
-        patience=stopping.patience or phase.max_epochs,
-        min_delta=stopping.min_delta,
-        restore_best_weights=stopping.restore == "best",
-    )
-
-
 def freeze_or_thaw(network: Classifier, phase: Phase, blocks: Blocks) -> None:
     """Makes the backbone or its last blocks trainable, as the phase says; what is frozen changes in nothing.
 
@@ -325,31 +314,6 @@ def freeze_or_thaw(network: Classifier, phase: Phase, blocks: Blocks) -> None:
         set_trainable(block, False)
     for block in trained:
         set_trainable(block, True)
-
-
-class LogEpochs(Callback):
-    """Hands each epoch's numbers to the run's curves."""
-
-    def __init__(self, curves: Curves, phase: Phase) -> None:
-        super().__init__()
-        self.curves = curves
-        self.phase = phase
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.start = time.perf_counter()
-        self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        numbers = {name: float(value) for name, value in (logs or {}).items()}
-        self.curves.add(
-            self.phase,
-            learning_rate=self.learning_rate,
-            seconds=time.perf_counter() - self.start,
-            train_loss=numbers["loss"],
-            train_accuracy=numbers["accuracy"],
-            val_loss=numbers["val_loss"],
-            val_accuracy=numbers["val_accuracy"],
-        )
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluation

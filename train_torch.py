@@ -57,10 +57,11 @@ from tandem.on_torch import distributed
 from tandem.on_torch.acceleration import forward_of, is_out_of_memory, placed, set_flags, warm_up
 from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
-from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
+from tandem.on_torch.early_stopping import build_early_stopping
 from tandem.on_torch.features import FeatureLoader, HeadOnFeatures, find_features
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.gradcam import features_and_gradients
+from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.mapped_head import map_head
 from tandem.on_torch.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
@@ -366,20 +367,6 @@ class TrainingSteps(lightning.LightningModule):
         return {"optimizer": optimizer, **schedule}
 
 
-def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStoppingWithBestWeights:
-    """Lightning's early stopping on the validation loss; with no patience it never stops, but still knows the best."""
-    stopping = settings.early_stopping
-    return EarlyStoppingWithBestWeights(
-        restore=stopping.restore,
-        monitor="val/loss",
-        mode="min",
-        patience=stopping.patience or phase.max_epochs,
-        min_delta=stopping.min_delta,
-        check_finite=False,  # a loss that is not finite ends the run in Curves.add
-        check_on_train_epoch_end=True,
-    )
-
-
 def freeze_or_thaw(network: Classifier, phase: Phase, blocks: Blocks) -> None:
     """Makes the backbone or its last blocks trainable, as the phase says; what is frozen changes in nothing.
 
@@ -404,30 +391,6 @@ class FreezeOrThaw(Callback):
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
         module.train()
         freeze_or_thaw(module.network, self.phase, self.blocks)
-
-
-class LogEpochs(Callback):
-    """Hands each epoch's numbers to the run's curves."""
-
-    def __init__(self, curves: Curves, phase: Phase) -> None:
-        self.curves = curves
-        self.phase = phase
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        self.start = time.perf_counter()
-        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
-        numbers = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        self.curves.add(
-            self.phase,
-            learning_rate=self.learning_rate,
-            seconds=time.perf_counter() - self.start,
-            train_loss=numbers["train/loss"],
-            train_accuracy=numbers["train/accuracy"],
-            val_loss=numbers["val/loss"],
-            val_accuracy=numbers["val/accuracy"],
-        )
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluation

@@ -192,6 +192,12 @@ def _check_single_run(settings: Settings) -> None:
         raise UserError(f"seeds: received {settings.seeds}, but a cell is a single run; vary seed in the grid file")
     if settings.data.split == "folds" and settings.data.fold is None:
         raise UserError("data.fold: received None, but a cell is a single run; vary data.fold in the grid file")
+    # nor would the run of one that looks for settings be found: no comparison reads it
+    if settings.sweep.num_trials is not None:
+        received = settings.sweep.num_trials
+        raise UserError(f"sweep.num_trials: received {received}, allowed in a grid: null; search with the scripts")
+    if settings.find_learning_rate:
+        raise UserError("find_learning_rate: received True, allowed in a grid: false; do it with the scripts")
 
 
 def _flatten_mapping(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,6 +8,9 @@ import pytorch_lightning as lightning
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
+from tandem.protocol.regimes import Phase
+from tandem.protocol.settings import Settings
+
 
 class EarlyStoppingWithBestWeights(EarlyStopping):
     """Lightning's early stopping, which keeps the best epoch's weights in memory and puts them back, as Keras's does.
@@ -31,3 +34,17 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if self.restore == "best":
             module.load_state_dict(self.best_weights)
+
+
+def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStoppingWithBestWeights:
+    """Lightning's early stopping on the validation loss; with no patience it never stops, but still knows the best."""
+    stopping = settings.early_stopping
+    return EarlyStoppingWithBestWeights(
+        restore=stopping.restore,
+        monitor="val/loss",
+        mode="min",
+        patience=stopping.patience or phase.max_epochs,
+        min_delta=stopping.min_delta,
+        check_finite=False,  # a loss that is not finite ends the run in Curves.add
+        check_on_train_epoch_end=True,
+    )

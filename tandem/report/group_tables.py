@@ -216,7 +216,7 @@ def framework_table(group: Group, analysis: Analysis) -> Table:
     if tested:
         notes.append(_p_value_note(analysis, [label for pair in tested for label in pair]))
     if any(torch.costs != keras.costs for torch, keras in pairs):
-        notes.append("No ratio of times where hardware, device or threads were not the same.")
+        notes.append("No ratio of times where hardware, devices, threads or a setting of speed were not the same.")
     for backbone in dict.fromkeys(torch.backbone for torch, _ in pairs):
         if backbone in CATALOGUE:
             notes.append(f"{backbone} differs between the two: {'; '.join(CATALOGUE[backbone].differences)}.")

@@ -14,7 +14,15 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
-from tandem.tracking.mlflow_store import METRICS_PER_REQUEST, connect, explained, find_or_create_experiment, resolve_uri
+from tandem.tracking.mlflow_store import (
+    METRICS_PER_REQUEST,
+    PARAMS_PER_REQUEST,
+    chunks,
+    connect,
+    explained,
+    find_or_create_experiment,
+    resolve_uri,
+)
 from tandem.tracking.provenance import hide_password, parameter_text
 
 MEAN_PREFIX, DEVIATION_PREFIX = "mean/", "std/"
@@ -79,7 +87,8 @@ def start_parent_run(settings: Settings, *, framework: str, what: str) -> Iterat
             experiment.experiment_id, run_name=f"{name}, {what}", tags={vocabulary.REPEATS: f"{framework}: {what}"}
         )
         params = [Param(key, parameter_text(value)) for key, value in flatten(hide_password(settings)).items()]
-        client.log_batch(created.info.run_id, params=params)
+        for some_params in chunks(params, PARAMS_PER_REQUEST):
+            client.log_batch(created.info.run_id, params=some_params)
     parent = ParentRun(client=client, experiment_id=experiment.experiment_id, id=created.info.run_id)
     status = "FINISHED"
     try:

@@ -14,7 +14,14 @@ from mlflow.tracking import MlflowClient
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
-from tandem.tracking.mlflow_store import PARAMS_PER_REQUEST, connect, explained, find_or_create_experiment, resolve_uri
+from tandem.tracking.mlflow_store import (
+    PARAMS_PER_REQUEST,
+    chunks,
+    connect,
+    explained,
+    find_or_create_experiment,
+    resolve_uri,
+)
 from tandem.tracking.provenance import hide_password, parameter_text
 
 
@@ -61,8 +68,8 @@ def create_sweep_run(settings: Settings, *, framework: str, study: str) -> Sweep
         created = client.create_run(
             experiment.experiment_id, run_name=name, tags={vocabulary.SWEEP: f"{framework}: {study}"}
         )
-        for start in range(0, len(params), PARAMS_PER_REQUEST):
-            client.log_batch(created.info.run_id, params=params[start : start + PARAMS_PER_REQUEST])
+        for some_params in chunks(params, PARAMS_PER_REQUEST):
+            client.log_batch(created.info.run_id, params=some_params)
     return SweepRun(client=client, id=created.info.run_id)
 
 

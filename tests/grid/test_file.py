@@ -382,3 +382,17 @@ def test_grid_file_opens_with_its_command_and_its_number_of_cells(file: Path) ->
     counts = re.search(r"\((?:[\d +]*= )?(\d+) cells", head)
     assert counts and int(counts[1]) == len(document_grid(file.stem).cells)
     assert yaml.safe_load(file.read_text())["experiment"] == file.stem
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("sweep: {num_trials: 3}", "sweep.num_trials: received 3, allowed in a grid: null; search with the scripts"),
+        ("find_learning_rate: true", "find_learning_rate: received True, allowed in a grid: false"),
+    ],
+)
+def test_cells_that_look_for_settings_are_refused(write: Write, settings: str, message: str) -> None:
+    cells = "cells:\n  - frameworks: [torch]\n    vary: {seed: [0]}\n"
+    text = f"settings: {{data: {{source: digits}}, {settings}}}\n{cells}"
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_grid(write(text))

@@ -1,0 +1,36 @@
+"""What a Lightning Trainer tells a run's curves."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as lightning
+from pytorch_lightning.callbacks import Callback
+
+from tandem.protocol.regimes import Phase
+from tandem.tracking.curves import Curves
+
+
+class LogEpochs(Callback):
+    """Hands each epoch's numbers to the run's curves."""
+
+    def __init__(self, curves: Curves, phase: Phase) -> None:
+        self.curves = curves
+        self.phase = phase
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        self.start = time.perf_counter()
+        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        numbers = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        self.curves.add(
+            self.phase,
+            learning_rate=self.learning_rate,
+            seconds=time.perf_counter() - self.start,
+            train_loss=numbers["train/loss"],
+            train_accuracy=numbers["train/accuracy"],
+            val_loss=numbers["val/loss"],
+            val_accuracy=numbers["val/accuracy"],
+        )
