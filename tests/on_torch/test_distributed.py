@@ -182,7 +182,7 @@ def normalize_a_part(rank: int, folder: str) -> None:
         found["eval"] = layer(values_of(SHAPES["maps"])[PARTS[rank]]).detach()
         found["eval mean"] = layer.running_mean
         found["bfloat16"] = nn.BatchNorm2d(3)(values_of(SHAPES["maps"])[PARTS[rank]].bfloat16()).dtype
-    found["network"] = gradients_of_a_network(PARTS[rank])
+        found["network"] = gradients_of_a_network(PARTS[rank])
     found["sum"] = sum_over_processes(torch.tensor([1.0, rank]))
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
