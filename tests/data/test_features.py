@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import resource
 import shutil
 import threading
@@ -172,20 +173,24 @@ def test_a_file_that_was_cut_short_is_made_anew(images: np.memmap, tmp_path: Pat
     assert backbone.asked == list(range(8))
 
 
-@pytest.fixture
-def limit_file_size() -> Iterator[Callable[[int], None]]:
-    """Lets writing beyond so many bytes of a file fail, as it does on a full disk."""
+@contextlib.contextmanager
+def file_size_limited(size: int) -> Iterator[None]:
+    """Lets writing beyond so many bytes of a file fail, as it does on a full disk; in a with block, for the tests'
+    own output may be a longer file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_features_stay_in_memory_where_they_cannot_be_written(
-    images: np.memmap, tmp_path: Path, capfd: pytest.CaptureFixture, limit_file_size: Callable[[int], None]
+    images: np.memmap, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     rows = np.arange(2, 11)
-    limit_file_size(4 * NUM_IMAGES * NUM_FEATURES)  # without place for the file's header
-    found = open_features(images, rows, KEY, Backbone())
+    with file_size_limited(4 * NUM_IMAGES * NUM_FEATURES):  # without place for the file's header
+        found = open_features(images, rows, KEY, Backbone())
     assert np.array_equal(found.values[rows], features_of(rows))
     assert found.cached_seconds == 0 < found.seconds
     lines = capfd.readouterr().err.splitlines()

@@ -91,7 +91,7 @@ def test_xla_is_used_where_it_pays_or_as_told(asked: bool | None, gpu: bool, giv
 def test_warming_up_leaves_everything_as_it_was(loaders: tuple[StreamLoader, StreamLoader]) -> None:
     network = compiled_for_training()
     before = [variable.numpy() for variable in network.variables]
-    assert warm_up(network, *loaders) > 0
+    assert warm_up(network, *(loader.stream for loader in loaders)) > 0
     assert len(network.variables) == len(before) == 9
     for variable, value in zip(network.variables, before, strict=True):
         assert np.array_equal(variable.numpy(), value), variable.path
@@ -110,7 +110,7 @@ def test_epochs_after_warming_up_are_the_same_and_trace_nothing(
 ) -> None:
     expected = losses_of(compiled_for_training(compiled), *loaders)
     network = compiled_for_training(compiled)
-    warm_up(network, *loaders)
+    warm_up(network, *(loader.stream for loader in loaders))
     calls = network.calls
     assert losses_of(network, *loaders) == expected
     assert network.calls == calls
@@ -120,7 +120,7 @@ def test_nothing_is_warmed_up_where_nothing_is_compiled(loaders: tuple[StreamLoa
     network = small_network()
     network.compile(optimizer="adam", loss="sparse_categorical_crossentropy", run_eagerly=True)
     calls = network.calls
-    assert warm_up(network, *loaders) == 0
+    assert warm_up(network, *(loader.stream for loader in loaders)) == 0
     assert network.calls == calls
 
 

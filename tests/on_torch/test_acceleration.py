@@ -102,7 +102,7 @@ def test_nothing_is_warmed_up_where_nothing_is_compiled(data: PreparedData) -> N
     def forward_pass(images: torch.Tensor) -> torch.Tensor:
         raise AssertionError("there is no need for a step")
 
-    assert warm_up(network, forward_pass, settings, training, validation) == 0
+    assert warm_up(network, forward_pass, settings, training.stream, validation.stream) == 0
 
 
 def test_warming_up_leaves_everything_as_it_was(data: PreparedData) -> None:
@@ -118,7 +118,7 @@ def test_warming_up_leaves_everything_as_it_was(data: PreparedData) -> None:
         sizes.append((len(images), network.training))
         return network(images)
 
-    assert warm_up(network, forward_pass, settings, training, validation) > 0
+    assert warm_up(network, forward_pass, settings, training.stream, validation.stream) > 0
     assert sizes == [(8, True), (6, True), (8, False), (7, False)]
     assert hash_weights(network) == before
     assert torch.equal(torch.random.get_rng_state(), random)
