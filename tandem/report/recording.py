@@ -242,5 +242,5 @@ def record_end(
     write_run_page(
         page, title=title, history=pd.DataFrame(curves.rows), predictions=predictions, settings=flatten(settings)
     )
-    run.log_artifact(page)
+    run.log_artifact(page, remove=True)  # 5 MB, most of it plotly.js
     print_summary(title, results or [untrained(scores)], run.where_to_look())
