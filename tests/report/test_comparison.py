@@ -170,7 +170,8 @@ def test_times_of_unlike_machines_have_no_ratio(make_run: MakeRun) -> None:
     (row,) = rows(frameworks)
     assert row["accuracy_difference"] == pytest.approx(-0.05)
     assert row["train_seconds_ratio"] is None
-    assert "No ratio of times where hardware, devices, threads or a setting of speed were not the same." in frameworks.notes
+    why = "No ratio of times where hardware, devices, threads or a setting of speed were not the same."
+    assert why in frameworks.notes
 
 
 def test_no_table_of_frameworks_with_one_framework(make_run: MakeRun) -> None:
