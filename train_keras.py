@@ -23,6 +23,7 @@ from tandem.protocol.environment import prepare_environment
 from tandem.protocol.parser import parse_settings
 from tandem.protocol.regimes import Phase, phases_of, split_blocks
 from tandem.protocol.repeats import repeats_of
+from tandem.protocol.search_space import varied_backbones
 from tandem.protocol.settings import Settings
 
 if __name__ == "__main__":
@@ -96,9 +97,10 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 
 def main(argv: list[str] | None = None) -> None:
     settings = parse_settings("keras", argv)
+    settings = join_devices(settings)  # before anything asks JAX for its devices
     set_up_framework(settings)
-    settings = join_devices(settings)
-    check_builder(find_backbone(settings.backbone, "keras"))  # before a run is made
+    for backbone in varied_backbones(settings):
+        check_builder(find_backbone(backbone, "keras"))  # before a run is made
     if settings.sweep.num_trials is not None:
         from tandem.sweep import run_sweep  # Optuna, which other runs need not wait for
 
@@ -258,7 +260,9 @@ def train_phase(
         jit_compile=jit,
         steps_per_execution=steps_per_execution(steps_per_epoch) if steps_per_epoch else 1,
     )
-    compile_seconds = 0.0 if features.training else warm_up(network, training.stream, validation.stream)
+    compile_seconds = features.compile_seconds
+    if not features.training:  # the head alone is traced in a second
+        compile_seconds += warm_up(network, training.stream, validation.stream)
     start = time.perf_counter()
     history = trained.fit(
         training,

@@ -23,6 +23,7 @@ from tandem.protocol.environment import prepare_environment
 from tandem.protocol.parser import parse_settings
 from tandem.protocol.regimes import Phase, phases_of, split_blocks
 from tandem.protocol.repeats import repeats_of
+from tandem.protocol.search_space import varied_backbones
 from tandem.protocol.settings import Settings
 
 if __name__ == "__main__":
@@ -99,7 +100,8 @@ def main(argv: list[str] | None = None) -> None:
     settings = distributed.join_processes(settings, argv)
     if not distributed.is_first():
         return distributed.train_along(settings, assemble_network, train_phase)
-    check_builder(find_backbone(settings.backbone, "torch"))  # before a run is made
+    for backbone in varied_backbones(settings):
+        check_builder(find_backbone(backbone, "torch"))  # before a run is made
     if settings.sweep.num_trials is not None:
         from tandem.sweep import run_sweep  # Optuna, which other runs need not wait for
 
@@ -222,14 +224,15 @@ def find_learning_rate(settings: Settings, data: PreparedData) -> None:
         training, _ = open_streams(settings, data, phase)
         blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
         test = RangeTest()
-        network.train()
+        device = "cuda" if on_gpu(settings) else "cpu"
+        placed(network, settings.acceleration, device).train()
         freeze_or_thaw(network, phase, blocks)
         take_steps(
             test,
             network,
             build_optimizer(settings.optimizer, phase.learning_rate, network.head, blocks),
             chain.from_iterable(map(training.stream.epoch, count())),
-            device="cuda" if on_gpu(settings) else "cpu",
+            device=device,
             dtype=getattr(torch, settings.precision),
         )
         record_range_test(run, test, f"{settings.backbone}, {settings.regime}, {data.name}")
@@ -268,7 +271,8 @@ def train_phase(
         enable_progress_bar=sys.stdout.isatty(),
         num_sanity_val_steps=0,
     )
-    compile_seconds = warm_up(trained, steps.forward_pass, settings, training.stream, validation.stream)
+    compile_seconds = features.compile_seconds
+    compile_seconds += warm_up(trained, steps.forward_pass, settings, training.stream, validation.stream)
     start = time.perf_counter()
     try:
         trainer.fit(steps, training, validation)

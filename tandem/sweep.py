@@ -33,6 +33,7 @@ from tandem.sweep_study import (
     HAVE_ENDED,
     PARENT_RUN,
     RUN,
+    SECOND_ATTEMPT,
     begin_trial,
     best_trial,
     end_trial,
@@ -47,7 +48,7 @@ from tandem.sweep_study import (
 )
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
-from tandem.tracking.mlflow_store import one_line
+from tandem.tracking.mlflow_store import connect, find_or_create_experiment, one_line, resolve_uri
 from tandem.tracking.provenance import settings_hash, settings_yaml, without_password
 from tandem.tracking.run import Run, signals_as_interrupts, start_run
 from tandem.tracking.sweep_run import SweepRun, continue_sweep_run, create_sweep_run
@@ -100,6 +101,8 @@ def run_sweep(
         UserError: MLflow or the study cannot be opened or written, or something that all trials share is wrong.
     """
     name = settings.sweep.study or _study_name(framework, settings, backend)
+    # MLflow first: a study without a run would keep the next process waiting for one
+    find_or_create_experiment(connect(resolve_uri(settings.tracking.uri)), settings.tracking.experiment)
     experiment = vocabulary.file_name(settings.tracking.experiment)
     folder = Path(settings.tracking.folder).expanduser().absolute() / experiment / f"sweep-{vocabulary.file_name(name)}"
     study, is_new = open_study(
@@ -196,7 +199,12 @@ def _run_trial(sweep: Sweep, trial: Trial, images: _Images) -> str:
         outcome, counts = "ended", False
     except BaseException as error:
         if not _is_of_this_trial(error):
-            give_back(sweep.study, trial, f"interrupted: {one_line(error)}")
+            if isinstance(error, Exception) and SECOND_ATTEMPT in trial.user_attrs:
+                # so that the same command does not meet the same error for ever
+                trial.set_user_attr(FAILURE, one_line(error))
+                end_trial(sweep.study, trial, TrialState.FAIL)
+            else:
+                give_back(sweep.study, trial, f"interrupted: {one_line(error)}")
             raise
         outcome = f"failed: {one_line(error)}"
         trial.set_user_attr(FAILURE, one_line(error))

@@ -44,6 +44,7 @@ OWNER = "tandem:owner"
 ALIVE = "tandem:alive"
 SETTINGS = "tandem:settings"  # of the trial, as plain values: Optuna knows choices by their number
 FAILURE = "tandem:failure"  # why the trial failed
+SECOND_ATTEMPT = "tandem:second_attempt"  # why an earlier trial with the same settings did not count
 RETRIED = "tandem:retried"  # why the trial does not count: it was interrupted, and is tried again
 
 HAVE_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -207,7 +208,7 @@ def give_back(study: optuna.Study, trial: FrozenTrial | Trial, reason: str, *, r
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         return False
     if retry:
-        study.enqueue_trial(trial.params)
+        study.enqueue_trial(trial.params, user_attrs={SECOND_ATTEMPT: reason})
     return True
 
 
@@ -249,7 +250,8 @@ def _is_lost(trial: FrozenTrial) -> bool:
 
 def _is_alive(process: int, started: float) -> bool:
     try:
-        return psutil.Process(process).create_time() == started
+        # not to the second, for it moves when the clock is set
+        return abs(psutil.Process(process).create_time() - started) < SECONDS_TO_DEATH
     except psutil.NoSuchProcess:
         return False
 

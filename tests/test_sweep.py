@@ -100,6 +100,7 @@ def sweep(settings: Settings, losses: Losses, **changes: object) -> list[Setting
             epochs=len(of_phase),
             best_epoch=of_phase.index(min(of_phase)),
             train_seconds=1.0,
+            compile_seconds=0.0,
             parameters=1,
             trainable_parameters=1,
             backbone_before="",

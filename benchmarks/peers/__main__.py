@@ -197,7 +197,7 @@ def phases_of_last_run(folder: Path) -> tuple[float | None, float | None]:
     metrics = {}
     for line in journals[-1].read_text().splitlines():
         record = json.loads(line)
-        if record["kind"] == "metrics":
+        if record.get("kind") == "metrics":
             metrics.update(record["values"])
     shutil.rmtree(folder / "runs")
     return metrics.get("phase_1/cost/train_seconds"), metrics.get("phase_2/cost/train_seconds")

@@ -59,6 +59,8 @@ class Features:
     """What the pass over those rows took, in this run or in an earlier one."""
     cached_seconds: float
     """The part of it that an earlier run has spent."""
+    compile_seconds: float
+    """What the first batch of this run's pass took longer than the others, which is tracing and compiling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ class PhaseFeatures:
     """What the pass took, in this run or in an earlier one."""
     cached_seconds: float = 0.0
     """The part of it that an earlier run has spent."""
+    compile_seconds: float = 0.0
+    """What this run has spent on tracing and compiling the pass, which is not counted in the others."""
 
 
 NO_FEATURES = PhaseFeatures()
@@ -117,6 +121,7 @@ def find_phase_features(
         validation=(validation.values,),
         seconds=sum(features.seconds for features in opened),
         cached_seconds=sum(features.cached_seconds for features in opened),
+        compile_seconds=sum(features.compile_seconds for features in opened),
     )
     _tell(result, settings)
     return result
@@ -212,7 +217,7 @@ def in_batches(
 
 def _from_disk(folder: Path, num_images: int, rows: np.ndarray, compute: Compute, *, quiet: bool) -> Features:
     seconds = _read_seconds(folder, num_images)
-    cached_seconds = _sum(seconds[rows])
+    cached_seconds, compile_seconds = _sum(seconds[rows]), 0.0
     if np.isnan(seconds[rows]).any():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -225,24 +230,56 @@ def _from_disk(folder: Path, num_images: int, rows: np.ndarray, compute: Compute
             missing = rows[np.isnan(seconds[rows])]
             if len(missing):
                 _remove_leftovers(folder.parent, but=folder)
-                _compute_missing(folder, seconds, missing, compute, quiet=quiet)
+                compile_seconds = _compute_missing(folder, seconds, missing, compute, quiet=quiet)
     values = np.load(folder / FEATURES_FILE, mmap_mode="r")
-    return Features(values=values, seconds=_sum(seconds[rows]), cached_seconds=cached_seconds)
+    return Features(
+        values=values,
+        seconds=_sum(seconds[rows]),
+        cached_seconds=cached_seconds,
+        compile_seconds=compile_seconds,
+    )
 
 
 def _in_memory(num_images: int, rows: np.ndarray, compute: Compute, *, quiet: bool) -> Features:
-    values, seconds = np.empty(0), 0.0
+    values, seconds = np.empty(0), np.full(num_images, np.nan)
+    first: np.ndarray | None = None
     for batch_rows, features, batch_seconds in _timed(rows, compute, quiet=quiet):
         if not len(values):
             values = np.empty((num_images, features.shape[1]), np.float32)  # rows without an image take no memory
         values[batch_rows] = features
-        seconds += batch_seconds
-    return Features(values=values, seconds=seconds, cached_seconds=0.0)
+        seconds[batch_rows] = batch_seconds / len(batch_rows)
+        first = batch_rows if first is None else first
+    compile_seconds = _take_compiling_off(seconds, first, rows)
+    return Features(values=values, seconds=_sum(seconds), cached_seconds=0.0, compile_seconds=compile_seconds)
 
 
-def _compute_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compute: Compute, *, quiet: bool) -> None:
-    """Writes the missing rows' features, and into seconds, a number an image, what they took."""
+def _take_compiling_off(seconds: np.ndarray, first: np.ndarray | None, rows: np.ndarray) -> float:
+    """Lets the first batch have taken what the others did, and returns the difference; 0 where there are no others."""
+    if first is None or len(first) == len(rows):
+        return 0.0
+    usual = float(np.median(seconds[np.setdiff1d(rows, first)]))
+    surplus = max(0.0, float(seconds[first[0]]) - usual)
+    seconds[first] -= surplus
+    return surplus * len(first)
+
+
+def _compute_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compute: Compute, *, quiet: bool) -> float:
+    """Writes the missing rows' features, and into seconds, a number an image, what they took; returns compile_seconds.
+
+    Raises:
+        _NoRoom: They cannot be written; of a cache that was not there before, nothing is left.
+    """
+    try:
+        return _write_missing(folder, seconds, missing, compute, quiet=quiet)
+    except _NoRoom:
+        if not (folder / SECONDS_FILE).exists():
+            shutil.rmtree(folder, ignore_errors=True)  # or it would keep the disk full
+        raise
+
+
+def _write_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compute: Compute, *, quiet: bool) -> float:
     file, offset = -1, 0
+    first: np.ndarray | None = None
     try:
         for rows, features, batch_seconds in _timed(missing, compute, quiet=quiet):
             if file < 0:
@@ -250,11 +287,14 @@ def _compute_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, com
                 file, offset = _open_for_writing(folder, (len(seconds), features.shape[1]))
             _write(file, offset, rows, features)
             seconds[rows] = batch_seconds / len(rows)
+            first = rows if first is None else first
+        compile_seconds = _take_compiling_off(seconds, first, missing)
         try:
             os.fsync(file)
             _replace_seconds(folder, seconds)
         except OSError as error:
             raise _NoRoom(error.strerror or str(error)) from None
+        return compile_seconds
     finally:
         if file >= 0:
             os.close(file)
@@ -347,7 +387,7 @@ def _remove_leftovers(caches: Path, *, but: Path) -> None:
             with _lock(folder, timeout=0):
                 if not (folder / SECONDS_FILE).exists():  # it may have become whole just now
                     shutil.rmtree(folder, ignore_errors=True)
-        except Timeout:
+        except (Timeout, OSError):  # another's: at work on it, or of another account
             pass
 
 

@@ -287,7 +287,7 @@ def remove_partial_stores(stores: Path, *, but: Path) -> None:
         try:
             with _lock(partial.with_name(partial.name.removesuffix(PARTIAL)), timeout=0):
                 shutil.rmtree(partial, ignore_errors=True)
-        except Timeout:
+        except (Timeout, OSError):  # another's: at work on it, or of another account
             pass
 
 

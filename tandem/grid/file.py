@@ -32,6 +32,7 @@ import yaml
 from tandem.errors import UserError
 from tandem.protocol.parser import Framework, read_settings
 from tandem.protocol.settings import Settings, flatten
+from tandem.tracking.provenance import settings_hash
 
 FRAMEWORKS: tuple[Framework, ...] = typing.get_args(Framework)
 
@@ -124,14 +125,16 @@ def read_grid(
                 if values.get(name) == placeholder and str(error).startswith(f"{name}: received {placeholder!r}"):
                     raise not_given(path, name, words) from None
             raise UserError(f"{where}: {error}") from None
-        same = cells.get((framework, repr(settings)))
+        # settings that only change what a run costs do not tell its cell from another one's
+        identity = framework, settings_hash(settings)
+        same = cells.get(identity)
         if same and frameworks is None:
             raise UserError(
-                f"{where} is the same as cell {same.number}: let what the blocks vary differ, and give no option "
-                "after -- that the file varies"
+                f"{where} is the same as cell {same.number}: let what the blocks vary differ in more than what a "
+                "run costs, and give no option after -- that the file varies"
             )
         if not same:  # or it stands in the file in both frameworks already
-            cells[framework, repr(settings)] = GridCell(
+            cells[identity] = GridCell(
                 number=number,
                 name=_name_of(framework, flatten(settings), varied, sources),
                 framework=framework,

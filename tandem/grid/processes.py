@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
 import pynvml
 
 from tandem.errors import UserError
@@ -63,8 +64,9 @@ def log_file(cell: GridCell) -> Path:
 
 
 def threads_option(cell: GridCell, threads: int) -> list[str]:
-    """The words that bound a cell's threads, unless its own settings do."""
-    return [] if cell.settings.threads is not None else ["--threads", str(threads)]
+    """The words that bound a cell's threads, unless its own settings do, or it runs on JAX, which cannot be bound."""
+    unbound = cell.framework == "keras" and os.environ.get("KERAS_BACKEND") == "jax"
+    return [] if cell.settings.threads is not None or unbound else ["--threads", str(threads)]
 
 
 class CellProcess:
@@ -119,7 +121,12 @@ class CellProcess:
 
     def kill(self) -> None:
         """Ends it and what it has started at once."""
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            # by parentage, for the processes that share out a run's batches have groups of their own
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
 

@@ -181,6 +181,7 @@ def _check(site: Site, uris: Collection[str]) -> None:
 def _check_here(site: Site) -> None:
     if not os.access(site.folder, os.W_OK):
         raise UserError(f"there is no folder {site.folder} that may be written, in which the grid was started")
+    os.chdir(site.folder)  # a worker begins where its node was started, and a sqlite store is found from here
     if code_hash() != site.code_hash:
         raise UserError(f"the code in {ROOT} is another than where the grid was started: update the checkout")
 

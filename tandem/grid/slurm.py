@@ -39,9 +39,10 @@ def array_script(cells: Sequence[GridCell], words: Sequence[str], *, jobs: int |
     """
     variables = {name: os.environ[name] for name in ("KERAS_BACKEND", "MLFLOW_TRACKING_URI") if os.environ.get(name)}
     for text in (*words, *variables.values()):
-        if "://" in text and urlsplit(text).password:
+        uri = text.partition("=")[2] if text.startswith("--") else text
+        if "://" in uri and urlsplit(uri).password:
             raise UserError(
-                f"tracking URI: received {without_password(text)}, whose password would stand in the script; give it "
+                f"tracking URI: received {without_password(uri)}, whose password would stand in the script; give it "
                 "without, and export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD before sbatch"
             )
     end = words.index("--") if "--" in words else len(words)

@@ -40,7 +40,8 @@ def jit_compile(settings: AccelerationSettings, *, gpu: bool) -> bool | str:
 def warm_up(network: Classifier, training: Stream, validation: Stream) -> float:
     """Takes a training and a validation step of each batch size, so that the epochs have nothing left to compile.
 
-    Afterwards the network and its optimizer are as before, states of random generators included.
+    Afterwards the network and its optimizer are as before, states of its own random generators included (Keras on torch
+    draws dropout from torch's).
 
     Args:
         network: Compiled for the phase, its optimizer new.
@@ -64,7 +65,7 @@ def warm_up(network: Classifier, training: Stream, validation: Stream) -> float:
         variable.assign(value)
     for variable in optimizer.variables:
         if len(variable.shape):
-            variable.assign(keras.ops.zeros_like(variable))
+            variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
     return time.perf_counter() - start
 
 

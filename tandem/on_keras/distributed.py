@@ -44,7 +44,7 @@ def join_devices(settings: Settings) -> Settings:
         UserError: There are fewer GPUs, or they cannot share out a batch.
     """
     num_devices = settings.num_devices
-    if num_devices not in ("auto", 1):
+    if num_devices not in ("auto", 1) and settings.device == "cpu":
         backend_module().config.update("jax_num_cpu_devices", num_devices)  # JAX reads it when it looks for devices
     kind = "gpu" if settings.device != "cpu" and has_gpu() else "cpu"
     if num_devices == "auto":

@@ -92,12 +92,14 @@ def find_features(
         "weights": weights_hash,
     }
     batch_size = GPU_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE
+    to_features = ToFeatures(network)  # one for all views, since it is compiled at its first batch
+    to_features.compile(jit_compile=jit_compile)
     return find_phase_features(
         phase,
         settings,
         data,
         made_with,
-        lambda images_of: backbone_pass(network, images_of, batch_size=batch_size, jit_compile=jit_compile),
+        lambda images_of: backbone_pass(to_features, images_of, batch_size=batch_size),
     )
 
 
@@ -114,25 +116,21 @@ class ToFeatures(keras.Model):
 
 
 def backbone_pass(
-    network: Classifier,
+    to_features: ToFeatures,
     images_of: Callable[[np.ndarray], np.ndarray],
     *,
     batch_size: int,
-    jit_compile: bool | str,
 ) -> Callable[[np.ndarray], Iterator[np.ndarray]]:
     """What computes the backbone's features of images, in inference mode and in batches as large as fit.
 
     Args:
-        network: The network whose backbone it is.
+        to_features: Compiled.
         images_of: uint8 images of shape (n, height, width, 3) in the rows of a store.
         batch_size: To begin with.
-        jit_compile: Whether XLA compiles it.
 
     Returns:
         From rows, int64 of shape (n,), to float32 features of shape (batch, features), as the head is given them.
     """
-    to_features = ToFeatures(network)
-    to_features.compile(jit_compile=jit_compile)
     sizes: list[int] = []  # of the batches that it is compiled for
 
     def compute_batch(rows: np.ndarray) -> np.ndarray:

@@ -225,9 +225,13 @@ def _check_search(settings: Settings, framework: Framework) -> None:
         _refuse(name, received, f"{without} with regime {settings.regime}, which trains nothing")
     if repeats_of(settings):
         _refuse(name, received, f"{without} with seeds or all folds; give one seed and one data.fold")
+    if settings.num_devices != 1:
+        _refuse("num_devices", settings.num_devices, f"1 with {name}; several processes share a sweep instead")
     if num_trials is None:
         return
     space = read_space(settings)
+    if settings.regime == "scratch" and any(dimension.name == "regime" for dimension in space):
+        _refuse("regime", "scratch", "one with pretrained weights where sweep.space varies it")
     parser = _make_parser(framework)
     # by the parser, for their types: all first values at once, then all second ones
     for index in range(max(len(dimension.extremes) for dimension in space)):
@@ -239,6 +243,8 @@ def _check_search(settings: Settings, framework: Framework) -> None:
     for values in combinations(space):
         try:
             check_settings(with_values(settings, values), framework)
+            if not phases_of(with_values(settings, values)):
+                raise UserError("nothing is trained, so there is nothing to be judged")
         except UserError as error:
             words = ", ".join(f"{name} {value!r}" for name, value in values.items())
             raise UserError(f"sweep.space: {words}: {error}") from None
@@ -259,7 +265,9 @@ def _check_features(settings: Settings) -> None:
 
 
 def _check_devices(settings: Settings, framework: Framework) -> None:
-    num_devices, num_started = settings.num_devices, num_started_processes()
+    num_devices = settings.num_devices
+    # processes that are started together share a sweep, each with trials of its own
+    num_started = num_started_processes() if settings.sweep.num_trials is None else 1
     backend = os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0])
     if framework == "keras" and num_started > 1:
         allowed = f"one process of train_keras.py, which serves all devices; torchrun or srun has started {num_started}"

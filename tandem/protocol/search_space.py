@@ -24,7 +24,17 @@ DEFAULT_SPACE: Mapping[str, Any] = {"learning_rate": {"low": 1e-5, "high": 0.1, 
 
 # Whatever else of `data` changes which images the trials are judged by, or where they lie.
 VARIED_OF_DATA = ("data.image_size", "data.resize")
-NOT_VARIED = ("seed", "seeds", "phases", "device", "threads", "find_learning_rate", "data.", "sweep.", "tracking.")
+NOT_VARIED = (
+    *("seed", "seeds", "phases", "find_learning_rate", "data.", "sweep.", "tracking."),
+    # these change no result
+    *("device", "threads", "num_devices", "cache_features", "eval_batch_size", "allow_random_weights"),
+    *(
+        "acceleration.compile",
+        "acceleration.channels_last",
+        "acceleration.fused_optimizer",
+        "acceleration.cudnn_autotune",
+    ),
+)
 
 Anything = TypeVar("Anything")
 
@@ -84,6 +94,15 @@ def combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
                 yield firsts | dict(zip((dimension.name for dimension in some), values, strict=True))
 
 
+def varied_backbones(settings: Settings) -> tuple[str, ...]:
+    """The names of all backbones that a run with these settings, or the trials of its sweep, may build."""
+    if settings.sweep.num_trials is not None:
+        for dimension in read_space(settings):
+            if dimension.name == "backbone":
+                return dimension.extremes
+    return (settings.backbone,)
+
+
 def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
     """The settings with other values, by their dotted names; nothing is checked."""
     for name, value in values.items():
@@ -104,8 +123,9 @@ def _read_dimension(name: Any, content: Any) -> Dimension:
         )
     if name.startswith(NOT_VARIED) and name not in VARIED_OF_DATA:
         raise UserError(
-            f"{where}: a sweep cannot vary this, since its trials have to be judged by the same images, with the same "
-            f"seed and on the same machine; of data it can vary {' and '.join(VARIED_OF_DATA)}"
+            f"{where}: a sweep cannot vary this, since it changes no result, or since trials have to be judged by the "
+            f"same images, with the same seed and on the same machine; of data it can vary "
+            f"{' and '.join(VARIED_OF_DATA)}"
         )
     if isinstance(content, list):
         if len(content) < 2 or len({repr(value) for value in content}) < len(content):

@@ -47,6 +47,9 @@ _COST_SETTINGS = {
     "acceleration.fused_optimizer": "false",
     "acceleration.cudnn_autotune": "false",
 }
+_WITHOUT_FROZEN_PHASE = ("off_the_shelf", "scratch", "finetune")
+# What was the case in runs that are older than these settings (on a CPU, where all of them were made).
+_OLDER_SETTINGS = {"cache_views": "null", "acceleration.tf32": "true"}
 # Settings, or the beginnings of their names, that say nothing of a network off the shelf.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "max_epochs", "batch_norm_momentum"),
@@ -285,7 +288,7 @@ def framework_of(run: RunRecord) -> str:
 def _own_settings(run: RunRecord) -> dict[str, str]:
     """What may make a run learn something else than the others of its group; its weights stand elsewhere."""
     settings = {"data": run.tags.get(vocabulary.DATA_NAME, "")}
-    for name, value in run.params.items():
+    for name, value in {**_OLDER_SETTINGS, **run.params}.items():
         if name not in _NO_DIFFERENCE and name not in _COST_SETTINGS and not name.startswith("tracking."):
             settings[name] = value
     for name, regime in _SETTINGS_OF_REGIMES.items():
@@ -297,11 +300,14 @@ def _own_settings(run: RunRecord) -> dict[str, str]:
 
 
 def _costs(run: RunRecord) -> dict[str, str]:
-    return {
+    costs = {
         "hardware": run.tags.get(vocabulary.HARDWARE, ""),
         "computed on": run.tags.get(vocabulary.DEVICE, ""),
         **{name: run.params.get(name, older) for name, older in _COST_SETTINGS.items()},
     }
+    if run.params.get("regime") in _WITHOUT_FROZEN_PHASE:
+        costs["cache_features"] = NOT_APPLICABLE
+    return costs
 
 
 def _training_identity(run: RunRecord, weights: Mapping[str, _Weights]) -> tuple:

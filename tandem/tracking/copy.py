@@ -140,6 +140,8 @@ class _Copier:
                 get_artifact_repository(run.info.artifact_uri, tracking_uri=self._source.tracking_uri),
                 get_artifact_repository(copy.info.artifact_uri, tracking_uri=self._target.tracking_uri),
                 Path(scratch),
+                # a copy that was complete has changed since, perhaps in files that are as long as before
+                again=vocabulary.COPIED_STATE in copy.data.tags,
             )
         for output in run.outputs.model_outputs if run.outputs else []:
             self._copy_model(copy, output)
@@ -272,9 +274,9 @@ def _is_complete(copy: Run, run: Run, state: str) -> bool:
     return copy.data.tags.get(vocabulary.COPIED_STATE) == state
 
 
-def _copy_files(source: ArtifactRepository, target: ArtifactRepository, scratch: Path) -> None:
-    """Copies the files that the target does not have at the same path with the same size."""
-    there = dict(_files(target))
+def _copy_files(source: ArtifactRepository, target: ArtifactRepository, scratch: Path, *, again: bool) -> None:
+    """Copies the files that the target does not have at the same path with the same size, or all of them again."""
+    there = {} if again else dict(_files(target))
     for path, size in _files(source):
         if there.get(path) != size:
             local = source.download_artifacts(path, str(scratch))

@@ -58,7 +58,7 @@ MACS = "cost/macs"  # multiply-accumulates of convolutions and dense layers, one
 LATENCY_MILLISECONDS = "cost/latency_milliseconds"  # one image, median
 IMAGES_PER_SECOND = "cost/inference_images_per_second"  # batches of the run's batch size, median
 PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
-PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # 0 without a GPU
+PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # of the first GPU; 0 without one
 BEST_EPOCH = "cost/best_epoch"  # of a phase, counted from 0 within it
 
 DATA_PREFIX = "data/"  # followed by num_images and the like: only on runs that hold a data set's report

@@ -384,6 +384,12 @@ def test_grid_file_opens_with_its_command_and_its_number_of_cells(file: Path) ->
     assert yaml.safe_load(file.read_text())["experiment"] == file.stem
 
 
+def test_cells_that_differ_in_their_cost_alone_are_refused(write: Write) -> None:
+    cells = "cells:\n  - frameworks: [torch]\n    vary: {seed: [0], cache_features: [true, false]}\n"
+    with pytest.raises(UserError, match=r"is the same as cell 1: .* more than what a run costs"):
+        read_grid(write(f"settings: {{data: {{source: digits}}}}\n{cells}"))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,6 +22,7 @@ from tandem.protocol.settings import AccelerationSettings, Settings
 from tests.small_runs import NUM_CLASSES, small_settings
 from train_keras import logits_of_test, open_streams, predict_batch
 
+ROOT = Path(__file__).resolve().parents[2]
 PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
 
 
@@ -100,6 +105,14 @@ def test_warming_up_leaves_everything_as_it_was(loaders: tuple[StreamLoader, Str
     moments = [variable.numpy() for variable in optimizer.variables if variable is not optimizer.learning_rate]
     assert len(moments) == 1 + 2 * 6 and not any(moment.any() for moment in moments)
     assert loaders[0].stream.first_epoch_hash is None
+
+
+def test_warming_up_leaves_everything_as_it_was_on_jax() -> None:
+    # in a process of its own, since Keras takes its backend when it is imported
+    words = [sys.executable, "-m", "pytest", __file__, "-k", "test_warming_up_leaves_everything_as_it_was and not jax"]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from tandem.errors import UserError
 from tandem.protocol.parser import change_settings, read_settings
-from tandem.protocol.search_space import Choice, Range, combinations, read_space, with_values
+from tandem.protocol.search_space import Choice, Range, combinations, read_space, varied_backbones, with_values
 from tandem.protocol.settings import HeadSettings, OptimizerSettings, Settings
 
 
@@ -76,6 +76,18 @@ REFUSED: dict[str, tuple[Any, list[str], list[str]]] = {
     "too small for the backbone": ({"data.image_size": [16, 64]}, [], ["data.image_size 16", "at least 32"]),
     "nothing to train": ({"head.dropout": [0, 0.5]}, ["--regime", "off_the_shelf"], ["sweep.num_trials: received 3"]),
     "several seeds": ({"head.dropout": [0, 0.5]}, ["--seeds", "[1, 2]"], ["sweep.num_trials:", "one seed"]),
+    "several devices": ({"head.dropout": [0, 0.5]}, ["--num_devices", "2"], ["num_devices: received 2", "allowed: 1"]),
+    "what changes no result": ({"cache_features": [True, False]}, [], ["sweep.space.cache_features:", "no result"]),
+    "a regime that trains nothing": (
+        {"regime": ["frozen", "off_the_shelf"]},
+        [],
+        ["regime 'off_the_shelf'", "nothing"],
+    ),
+    "regimes from scratch": (
+        {"regime": ["scratch", "frozen"]},
+        ["--regime", "scratch"],
+        ["regime: received 'scratch'", "pretrained"],
+    ),
     "all folds": ({"head.dropout": [0, 0.5]}, ["--data.split", "folds"], ["sweep.num_trials:", "data.fold"]),
     "a range test": ({"head.dropout": [0, 0.5]}, ["--find_learning_rate", "true"], ["find_learning_rate:"]),
 }
@@ -139,3 +151,23 @@ def test_changed_settings_are_those_of_a_command_line() -> None:
 def test_changed_settings_are_checked() -> None:
     with pytest.raises(UserError, match=r"^optimizer\.nesterov: received True"):
         change_settings(Settings(), "torch", {"optimizer.nesterov": True})
+
+
+def test_processes_that_are_started_together_share_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "8", "RANK": "3", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    assert sweep_of({"head.dropout": [0, 0.5]}).num_devices == 1
+
+
+def test_a_range_test_takes_one_device() -> None:
+    with pytest.raises(UserError, match=r"^num_devices: received 2, allowed: 1 with find_learning_rate"):
+        read_settings("torch", ["--find_learning_rate", "true", "--num_devices", "2"])
+
+
+def test_a_sweep_may_build_all_backbones_that_it_varies() -> None:
+    assert varied_backbones(sweep_of({"backbone": ["alexnet", "vgg16"]}, "--data.image_size", "64")) == (
+        "alexnet",
+        "vgg16",
+    )
+    assert varied_backbones(sweep_of({"head.dropout": [0, 0.5]})) == ("mobilenet_v2",)
+    assert varied_backbones(Settings(backbone="resnet50")) == ("resnet50",)

@@ -167,11 +167,24 @@ def test_settings_of_training_say_nothing_of_a_network_off_the_shelf(make_run: C
     ]
 
 
-def test_cached_features_are_a_matter_of_cost_and_cached_views_of_learning(make_run: MakeRun) -> None:
-    without = {"cache_features": "false"}
-    (group,), _ = group_runs([make_run("torch", params=without), make_run("keras", params={"cache_features": "true"})])
+def test_cached_features_are_a_matter_of_cost(make_run: MakeRun) -> None:
+    without, with_them = {"cache_features": "false"}, {"cache_features": "true"}
+    runs = [make_run("torch", "frozen", params=without), make_run("keras", "frozen", params=with_them)]
+    (group,), _ = group_runs(runs)
     assert [name for cell in group.cells for name, _ in cell.costs] == ["cache_features"] * 2
     assert len(partners(group.cells)) == 1
+    # a regime without a frozen phase caches nothing, whatever its settings say
+    (group,), _ = group_runs([make_run("torch", params=without), make_run("torch", seed=1, params=with_them)])
+    assert [cell.costs for cell in group.cells] == [()]
+
+
+def test_runs_from_before_a_setting_are_those_of_its_default(make_run: MakeRun) -> None:
+    newer = {"cache_views": "null", "acceleration.tf32": "true"}
+    (group,), _ = group_runs([make_run("torch"), make_run("keras", params=newer)])
+    assert len(partners(group.cells)) == 1
+
+
+def test_cached_views_are_a_matter_of_learning(make_run: MakeRun) -> None:
     (group,), _ = group_runs([make_run(params={"cache_views": "4"}), make_run("keras", params={"cache_views": "null"})])
     assert [cell.settings for cell in group.cells] == [(("cache_views", "4"),), (("cache_views", "null"),)]
     assert partners(group.cells) == []
