@@ -36,8 +36,8 @@ from tandem.grid.file import Grid, read_grid
 from tandem.grid.finished import prepare_experiments
 from tandem.grid.processes import LocalProcesses, Outcome, divide, num_cores, visible_gpus
 from tandem.grid.runner import run_cells
+from tandem.protocol.settings import settings_hash
 from tandem.tracking import vocabulary
-from tandem.tracking.provenance import settings_hash
 from tandem.tracking.system import describe_hardware
 
 ROOT = Path(__file__).resolve().parents[1]

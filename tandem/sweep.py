@@ -23,7 +23,7 @@ from tandem.errors import TrainingDiverged, TrainingPruned, UserError
 from tandem.protocol.parser import Framework, change_settings
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.search_space import Dimension, read_space, with_values
-from tandem.protocol.settings import Settings, SweepSettings
+from tandem.protocol.settings import Settings, SweepSettings, settings_hash
 from tandem.report.page import write_page
 from tandem.report.recording import PhaseOutcome
 from tandem.report.sweep_page import make_sweep_page
@@ -49,7 +49,7 @@ from tandem.sweep_study import (
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment, one_line, resolve_uri
-from tandem.tracking.provenance import settings_hash, settings_yaml, without_password
+from tandem.tracking.provenance import settings_yaml, without_password
 from tandem.tracking.run import Run, signals_as_interrupts, start_run
 from tandem.tracking.sweep_run import SweepRun, continue_sweep_run, create_sweep_run
 

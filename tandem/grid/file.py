@@ -31,8 +31,7 @@ import yaml
 
 from tandem.errors import UserError
 from tandem.protocol.parser import Framework, read_settings
-from tandem.protocol.settings import Settings, flatten
-from tandem.tracking.provenance import settings_hash
+from tandem.protocol.settings import Settings, flatten, settings_hash
 
 FRAMEWORKS: tuple[Framework, ...] = typing.get_args(Framework)
 

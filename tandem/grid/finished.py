@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from tandem.grid.file import GridCell
 from tandem.protocol.parser import KERAS_BACKENDS
-from tandem.protocol.settings import flatten
+from tandem.protocol.settings import flatten, settings_hash
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
-from tandem.tracking.provenance import settings_hash
 from tandem.tracking.reader import NoRuns, read_runs
 
 Identity = tuple[str, str, str, str]

@@ -7,6 +7,8 @@ Parsing is in parser.py; what a regime means is in regimes.py.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -339,3 +341,15 @@ def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + item.name] = value
     return flat
+
+
+def settings_hash(settings: Settings) -> str:
+    """SHA-256 (hexadecimal) of the settings that describe the experiment: not where it is computed or recorded, nor
+    how good settings are looked for."""
+    content = dataclasses.asdict(settings)
+    not_described = ("tracking", "device", "threads", "num_devices", "eval_batch_size", "cache_features")
+    for name in (*not_described, "sweep", "find_learning_rate"):
+        del content[name]
+    content["acceleration"] = {"tf32": settings.acceleration.tf32}  # the others change no numbers beyond rounding
+    del content["data"]["cache_folder"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

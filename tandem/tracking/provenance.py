@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
-import hashlib
 import json
 import platform
 import subprocess
@@ -25,7 +24,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 import tandem
-from tandem.protocol.settings import Settings
+from tandem.protocol.settings import Settings, settings_hash
 from tandem.tracking import vocabulary
 from tandem.tracking.system import describe_hardware
 
@@ -44,18 +43,6 @@ def parameter_text(value: Any) -> str:
 def settings_yaml(settings: Settings) -> str:
     """The settings as a configuration file for the training scripts."""
     return yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False, allow_unicode=True)
-
-
-def settings_hash(settings: Settings) -> str:
-    """SHA-256 (hexadecimal) of the settings that describe the experiment: not where it is computed or recorded, nor
-    how good settings are looked for."""
-    content = dataclasses.asdict(settings)
-    not_described = ("tracking", "device", "threads", "num_devices", "eval_batch_size", "cache_features")
-    for name in (*not_described, "sweep", "find_learning_rate"):
-        del content[name]
-    content["acceleration"] = {"tf32": settings.acceleration.tf32}  # the others change no numbers beyond rounding
-    del content["data"]["cache_folder"]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def hide_password(settings: Settings) -> Settings:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -395,6 +396,7 @@ def test_interrupted_run_ends_its_other_processes(tmp_path_factory: pytest.TempP
         while not (journal and "train/loss" in journal[0].read_text()):
             assert process.poll() is None, process.communicate()
             journal = list(folder.glob("runs/*/*/journal.jsonl"))
+            time.sleep(0.2)
         others = psutil.Process(process.pid).children(recursive=True)
         assert others
         process.terminate()

@@ -5,7 +5,7 @@ import pytest
 from tandem.errors import UserError
 from tandem.protocol.parser import Framework, read_settings
 from tandem.protocol.processes import check_shares, num_started_processes
-from tandem.tracking.provenance import settings_hash
+from tandem.protocol.settings import settings_hash
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
 

@@ -15,9 +15,10 @@ from tandem.protocol.settings import (
     SweepSettings,
     TrackingSettings,
     flatten,
+    settings_hash,
 )
 from tandem.tracking import vocabulary
-from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_hash, settings_yaml
+from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml
 
 PHASES = [PhaseSettings(trainable="head"), PhaseSettings(trainable="last", blocks=2, learning_rate=1e-4)]
 

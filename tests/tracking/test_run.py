@@ -23,9 +23,9 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
-from tandem.protocol.settings import AccelerationSettings, Settings, flatten
+from tandem.protocol.settings import AccelerationSettings, Settings, flatten, settings_hash
 from tandem.tracking import vocabulary
-from tandem.tracking.provenance import hide_password, settings_hash
+from tandem.tracking.provenance import hide_password
 from tandem.tracking.run import Run, start_run
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
