@@ -387,7 +387,11 @@ class _SharedBatches(DDPStrategy):
         super().setup(trainer)
         # Lightning has given all processes one seed; the same dropout in each would be for other images
         torch.manual_seed(int(self._dropout[0]))
-        # Lightning's handler takes part in a collective at whatever moment the signal comes, and hangs
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        # Lightning's handler, which is in place by now, takes part in a collective at whatever moment the signal comes,
+        # and hangs
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
