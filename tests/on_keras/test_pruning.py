@@ -11,6 +11,7 @@ from tests.small_runs import RecordingRun, small_settings
 from train_keras import train_trial
 
 
+@pytest.mark.long
 def test_a_sweep_ends_a_trial_out_of_the_midst_of_its_phases(data: PreparedData) -> None:
     epochs: list[tuple[float, float]] = []
 
