@@ -25,7 +25,9 @@ from playwright.sync_api import CDPSession, sync_playwright
 from tandem.evaluation.metrics import per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
 from tandem.report import comparison_figures as figures
+from tandem.report.class_figures import confusion_over_runs, f1_over_runs
 from tandem.report.page import Gallery, Page, Picture, Plot, Section, Text, write_page
+from tandem.report.run_marks import RunLabel, run_marks
 from tandem.report.tables import Column, Estimate, Table
 
 REGIMES = ("scratch", "frozen", "two_stage", "finetune")
@@ -40,12 +42,12 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
     """
     random = np.random.default_rng(0)
     labels = [
-        figures.RunLabel(name=f"{backbone} {regime} {framework}", backbone=backbone, regime=regime, framework=framework)
+        RunLabel(name=f"{backbone} {regime} {framework}", backbone=backbone, regime=regime, framework=framework)
         for backbone in ("mobilenet_v2", "resnet50", "densenet121")
         for regime in REGIMES
         for framework in ("torch", "keras")
     ][:num_runs]
-    marks = figures.run_marks(labels)
+    marks = run_marks(labels)
     names = [label.name for label in labels]
     classes = tuple(f"{_SPECIES[index % len(_SPECIES)]} {index:03}" for index in range(num_classes))
     predictions = {
@@ -149,8 +151,8 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
                 anchor="classes",
                 blocks=(
                     _per_class(f1),
-                    Plot(figure=figures.f1_over_runs(f1), caption="F1 of each class, hardest classes on top."),
-                    Plot(figure=figures.confusion_over_runs(predictions), caption="Choose the run in the menu."),
+                    Plot(figure=f1_over_runs(f1), caption="F1 of each class, hardest classes on top."),
+                    Plot(figure=confusion_over_runs(predictions), caption="Choose the run in the menu."),
                 ),
             ),
             Section(
@@ -197,7 +199,7 @@ def _predictions(
     return Predictions(keys=keys, hashes=keys, truth=truth, probabilities=softmax(logits), classes=classes)
 
 
-def _histories(labels: list[figures.RunLabel]) -> Iterator[pd.DataFrame]:
+def _histories(labels: list[RunLabel]) -> Iterator[pd.DataFrame]:
     for number, label in enumerate(labels):
         epochs = np.arange(40)
         loss = 2 * np.exp(-epochs / (6 + number)) + 0.2
@@ -215,7 +217,7 @@ def _histories(labels: list[figures.RunLabel]) -> Iterator[pd.DataFrame]:
         )
 
 
-def _summary(labels: list[figures.RunLabel], estimates: dict[str, Estimate], seconds: dict[str, float]) -> Table:
+def _summary(labels: list[RunLabel], estimates: dict[str, Estimate], seconds: dict[str, float]) -> Table:
     order = sorted(range(len(labels)), key=lambda index: -estimates[labels[index].name].value)
     return Table(
         name="summary",

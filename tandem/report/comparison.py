@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from tandem.evaluation.significance import AverageRanks
 from tandem.report.analysis import MOST_CELLS, Analysis, analyse, choose_cells
 from tandem.report.cells import Cell, Group, group_runs
+from tandem.report.class_tables import class_tables, confusion_table
 from tandem.report.data_set_tables import data_set_matrix
 from tandem.report.group_tables import (
-    class_tables,
-    confusion_table,
     cost_table,
     framework_table,
     scores_table,

@@ -1,8 +1,4 @@
-"""Plotly figures of several runs.
-
-A run looks the same in all of them: its colour says how it was trained, its symbol and its line what computed it, and a
-shade of the colour which backbone it is (`run_marks`).
-"""
+"""Plotly figures of several runs, in each of which a run looks the same (tandem/report/run_marks.py)."""
 
 from __future__ import annotations
 
@@ -15,70 +11,17 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tandem.evaluation.predictions import Predictions
 from tandem.report.figures import (
     LIGHT,
     NEUTRAL_COLOR,
-    class_axis,
-    confusion_heatmap,
     plain,
 )
+from tandem.report.run_marks import REGIME_COLORS, RunMark, shaded
 from tandem.report.tables import Estimate
 from tandem.tracking import vocabulary
 
-# Okabe and Ito's palette, which colour-blind people can tell apart, without its yellow, black and sky blue, which are
-# too close to the page's background or to another colour's shades. Fixed for the known regimes, so that reports agree.
-_REGIME_COLORS = {
-    "scratch": "#CC79A7",
-    "frozen": "#0072B2",
-    "two_stage": "#009E73",
-    "finetune": "#D55E00",
-    "off_the_shelf": "#E69F00",
-    "gradual": "#882255",  # Paul Tol's muted scheme, as the following
-}
-_MORE_COLORS = ("#999933", "#6699CC")
-_SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross")
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-# How far a backbone's shade goes towards white, or if negative towards black.
-_SHADES = (0.0, 0.4, -0.3, 0.65, -0.5)
-
 _INTERVAL = {"thickness": 1.2, "width": 4}
 _LEGEND_BELOW = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.16, "yanchor": "top"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunLabel:
-    """What a run is called in figures, and what decides how it looks.
-
-    Args:
-        name: unique among the runs of a report.
-        backbone: of the network.
-        regime: how it was trained.
-        framework: what computed it, with its backend where there are several: torch, keras, keras (jax).
-    """
-
-    name: str
-    backbone: str
-    regime: str
-    framework: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunMark:
-    """How a run looks in every figure.
-
-    Args:
-        label: of the run.
-        color: of its regime and backbone, as #rrggbb.
-        shade: of its backbone: how far the colour goes from its regime's towards white, or if negative towards black.
-        symbol, dash: of its framework, by plotly's names.
-    """
-
-    label: RunLabel
-    color: str
-    shade: float
-    symbol: str
-    dash: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,32 +66,6 @@ class Thawing:
     name: str
     before: TimedScore
     after: TimedScore
-
-
-def run_marks(runs: Sequence[RunLabel]) -> dict[str, RunMark]:
-    """How each run looks, by its name.
-
-    Args:
-        runs: all runs of a report, so that they look the same in all of its figures.
-    """
-    regimes = list(dict.fromkeys(run.regime for run in runs))
-    others = iter(_MORE_COLORS * len(regimes))
-    colors = {regime: _REGIME_COLORS.get(regime) or next(others) for regime in regimes}
-    # torch before keras in the order of symbols, whichever run comes first.
-    frameworks = sorted({run.framework for run in runs}, key=lambda name: (name != "torch", name))
-    backbones = list(dict.fromkeys(run.backbone for run in runs))
-    marks = {}
-    for run in runs:
-        number = frameworks.index(run.framework) % len(_SYMBOLS)
-        shade = _SHADES[backbones.index(run.backbone) % len(_SHADES)]
-        marks[run.name] = RunMark(
-            label=run,
-            color=_shaded(colors[run.regime], shade),
-            shade=shade,
-            symbol=_SYMBOLS[number],
-            dash=_DASHES[number],
-        )
-    return marks
 
 
 def pareto_front(seconds: Sequence[float], accuracy: Sequence[float]) -> list[int]:
@@ -276,80 +193,11 @@ def accuracy_against_time(points: Sequence[TimedScore], marks: Mapping[str, RunM
     backbones = _first_of_each(shown, "backbone")
     if len(backbones) > 1:
         for backbone, mark in backbones.items():
-            shaded = {"symbol": "hexagon", "size": 10, "color": _shaded(NEUTRAL_COLOR, mark.shade)}
-            _legend_entry(figure, backbone, marker=shaded)
+            marker = {"symbol": "hexagon", "size": 10, "color": shaded(NEUTRAL_COLOR, mark.shade)}
+            _legend_entry(figure, backbone, marker=marker)
     figure.update_xaxes(_seconds_axis([point.train_seconds for point in points]), title="training time")
     figure.update_yaxes(title="accuracy on test images")
     figure.update_layout(template=LIGHT, height=460, legend=_LEGEND_BELOW, hovermode="closest")
-    return figure
-
-
-def f1_over_runs(f1: pd.DataFrame) -> go.Figure:
-    """F1 of each class in each run, the hardest classes on top.
-
-    Args:
-        f1: one row a class and one column a run, both named, 0..1.
-    """
-    ordered = f1.loc[f1.mean(axis=1).sort_values(kind="stable").index]
-    num_classes, num_runs = ordered.shape
-    classes = [plain(str(name)) for name in ordered.index]
-    few = num_classes <= 30
-    heatmap = go.Heatmap(
-        x=[plain(str(name)) for name in ordered.columns],
-        y=classes,
-        z=ordered.to_numpy(dtype=np.float32),
-        zmin=0,
-        zmax=1,
-        # Evenly bright from low to high, to colour-blind people too; the template's would not show what is below 0.5.
-        colorscale="Cividis",
-        colorbar={"title": {"text": "F1"}},
-        hovertemplate="%{y}<br>%{x}<br>F1 %{z:.4f}<extra></extra>",
-        xgap=1,
-        ygap=1 if few else 0,
-    )
-    if few:
-        # White or black by what is behind them.
-        heatmap.update(texttemplate="%{z:.2f}")
-    figure = go.Figure(heatmap)
-    rows = int(np.clip(num_classes * 24, 200, 1000))
-    longest = max(len(str(name)) for name in ordered.columns)
-    figure.update_layout(template=LIGHT, height=rows + 60 + 6 * min(longest, 40))
-    figure.update_xaxes(
-        {"type": "category", "side": "top", "showgrid": False, "showline": True, "mirror": True},
-        tickangle=-45 if num_runs > 4 else 0,
-    )
-    figure.update_yaxes(class_axis([str(name) for name in ordered.index], rows), autorange="reversed")
-    return figure
-
-
-def confusion_over_runs(predictions: Mapping[str, Predictions]) -> go.Figure:
-    """The confusion matrix of one run at a time, with a menu of runs.
-
-    Args:
-        predictions: by the run's name, all of the same classes; the first is shown.
-    """
-    names = list(predictions)
-    figure = confusion_heatmap(predictions[names[0]])
-    for name in names[1:]:
-        (heatmap,) = confusion_heatmap(predictions[name]).data
-        figure.add_trace(heatmap.update(visible=False))
-    menu: dict[str, Any] = {
-        "type": "dropdown",
-        "buttons": [
-            {
-                "label": plain(name),
-                "method": "restyle",
-                "args": [{"visible": [other == name for other in names]}],
-            }
-            for name in names
-        ],
-        "x": 0,
-        "xanchor": "left",
-        "y": 1,
-        "yanchor": "bottom",
-        "pad": {"b": 8},
-    }
-    figure.update_layout(updatemenus=[menu], margin={"t": 70})
     return figure
 
 
@@ -408,7 +256,7 @@ def differences_with_intervals(differences: Sequence[Difference], axis: str) -> 
         rows = [difference for difference in differences if difference.significant == significant]
         if not rows:
             continue
-        color = _REGIME_COLORS["frozen"] if significant else NEUTRAL_COLOR
+        color = REGIME_COLORS["frozen"] if significant else NEUTRAL_COLOR
         figure.add_scatter(
             x=[row.estimate.value for row in rows],
             y=[plain(row.label) for row in rows],
@@ -457,7 +305,7 @@ def critical_difference_diagram(
             x=[bar[0] - margin / 2, bar[-1] + margin / 2],
             y=[-0.5 * number] * 2,
             mode="lines",
-            line={"color": _REGIME_COLORS["finetune"], "width": 6},
+            line={"color": REGIME_COLORS["finetune"], "width": 6},
             hovertemplate="no significant difference between ranks %{x:.2f}<extra></extra>",
         )
     first = -0.5 * (len(bars) + 1) - 0.3
@@ -550,12 +398,6 @@ def thawing_gains(thawings: Sequence[Thawing], marks: Mapping[str, RunMark]) -> 
         template=LIGHT, height=440 + 10 * len(thawings), legend=_LEGEND_BELOW, hovermode="closest", showlegend=True
     )
     return figure
-
-
-def _shaded(color: str, shade: float) -> str:
-    channels = np.array([int(color[start : start + 2], 16) for start in (1, 3, 5)])
-    target = 255 if shade > 0 else 0
-    return "#" + "".join(f"{round(value):02x}" for value in channels + abs(shade) * (target - channels))
 
 
 def _first_of_each(marks: Sequence[RunMark], field: str) -> dict[str, RunMark]:

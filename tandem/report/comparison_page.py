@@ -16,27 +16,25 @@ from tandem.evaluation.agreement import agreement
 from tandem.evaluation.metrics import reliability_bins
 from tandem.report.analysis import Analysis
 from tandem.report.cells import FIRST_PHASE, Cell, some
+from tandem.report.class_figures import confusion_over_runs, f1_over_runs
+from tandem.report.class_tables import class_f1
 from tandem.report.comparison import Comparison, GroupComparison
 from tandem.report.comparison_figures import (
     Difference,
-    RunLabel,
-    RunMark,
     Thawing,
     TimedScore,
     accuracy_against_time,
-    confusion_over_runs,
     critical_difference_diagram,
     curves_over_runs,
     differences_with_intervals,
-    f1_over_runs,
     reliability_over_runs,
-    run_marks,
     thawing_gains,
 )
 from tandem.report.grad_cam import GradCam
-from tandem.report.group_tables import class_f1, score_of, to_estimate
+from tandem.report.group_tables import score_of, to_estimate
 from tandem.report.page import Block, Gallery, Page, Picture, Plot, Section, Text
 from tandem.report.recommendation import RULES
+from tandem.report.run_marks import RunLabel, RunMark, run_marks
 from tandem.report.tables import Column, Estimate, Table, Value
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import download, metric_history

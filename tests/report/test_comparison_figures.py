@@ -12,24 +12,21 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.comparison_page import made_page
 from tandem.evaluation.predictions import Predictions
+from tandem.report.class_figures import confusion_over_runs, f1_over_runs
 from tandem.report.comparison_figures import (
     Difference,
-    RunLabel,
-    RunMark,
     Thawing,
     TimedScore,
     accuracy_against_time,
-    confusion_over_runs,
     critical_difference_diagram,
     curves_over_runs,
     differences_with_intervals,
-    f1_over_runs,
     pareto_front,
     reliability_over_runs,
-    run_marks,
     thawing_gains,
 )
 from tandem.report.page import write_page
+from tandem.report.run_marks import RunLabel, RunMark, run_marks
 from tandem.report.tables import Estimate
 
 BACKBONES = ("mobilenet_v2", "resnet50")
