@@ -114,7 +114,8 @@ def test_each_phase_is_timed_by_itself(pair: Runs, framework: str) -> None:
     assert run.metrics["cost/train_seconds"] == pytest.approx(total)
     compiling = run.metrics["phase_1/cost/compile_seconds"] + run.metrics["phase_2/cost/compile_seconds"]
     assert run.metrics["cost/compile_seconds"] == pytest.approx(compiling)
-    assert (compiling > 0) == (framework == "keras")  # torch compiles nothing on a CPU
+    # torch compiles nothing on a CPU; the cached features' first batch may still take longer than the others, in both
+    assert (run.metrics["phase_2/cost/compile_seconds"] > 0) == (framework == "keras")
     assert run.metrics["cost/seconds_per_epoch"] == pytest.approx(np.median(seconds))
     assert total < (run.run.info.end_time - run.run.info.start_time) / 1000
 
