@@ -89,6 +89,9 @@ from tandem.tracking.curves import Curves
 from tandem.tracking.reader import find_weights
 from tandem.tracking.run import Run, start_run
 
+TRIALS_OF_A_PROCESS = {"tensorflow": 10}
+"""After how many trials of a sweep its process starts anew: TensorFlow keeps 100 to 200 MB of each trial."""
+
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -104,7 +107,15 @@ def main(argv: list[str] | None = None) -> None:
     if settings.sweep.num_trials is not None:
         from tandem.sweep import run_sweep  # Optuna, which other runs need not wait for
 
-        run_sweep("keras", settings, train_trial, backend=keras.backend.backend(), versions=framework_versions())
+        backend = keras.backend.backend()
+        run_sweep(
+            "keras",
+            settings,
+            train_trial,
+            backend=backend,
+            versions=framework_versions(),
+            trials_of_a_process=TRIALS_OF_A_PROCESS.get(backend),
+        )
         return
     # nothing is augmented where nothing is trained, and no larger images are stored to be cropped
     data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)

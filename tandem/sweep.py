@@ -6,7 +6,9 @@ import dataclasses
 import gc
 import hashlib
 import json
+import os
 import shlex
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+import sqlalchemy
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
@@ -39,6 +42,7 @@ from tandem.sweep_study import (
     end_trial,
     ended_trials,
     give_back,
+    has_trials_left,
     lost_trials,
     open_study,
     parent_run_of,
@@ -62,6 +66,9 @@ MOST_PRINTED = 10  # trials; the others are in the files
 _OUT_OF_MEMORY_TYPES = ("OutOfMemoryError", "ResourceExhaustedError")
 _OUT_OF_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "RESOURCE_EXHAUSTED")
 
+# How a study's database that cannot be read or written any more shows itself.
+_DATABASE_ERRORS = (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
+
 TrainTrial = Callable[[Settings, PreparedData, Run, Curves], PhaseOutcome]
 """Trains all phases with these settings, from a fresh start, and returns the last one's outcome."""
 
@@ -79,11 +86,18 @@ class Sweep:
     run: SweepRun
     folder: Path
     train: TrainTrial
+    trials_of_a_process: int | None
     console: Console
 
 
 def run_sweep(
-    framework: Framework, settings: Settings, train: TrainTrial, *, backend: str, versions: Mapping[str, str]
+    framework: Framework,
+    settings: Settings,
+    train: TrainTrial,
+    *,
+    backend: str,
+    versions: Mapping[str, str],
+    trials_of_a_process: int | None = None,
 ) -> None:
     """Trains trials until the study has all that it is to have, and writes the best settings to a file.
 
@@ -96,10 +110,29 @@ def run_sweep(
         train: the framework's part.
         backend: what computes: torch, tensorflow or jax.
         versions: of the packages that matter, by name.
+        trials_of_a_process: after so many this process starts its own command anew, for a framework that keeps some
+            memory of each trial; None for never.
 
     Raises:
         UserError: MLflow or the study cannot be opened or written, or something that all trials share is wrong.
     """
+    try:
+        _open_and_run(framework, settings, train, backend, versions, trials_of_a_process)
+    except _DATABASE_ERRORS as error:
+        raise UserError(
+            f"sweep.storage: the study's database does not answer any more: {one_line(error)}; once it does, the same "
+            "command goes on"
+        ) from error
+
+
+def _open_and_run(
+    framework: Framework,
+    settings: Settings,
+    train: TrainTrial,
+    backend: str,
+    versions: Mapping[str, str],
+    trials_of_a_process: int | None,
+) -> None:
     name = settings.sweep.study or _study_name(framework, settings, backend)
     # MLflow first: a study without a run would keep the next process waiting for one
     find_or_create_experiment(connect(resolve_uri(settings.tracking.uri)), settings.tracking.experiment)
@@ -130,6 +163,7 @@ def run_sweep(
             run=run,
             folder=folder,
             train=train,
+            trials_of_a_process=trials_of_a_process,
             console=Console(highlight=False, markup=False, emoji=False, soft_wrap=True),
         )
         status = "FINISHED"
@@ -139,11 +173,18 @@ def run_sweep(
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
             raise
         finally:
-            try:
-                _write_results(sweep)
-            finally:
-                if not running_elsewhere(study):
-                    run.end(status)
+            _end(sweep, status)
+
+
+def _end(sweep: Sweep, status: str) -> None:
+    """Writes what the trials have come to, and ends the sweep's run unless other processes still work on it."""
+    others = 0
+    try:
+        _write_results(sweep)
+        others = running_elsewhere(sweep.study)
+    finally:
+        if not others:
+            sweep.run.end(status)
 
 
 def _run_trials(sweep: Sweep) -> None:
@@ -155,10 +196,16 @@ def _run_trials(sweep: Sweep) -> None:
         f"Sweep {sweep.study.study_name}: {done} of {num_trials} trials done, judged by "
         f"{sweep.settings.sweep.objective}"
     )
-    images = _Images()
-    while (trial := begin_trial(sweep.study, sweep.dimensions, num_trials)) is not None:
+    images, of_this_process = _Images(), 0
+    while True:
+        if of_this_process == sweep.trials_of_a_process and has_trials_left(sweep.study, num_trials):
+            _start_anew(sweep)
+        trial = begin_trial(sweep.study, sweep.dimensions, num_trials)
+        if trial is None:
+            break
         start = time.perf_counter()
         outcome = _run_trial(sweep, trial, images)
+        of_this_process += 1
         seconds = format_value(time.perf_counter() - start, "seconds")
         sweep.console.print(f"Trial {trial.number}: {_in_words(values_of(trial))}: {outcome} ({seconds})")
         # what a trial that failed holds on the device goes with its exception
@@ -166,6 +213,17 @@ def _run_trials(sweep: Sweep) -> None:
         _give_up_lost_trials(sweep)
     if others := running_elsewhere(sweep.study):
         sweep.console.print(f"{others} of {num_trials} trials are still under way in other processes")
+
+
+def _start_anew(sweep: Sweep) -> None:
+    """Becomes a fresh process with the same command, which goes on with the study; where the system has no such way
+    (Windows, on which a process cannot become another), does nothing."""
+    if os.name != "posix":
+        return
+    sweep.console.print(f"{sweep.trials_of_a_process} trials in this process: starting it anew, to free its memory")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _Images:

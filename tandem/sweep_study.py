@@ -126,6 +126,11 @@ def parent_run_of(study: optuna.Study) -> str | None:
     return _wait_for(study, PARENT_RUN)
 
 
+def has_trials_left(study: optuna.Study, num_trials: int) -> bool:
+    """Whether fewer trials than the study is to have are done or under way; those that are tried again count once."""
+    return len(_counted(study)) < num_trials
+
+
 def begin_trial(study: optuna.Study, dimensions: tuple[Dimension, ...], num_trials: int) -> Trial | None:
     """The study's next trial, or None where all of them are done or under way.
 
@@ -134,7 +139,7 @@ def begin_trial(study: optuna.Study, dimensions: tuple[Dimension, ...], num_tria
         dimensions: What is varied.
         num_trials: How many trials the study is to have; those that are tried again count once.
     """
-    if len(_counted(study)) >= num_trials:
+    if not has_trials_left(study, num_trials):
         return None
     trial = study.ask()
     trial.set_user_attr(OWNER, _this_process())

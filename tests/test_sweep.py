@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import os
 import shutil
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +29,11 @@ from tandem.sweep import objective_of, ran_out_of_memory, run_sweep
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.mlflow_store import connect
+from tandem.tracking.provenance import settings_yaml
 from tandem.tracking.reader import NoRuns, read_runs
 from tandem.tracking.run import Run
+
+ROOT = Path(__file__).parents[1]
 
 Losses = Callable[[Settings], Sequence[float]]
 
@@ -78,7 +86,9 @@ def finished(empty_database: Path, cache: Path, tmp_path_factory: pytest.TempPat
     return Finished(settings, sweep(settings, by_rate))
 
 
-def sweep(settings: Settings, losses: Losses, **changes: object) -> list[Settings]:
+def sweep(
+    settings: Settings, losses: Losses, trials_of_a_process: int | None = None, **changes: object
+) -> list[Settings]:
     """Runs a sweep in which each phase of a trial has these validation losses; returns the settings of the trials."""
     trained: list[Settings] = []
 
@@ -111,7 +121,14 @@ def sweep(settings: Settings, losses: Losses, **changes: object) -> list[Setting
         )
 
     settings = change_settings(settings, "torch", changes)
-    run_sweep("torch", settings, train, backend="torch", versions={"torch": "0"})
+    run_sweep(
+        "torch",
+        settings,
+        train,
+        backend="torch",
+        versions={"torch": "0"},
+        trials_of_a_process=trials_of_a_process,
+    )
     return trained
 
 
@@ -317,6 +334,49 @@ def test_a_study_whose_runs_are_elsewhere_is_refused(settings: Settings, empty_d
     other = shutil.copy(empty_database, tmp_path / "other.db")
     with pytest.raises(UserError, match=r"is not in this MLflow; give the --tracking\.uri"):
         sweep(settings, by_rate, **{"tracking.uri": f"sqlite:///{other}"})
+
+
+def test_a_database_that_goes_away_is_one_line_and_ends_the_run(settings: Settings, tmp_path: Path) -> None:
+    study = tmp_path / "study.db"
+
+    def losses(settings: Settings) -> list[float]:
+        with contextlib.closing(sqlite3.connect(study)) as database:
+            database.execute("DROP TABLE trial_intermediate_values")
+        return by_rate(settings)
+
+    with pytest.raises(UserError, match=r"database does not answer any more: .*the same command goes on"):
+        sweep(settings, losses, **{"sweep.storage": f"sqlite:///{study}"})
+    parent, trials = runs_of(settings)
+    assert [run.info.status for run in (parent, *trials)] == ["FAILED", "FAILED"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process can become another one on POSIX systems alone")
+def test_a_process_that_has_had_its_trials_starts_anew_and_goes_on(settings: Settings, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        f"sys.path[:0] = {[str(ROOT), str(Path(__file__).parent)]!r}\n"
+        "from test_sweep import by_rate, sweep\n"
+        "from tandem.protocol.parser import read_settings\n"
+        "settings = read_settings('torch', sys.argv[1:])\n"
+        "trained = sweep(settings, by_rate, trials_of_a_process=2)\n"
+        "print('last:', len(trained))\n"
+    )
+    file = tmp_path / "settings.yaml"
+    file.write_text(settings_yaml(change_settings(settings, "torch", {"sweep.num_trials": 5})))
+    done = subprocess.run(
+        [sys.executable, program, "--config", file], capture_output=True, text=True, timeout=300, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" trials done")[0][-6:] for line in done.stdout.splitlines() if "trials done" in line] == [
+        "0 of 5",
+        "2 of 5",
+        "4 of 5",
+    ]
+    assert done.stdout.rstrip().endswith("last: 1")
+    parent, trials = runs_of(settings)
+    assert [run.info.status for run in (parent, *trials)] == ["FINISHED"] * 6
+    assert len({run.data.params["learning_rate"] for run in trials}) == 5
 
 
 @pytest.mark.parametrize(

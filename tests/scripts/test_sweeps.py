@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,21 @@ def test_two_processes_share_a_sweep_and_what_a_killed_one_leaves_is_tried_again
     values = {note["trial_id"]: note["user_attr"][SETTINGS] for note in noted if SETTINGS in note.get("user_attr", {})}
     (lost,) = [note["trial_id"] for note in noted if RETRIED in note.get("user_attr", {})]
     assert list(values.values()).count(values[lost]) == 2 and len(values) == 7
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(os.name != "posix", reason="a process can become another one on POSIX systems alone")
+def test_keras_on_tensorflow_starts_anew_after_ten_trials(
+    new_store: Callable[[], Any], train: Callable[..., Any]
+) -> None:
+    store = new_store()
+    words = [*SMALL, "--regime", "scratch", "--max_epochs", "1", "--sweep.num_trials", "11"]
+    done = train("keras", *words, cwd=store.folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("starting it anew") == 1 and "10 of 11 trials done" in done.stdout
+    runs = store.runs("s")
+    assert len(trials_of(runs)) == 11 and {run.info.status for run in runs} == {"FINISHED"}
 
 
 @pytest.mark.long
