@@ -300,7 +300,7 @@ def train_phase(
 
 def open_streams(
     settings: Settings, data: PreparedData, phase: Phase, features: PhaseFeatures = NO_FEATURES
-) -> tuple[distributed.Loader | FeatureLoader, distributed.Loader | FeatureLoader]:
+) -> tuple[StreamLoader | FeatureLoader, StreamLoader | FeatureLoader]:
     """Training batches, shuffled and augmented from the seed and the phase's number, and validation batches.
 
     Of images, or of their features where the phase has these.
@@ -310,10 +310,10 @@ def open_streams(
     if features.training:
         device = "cuda" if on_gpu(settings) else "cpu"
         return FeatureLoader(training, device=device), FeatureLoader(validation, device=device)
-    pin_memory, batch_size = on_gpu(settings), settings.batch_size
+    pin_memory = on_gpu(settings)
     return (
-        distributed.share_out(StreamLoader(training, pin_memory=pin_memory), batch_size),
-        distributed.share_out(StreamLoader(validation, pin_memory=pin_memory), batch_size),
+        distributed.share_out(training, pin_memory=pin_memory),
+        distributed.share_out(validation, pin_memory=pin_memory),
     )
 
 

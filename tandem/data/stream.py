@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,6 +16,9 @@ from tandem.errors import UserError
 from tandem.protocol.settings import AugmentationSettings
 
 Batch = tuple[np.ndarray, np.ndarray]
+
+Part = Callable[[int], slice]
+"""Which images of a batch of so many one of several processes is served."""
 
 NUM_PREFETCHED = 4  # batches made ahead of the training step
 
@@ -111,18 +114,26 @@ class Stream:
         """Batches an epoch."""
         return -(-self.num_images // self.batch_size)
 
-    def batch(self, epoch: int, index: int) -> Batch:
+    def batch(self, epoch: int, index: int, part: Part | None = None) -> Batch:
         """One batch; any order of calls, from any thread, gives the same.
 
         Args:
             epoch: From 0.
             index: From 0 to len(self) - 1.
+            part: Leaves the others of the batch's images out. They are made in epoch 0 alone, for its hash.
 
         Returns:
             Images, contiguous uint8 of shape (batch, height, width, 3), or their features, contiguous float32 of shape
             (batch, features), and labels, int64 of shape (batch,).
         """
-        return self.batches(epoch, index, index + 1)
+        if part is None:
+            return self.batches(epoch, index, index + 1)
+        own = part(min(self.batch_size, self.num_images - index * self.batch_size))
+        if epoch == 0:
+            images, labels = self.batches(epoch, index, index + 1)
+            return images[own], labels[own]
+        first = index * self.batch_size
+        return self._served(epoch, self._plan_of(epoch).order[first + own.start : first + own.stop])
 
     def batches(self, epoch: int, start: int, end: int) -> Batch:
         """The batches from number start up to but not including number end, one behind the other in one array."""
@@ -130,16 +141,19 @@ class Stream:
             raise IndexError(f"batches {start} to {end} of {len(self)}")
         order = self._plan_of(epoch).order
         places = order[start * self.batch_size : min(end * self.batch_size, self.num_images)]
-        rows = self._rows[places]
-        labels = self._labels[rows]
-        images = self._features[epoch % len(self._features)][rows] if self._features else self.images_at(epoch, places)
+        images, labels = self._served(epoch, places)
         for index in range(start, end):
             if epoch == 0 and index not in self._first_epoch_digests:
                 part = slice((index - start) * self.batch_size, (index - start + 1) * self.batch_size)
                 digest = xxhash.xxh3_128(labels[part].astype("<i8").tobytes())
                 digest.update((self.images_at(epoch, places[part]) if self._features else images[part]).data)
                 self._first_epoch_digests[index] = digest.digest()
-        return np.ascontiguousarray(images), labels
+        return images, labels
+
+    def _served(self, epoch: int, places: np.ndarray) -> Batch:
+        rows = self._rows[places]
+        images = self._features[epoch % len(self._features)][rows] if self._features else self.images_at(epoch, places)
+        return np.ascontiguousarray(images), self._labels[rows]
 
     def images_at(self, epoch: int, places: np.ndarray) -> np.ndarray:
         """The images of an epoch, by their places in the stream's rows.
@@ -156,15 +170,18 @@ class Stream:
             return np.ascontiguousarray(self._images[rows])
         return self._changed(rows, places, changes)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number start on, made ahead of time by a thread that ends with the iteration."""
+    def epoch(self, epoch: int, start: int = 0, part: Part | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, or a part of each, from number start on.
+
+        They are made ahead of time by a thread that ends with the iteration.
+        """
         indices = iter(range(start, len(self)))
         waiting: deque[Future[Batch]] = deque()
         maker = ThreadPoolExecutor(1, thread_name_prefix="stream")
         try:
             while True:
                 while len(waiting) < NUM_PREFETCHED and (index := next(indices, None)) is not None:
-                    waiting.append(maker.submit(self.batch, epoch, index))
+                    waiting.append(maker.submit(self.batch, epoch, index, part))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
@@ -223,7 +240,7 @@ class Stream:
         if changes.boxes is None and changes.colors is None and batch.nbytes < LEAST_SHARED_BYTES:
             change_some(0, len(rows))
             return batch
-        share = -(-len(rows) // self._num_threads)
+        share = max(1, -(-len(rows) // self._num_threads))
         tasks = [
             self._changers.submit(change_some, start, min(start + share, len(rows)))
             for start in range(0, len(rows), share)

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from torch.overrides import TorchFunctionMode
 
 from tandem.data.console import num_cores
 from tandem.data.prepare import PreparedData, prepare
+from tandem.data.stream import Stream
 from tandem.errors import TrainingDiverged, UserError
 from tandem.on_torch.feed import StreamLoader
 from tandem.protocol.processes import check_shares, num_started_processes
@@ -299,30 +300,22 @@ def _read_slurm() -> None:
 # ------------------------------------------------------------------------------------------------------ what they share
 
 
-class Share:
-    """What one of several processes gets of a loader's batches: its part of each, of consecutive images.
+class Share(StreamLoader):
+    """What one of several processes gets of a stream's batches: its part of each, of consecutive images.
 
     Parts differ by one image at most; where a batch has fewer images than there are processes, some get nothing of it.
     """
 
-    def __init__(self, loader: StreamLoader, *, batch_size: int, rank: int, num_processes: int) -> None:
-        self.stream = loader.stream
-        self._loader = loader
-        self._batch_size = batch_size
+    def __init__(self, stream: Stream, *, pin_memory: bool, rank: int, num_processes: int) -> None:
+        super().__init__(stream, pin_memory=pin_memory, part=self._part_of)
         self._rank = rank
         self._num_processes = num_processes
 
     def __len__(self) -> int:
         """Batches of which this process has a part."""
-        num_batches = len(self._loader)
-        last = self._part(self._num_images(num_batches - 1))
+        num_batches = len(self.stream)
+        last = self._part_of(self._num_images(num_batches - 1))
         return num_batches - (last.start == last.stop)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in self._loader:
-            part = self._part(len(labels))
-            if part.start < part.stop:
-                yield images[part], labels[part]
 
     def weight(self, index: int) -> float:
         """What the mean loss of this process's part of a batch is multiplied by before gradients are averaged.
@@ -330,25 +323,23 @@ class Share:
         The part's share of the batch times the number of processes: the average is then that over all images.
         """
         num_images = self._num_images(index)
-        part = self._part(num_images)
+        part = self._part_of(num_images)
         return (part.stop - part.start) * self._num_processes / num_images
 
     def _num_images(self, index: int) -> int:
-        return min(self._batch_size, self.stream.num_images - index * self._batch_size)
+        return min(self.stream.batch_size, self.stream.num_images - index * self.stream.batch_size)
 
-    def _part(self, num_images: int) -> slice:
+    def _part_of(self, num_images: int) -> slice:
         ends = [num_images * rank // self._num_processes for rank in (self._rank, self._rank + 1)]
         return slice(*ends)
 
 
-Loader = StreamLoader | Share
-
-
-def share_out(loader: StreamLoader, batch_size: int) -> Loader:
-    """This process's part of the loader's batches; the loader itself where there is but one process."""
+def share_out(stream: Stream, *, pin_memory: bool) -> StreamLoader:
+    """This process's part of the stream's batches; all of them where there is but one process."""
     if not distributed.is_initialized():
-        return loader
-    return Share(loader, batch_size=batch_size, rank=distributed.get_rank(), num_processes=distributed.get_world_size())
+        return StreamLoader(stream, pin_memory=pin_memory)
+    rank, num_processes = distributed.get_rank(), distributed.get_world_size()
+    return Share(stream, pin_memory=pin_memory, rank=rank, num_processes=num_processes)
 
 
 def weigh_by_share(loss: Tensor, loader: Any, index: int) -> Tensor:

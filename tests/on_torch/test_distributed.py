@@ -33,6 +33,7 @@ from tandem.on_torch.distributed import (
     weigh_by_share,
 )
 from tandem.on_torch.feed import StreamLoader
+from tandem.protocol.settings import AugmentationSettings
 from tests.small_runs import small_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,17 +42,19 @@ BATCH_SIZE = 8
 # --------------------------------------------------------------------------------------------------------------- shares
 
 
-def loader_of(data: PreparedData, num_images: int, *, shuffle: bool = True) -> StreamLoader:
+def stream_of(data: PreparedData, num_images: int, *, shuffle: bool = True) -> Stream:
     rows = data.rows("train")[:num_images]
-    stream = Stream(data.images, data.labels, rows, batch_size=BATCH_SIZE, seed=(3,), shuffle=shuffle)
-    return StreamLoader(stream, pin_memory=False)
+    flips = AugmentationSettings(horizontal_flip=True, crop_padding=1)
+    return Stream(data.images, data.labels, rows, batch_size=BATCH_SIZE, seed=(3,), shuffle=shuffle, augmentation=flips)
+
+
+def loader_of(data: PreparedData, num_images: int) -> StreamLoader:
+    return StreamLoader(stream_of(data, num_images), pin_memory=False)
 
 
 def shares_of(data: PreparedData, num_images: int, num_processes: int, *, shuffle: bool = True) -> list[Share]:
     return [
-        Share(
-            loader_of(data, num_images, shuffle=shuffle), batch_size=BATCH_SIZE, rank=rank, num_processes=num_processes
-        )
+        Share(stream_of(data, num_images, shuffle=shuffle), pin_memory=False, rank=rank, num_processes=num_processes)
         for rank in range(num_processes)
     ]
 
@@ -59,15 +62,28 @@ def shares_of(data: PreparedData, num_images: int, num_processes: int, *, shuffl
 @pytest.mark.parametrize("num_processes", [1, 2, 4])
 @pytest.mark.parametrize("num_images", [24, 25, 29, 30])
 def test_shares_put_together_are_the_batches(num_images: int, num_processes: int, data: PreparedData) -> None:
-    whole = list(loader_of(data, num_images))
-    shares = shares_of(data, num_images, num_processes)
-    assert [len(share) for share in shares] == [len(whole)] * num_processes
-    for parts, batch in zip(zip(*shares, strict=True), whole, strict=True):
-        for position in range(2):
-            together = torch.cat([part[position] for part in parts])
-            assert torch.equal(together, batch[position])
-        sizes = [len(labels) for _, labels in parts]
-        assert max(sizes) - min(sizes) <= 1
+    loader, shares = loader_of(data, num_images), shares_of(data, num_images, num_processes)
+    for _ in range(2):  # of the first epoch, whole batches are made for their hash
+        whole = list(loader)
+        assert [len(share) for share in shares] == [len(whole)] * num_processes
+        for parts, batch in zip(zip(*shares, strict=True), whole, strict=True):
+            for position in range(2):
+                together = torch.cat([part[position] for part in parts])
+                assert torch.equal(together, batch[position])
+            sizes = [len(labels) for _, labels in parts]
+            assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_process_makes_only_its_own_images(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    (share, _) = shares_of(data, 24, 2)
+    list(share)
+    made = []
+    changed = Stream._changed
+    monkeypatch.setattr(
+        Stream, "_changed", lambda self, rows, *rest: made.append(len(rows)) or changed(self, rows, *rest)
+    )
+    list(share)
+    assert made == [4, 4, 4]
 
 
 def test_shares_have_the_hash_of_the_whole_batches(data: PreparedData) -> None:
@@ -108,8 +124,8 @@ def test_gradients_averaged_over_weighted_shares_are_those_of_the_whole_batch(da
 
 
 def test_single_process_has_the_loader_itself(data: PreparedData) -> None:
-    loader = loader_of(data, 24)
-    assert share_out(loader, BATCH_SIZE) is loader
+    loader = share_out(stream_of(data, 24), pin_memory=False)
+    assert type(loader) is StreamLoader
     loss = torch.tensor(2.0)
     assert weigh_by_share(loss, loader, 0) is loss
     with synchronized_batch_norm() as mode:
