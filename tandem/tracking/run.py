@@ -121,7 +121,8 @@ class Run:
 
     def where_to_look(self) -> list[str]:
         """Lines for the terminal: how to open the run in the MLflow UI, and where its files are."""
-        page = f"/#/experiments/{self._experiment_id}/runs/{self.id}"
+        # without a workflow type, a browser that is new to MLflow shows its GenAI pages
+        page = f"/#/experiments/{self._experiment_id}/runs/{self.id}?workflowType=machine_learning"
         database = database_file(self._uri)
         if database:
             at_default = self._uri == resolve_uri(vocabulary.DEFAULT_URI)

@@ -316,7 +316,8 @@ def test_where_to_look_names_the_page_of_the_run(
         pass
     command, page, folder = run.where_to_look()
     assert command.endswith("python mlflow_server/serve.py")
-    assert page.endswith(f"http://127.0.0.1:5000/#/experiments/{recorded(run).info.experiment_id}/runs/{run.id}")
+    address = f"http://127.0.0.1:5000/#/experiments/{recorded(run).info.experiment_id}/runs/{run.id}"
+    assert page.endswith(f"{address}?workflowType=machine_learning")
     assert folder.endswith(str(run.folder))
     shutil.copy(empty_database, tmp_path / "other.db")
     with start_run(recorded_at(uri="sqlite:///other.db"), **START) as run:

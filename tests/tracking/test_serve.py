@@ -29,7 +29,7 @@ def test_server_takes_runs_and_keeps_them_beside_its_database(
     assert find_weights(server.uri, f"runs:/{run.id}", "model.safetensors").read_text() == "weights"
     (kept,) = (tmp_path / "server").rglob("model.safetensors")
     assert kept.relative_to(tmp_path / "server").parts[0] == "mlartifacts"
-    assert run.where_to_look()[0].endswith(f"{server.uri}/#/experiments/1/runs/{run.id}")
+    assert run.where_to_look()[0].endswith(f"{server.uri}/#/experiments/1/runs/{run.id}?workflowType=machine_learning")
     assert requests.get(server.uri, timeout=5).text.lstrip().lower().startswith("<!doctype html>")
 
     port = server.uri.rpartition(":")[2]
