@@ -282,7 +282,7 @@ def write_array_job(
     """
     from tandem.grid.machines import check_stores
     from tandem.grid.processes import log_file
-    from tandem.grid.slurm import MAX_ARRAY_SIZE, array_script, write_script
+    from tandem.grid.slurm import MAX_ARRAY_SIZE, array_script, shift_of, write_script
 
     check_stores(cells)
     words = [str(arguments.file), "--budget", arguments.budget]
@@ -302,10 +302,11 @@ def write_array_job(
     console.print(
         f"{arguments.slurm}: {len(cells)} cells; look at the lines marked as yours, then: sbatch {arguments.slurm}"
     )
-    if cells[-1].number >= MAX_ARRAY_SIZE:
+    highest = cells[-1].number - shift_of(cells)
+    if highest >= MAX_ARRAY_SIZE:
         console.print(
             f"Slurm takes array indices below its MaxArraySize, {MAX_ARRAY_SIZE} unless it is set otherwise: received "
-            f"{cells[-1].number}; ask `scontrol show config`, and write parts of the grid with --only"
+            f"{highest}; ask `scontrol show config`, and write parts of the grid with --only"
         )
 
 

@@ -1,4 +1,4 @@
-"""A grid as an array job of Slurm: a script whose task N runs cell N."""
+"""A grid as an array job of Slurm: a script whose task N runs cell N, or cells further on where N has a limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def array_script(cells: Sequence[GridCell], words: Sequence[str], *, jobs: int |
     """The text of the script, for the current folder, environment and Python.
 
     Args:
-        cells: Those that are to be run.
+        cells: Those that are to be run, by their numbers.
         words: Of the grid's command line that make these cells: the file, options, `--` and what follows it.
         jobs: How many may run at once; None for no limit.
         cpus: Of a cell, and its threads.
@@ -46,15 +46,17 @@ def array_script(cells: Sequence[GridCell], words: Sequence[str], *, jobs: int |
                 "without, and export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD before sbatch"
             )
     end = words.index("--") if "--" in words else len(words)
+    shift = shift_of(cells)
+    cell = f"$((SLURM_ARRAY_TASK_ID + {shift}))" if shift else "$SLURM_ARRAY_TASK_ID"
     command = [
         '"$PYTHON" -m tandem.grid',
         shlex.join(words[:end]),
-        f'--cell "$SLURM_ARRAY_TASK_ID" --cpus_per_cell "${{SLURM_CPUS_PER_TASK:-{cpus}}}"',
+        f'--cell "{cell}" --cpus_per_cell "${{SLURM_CPUS_PER_TASK:-{cpus}}}"',
         shlex.join(words[end:]),
     ]
     directives = {
         "job-name": vocabulary.file_name(cells[0].settings.tracking.experiment),
-        "array": ranges([cell.number for cell in cells]) + (f"%{jobs}" if jobs else ""),
+        "array": ranges([cell.number - shift for cell in cells]) + (f"%{jobs}" if jobs else ""),
         "ntasks": 1,
         "cpus-per-task": cpus,
         **({"gres": f"gpu:{gpus}"} if gpus else {}),
@@ -83,6 +85,11 @@ def array_script(cells: Sequence[GridCell], words: Sequence[str], *, jobs: int |
         "exec " + " ".join(filter(None, command)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def shift_of(cells: Sequence[GridCell]) -> int:
+    """What is taken off the cells' numbers to make array indices: 0 where all of them are small enough for Slurm."""
+    return cells[0].number if cells[-1].number >= MAX_ARRAY_SIZE else 0
 
 
 def write_script(file: Path, text: str) -> None:

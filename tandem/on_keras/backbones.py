@@ -82,7 +82,9 @@ def build_with_imagenet_head(
         load_weights(whole, weights_file)
     *body, dense = whole.layers
     if not isinstance(dense, keras.layers.Dense) or dense.units != IMAGENET_CLASSES:
-        raise UserError(f"backbone: {entry.name!r} comes without a dense layer for ImageNet's 1000 classes")
+        raise UserError(
+            f"backbone: {entry.name!r} comes without a dense layer for ImageNet's 1000 classes; take another"
+        )
     if isinstance(body[-1], keras.layers.Dropout) and len(body[-2].output.shape) == 2 and not body[-2].weights:
         body.pop()  # dropout between the pooling and the head is the head's
     network = keras.Model(whole.input, body[-1].output, name=whole.name)
@@ -147,11 +149,13 @@ def load_weights(network: keras.Model, file: Path) -> None:
             warnings.simplefilter("error")
             network.load_weights(file, **_legacy_options(network, file))
     except OSError as error:
-        raise UserError(f"weights: {file} cannot be read as HDF5 ({error})") from None
+        raise UserError(f"weights: {file} cannot be read as HDF5 ({error}); give a file that Keras has saved") from None
     except (ValueError, KeyError, UserWarning) as error:
         reason = " ".join(str(error).split()).split(". ")[0]
         head = " with its head" if isinstance(network.layers[-1], keras.layers.Dense) else ""
-        raise UserError(f"weights: {file} is no weight file of {network.name}{head} ({reason})") from None
+        raise UserError(
+            f"weights: {file} is no weight file of {network.name}{head} ({reason}); give the file of this backbone"
+        ) from None
 
 
 def _legacy_options(network: keras.Model, file: Path) -> dict[str, bool]:

@@ -63,7 +63,9 @@ def check_builder(entry: Backbone) -> None:
     try:
         timm.get_pretrained_cfg(build.builder)
     except RuntimeError as error:
-        raise UserError(f"backbone: timm cannot build {entry.name!r} ({_one_line(error)})") from None
+        raise UserError(
+            f"backbone: timm cannot build {entry.name!r} ({_one_line(error)}); take another backbone"
+        ) from None
 
 
 def build_backbone(
@@ -128,7 +130,8 @@ def load_weights(network: nn.Module, file: Path) -> None:
         found = {name: state[name] for name in wanted if isinstance(state.get(name), Tensor)}
     except Exception as error:  # what torch raises here depends on the bytes it meets
         raise UserError(
-            f"weights: {file} cannot be read as a state dict ({type(error).__name__}: {_one_line(error)})"
+            f"weights: {file} cannot be read as a state dict ({type(error).__name__}: {_one_line(error)}); give a file "
+            "that torch.save or safetensors has made"
         ) from None
     lacking = sorted(set(wanted) - set(found))
     misshapen = sorted(name for name in found if found[name].shape != wanted[name].shape)
@@ -136,7 +139,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
         raise UserError(
             f"weights: {file} is of another network, or without the head that is needed: {len(lacking)} of "
             f"{len(wanted)} tensors are lacking and {len(misshapen)} have another shape, the first is "
-            f"{(lacking + misshapen)[0]}"
+            f"{(lacking + misshapen)[0]}; give the file of this backbone"
         )
     network.load_state_dict(found)
 
@@ -193,7 +196,9 @@ def _build_timm(entry: Backbone, pretrained: bool) -> nn.Module:
         return timm.create_model(name, pretrained=pretrained, **build.options)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         if not pretrained:
-            raise UserError(f"backbone: timm cannot build {entry.name!r} ({_one_line(error)})") from None
+            raise UserError(
+                f"backbone: timm cannot build {entry.name!r} ({_one_line(error)}); take another backbone"
+            ) from None
         raise _no_timm_weights(name, error) from None
 
 
@@ -231,7 +236,9 @@ def _part_torchvision(network: nn.Module, entry: Backbone) -> nn.Linear:
     """Takes the last dense layer off, with the dropout before it where that follows the pooling."""
     dense = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not dense:
-        raise UserError(f"backbone: {entry.name!r} ends in no dense layer, so that nothing is known to be its head")
+        raise UserError(
+            f"backbone: {entry.name!r} ends in no dense layer, so that nothing is known to be its head; take another"
+        )
     name, head = dense[-1]
     above = name.rpartition(".")[0]
     siblings = [module for module in network.get_submodule(above).children() if module is not head]
@@ -266,7 +273,7 @@ def _count_features(network: nn.Module, entry: Backbone, image_size: int) -> int
         ) from None
     network.train()
     if not isinstance(features, Tensor) or features.ndim != 2:
-        raise UserError(f"backbone: {entry.name!r} gives no single vector of features an image")
+        raise UserError(f"backbone: {entry.name!r} gives no single vector of features an image; take another")
     return features.shape[1]
 
 

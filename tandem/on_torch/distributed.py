@@ -147,7 +147,8 @@ def let_others_begin(settings: Settings, data: PreparedData) -> None:
         )
     if num_images["val"] < int(settings.num_devices):
         raise UserError(
-            f"num_devices: received {settings.num_devices}, allowed: at most {num_images['val']}, the validation images"
+            f"num_devices: received {settings.num_devices}, allowed: at most {num_images['val']}, the validation "
+            "images; take fewer devices, or a larger part for val in data.fractions"
         )
     wait_for_first("data")
 

@@ -454,5 +454,7 @@ def _problem_of_a_phase(message: str) -> str | None:
 def _unknown(option: str, names: list[str]) -> str:
     close = difflib.get_close_matches(option, names, n=3, cutoff=0.5)
     close += [name for name in names if name.endswith(f".{option}") and name not in close]
+    # initials: lr
+    close += [name for name in names if option == "".join(word[:1] for word in name.split("_")) and name not in close]
     hint = f"did you mean {' or '.join(close)}?" if close else "--help lists all settings"
     return f"{option}: there is no such setting; {hint}"

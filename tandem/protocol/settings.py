@@ -67,7 +67,7 @@ class DataSettings:
     duplicates: Literal["together", "allow"] = "together"
     """`together`: exact copies of an image never stand on both sides of a split. `allow`: they are only reported."""
     cache_folder: str = "~/.cache/tandem"
-    """Where downloaded data sets and decoded images are stored, once for all runs."""
+    """Where downloaded data sets, decoded images and features of frozen backbones are stored, once for all runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +217,7 @@ class TrackingSettings:
     budget: Literal["full", "small"] = "full"
     """What the run is tagged with: runs of a small budget never stand in one table with full ones."""
     data_report: bool = True
-    """Log a report on the data set, once for each data set of an experiment, as a run of its own."""
+    """Log a report on the data set, once for each split of it in an experiment, as a run of its own."""
     grad_cam_images: int = limited(12, at_least=0, at_most=1000)
     """Test images of which is shown where the trained network looks (Grad-CAM), the same ones in all runs on the same
     test images, spread over the classes; 0 switches it off."""
@@ -257,7 +257,8 @@ class Settings:
     weights), `frozen` (pretrained backbone, new head), `two_stage` (frozen, then everything at a lower rate),
     `finetune` (pretrained, everything at once), `gradual` (pretrained, the phases that `phases` lists)."""
     phases: list[PhaseSettings] | None = None
-    """The phases of the regime `gradual`, for example [{trainable: head}, {trainable: last, blocks: 2}]."""
+    """The phases of the regime `gradual`, for example [{trainable: head}, {trainable: last, blocks: 2}]. Of each:
+    trainable (head, last or all), blocks (of last: how many), learning_rate, max_epochs (the run's when not given)."""
     backbone: str = "mobilenet_v2"
     """The network before the head: a name of tandem/protocol/backbones.py, or any other by its library,
     `torchvision:NAME` or `timm:NAME` in train_torch.py, `keras:NAME` in train_keras.py."""
@@ -267,7 +268,9 @@ class Settings:
     allow_random_weights: bool = False
     """Where `weights: imagenet` cannot be downloaded, train from random ones; the run's tags say so."""
     pixel_scaling: Literal["auto", "torch", "tf", "caffe", "unit"] = "auto"
-    """How pixels of 0..255 become the backbone's input; `auto` is what the backbone's published weights expect."""
+    """How pixels of 0..255 become the backbone's input; `auto` is what the backbone's published weights expect.
+    `torch`: mean 0 and deviation 1 of each channel over ImageNet; `tf`: -1 to 1; `unit`: 0 to 1; `caffe`: 0 to 255 less
+    the channels' means, blue first."""
     batch_norm_momentum: float | None = limited(0.9, at_least=0, at_most=0.9999)
     """Share of its running statistics that batch norm keeps at each step (Keras's convention; torch's momentum is one
     minus this); null leaves each network its own, which is 0.9 in torchvision and up to 0.999 in Keras."""
@@ -288,8 +291,8 @@ class Settings:
     seeds: list[int] | None = limited(None, at_least=0, at_most=2**31 - 1)
     """Train once with each of these seeds, in runs of their own under a parent run with mean and deviation."""
     imagenet_classes: str | None = None
-    """YAML file that gives each class its ImageNet class or classes, by WordNet id or name (off_the_shelf); without it
-    classes are matched by their own names."""
+    """YAML file that gives each class its ImageNet class or classes, by WordNet id or name, such as `ants: [ant]`
+    (off_the_shelf); without it classes are matched by their own names."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic of the forward and backward pass; the weights stay in float32. float16 needs a GPU."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
@@ -297,7 +300,7 @@ class Settings:
     threads: int | None = limited(None, at_least=1)
     """CPU threads for the framework's arithmetic, its own choice when not given, and as many for augmentation, one for
     each core when not given; two processes on one machine need it (with more threads than cores torch runs many times
-    slower)."""
+    slower). Not with KERAS_BACKEND=jax, which cannot be bound: limit the process itself (taskset)."""
     cache_features: bool = True
     """Where the head alone is trained, compute the backbone's features of each image once and keep them in
     data.cache_folder, for this run and later ones, instead of anew in every epoch (on one device). With augmentation

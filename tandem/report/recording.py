@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from tandem.tracking.run import Run
 
 
-"""How the message begins with which both frameworks refuse to build a network."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class PhaseOutcome:
     """What a framework says of a phase that it has trained."""

@@ -60,7 +60,9 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
         found = client.get_experiment_by_name(experiment)
         if found is None or found.lifecycle_stage != "active":
             names = sorted(other.name for other in client.search_experiments())
-            raise NoRuns(f"no experiment {experiment!r} in MLflow at {place}: there are {', '.join(names)}")
+            raise NoRuns(
+                f"no experiment {experiment!r} in MLflow at {place}: there are {', '.join(names)}; give one of them"
+            )
         records: list[RunRecord] = []
         token: str | None = None
         while True:
@@ -148,7 +150,7 @@ def find_weights(uri: str | None, run: str, file: str) -> Path:
     if vocabulary.WEIGHTS_FOLDER not in names:
         raise UserError(
             f"the run {run_id} has no artifact {vocabulary.WEIGHTS_FOLDER}: it has {', '.join(names) or 'none'}; "
-            "name a run that has finished its training"
+            "name a finished run that has logged its weights (tracking.log_weights; in a grid --keep_models)"
         )
     folder = _download(client.tracking_uri, run_id, artifact_uri, vocabulary.WEIGHTS_FOLDER, _temporary_folder())
     if not (folder / file).is_file():
@@ -192,7 +194,7 @@ def _download(uri: str, run_id: str, artifact_uri: str, artifact_path: str, fold
     except Exception as error:  # each kind of artifact store has errors of its own
         raise UserError(
             f"cannot read the artifact {artifact_path} of run {run_id} from MLflow at "
-            f"{without_password(uri)}: {one_line(error)}"
+            f"{without_password(uri)}: {one_line(error)}; mend that and give the same command again"
         ) from error
 
 

@@ -71,7 +71,7 @@ def replay(folder: Path, uri: str | None = None) -> int:
         number, reason = next(iter(content.refusals.items()))
         raise UserError(
             f"MLflow did not take {len(content.unsent())} of {total} entries of {folder}, the first of them number "
-            f"{number}: {reason}"
+            f"{number}: {reason}; mend that and run this again"
         )
     return total
 

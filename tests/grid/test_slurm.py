@@ -62,6 +62,19 @@ def test_directives_ask_for_the_cells_and_what_each_needs() -> None:
     assert "--array=1-2,5" in without and not [line for line in without if "gres" in line]
 
 
+def test_cells_with_high_numbers_have_indices_that_slurm_takes(tmp_path: Path) -> None:
+    cells = [make_cell(number=number, experiment="my birds") for number in (1200, 1201, 1950)]
+    text = array_script(cells, ["birds.yaml"], jobs=None, cpus=1, gpus=0)
+    assert "--array=0-1,750" in directives(text)
+    fake = tmp_path / "python"
+    fake.write_text('#!/bin/sh\necho "$@"\n')
+    fake.chmod(0o755)
+    text = re.sub(r"^PYTHON=.*$", f"PYTHON={fake}", text, flags=re.MULTILINE)
+    environment = {"PATH": os.environ["PATH"], "SLURM_ARRAY_TASK_ID": "750"}
+    done = subprocess.run(["bash"], input=text, env=environment, capture_output=True, text=True)
+    assert done.stdout == "-m tandem.grid birds.yaml --cell 1950 --cpus_per_cell 1\n"
+
+
 def test_what_is_the_users_is_marked() -> None:
     lines = script(["birds.yaml"]).splitlines()
     marked = [number for number, line in enumerate(lines) if line.startswith("# Yours:")]
