@@ -163,7 +163,8 @@ def test_every_cell_finishes_exactly_once_when_a_node_is_killed_half_way(cluster
     assert finished == {"0": 1, "1": 1, "2": 1}
     (interrupted,) = [run for run in runs if run.info.status != "FINISHED"]
     assert interrupted.info.status == "FAILED" and "machine was lost" in interrupted.data.tags["tandem.failure"]
-    assert {run.data.params["threads"] for run in runs} == {"1"}
+    # what the lost run had not sent yet was lost with its node
+    assert {run.data.params["threads"] for run in runs if run is not interrupted} == {"1"}
     assert scripts_here() == []
 
     again = subprocess.run(

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -77,36 +78,61 @@ class Serving:
         self._command = [sys.executable, SERVE, "--uri", self.database, "--port", str(self.port), *words]
         self._environment = environment
         self._log = folder / "serve.log"
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> subprocess.Popen[bytes]:
         with self._log.open("wb") as log:
             process = subprocess.Popen(
                 self._command, env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        wait_for(f"{self.uri}/health", process, self.printed)
+        self._started.append(process)
+        self.wait(process)
         return process
+
+    def wait(self, process: subprocess.Popen[bytes]) -> None:
+        """Until something answers on the port."""
+        wait_for(f"{self.uri}/health", process, self.printed)
 
     def printed(self) -> str:
         return self._log.read_text()
 
+    def end(self) -> None:
+        """Kills all that were started, and what they have left behind."""
+        for process in self._started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def start_serving(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    """What prepares serve.py with more words for its command line."""
+    all_serving: list[Serving] = []
+
+    def start(*words: str) -> Serving:
+        all_serving.append(Serving(tmp_path, environment, *words))
+        return all_serving[-1]
+
+    yield start
+    for serving in all_serving:
+        serving.end()
+
 
 @pytest.mark.long
 def test_database_that_is_served_already_is_named(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_serving: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serving = Serving(tmp_path, environment)
-    process = serving.start()
+    serving = start_serving()
+    serving.start()
     monkeypatch.setattr(serve, "FIRST_PORT", serving.port)
     with pytest.raises(UserError, match=rf"127.0.0.1:{serving.port} shows {serving.database} already \(process \d+\)"):
         serve.free_port("127.0.0.1", serving.database)
     assert serve.free_port("127.0.0.1", "sqlite:///other.db") > serving.port
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @pytest.mark.long
-def test_server_that_was_killed_starts_where_it_left_off(environment: dict[str, str], tmp_path: Path) -> None:
-    serving = Serving(tmp_path, environment)
+def test_server_that_was_killed_starts_where_it_left_off(start_serving: Callable[..., Serving]) -> None:
+    serving = start_serving()
     process = serving.start()
     client = MlflowClient(tracking_uri=serving.uri)
     run = client.create_run("0", run_name="before").info.run_id
@@ -117,18 +143,17 @@ def test_server_that_was_killed_starts_where_it_left_off(environment: dict[str, 
     process.wait()
     assert [child.is_running() for child in children] == [True]  # it still holds the port
     second = serving.start()
-    assert not psutil.wait_procs(children, timeout=20)[1]
+    assert not psutil.wait_procs(children, timeout=60)[1]
+    serving.wait(second)  # the first to answer may have been what was left behind
     assert client.get_run(run).info.run_name == "before"
     client.log_text(run, "more", "more.txt")
     assert sorted(file.path for file in client.list_artifacts(run)) == ["more.txt", "note.txt"]
-    os.killpg(second.pid, signal.SIGKILL)
-    second.wait()
 
 
 @pytest.mark.long
-def test_server_for_others_warns_and_takes_named_hosts_only(environment: dict[str, str], tmp_path: Path) -> None:
-    serving = Serving(tmp_path, environment, "--host", "0.0.0.0", "--name", "birds.example.org")
-    process = serving.start()
+def test_server_for_others_warns_and_takes_named_hosts_only(start_serving: Callable[..., Serving]) -> None:
+    serving = start_serving("--host", "0.0.0.0", "--name", "birds.example.org")
+    serving.start()
     warning, address, *_ = serving.printed().splitlines()
     assert warning.startswith(
         f"warning: whoever reaches port {serving.port} of this machine can read, change and delete"
@@ -143,5 +168,3 @@ def test_server_for_others_warns_and_takes_named_hosts_only(environment: dict[st
                 timeout=20,
             )
             assert answer.status_code == status, headers
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -199,7 +199,10 @@ def test_network_with_its_own_head_computes_what_its_library_s_does(
 
 def test_weights_without_the_head_are_refused_in_one_line(tmp_path: Path) -> None:
     save_weights(classifier("mobilenet_v2", 32), tmp_path)
-    with pytest.raises(UserError, match=r"without the head that is needed: 2 of .* classifier\.1\.bias; give the file of this backbone$"):
+    with pytest.raises(
+        UserError,
+        match=r"without the head that is needed: 2 of .* classifier\.1\.bias; give the file of this backbone$",
+    ):
         build_off_the_shelf(small_settings(), tmp_path / "backbone.safetensors")
 
 
