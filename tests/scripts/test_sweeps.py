@@ -107,7 +107,7 @@ def test_keras_on_tensorflow_starts_anew_after_ten_trials(
     new_store: Callable[[], Any], train: Callable[..., Any]
 ) -> None:
     store = new_store()
-    words = [*SMALL, "--regime", "scratch", "--max_epochs", "1", "--sweep.num_trials", "11"]
+    words = [*SMALL, "--regime", "scratch", "--max_epochs", "1", "--sweep.num_trials", "11", "--sweep.pruner", "none"]
     done = train("keras", *words, cwd=store.folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("starting it anew") == 1 and "10 of 11 trials done" in done.stdout
