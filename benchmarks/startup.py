@@ -44,8 +44,8 @@ script = sys.argv.pop(1)
 sys.argv[0] = script
 import tandem.data.stream as stream
 make = stream.Stream.batch
-def batch(self, epoch, index):
-    made = make(self, epoch, index)
+def batch(*arguments):
+    make(*arguments)
     sys.stdout.flush()
     os._exit(0)
 stream.Stream.batch = batch
