@@ -144,7 +144,8 @@ def contestants_for(work: Work, folder: Path, timm_script: Path | None) -> dict[
         "epochs": work.epochs,
         "warmup-epochs": 0,
         "cooldown-epochs": 0,
-        "sched": "none",
+        "sched": "step",  # it fails without one; the first step comes after the last epoch
+        "decay-epochs": 1000,
         "opt": "adam",
         "lr": 1e-4,
         "workers": num_cores(),
