@@ -62,6 +62,7 @@ from tandem.on_torch.early_stopping import build_early_stopping
 from tandem.on_torch.features import FeatureLoader, HeadOnFeatures, find_features
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.gradcam import features_and_gradients
+from tandem.on_torch.lightning_loop import NoProfiler, QuickModule
 from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.mapped_head import map_head
 from tandem.on_torch.networks import Classifier, build_classifier, build_off_the_shelf
@@ -266,6 +267,7 @@ def train_phase(
         **distributed.trainer_options(settings, phase),
         precision=PRECISIONS[settings.precision],
         logger=False,
+        profiler=NoProfiler(),
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
@@ -317,7 +319,7 @@ def open_streams(
     )
 
 
-class TrainingSteps(lightning.LightningModule):
+class TrainingSteps(QuickModule):
     """What happens to a batch: cross-entropy of the logits; loss and accuracy are summed up on the device.
 
     Sums, for self.log in every step would cost more than the rest of Lightning.

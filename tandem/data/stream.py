@@ -20,7 +20,11 @@ Batch = tuple[np.ndarray, np.ndarray]
 Part = Callable[[int], slice]
 """Which images of a batch of so many one of several processes is served."""
 
-NUM_PREFETCHED = 4  # batches made ahead of the training step
+NUM_PREFETCHED = 4  # tasks of one batch, or of some small ones, made ahead of the training step
+
+# Handing over from thread to thread is a good part of a short training step: batches of fewer bytes are made several at
+# a time.
+LEAST_MADE_BYTES = 1_000_000
 
 # Threads share the images of a batch that are only mirrored and moved if it has so many bytes: a smaller one is copied
 # before they have handed over.
@@ -175,20 +179,27 @@ class Stream:
 
         They are made ahead of time by a thread that ends with the iteration.
         """
-        indices = iter(range(start, len(self)))
-        waiting: deque[Future[Batch]] = deque()
+        groups = iter(range(start, len(self), group := max(1, LEAST_MADE_BYTES // self._batch_bytes)))
+        waiting: deque[Future[list[Batch]]] = deque()
         maker = ThreadPoolExecutor(1, thread_name_prefix="stream")
         try:
             while True:
-                while len(waiting) < NUM_PREFETCHED and (index := next(indices, None)) is not None:
-                    waiting.append(maker.submit(self.batch, epoch, index, part))
+                while len(waiting) < NUM_PREFETCHED and (first := next(groups, None)) is not None:
+                    waiting.append(maker.submit(self._group, epoch, first, min(first + group, len(self)), part))
                 if not waiting:
                     return
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             # Without waiting: where an iteration is not used up, this runs in a finalizer, and Python passes over a
             # Ctrl-C that reaches it there.
             maker.shutdown(wait=False, cancel_futures=True)
+
+    def _group(self, epoch: int, start: int, end: int, part: Part | None) -> list[Batch]:
+        if part is not None or end - start == 1:
+            return [self.batch(epoch, index, part) for index in range(start, end)]
+        images, labels = self.batches(epoch, start, end)
+        places = [slice(first, first + self.batch_size) for first in range(0, len(labels), self.batch_size)]
+        return [(images[batch], labels[batch]) for batch in places]
 
     def batch_of_each_size(self) -> list[Batch]:
         """One batch of each size that an epoch has, the largest first.
@@ -209,6 +220,10 @@ class Stream:
         if len(digests) < len(self):
             return None
         return xxhash.xxh3_128_hexdigest(b"".join(digests.values()))
+
+    @property
+    def _batch_bytes(self) -> int:
+        return self.batch_size * self._size[0] * self._size[1] * 3
 
     def _plan_of(self, epoch: int) -> _Plan:
         plan = self._plan
@@ -237,7 +252,7 @@ class Stream:
             for index in range(start, end):
                 change(self._images[rows[index]], changes, int(places[index]), batch[index])
 
-        if changes.boxes is None and changes.colors is None and batch.nbytes < LEAST_SHARED_BYTES:
+        if changes.boxes is None and changes.colors is None and self._batch_bytes < LEAST_SHARED_BYTES:
             change_some(0, len(rows))
             return batch
         share = max(1, -(-len(rows) // self._num_threads))

@@ -13,6 +13,7 @@ import xxhash
 from PIL import Image
 
 from tandem.data.augmentation import NUM_GENERATORS, change, draw_changes
+from tandem.data import stream as stream_module
 from tandem.data.stream import LEAST_SHARED_BYTES, Stream
 from tandem.errors import UserError
 from tandem.protocol.settings import AugmentationSettings
@@ -328,13 +329,36 @@ def test_prefetching_thread_ends_with_the_iteration() -> None:
 
 
 @pytest.mark.parametrize("augmentation", [AugmentationSettings(), EVERYTHING], ids=["none", "all"])
-def test_error_while_making_a_batch_reaches_the_consumer(augmentation: AugmentationSettings) -> None:
+def test_error_while_making_a_batch_reaches_the_consumer(
+    monkeypatch: pytest.MonkeyPatch, augmentation: AugmentationSettings
+) -> None:
     rows = np.array([0, 1, 2, NUM_STORED])
-    batches = stream_of(rows=rows, batch_size=1, shuffle=False, augmentation=augmentation).epoch(0)
+    stream = stream_of(rows=rows, batch_size=1, shuffle=False, augmentation=augmentation)
+    with pytest.raises(IndexError):
+        list(stream.epoch(0))  # small batches, made together
+    assert stream_threads_that_stay() == []
+    monkeypatch.setattr(stream_module, "LEAST_MADE_BYTES", 0)  # as if they were large
+    batches = stream.epoch(0)
     assert [next(batches)[1].item() for _ in range(3)] == [0, 1, 2]
     with pytest.raises(IndexError):
         next(batches)
     assert stream_threads_that_stay() == []
+
+
+@pytest.mark.parametrize("augmentation", [AugmentationSettings(), EVERYTHING], ids=["none", "all"])
+@pytest.mark.parametrize("start", [0, 3])
+def test_batches_made_together_are_those_made_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, augmentation: AugmentationSettings, start: int
+) -> None:
+    found = {}
+    for name, least_bytes in (("one by one", 0), ("some", 3 * 8 * 7 * 9 * 3), ("all", 1_000_000)):
+        monkeypatch.setattr(stream_module, "LEAST_MADE_BYTES", least_bytes)
+        stream = stream_of(augmentation=augmentation)
+        found[name] = [(images.tobytes(), labels.tolist()) for images, labels in stream.epoch(0, start)]
+        list(stream.epoch(0))
+        found[name].append((stream.first_epoch_hash, []))
+    assert found["one by one"] == found["some"] == found["all"]
+    assert len(found["all"]) == len(stream) - start + 1
 
 
 def test_threads_may_share_a_stream() -> None:
