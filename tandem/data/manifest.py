@@ -47,7 +47,7 @@ class Manifest:
     @property
     def class_names(self) -> list[str]:
         """The name of each image's class."""
-        return [self.classes[label] for label in self.images["label"]]
+        return [self.classes[label] for label in self.images["label"].tolist()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,12 +50,12 @@ class Split:
     @cached_property
     def hash(self) -> str:
         """Of every image, its class and its part."""
-        return hash_of(self._lines())
+        return hash_of(self._lines)
 
     @cached_property
     def test_hash(self) -> str:
         """Of the test images and the classes, whatever the files are called: scores on equal ones can be compared."""
-        tested = sorted((file_hash, name) for _, file_hash, name, part in self._lines() if part == "test")
+        tested = sorted((file_hash, name) for _, file_hash, name, part in self._lines if part == "test")
         return hash_of([list(self.manifest.classes), *tested])
 
     def write(self, path: Path) -> None:
@@ -63,11 +63,13 @@ class Split:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("key", "hash", "class", "part"))
-            writer.writerows(self._lines())
+            writer.writerows(self._lines)
 
+    @cached_property
     def _lines(self) -> list[tuple[str, str, str, str]]:
         images = self.manifest.images
-        return sorted(zip(images["key"], images["hash"], self.manifest.class_names, self.parts, strict=True))
+        columns = images["key"].tolist(), images["hash"].tolist(), self.manifest.class_names, self.parts
+        return sorted(zip(*columns, strict=True))
 
 
 def split_images(manifest: Manifest, settings: DataSettings) -> Split:

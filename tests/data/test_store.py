@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tandem.data import store as store_module
 from tandem.data.manifest import Manifest, scan
 from tandem.data.sources import Source, find_source
 from tandem.data.store import IMAGES_FILE, NUM_LOOKED_AT, check_space, open_store, open_stores, staged_stores
@@ -67,6 +70,12 @@ def start_builder(folder: Path, tmp_path: Path, wait: Path | None = None) -> sub
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=1
     )
+
+
+def slow_pwrite(handle: int, pixels: bytes, offset: int, write: Any = os.pwrite) -> int:
+    """Leaves a flush the time to end between two images."""
+    time.sleep(0.01)
+    return int(write(handle, pixels, offset))
 
 
 def stores(tmp_path: Path, ending: str = "") -> list[Path]:
@@ -207,6 +216,28 @@ def test_failed_build_leaves_nothing_behind(write_images: WriteImages, tmp_path:
     (folder / "dog/001.png").unlink()
     with pytest.raises(UserError, match=r"dog/001\.png: cannot be read any more"):
         open_store(source, manifest, settings_of(tmp_path, image_size=8))
+    assert stores(tmp_path) == stores(tmp_path, ".partial") == []
+
+
+@pytest.mark.parametrize(("flush_bytes", "num_flushes"), [(1, 1), (1, 3), (16 * 8 * 8 * 3, 1)])
+def test_disk_that_fails_on_the_way_fails_the_build(
+    write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush_bytes: int, num_flushes: int
+) -> None:
+    """The system says once that something could not be written, and the flush at the end would hear nothing of it."""
+    flushed = []
+
+    def flush(handle: int) -> None:
+        flushed.append(handle)
+        if len(flushed) == num_flushes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(store_module, "FLUSH_BYTES", flush_bytes)
+    monkeypatch.setattr(store_module, "FLUSH", flush)
+    monkeypatch.setattr(os, "pwrite", slow_pwrite)
+    source, manifest = scanned(write_images({"cat": 8, "dog": 8}), tmp_path)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        open_store(source, manifest, settings_of(tmp_path, image_size=8))
+    assert len(flushed) == num_flushes
     assert stores(tmp_path) == stores(tmp_path, ".partial") == []
 
 

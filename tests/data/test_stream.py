@@ -12,8 +12,8 @@ import pytest
 import xxhash
 from PIL import Image
 
-from tandem.data.augmentation import NUM_GENERATORS, change, draw_changes
 from tandem.data import stream as stream_module
+from tandem.data.augmentation import NUM_GENERATORS, change, draw_changes
 from tandem.data.stream import LEAST_SHARED_BYTES, Stream
 from tandem.errors import UserError
 from tandem.protocol.settings import AugmentationSettings

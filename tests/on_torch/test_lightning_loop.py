@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tandem.on_torch.lightning_loop import NoProfiler, QuickModule
+
+BATCHES = DataLoader(torch.tensor([[1.0], [2.0], [3.0], [0.5]]), batch_size=2)  # type: ignore[arg-type]
+
+
+class Regression(QuickModule):
+    def __init__(self, *, logs_at_start: bool = False) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1, bias=False)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.logs_at_start = logs_at_start
+
+    def on_fit_start(self) -> None:
+        if self.logs_at_start:
+            self.log("start", 0.0)
+
+    def training_step(self, batch: Tensor, index: int) -> Tensor:
+        loss = (self.scale * self.layer(batch) - 2 * batch).square().mean()
+        self.log("loss", loss, on_epoch=True, on_step=False)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def trainer(**options: Any) -> lightning.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+    return lightning.Trainer(max_epochs=2, accelerator="cpu", enable_progress_bar=False, **quiet, **options)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_trained_and_logged_is_what_lightning_trains_and_logs() -> None:
+    class Plain(Regression):
+        __setattr__ = lightning.LightningModule.__setattr__
+
+    found = []
+    for module, options in ((Plain(), {}), (Regression(), {"profiler": NoProfiler()})):
+        nn.init.ones_(module.layer.weight)
+        fit = trainer(**options)
+        fit.fit(module, BATCHES)
+        found.append((fit.callback_metrics["loss"].item(), [value.item() for value in module.parameters()]))
+    assert found[0] == found[1]
+    assert len(found[0][1]) == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_still_knows_in_which_hook_it_is() -> None:
+    with pytest.raises(MisconfigurationException, match="on_fit_start"):
+        trainer(profiler=NoProfiler()).fit(Regression(logs_at_start=True), BATCHES)
