@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import shutil
 import time
 from collections.abc import Callable
@@ -19,8 +21,13 @@ COMPILERS = ("c++", "g++", "clang++")
 """What torch.compile builds its code with on a CPU, and Triton its launchers on a GPU."""
 
 
+# Of glibc's malloc.h: what mallopt is told.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST_BLOCKS = (2**30, 2**25)  # bytes; the second is the most that an older glibc accepts
+
+
 def set_flags(settings: AccelerationSettings) -> None:
-    """Sets torch's switches for GPUs, which mean nothing to a CPU.
+    """Sets torch's switches for GPUs, which mean nothing to a CPU, and what becomes of freed memory, the other way.
 
     Raises:
         UserError: The network is to be compiled, and there is no compiler.
@@ -29,11 +36,27 @@ def set_flags(settings: AccelerationSettings) -> None:
     torch.backends.cuda.matmul.allow_tf32 = settings.tf32
     torch.backends.cudnn.allow_tf32 = settings.tf32
     torch.backends.cudnn.benchmark = settings.cudnn_autotune
+    if settings.keep_memory:
+        keep_freed_memory()
     if settings.compile and not any(map(shutil.which, COMPILERS)):
         raise UserError(
             f"acceleration.compile: received True, but torch.compile needs a C++ compiler and none of "
             f"{', '.join(COMPILERS)} is installed; install one or leave it out"
         )
+
+
+def keep_freed_memory() -> None:
+    """Lets the process keep memory that it has freed, for good; does nothing where the C library is not glibc.
+
+    It would go back to the system whenever the end of the heap is free, as after each pass of a network, and be asked
+    for anew by the next, with a page fault for each 4 KiB.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    # large blocks from the heap first: told about its end alone, glibc would no longer raise their limit by itself
+    if any(mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST_BLOCKS):
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def placed(network: Classifier, settings: AccelerationSettings, device: str) -> Classifier:

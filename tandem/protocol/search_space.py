@@ -33,6 +33,7 @@ NOT_VARIED = (
         "acceleration.channels_last",
         "acceleration.fused_optimizer",
         "acceleration.cudnn_autotune",
+        "acceleration.keep_memory",
     ),
 )
 

@@ -194,6 +194,9 @@ class AccelerationSettings:
     """One kernel for an optimizer's step in torch (adam, adamw, and sgd without weight decay); Keras has none."""
     cudnn_autotune: bool = True
     """Try the convolution algorithms of a GPU and take the fastest: runs of one seed then differ by rounding."""
+    keep_memory: bool = True
+    """Keep main memory that a step has freed for the next one: faster on a CPU, with torch on Linux; nothing in
+    Keras."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,7 @@ _COST_SETTINGS = {
     "acceleration.channels_last": "false",
     "acceleration.fused_optimizer": "false",
     "acceleration.cudnn_autotune": "false",
+    "acceleration.keep_memory": "false",
 }
 _WITHOUT_FROZEN_PHASE = ("off_the_shelf", "scratch", "finetune")
 # What was the case in runs that are older than these settings (on a CPU, where all of them were made).

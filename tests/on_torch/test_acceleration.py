@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +70,42 @@ def test_compiling_without_a_compiler_is_refused_in_one_line(tmp_path: Path, mon
     with pytest.raises(UserError, match=r"acceleration\.compile: received True, .* install one or leave it out$"):
         set_flags(AccelerationSettings(compile=True))
     set_flags(AccelerationSettings())
+
+
+# Takes and frees a few large tensors again and again, as training steps do, and prints the page faults of it.
+STEPS = """
+import resource, sys
+import torch
+from tandem.on_torch.acceleration import set_flags
+from tandem.protocol.settings import AccelerationSettings
+
+set_flags(AccelerationSettings(keep_memory=sys.argv[1] == "True"))
+
+def step():
+    tensors = [torch.ones(2_000_000) for _ in range(8)]
+
+step()
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_freed_memory_is_kept_for_the_next_step_if_wanted() -> None:
+    faults = {}
+    # left to itself, glibc returns it or not as the blocks happen to lie
+    returned = {"MALLOC_MMAP_THRESHOLD_": "100000", "MALLOC_TRIM_THRESHOLD_": "100000"}
+    for keep in (True, False):
+        command = [sys.executable, "-c", STEPS, str(keep)]
+        environment = {**os.environ, **returned, "PYTHONPATH": os.pathsep.join(sys.path)}
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        faults[keep] = int(output)
+    pages = 5 * 8 * 8_000_000 // 4096
+    assert faults[True] < 0.05 * pages
+    assert faults[False] > 0.9 * pages
 
 
 def test_channels_last_changes_logits_by_rounding_alone() -> None:

@@ -139,7 +139,9 @@ def test_settings_hash_is_of_what_changes_numbers(settings: Settings, recorded_a
     same = dataclasses.replace(
         recorded_at(experiment="other", uri="http://x"), threads=1, device="cpu", cache_features=False
     )
-    fast = AccelerationSettings(compile=True, channels_last=False, fused_optimizer=False, cudnn_autotune=False)
+    fast = AccelerationSettings(
+        compile=True, channels_last=False, fused_optimizer=False, cudnn_autotune=False, keep_memory=False
+    )
     same = dataclasses.replace(same, eval_batch_size=7, acceleration=fast)
     other = dataclasses.replace(settings, data=dataclasses.replace(settings.data, fold=1))
     coarser = dataclasses.replace(settings, acceleration=AccelerationSettings(tf32=False))
