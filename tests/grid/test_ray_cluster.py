@@ -95,6 +95,12 @@ cells:
 """
 
 
+@pytest.fixture(autouse=True)
+def folder_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell of a cluster changes to the grid's folder, which here is the tests' own process."""
+    monkeypatch.chdir(Path.cwd())
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
     """Two nodes of one CPU each; the grid is started in a fresh folder."""
