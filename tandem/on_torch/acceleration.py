@@ -27,7 +27,7 @@ LARGEST_BLOCKS = (2**30, 2**25)  # bytes; the second is the most that an older g
 
 
 def set_flags(settings: AccelerationSettings) -> None:
-    """Sets torch's switches for GPUs, which mean nothing to a CPU, and what becomes of freed memory, the other way.
+    """Sets torch's switches for GPUs, which mean nothing to a CPU, and lets freed memory be kept, which is for a CPU.
 
     Raises:
         UserError: The network is to be compiled, and there is no compiler.
