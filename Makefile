@@ -32,7 +32,7 @@ $(VENV)/requirements-dev.done: $(VENV)/requirements.done requirements-dev.txt
 	@touch $@
 
 demo: $(VENV)/requirements.done
-	$(BIN)/python -m tandem.demo
+	$(BIN)/python -m tandem.launch.demo
 
 serve: $(VENV)/requirements.done
 	$(BIN)/python mlflow_server/serve.py

@@ -20,8 +20,8 @@ from tandem.errors import UserError, run_program
 from tandem.protocol.settings import TrackingSettings
 
 if TYPE_CHECKING:
-    from tandem.report.comparison import Comparison
-    from tandem.report.tables import Table
+    from tandem.comparison.comparison import Comparison
+    from tandem.rendering.tables import Table
     from tandem.tracking.reader import RunRecord
 
 # The others are in the files and on the page.
@@ -73,10 +73,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     # After parsing: MLflow takes seconds to import, and --help shall not wait for it.
-    from tandem.report.comparison import compare_runs
-    from tandem.report.published.documents import read_document
-    from tandem.report.published.tables import published_tables
-    from tandem.report.saved_predictions import read_predictions
+    from tandem.comparison.comparison import compare_runs
+    from tandem.comparison.predictions import read_predictions
+    from tandem.published.documents import read_document
+    from tandem.published.tables import published_tables
     from tandem.tracking.reader import NoRuns, metric_history, read_runs
 
     document = None if arguments.published is None else read_document(arguments.published)
@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def print_comparison(comparison: Comparison, output: Path) -> None:
     """The tables that answer most questions, what follows from them, and what is not in them."""
-    from tandem.report.tables import print_table
+    from tandem.rendering.tables import print_table
 
     for compared in comparison.groups:
         for name in PRINTED_TABLES:
@@ -144,7 +144,7 @@ def print_comparison(comparison: Comparison, output: Path) -> None:
 
 def print_published(tables: Sequence[Table], output: Path | None) -> None:
     """What a document publishes, but for its longest lists, which are to be written to that folder."""
-    from tandem.report.tables import print_table
+    from tandem.rendering.tables import print_table
 
     for table in tables:
         if len(table.rows) <= MOST_PRINTED_ROWS:
@@ -155,7 +155,7 @@ def print_published(tables: Sequence[Table], output: Path | None) -> None:
 
 def write_tables(comparison: Comparison, experiment: str, output: Path) -> None:
     """Every table as Markdown, CSV and LaTeX, and all of them with the recommendations in tables.md."""
-    from tandem.report.tables import render_csv, render_latex, render_markdown
+    from tandem.rendering.tables import render_csv, render_latex, render_markdown
 
     output.mkdir(parents=True, exist_ok=True)
     everything = [f"# Experiment {experiment}\n"]
@@ -175,11 +175,11 @@ def write_tables(comparison: Comparison, experiment: str, output: Path) -> None:
 
 def draw(comparison: Comparison, runs: Sequence[RunRecord], arguments: argparse.Namespace, folder: Path) -> None:
     """The page, and the figures as files."""
-    from tandem.report.analysis import choose_cells
-    from tandem.report.comparison_page import make_figures, make_page, make_plots, read_histories
-    from tandem.report.export import write_figures
-    from tandem.report.page import write_page
-    from tandem.tracking.comparison import record_comparison
+    from tandem.comparison.analysis import choose_cells
+    from tandem.comparison.page import make_figures, make_page, make_plots, read_histories
+    from tandem.comparison.record import record_comparison
+    from tandem.rendering.export import write_figures
+    from tandem.rendering.page import write_page
 
     plots = [make_plots(compared, read_histories(choose_cells(compared.group.cells))) for compared in comparison.groups]
     if arguments.html:

@@ -30,7 +30,7 @@ if __name__ == "__main__":
     # before the seconds that the imports below take: --help, wrong settings, and what the framework reads at its import
     asked = parse_settings("keras")
     if repeats_of(asked):
-        from tandem.repeat import run_repeats
+        from tandem.launch.repeats import run_repeats
 
         run_program("train_keras.py", lambda argv: run_repeats("keras", asked, argv), sys.argv[1:])
         sys.exit()
@@ -44,6 +44,7 @@ from tandem.data.features import NO_FEATURES, PhaseFeatures
 from tandem.data.phase_streams import training_stream, validation_stream
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
+from tandem.data_report.report import record_data_report_after_run
 from tandem.evaluation.batching import eval_batch_size, predict_as_fits
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.imagenet import match_classes
@@ -63,18 +64,16 @@ from tandem.on_keras.features import (
 )
 from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.on_keras.gradcam import features_and_gradients
+from tandem.on_keras.learning_rate_finder import take_steps
 from tandem.on_keras.log_epochs import LogEpochs
 from tandem.on_keras.mapped_head import map_head
 from tandem.on_keras.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
-from tandem.on_keras.range_test import take_steps
 from tandem.on_keras.serving import save_model
 from tandem.on_keras.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
-from tandem.protocol.range_test import RangeTest
-from tandem.report.data_report import record_data_report_after_run
-from tandem.report.off_the_shelf import record_off_the_shelf
-from tandem.report.range_test import record_range_test
-from tandem.report.recording import (
+from tandem.protocol.learning_rate_finder import LearningRateFinder
+from tandem.recording.off_the_shelf import record_off_the_shelf
+from tandem.recording.run import (
     PhaseOutcome,
     predictions_of_test,
     record_data,
@@ -84,6 +83,7 @@ from tandem.report.recording import (
     record_weights,
     without_imagenet,
 )
+from tandem.search.learning_rate_finder import record_learning_rate_finder
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.reader import find_weights
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     for backbone in varied_backbones(settings):
         check_builder(find_backbone(backbone, "keras"))  # before a run is made
     if settings.sweep.num_trials is not None:
-        from tandem.sweep import run_sweep  # Optuna, which other runs need not wait for
+        from tandem.search.sweep import run_sweep  # Optuna, which other runs need not wait for
 
         backend = keras.backend.backend()
         run_sweep(
@@ -233,15 +233,15 @@ def find_learning_rate(settings: Settings, data: PreparedData) -> None:
         phase = phases_of(settings)[0]
         training, _ = open_streams(settings, data, phase)
         blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "keras"))
-        test = RangeTest()
+        finder = LearningRateFinder()
         freeze_or_thaw(network, phase, blocks)
         network.compile(
             optimizer=build_optimizer(settings.optimizer, phase.learning_rate, blocks),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             jit_compile=jit_compile(settings.acceleration, gpu=on_gpu(settings)),
         )
-        take_steps(test, network, chain.from_iterable(map(training.stream.epoch, count())))
-        record_range_test(run, test, f"{settings.backbone}, {settings.regime}, {data.name}")
+        take_steps(finder, network, chain.from_iterable(map(training.stream.epoch, count())))
+        record_learning_rate_finder(run, finder, f"{settings.backbone}, {settings.regime}, {data.name}")
 
 
 # --------------------------------------------------------------------------------------------------------------- phase

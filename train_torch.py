@@ -30,7 +30,7 @@ if __name__ == "__main__":
     # before the seconds that the imports below take: --help, wrong settings, and what the framework reads at its import
     asked = parse_settings("torch")
     if repeats_of(asked):
-        from tandem.repeat import run_repeats
+        from tandem.launch.repeats import run_repeats
 
         run_program("train_torch.py", lambda argv: run_repeats("torch", asked, argv), sys.argv[1:])
         sys.exit()
@@ -50,6 +50,7 @@ from tandem.data.features import NO_FEATURES, PhaseFeatures
 from tandem.data.phase_streams import training_stream, validation_stream
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
+from tandem.data_report.report import record_data_report_after_run
 from tandem.evaluation.batching import eval_batch_size, predict_as_fits
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.imagenet import match_classes
@@ -62,19 +63,17 @@ from tandem.on_torch.early_stopping import build_early_stopping
 from tandem.on_torch.features import FeatureLoader, HeadOnFeatures, find_features
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.gradcam import features_and_gradients
-from tandem.on_torch.lightning_loop import NoProfiler, QuickModule
+from tandem.on_torch.learning_rate_finder import take_steps
+from tandem.on_torch.lightning_loop import LeanLightningModule, NoProfiler
 from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.mapped_head import map_head
 from tandem.on_torch.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
-from tandem.on_torch.range_test import take_steps
 from tandem.on_torch.serving import save_model
 from tandem.on_torch.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
-from tandem.protocol.range_test import RangeTest
-from tandem.report.data_report import record_data_report_after_run
-from tandem.report.off_the_shelf import record_off_the_shelf
-from tandem.report.range_test import record_range_test
-from tandem.report.recording import (
+from tandem.protocol.learning_rate_finder import LearningRateFinder
+from tandem.recording.off_the_shelf import record_off_the_shelf
+from tandem.recording.run import (
     PhaseOutcome,
     predictions_of_test,
     record_data,
@@ -84,6 +83,7 @@ from tandem.report.recording import (
     record_weights,
     without_imagenet,
 )
+from tandem.search.learning_rate_finder import record_learning_rate_finder
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.reader import find_weights
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     for backbone in varied_backbones(settings):
         check_builder(find_backbone(backbone, "torch"))  # before a run is made
     if settings.sweep.num_trials is not None:
-        from tandem.sweep import run_sweep  # Optuna, which other runs need not wait for
+        from tandem.search.sweep import run_sweep  # Optuna, which other runs need not wait for
 
         run_sweep("torch", settings, train_trial, backend="torch", versions=framework_versions())
         return
@@ -224,19 +224,19 @@ def find_learning_rate(settings: Settings, data: PreparedData) -> None:
         phase = phases_of(settings)[0]
         training, _ = open_streams(settings, data, phase)
         blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
-        test = RangeTest()
+        finder = LearningRateFinder()
         device = "cuda" if on_gpu(settings) else "cpu"
         placed(network, settings.acceleration, device).train()
         freeze_or_thaw(network, phase, blocks)
         take_steps(
-            test,
+            finder,
             network,
             build_optimizer(settings.optimizer, phase.learning_rate, network.head, blocks),
             chain.from_iterable(map(training.stream.epoch, count())),
             device=device,
             dtype=getattr(torch, settings.precision),
         )
-        record_range_test(run, test, f"{settings.backbone}, {settings.regime}, {data.name}")
+        record_learning_rate_finder(run, finder, f"{settings.backbone}, {settings.regime}, {data.name}")
 
 
 # --------------------------------------------------------------------------------------------------------------- phase
@@ -319,7 +319,7 @@ def open_streams(
     )
 
 
-class TrainingSteps(QuickModule):
+class TrainingSteps(LeanLightningModule):
     """What happens to a batch: cross-entropy of the logits; loss and accuracy are summed up on the device.
 
     Sums, for self.log in every step would cost more than the rest of Lightning.

@@ -22,13 +22,13 @@ import pandas as pd
 from choreographer.browsers.chromium import Chromium
 from playwright.sync_api import CDPSession, sync_playwright
 
+from tandem.comparison import figures
+from tandem.comparison.class_figures import confusion_over_runs, f1_over_runs
+from tandem.comparison.styles import RunLabel, run_styles
 from tandem.evaluation.metrics import per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
-from tandem.report import comparison_figures as figures
-from tandem.report.class_figures import confusion_over_runs, f1_over_runs
-from tandem.report.page import Gallery, Page, Picture, Plot, Section, Text, write_page
-from tandem.report.run_marks import RunLabel, run_marks
-from tandem.report.tables import Column, Estimate, Table
+from tandem.rendering.page import Gallery, Page, Picture, Plot, Section, Text, write_page
+from tandem.rendering.tables import Column, Estimate, Table
 
 REGIMES = ("scratch", "frozen", "two_stage", "finetune")
 
@@ -47,7 +47,7 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
         for regime in REGIMES
         for framework in ("torch", "keras")
     ][:num_runs]
-    marks = run_marks(labels)
+    styles = run_styles(labels)
     names = [label.name for label in labels]
     classes = tuple(f"{_SPECIES[index % len(_SPECIES)]} {index:03}" for index in range(num_classes))
     predictions = {
@@ -114,7 +114,7 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
                     Text(paragraphs=(f"The best is {names[-1]}.",)),
                     _summary(labels, estimates, seconds),
                     Plot(
-                        figure=figures.accuracy_against_time(points, marks),
+                        figure=figures.accuracy_against_time(points, styles),
                         caption="Accuracy and what it costs. Bars are 95 % intervals.",
                     ),
                 ),
@@ -124,10 +124,10 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
                 anchor="training",
                 blocks=(
                     Plot(
-                        figure=figures.curves_over_runs(histories, marks),
+                        figure=figures.curves_over_runs(histories, styles),
                         caption="A click on a run in the legend hides it; a double click hides all others.",
                     ),
-                    Plot(figure=figures.thawing_gains(thawings, marks), caption="What thawing buys."),
+                    Plot(figure=figures.thawing_gains(thawings, styles), caption="What thawing buys."),
                 ),
             ),
             Section(
@@ -159,7 +159,7 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
                 title="Calibration",
                 anchor="calibration",
                 blocks=(
-                    Plot(figure=figures.reliability_over_runs(reliability, marks), caption="Reliability of each run."),
+                    Plot(figure=figures.reliability_over_runs(reliability, styles), caption="Reliability of each run."),
                 ),
             ),
             Section(

@@ -24,9 +24,9 @@ from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, Sq
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
+from tandem.comparison.comparison import compare_runs
 from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.settings import Regime, Settings, flatten
-from tandem.report.comparison import compare_runs
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment
 from tandem.tracking.provenance import parameter_text

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from tandem.data.console import num_cores
-from tandem.scripts import training_script
+from tandem.launch.scripts import training_script
 
 FRAMEWORKS = ("torch", "keras")
 BACKBONE = "mobilenet_v2"

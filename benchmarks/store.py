@@ -27,7 +27,7 @@ from PIL import Image
 from benchmarks.stream import write_photographs
 from tandem.data.console import num_cores
 from tandem.data.prepare import PreparedData, prepare
-from tandem.data.statistics import near_duplicates
+from tandem.data_report.statistics import near_duplicates
 from tandem.protocol.settings import DataSettings
 
 SIZE = 224

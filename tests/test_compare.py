@@ -16,7 +16,7 @@ from compare import main
 from tandem.errors import UserError
 from tandem.evaluation.metrics import scores
 from tandem.evaluation.predictions import Predictions, softmax
-from tandem.report.grad_cam import GradCam, choose_images
+from tandem.recording.grad_cam import GradCam, choose_images
 
 ROOT = Path(__file__).parent.parent
 

@@ -19,18 +19,21 @@ EVERYWHERE = {"errors", ""}
 ALLOWED = {
     "errors": set(),
     "protocol": set(),
+    "rendering": set(),
     "data": {"protocol"},
     "evaluation": {"protocol"},
     "tracking": {"protocol"},
     "on_torch": {"protocol", "data", "evaluation", "tracking"},
     "on_keras": {"protocol", "data", "evaluation", "tracking"},
-    "report": {"protocol", "data", "evaluation", "tracking"},
-    "grid": {"protocol", "tracking", "report", "scripts"},
+    "recording": {"protocol", "data", "evaluation", "tracking", "rendering"},
+    "data_report": {"protocol", "data", "tracking", "rendering"},
+    "comparison": {"protocol", "data", "evaluation", "tracking", "rendering", "recording"},
+    "published": {"protocol", "data", "evaluation", "tracking", "rendering", "recording", "comparison"},
+    "search": {"protocol", "data", "evaluation", "tracking", "rendering", "recording"},
+    "launch": {"protocol", "tracking", "rendering"},
+    "grid": {"protocol", "tracking", "rendering", "launch"},
 }
 SCRIPTS = ("train_torch", "train_keras", "compare")
-# Programs like the scripts that stand in a package: nothing imports them, and within their functions they may import
-# what a script may. At their top they keep to their package's rule.
-PROGRAMS = {"data/report.py", "grid/__main__.py"}
 
 
 def modules_of(*packages: str) -> list[str]:
@@ -64,11 +67,10 @@ def loaded_after_importing(modules: list[str], **variables: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def imported_names(module: Path, *, at_its_top: bool = False) -> set[str]:
-    """Modules of Tandem, and the scripts, that a source file imports: anywhere in it, or outside its functions."""
+def imported_names(module: Path) -> set[str]:
+    """Modules of Tandem, and the scripts, that a source file imports anywhere in it."""
     found = set()
-    tree = ast.parse(module.read_text(encoding="utf-8"))
-    for node in tree.body if at_its_top else ast.walk(tree):
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -82,9 +84,9 @@ def imported_names(module: Path, *, at_its_top: bool = False) -> set[str]:
     return found
 
 
-def imported_parts(module: Path, *, at_its_top: bool = False) -> set[str]:
+def imported_parts(module: Path) -> set[str]:
     """The parts of Tandem that these are of: protocol, data, ..., "" for the package itself."""
-    names = imported_names(module, at_its_top=at_its_top)
+    names = imported_names(module)
     return {name if name in SCRIPTS else [*name.split("."), ""][1] for name in names}
 
 
@@ -93,8 +95,7 @@ def test_imports_point_one_way() -> None:
     for name, allowed in ALLOWED.items():
         folder = ROOT / "tandem" / name
         for file in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]:
-            is_program = str(file.relative_to(ROOT / "tandem")) in PROGRAMS
-            if beyond := imported_parts(file, at_its_top=is_program) - allowed - EVERYWHERE - {name}:
+            if beyond := imported_parts(file) - allowed - EVERYWHERE - {name}:
                 wrong.append(f"{file.relative_to(ROOT)} imports {', '.join(sorted(beyond))}")
     assert wrong == []
 
@@ -105,14 +106,16 @@ def test_every_package_has_its_place() -> None:
 
 def test_programs_import_neither_side() -> None:
     programs = [*(ROOT / "tandem").glob("*.py"), ROOT / "compare.py", *(ROOT / "mlflow_server").glob("*.py")]
-    programs += [ROOT / "tandem" / name for name in PROGRAMS]
+    programs += [*(ROOT / "tandem").glob("*/__main__.py")]
     assert len(programs) >= 5
     for file in programs:
         assert not imported_parts(file) & {*SIDES, *SCRIPTS}, file
 
 
 def test_nothing_imports_a_program() -> None:
-    programs = {"tandem." + name.removesuffix(".py").replace("/", ".") for name in PROGRAMS}
+    programs = {"tandem.demo", "tandem.data.report"}
+    programs |= {f"tandem.{file.parent.name}.__main__" for file in (ROOT / "tandem").glob("*/__main__.py")}
+    assert len(programs) >= 4
     for file in [*(ROOT / "tandem").rglob("*.py"), *ROOT.glob("*.py"), *(ROOT / "mlflow_server").glob("*.py")]:
         assert not imported_names(file) & programs, file
 
@@ -124,7 +127,7 @@ def test_twins_import_their_own_side_alone() -> None:
 
 def test_no_framework_is_needed_outside_its_side() -> None:
     packages = [name for name in PACKAGES if name not in SIDES]
-    assert set(packages) == {"protocol", "data", "evaluation", "tracking", "report", "grid"}
+    assert set(packages) == set(ALLOWED) - {"errors", *SIDES}
     modules = [*modules_of(*packages, ""), "compare", "mlflow_server.serve"]
     loaded = loaded_after_importing(modules)
     assert {"mlflow", "sklearn"} <= loaded
@@ -137,7 +140,7 @@ def test_settings_need_nothing_heavy() -> None:
 
 
 def test_settings_of_the_data_report_need_nothing_heavy() -> None:
-    assert loaded_after_importing(["tandem.data.report"]) & {*FRAMEWORKS, *HEAVY} == set()
+    assert loaded_after_importing(["tandem.data_report.__main__"]) & {*FRAMEWORKS, *HEAVY} == set()
 
 
 def test_torch_side_needs_no_keras() -> None:

@@ -49,9 +49,9 @@ from tandem.grid.file import (
 )
 from tandem.grid.processes import LocalProcesses, Outcome, divide, num_cores, visible_gpus
 from tandem.grid.runner import Pool, run_cells
+from tandem.launch.scripts import training_script
 from tandem.protocol.parser import Framework
-from tandem.report.tables import format_value
-from tandem.scripts import training_script
+from tandem.rendering.tables import format_value
 
 SMALL_BUDGET = (
     f"Small budget: at most {SMALL_IMAGES_PER_CLASS} images a class, {SMALL_MAX_EPOCHS} epoch a phase, batches of "

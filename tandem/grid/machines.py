@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tandem.errors import UserError
 from tandem.grid.file import GridCell
-from tandem.scripts import training_script
+from tandem.launch.scripts import training_script
 from tandem.tracking.mlflow_store import resolve_uri
 from tandem.tracking.provenance import without_password
 

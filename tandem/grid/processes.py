@@ -20,7 +20,7 @@ import pynvml
 
 from tandem.errors import UserError
 from tandem.grid.file import GridCell
-from tandem.scripts import training_script
+from tandem.launch.scripts import training_script
 from tandem.tracking import vocabulary
 
 LOG_FOLDER = Path("grid")

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tandem.errors import UserError
 from tandem.grid.file import GridCell
 from tandem.grid.processes import Outcome
-from tandem.report.tables import format_value
+from tandem.rendering.tables import format_value
 
 
 class Pool(Protocol):

@@ -9,7 +9,7 @@ import pytorch_lightning as lightning
 from pytorch_lightning.profilers import PassThroughProfiler
 
 
-class QuickModule(lightning.LightningModule):
+class LeanLightningModule(lightning.LightningModule):
     """A LightningModule that is told quickly which of its hooks runs.
 
     Lightning notes on it the name of each hook that it calls, 44 times a step, and torch's own way of setting an

@@ -243,7 +243,7 @@ def test_every_score_is_a_plain_finite_number() -> None:
 
 def test_evaluation_needs_no_framework() -> None:
     code = (
-        "import sys, tandem.evaluation.transfer, tandem.report.run_page, tandem.report.results, tandem.report.summary;"
+        "import sys, tandem.evaluation.transfer, tandem.recording.page, tandem.recording.summary;"
         "print([name for name in ('torch', 'keras', 'tensorflow', 'jax', 'lightning', 'pytorch_lightning')"
         " if name in sys.modules])"
     )

@@ -22,7 +22,7 @@ from tandem.protocol.settings import (
     ScheduleSettings,
     Settings,
 )
-from tandem.report.recording import PhaseOutcome
+from tandem.recording.run import PhaseOutcome
 from tandem.tracking.curves import Curves
 from tests.small_runs import NUM_CLASSES, RecordingRun, small_data, small_settings
 from train_keras import predict_test, train_phase

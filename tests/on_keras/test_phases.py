@@ -27,7 +27,7 @@ from tandem.protocol.settings import (
     Settings,
     TrackingSettings,
 )
-from tandem.report.recording import PhaseOutcome, record_phase
+from tandem.recording.run import PhaseOutcome, record_phase
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import start_run
 from tests.oracles import accuracy, cross_entropy

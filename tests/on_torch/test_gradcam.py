@@ -10,7 +10,7 @@ from tandem.on_torch.gradcam import features_and_gradients
 from tandem.on_torch.networks import Classifier, Pixels, build_classifier
 from tandem.on_torch.weights import hash_weights
 from tandem.protocol.settings import DataSettings, HeadSettings, Settings
-from tandem.report.grad_cam import class_activation_maps
+from tandem.recording.grad_cam import class_activation_maps
 
 
 def make_images(count: int, size: int) -> np.ndarray:

@@ -9,12 +9,12 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tandem.on_torch.lightning_loop import NoProfiler, QuickModule
+from tandem.on_torch.lightning_loop import LeanLightningModule, NoProfiler
 
 BATCHES = DataLoader(torch.tensor([[1.0], [2.0], [3.0], [0.5]]), batch_size=2)  # type: ignore[arg-type]
 
 
-class Regression(QuickModule):
+class Regression(LeanLightningModule):
     def __init__(self, *, logs_at_start: bool = False) -> None:
         super().__init__()
         self.layer = nn.Linear(1, 1, bias=False)

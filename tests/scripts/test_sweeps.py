@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from tandem.sweep_study import RETRIED, RUN, SETTINGS
+from tandem.search.study import RETRIED, RUN, SETTINGS
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import NoRuns, read_runs
 

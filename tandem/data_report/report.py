@@ -1,0 +1,121 @@
+"""The report of a data set: its numbers as tables and on one page, as files and once in MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tandem.data.console import say
+from tandem.data.prepare import PreparedData
+from tandem.data_report.page import make_data_page
+from tandem.data_report.record import log_data_report
+from tandem.data_report.statistics import DataSetStatistics, describe
+from tandem.data_report.tables import key_numbers, make_tables, remarks, shorten_table
+from tandem.protocol.settings import TrackingSettings
+from tandem.rendering.page import write_page
+from tandem.rendering.tables import Table, render_csv, render_latex, render_markdown
+from tandem.tracking.mlflow_store import one_line
+
+PAGE_FILE = "data_set.html"
+TABLES_FOLDER = "tables"
+
+MOST_ROWS = 1000  # of a table as Markdown and LaTeX; CSV files have all
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DataReport:
+    """What is reported of a data set.
+
+    Args:
+        data: the images.
+        statistics: of these.
+        tables: by their names.
+    """
+
+    data: PreparedData
+    statistics: DataSetStatistics
+    tables: dict[str, Table]
+
+
+def make_data_report(data: PreparedData, *, quiet: bool = False) -> DataReport:
+    """Describes a data set.
+
+    Args:
+        data: the images.
+        quiet: no progress bar.
+    """
+    statistics = describe(data, quiet=quiet)
+    return DataReport(data=data, statistics=statistics, tables=make_tables(data.name, statistics))
+
+
+def write_report_page(report: DataReport, path: Path) -> None:
+    """Writes the page: one HTML file of 5 MB and more, most of it plotly.js."""
+    write_page(path, make_data_page(report.data, report.statistics, report.tables))
+
+
+def write_report_tables(report: DataReport, folder: Path) -> None:
+    """Writes every table as Markdown, CSV and LaTeX, and all of them in tables.md; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sentences = "".join(f"- {sentence}\n" for sentence in remarks(report.statistics))
+    everything = [f"# Data set {report.data.name}\n\n{sentences}"]
+    for table in report.tables.values():
+        shown = shorten_table(table, MOST_ROWS)
+        everything.append(render_markdown(shown))
+        (folder / f"{table.name}.md").write_text(everything[-1], encoding="utf-8")
+        (folder / f"{table.name}.tex").write_text(render_latex(shown), encoding="utf-8")
+        (folder / f"{table.name}.csv").write_text(render_csv(table), encoding="utf-8")
+    (folder / "tables.md").write_text("\n".join(everything), encoding="utf-8")
+
+
+def record_data_report(data: PreparedData, tracking: TrackingSettings, report: DataReport | None = None) -> str | None:
+    """Logs the report to the experiment as a run of its own, unless it is there already.
+
+    Args:
+        data: the images.
+        tracking: where to.
+        report: of the images; made when it is needed and not given.
+
+    Returns:
+        The run's id, None where the experiment has the report already.
+
+    Raises:
+        UserError: MLflow does not answer, or its experiment cannot be written.
+    """
+
+    def make(folder: Path) -> dict[str, float]:
+        made = report or make_data_report(data, quiet=True)
+        write_report_page(made, folder / PAGE_FILE)
+        write_report_tables(made, folder / TABLES_FOLDER)
+        return {name: float(number) for name, number in key_numbers(made.statistics).items()}
+
+    return log_data_report(
+        tracking.uri,
+        tracking.experiment,
+        name=data.name,
+        split_hash=data.split.hash,
+        params=_params(data),
+        make=make,
+    )
+
+
+def record_data_report_after_run(data: PreparedData, tracking: TrackingSettings) -> None:
+    """Like record_data_report, for a run that has finished: what goes wrong is said in one line and is no failure."""
+    try:
+        run_id = record_data_report(data, tracking)
+    except Exception as error:  # whatever it is, the run and its results are there
+        say(f"warning: no report of the data set {data.name} was recorded: {one_line(error)}", quiet=False)
+        return
+    if run_id is not None:
+        say(f"Report of the data set {data.name}: run {run_id} of {tracking.experiment}, {PAGE_FILE}", quiet=False)
+
+
+def _params(data: PreparedData) -> dict[str, Any]:
+    """What the images are, under the names that the settings have."""
+    split, store = data.report["split"], data.report["store"]
+    return {
+        "data.source": data.report["source"],
+        "data.split": split["kind"],
+        "data.split_seed": split["seed"],
+        "data.stored_size": [store["height"], store["width"]],
+    }

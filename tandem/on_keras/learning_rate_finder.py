@@ -1,0 +1,26 @@
+"""The steps of a learning-rate range test in Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tandem.on_keras.networks import Classifier
+from tandem.protocol.learning_rate_finder import LearningRateFinder
+
+
+def take_steps(
+    finder: LearningRateFinder, network: Classifier, batches: Iterator[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Trains the network with rising learning rates until the loss has exploded; it is good for nothing afterwards.
+
+    Args:
+        finder: takes the losses.
+        network: compiled, as a phase begins with it, but with a learning rate that can be set.
+        batches: endless; uint8 images of shape (b, height, width, 3) and int64 labels of shape (b,).
+    """
+    for rate, (images, labels) in finder.steps(batches):
+        network.optimizer.learning_rate = rate
+        network.reset_metrics()  # otherwise the loss is the mean over all steps so far
+        finder.add(float(network.train_on_batch(images, labels, return_dict=True)["loss"]))

@@ -1,0 +1,166 @@
+"""What the document on eight data sets claims."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from tandem.published.judging import (
+    BY_FAR,
+    Claim,
+    Judge,
+    Judgement,
+    above_zero,
+    all_of,
+    judged,
+    minutes_of,
+    missing,
+    named,
+    time_of,
+    times_of,
+    undecided,
+    without_lacking,
+)
+from tandem.published.rows import Results, Row, combined_difference
+from tandem.published.summaries import (
+    backbones_with_mean,
+    families_of,
+    mean_accuracy,
+    published_pairs,
+    transfer_mark,
+    transfer_pairs,
+)
+from tandem.rendering.tables import Estimate, format_value, number_of
+
+
+def _in_each_framework(judge: Callable[[Results, str | None], Judgement]) -> Judge:
+    """Of ours each framework by itself; published rows are not told apart by it."""
+
+    def judge_each(results: Results) -> Judgement:
+        if results.published:
+            return judge(results, None)
+        frameworks = dict.fromkeys(row.framework for row in results.of(regime="frozen"))
+        found = [(str(framework), judge(results, framework)) for framework in frameworks]
+        return named(without_lacking(found)) if found else missing(results, "frozen")
+
+    return judge_each
+
+
+def _stated_means(results: Results, framework: str | None) -> Judgement:
+    """The means of the families are those that the document states."""
+    families = families_of(results.document, "frozen")
+    found = []
+    for family, stated in results.document.stated_means.items():
+        mean = mean_accuracy(results, families[family], regime="frozen", framework=framework)
+        if mean is None:
+            found.append(missing(results, f"{family} on every data set"))
+            continue
+        value = mean.value if isinstance(mean, Estimate) else mean
+        because = f"{family} {_percent(value)}, stated {_percent(stated)}"
+        alone = backbones_with_mean(results, families[family], stated, regime="frozen") if results.published else []
+        if alone:
+            because += f", which is {' and '.join(alone)} alone"
+        if results.published:
+            found.append(judged(round(value, 4) == stated, because))
+        elif isinstance(mean, Estimate) and not mean.low <= stated <= mean.high:
+            found.append(judged(False, because))
+        else:
+            # An interval that holds a number does not show that it is the true one.
+            found.append(undecided(because))
+    return all_of(found)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _best_families(best: Sequence[str]) -> Callable[[Results, str | None], Judgement]:
+    """Their means over the data sets are above those of all other families."""
+
+    def judge(results: Results, framework: str | None) -> Judgement:
+        families = families_of(results.document, "frozen")
+        mean = partial(mean_accuracy, results, regime="frozen", framework=framework)
+        found = []
+        for one, two in itertools.product(best, [family for family in families if family not in best]):
+            first, second = mean(families[one]), mean(families[two])
+            if first is None or second is None:
+                found.append(missing(results, f"{one} and {two} on every data set"))
+                continue
+            difference = combined_difference(first, second)
+            if not results.published:
+                found.append(above_zero(difference, f"{one} minus {two}"))
+                continue
+            tops = [max(number_of(mean([backbone])) or 0.0 for backbone in families[of]) for of in (one, two)]
+            means = f"{one} {_percent(number_of(first) or 0.0)}, {two} {_percent(number_of(second) or 0.0)}"
+            because = f"{means} (the best of each {_percent(tops[0])} and {_percent(tops[1])})"
+            found.append(judged(difference.number > 0, because))
+        return all_of(found)
+
+    return judge
+
+
+def _hours(results: Results) -> Judgement:
+    """Times on hardware that the document does not name: shown, and not judged."""
+    times = {regime: [row for row in results.of(regime=regime) if row.minutes] for regime in ("scratch", "frozen")}
+    if not all(times.values()):
+        return missing(results, "times of single networks")
+    scratch = [row.minutes for row in times["scratch"] if row.minutes]
+    frozen = sorted(times["frozen"], key=lambda row: row.minutes or 0.0)
+    average = format_value(60 * sum(scratch) / len(scratch), "seconds")
+    return undecided(
+        f"scratch {average} on average, frozen {time_of(frozen[0])} to {time_of(frozen[-1])}; the document does not "
+        "say on what hardware"
+    )
+
+
+def _frozen_much_faster(results: Results) -> Judgement:
+    """At most half the time of scratch, of the same backbone on the same data set and machine."""
+    pairs = transfer_pairs(results)
+    times = [one for scratch, frozen in pairs if (one := times_of(frozen, scratch, minutes_of)) is not None]
+    if not times:
+        return missing(results, "times of single networks on one machine")
+    because = f"frozen {min(times):.2f} to {max(times):.2f} times the training from scratch in {len(times)} pairs"
+    if max(times) <= 1 / BY_FAR and _num_missing(results, pairs):
+        return undecided(f"{because}; {_num_missing(results, pairs)} pairs are not run")
+    return judged(max(times) <= 1 / BY_FAR, because)
+
+
+def _num_missing(results: Results, pairs: Sequence[tuple[Row, Row]]) -> int:
+    """Of the document's pairs of scratch and frozen."""
+    return len(published_pairs(results.document) - {(frozen.data, frozen.backbone) for _, frozen in pairs})
+
+
+def _negative_transfer(results: Results) -> Judgement:
+    """One pair is enough for it to exist; for it not to, there have to be all, and without a tie."""
+    marked = [
+        (mark, frozen)
+        for scratch, frozen in transfer_pairs(results)
+        if (mark := transfer_mark(results, scratch, frozen)) is not None
+    ]
+    if not marked:
+        return missing(results, "accuracies of scratch and frozen with their predictions")
+    marks = [mark for mark, _ in marked]
+    because = f"frozen below scratch in {marks.count('negative')} of {len(marks)} pairs"
+    if tied := [f"{row.backbone} on {row.data}" for mark, row in marked if mark == "tie"]:
+        named = f", a tie in {len(tied)}"
+        because += f"{named} ({', '.join(tied)})" if results.published else f"{named} (not significant)"
+    if "negative" in marks:
+        return judged(True, because)
+    not_run = _num_missing(results, transfer_pairs(results))
+    return undecided(because) if tied or not_run else judged(False, because)
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        words="the average accuracy of ResNet is 86.19 %, that of DenseNet 89.91 %",
+        judge=_in_each_framework(_stated_means),
+    ),
+    Claim(
+        words="ResNet and DenseNet are the best networks for transfer learning",
+        judge=_in_each_framework(_best_families(("resnet", "densenet"))),
+    ),
+    Claim(words="scratch takes about 5 hours on average, frozen 5 minutes to 3 hours", judge=_hours),
+    Claim(words="frozen takes much less time than scratch", judge=_frozen_much_faster),
+    Claim(words="there is negative transfer: frozen less accurate than scratch", judge=_negative_transfer),
+)

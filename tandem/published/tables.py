@@ -1,0 +1,426 @@
+"""The tables of what a document publishes, with ours beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+
+from tandem.comparison.comparison import GroupComparison
+from tandem.evaluation.imagenet import letters_and_digits
+from tandem.published.claims import claims_table
+from tandem.published.documents import ClassScores, Document, PublishedResult
+from tandem.published.rows import History, Results, Row, matching, no_history, our_results, published_results
+from tandem.published.summaries import (
+    backbones_with_mean,
+    best_accuracy,
+    families_of,
+    mean_accuracy,
+    transfer_mark,
+    transfer_pairs,
+)
+from tandem.rendering.tables import Column, Table, Value, number_of
+
+# A pair of columns for each that some result of the document has: how it is shown, and what of a row it is. First what
+# a network came to, then how it got there.
+_Measure = tuple[Column, Callable[[Row], Value]]
+_OUTCOMES: tuple[_Measure, ...] = (
+    (Column(key="precision", heading="precision", kind="score"), attrgetter("precision")),
+    (Column(key="recall", heading="recall", kind="score"), attrgetter("recall")),
+    (Column(key="f1", heading="F1", kind="score"), attrgetter("f1")),
+    (Column(key="test_loss", heading="test loss", kind="score"), attrgetter("test_loss")),
+    (
+        Column(key="train_seconds", heading="training", kind="seconds"),
+        lambda row: None if row.minutes is None else row.minutes * 60,
+    ),
+)
+_TRAINING: tuple[_Measure, ...] = (
+    (Column(key="epochs", heading="epochs", kind="number"), attrgetter("epochs")),
+    (Column(key="best_epoch", heading="best epoch", kind="number"), attrgetter("best_epoch")),
+    (Column(key="train_accuracy", heading="train accuracy", kind="score"), attrgetter("train_accuracy")),
+    (Column(key="val_accuracy", heading="val accuracy", kind="score"), attrgetter("val_accuracy")),
+    (Column(key="train_loss", heading="train loss", kind="score"), attrgetter("train_loss")),
+    (Column(key="val_loss", heading="val loss", kind="score"), attrgetter("val_loss")),
+    (Column(key="parameters", heading="params", kind="amount"), attrgetter("parameters")),
+)
+
+_NOTES = (
+    "Matched by backbone, and by data set, regime and framework where the document names them; of the data set's name "
+    "letters and digits count, whatever their case.",
+    "Protocol and images differ, so a difference (ours minus published) is one of two studies, and no measure of what "
+    "caused it; intervals are of our scores alone.",
+)
+_OPEN_REGIME_NOTE = (
+    "Where the document leaves the regime open, every one that we ran stands beside its result; our row names its own."
+)
+_OPEN_DATA_NOTE = (
+    "Where the document does not name the data set, results on each of ours stand beside its own: those are other "
+    "images, so there is no difference to read."
+)
+_AVERAGES_NOTE = (
+    "Our precision, recall and F1 are means over the classes, of a network off the shelf over all labels that occur as "
+    "truth or answer."
+)
+_STAND_IN_NOTE = (
+    "A row of ours that is marked as of a small budget, of part of the images, or as begun with random weights or an "
+    "earlier run's, stands in for a run that could not be had; it decides no claim."
+)
+
+
+def published_tables(
+    document: Document, groups: Sequence[GroupComparison], history: History = no_history
+) -> tuple[Table, ...]:
+    """Everything that is shown of a document.
+
+    Args:
+        document: whose results these are.
+        groups: of the experiment; none where it has no runs.
+        history: all values of a run's metric, in the order of its steps.
+
+    Returns:
+        Its claims, judged; its results one by one; and where it has them: data sets x backbones, the means of
+        families of backbones, pairs of scratch and frozen, classification reports, and how the networks were trained.
+        All with ours beside them. And where it has them its images' numbers and sizes.
+    """
+    theirs, ours = published_results(document), our_results(document, groups, history)
+    made = (
+        claims_table(theirs, ours),
+        _family_table(theirs, ours),
+        _transfer_table(theirs, ours),
+        _matrix(theirs, ours),
+        *_class_tables(document, ours),
+        _result_table(theirs, ours),
+        _training_table(theirs, ours),
+        _image_table(document),
+    )
+    return tuple(table for table in made if table.rows)
+
+
+def _result_table(theirs: Results, ours: Results) -> Table:
+    """A row for each of our rows that match a result, so that nothing unlike is averaged and none is picked; one row
+    with gaps where none does. Rows with ours come first.
+    """
+    document, results = theirs.document, theirs.document.results
+    names = _name_columns(results)
+    measures = _filled(_OUTCOMES, theirs)
+    columns = (
+        *(column for column, _ in names),
+        Column(key="accuracy_published", heading="published accuracy", kind="score"),
+        Column(key="row", heading="our row"),
+        Column(key="accuracy", heading="our accuracy", kind="score"),
+        Column(key="accuracy_difference", heading="difference", kind="difference"),
+        *_pairs(measures),
+    )
+    rows: list[tuple[Value, ...]] = []
+    pairs = _paired(theirs, ours)
+    for published, row in pairs:
+        value = None if row is None else number_of(row.accuracy)
+        of_theirs = number_of(published.accuracy)
+        difference = None
+        if value is not None and of_theirs is not None and published.data is not None:
+            difference = value - of_theirs
+        label, accuracy = (None, None) if row is None else (row.label, row.accuracy)
+        start = *(name(published) for _, name in names), published.accuracy
+        rows.append((*start, label, accuracy, difference, *_values(measures, published, row)))
+    of_results = [f"{_words(result)}: {result.note}." for result in results if result.note]
+    return Table(
+        name="published",
+        title=f"Published against ours: {document.name}",
+        columns=columns,
+        rows=tuple(rows),
+        notes=(
+            document.source,
+            *_NOTES,
+            *([_AVERAGES_NOTE] if any(column.key in ("precision", "recall", "f1") for column in columns) else []),
+            *([_OPEN_REGIME_NOTE] if any(result.regime is None for result in results) else []),
+            *([_OPEN_DATA_NOTE] if any(result.data is None for result in results) else []),
+            *([_STAND_IN_NOTE] if any(row is not None and row.stand_in for _, row in pairs) else []),
+            *document.notes,
+            *of_results,
+        ),
+    )
+
+
+def _training_table(theirs: Results, ours: Results) -> Table:
+    """How the networks of the results were trained, with the same rows."""
+    document = theirs.document
+    names, measures = _name_columns(document.results), _filled(_TRAINING, theirs)
+    return Table(
+        name="published_training",
+        title=f"Published training against ours: {document.name}",
+        columns=(*(column for column, _ in names), Column(key="row", heading="our row"), *_pairs(measures)),
+        rows=tuple(
+            (
+                *(name(published) for _, name in names),
+                None if row is None else row.label,
+                *_values(measures, published, row),
+            )
+            for published, row in _paired(theirs, ours)
+        )
+        if measures
+        else (),
+        notes=("Accuracies and losses are those of the last epoch; the best one had the lowest validation loss.",),
+    )
+
+
+def _name_columns(results: Sequence[PublishedResult]) -> list[_Measure]:
+    """What a published row is called."""
+    columns = [
+        Column(key="data", heading="data set"),
+        Column(key="backbone", heading="backbone"),
+        Column(key="regime", heading="regime"),
+        *([Column(key="framework", heading="framework")] if any(result.framework for result in results) else []),
+    ]
+    return [(column, attrgetter(column.key)) for column in columns]
+
+
+def _paired(theirs: Results, ours: Results) -> list[tuple[Row, Row | None]]:
+    """Each published row with each of ours that match it, then those that none does."""
+    matched: list[tuple[Row, Row | None]] = []
+    unmatched: list[tuple[Row, Row | None]] = []
+    for result, published in zip(theirs.document.results, theirs.rows, strict=True):
+        found = matching(result, ours)
+        matched += [(published, row) for row in found]
+        if not found:
+            unmatched.append((published, None))
+    return matched + unmatched
+
+
+def _filled(measures: Sequence[_Measure], theirs: Results) -> list[_Measure]:
+    return [(column, of) for column, of in measures if any(of(row) is not None for row in theirs.rows)]
+
+
+def _pairs(measures: Sequence[_Measure]) -> list[Column]:
+    return [
+        of_one
+        for column, _ in measures
+        for of_one in (
+            replace(column, key=f"{column.key}_published", heading=f"published {column.heading}"),
+            replace(column, heading=f"our {column.heading}"),
+        )
+    ]
+
+
+def _values(measures: Sequence[_Measure], published: Row, row: Row | None) -> list[Value]:
+    return [value for _, of in measures for value in (of(published), None if row is None else of(row))]
+
+
+def _image_table(document: Document) -> Table:
+    """The document's numbers of images and sizes of files, in the form of our report of a data set."""
+    quartiles = {"min": "min", "25_percent": "25 %", "50_percent": "50 %", "75_percent": "75 %", "max": "max"}
+    return Table(
+        name="published_images",
+        title=f"Published images: {document.name}",
+        columns=(
+            Column(key="class", heading="class"),
+            Column(key="train", heading="training images", kind="number"),
+            Column(key="val", heading="validation images", kind="number"),
+            Column(key="files", heading="training files", kind="number"),
+            *(
+                Column(key=f"{key}_bytes", heading=heading, kind="number")
+                for key, heading in ({"mean": "mean", "std": "std"} | quartiles).items()
+            ),
+        ),
+        rows=tuple(
+            (name, of.train, of.val, of.file_count, of.mean_bytes, of.std_bytes, *of.quartiles_bytes)
+            for name, of in document.images.items()
+        ),
+        notes=("Sizes in bytes. Ours: python -m tandem.data_report.",),
+    )
+
+
+def _words(result: PublishedResult) -> str:
+    return " ".join(filter(None, (result.data, result.backbone, result.regime)))
+
+
+def _matrix(theirs: Results, ours: Results) -> Table:
+    """Backbones by data sets, as a document with several of either has them, and ours below each of its rows."""
+    document = theirs.document
+    data_sets = document.data_sets
+    rows: list[tuple[Value, ...]] = []
+    if len(data_sets) > 1:
+        for regime, backbone in dict.fromkeys((result.regime, result.backbone) for result in document.results):
+            found = {"published": theirs.of(regime=regime, backbone=backbone)}
+            for row in ours.of(regime=regime, backbone=backbone):
+                words = f"ours, {row.framework}" + (f" ({row.stand_in})" if row.stand_in else "")
+                found[words] = (*found.get(words, ()), row)
+            for words, of_row in found.items():
+                values = [number_of(best_accuracy([row for row in of_row if row.data == data])) for data in data_sets]
+                known = [value for value in values if value is not None]
+                mean = sum(known) / len(known) if len(known) == len(data_sets) else None
+                rows.append((regime, backbone, words, *values, mean))
+    return Table(
+        name="published_data_sets",
+        title=f"Published backbones and data sets: {document.name}",
+        columns=(
+            Column(key="regime", heading="regime"),
+            Column(key="backbone", heading="backbone"),
+            Column(key="whose", heading="whose"),
+            *(Column(key=data, heading=data, kind="score") for data in data_sets),
+            Column(key="mean", heading="mean", kind="score"),
+        ),
+        rows=tuple(rows),
+        notes=(
+            "Accuracy on the test images: of several settings of ours the best, over several sets of test images, such "
+            "as folds, the mean. Means only of rows with a result on each data set.",
+        ),
+    )
+
+
+def _family_table(theirs: Results, ours: Results) -> Table:
+    """Mean accuracy of each family of backbones over all data sets, beside what the document states."""
+    document = theirs.document
+    full = ours.without_stand_ins
+    frameworks = list(dict.fromkeys(row.framework for row in full.of(regime="frozen")))
+    rows: list[tuple[Value, ...]] = []
+    sentences = []
+    if document.stated_means:
+        for family, members in families_of(document, "frozen").items():
+            stated = document.stated_means.get(family)
+            mean = mean_accuracy(theirs, members, regime="frozen", framework=None)
+            alone = [] if stated is None else backbones_with_mean(theirs, members, stated, regime="frozen")
+            means = [mean_accuracy(full, members, regime="frozen", framework=one) for one in frameworks]
+            rows.append((family, ", ".join(members), mean, stated, ", ".join(alone) or None, *means))
+            value = number_of(mean)
+            if stated is not None and value is not None:
+                of_one = f", that of {', '.join(alone)} alone" if alone else ""
+                sentences.append(f"{family}: {value:.2%} over the family; the document states {stated:.2%}{of_one}.")
+    return Table(
+        name="published_families",
+        title=f"Published means of families of backbones: {document.name}",
+        columns=(
+            Column(key="family", heading="family"),
+            Column(key="backbones", heading="backbones"),
+            Column(key="accuracy_published", heading="mean of its rows", kind="score", better="higher"),
+            Column(key="accuracy_stated", heading="stated", kind="score"),
+            Column(key="stated_is", heading="which is the mean of"),
+            *(
+                Column(key=f"accuracy_{one}", heading=f"ours, {one}", kind="score", better="higher")
+                for one in frameworks
+            ),
+        ),
+        rows=tuple(rows),
+        notes=(
+            *(sentence.replace("%", " %") for sentence in sentences),
+            f"Frozen, over all {len(document.data_sets)} data sets; of ours only where every one has been run.",
+        ),
+    )
+
+
+def _transfer_table(theirs: Results, ours: Results) -> Table:
+    """Each pair of scratch and frozen, the most negative first, beside the pairs of our rows."""
+    document = theirs.document
+    ours_by_place: dict[tuple[str | None, str], list[tuple[Row, Row]]] = {}
+    for scratch, frozen in transfer_pairs(ours):
+        ours_by_place.setdefault((frozen.data, frozen.backbone), []).append((scratch, frozen))
+    found = [
+        (difference, scratch, frozen)
+        for scratch, frozen in transfer_pairs(theirs)
+        if (difference := theirs.difference(frozen, scratch)) is not None
+    ]
+    rows: list[tuple[Value, ...]] = []
+    marks = []
+    for difference, scratch, frozen in sorted(found, key=lambda one: one[0].number):
+        marks.append(transfer_mark(theirs, scratch, frozen))
+        start = scratch.data, scratch.backbone, scratch.accuracy, frozen.accuracy, difference.value, marks[-1]
+        beside: list[tuple[Value, ...]] = []
+        for our_scratch, our_frozen in ours_by_place.get((scratch.data, scratch.backbone), []):
+            accuracies = number_of(our_scratch.accuracy), number_of(our_frozen.accuracy)
+            own = ours.difference(our_frozen, our_scratch)
+            mark = transfer_mark(ours, our_scratch, our_frozen)
+            beside.append((our_frozen.variant, *accuracies, None if own is None else own.value, mark))
+        rows += [(*start, *own) for own in beside or [(None,) * 5]]
+    negative, ties = marks.count("negative"), marks.count("tie")
+    return Table(
+        name="published_transfer",
+        title=f"Published transfer, frozen minus scratch: {document.name}",
+        columns=(
+            Column(key="data", heading="data set"),
+            Column(key="backbone", heading="backbone"),
+            Column(key="scratch_published", heading="published scratch", kind="score"),
+            Column(key="frozen_published", heading="published frozen", kind="score"),
+            Column(key="difference_published", heading="difference", kind="difference"),
+            Column(key="mark_published", heading="transfer"),
+            Column(key="row", heading="ours"),
+            Column(key="scratch", heading="our scratch", kind="score"),
+            Column(key="frozen", heading="our frozen", kind="score"),
+            Column(key="difference", heading="our difference", kind="difference"),
+            Column(key="mark", heading="our transfer"),
+        ),
+        rows=tuple(rows) if len(document.data_sets) > 1 else (),
+        notes=(
+            f"Of {len(found)} published pairs {negative} {'is' if negative == 1 else 'are'} negative and {ties} "
+            f"{'is a tie' if ties == 1 else 'are ties'}.",
+            "Ours: same backbone, data set and framework; a tie is a difference that is not significant (paired "
+            "tests), and nothing is said without saved predictions.",
+        ),
+    )
+
+
+def _class_tables(document: Document, ours: Results) -> list[Table]:
+    """The document's classification reports, ours beside them: one table for each of our rows that match."""
+    tables: list[Table] = []
+    for result in document.results:
+        if not result.classes:
+            continue
+        rows: list[Row | None] = [row for row in matching(result, ours) if row.classes]
+        for number, row in enumerate(rows or [None], start=1):
+            tables.append(_class_table(result, row, "" if number == 1 else f"_{number}"))
+    return tables
+
+
+def _class_table(result: PublishedResult, row: Row | None, suffix: str) -> Table:
+    own = {} if row is None else {letters_and_digits(name): scores for name, scores in row.classes.items()}
+    lines: dict[str, tuple[ClassScores, ClassScores | None]] = {
+        name: (scores, own.get(letters_and_digits(name))) for name, scores in result.classes.items()
+    }
+    complete = row is not None and all(scores is not None for _, scores in lines.values())
+    for words, average in (("macro average", False), ("weighted average", True)):
+        lines[words] = (
+            _average(result.classes, weighted=average),
+            _average(row.classes, weighted=average) if row is not None and complete else None,
+        )
+    parts = ("precision", "recall", "f1", "support")
+
+    def values(scores: ClassScores | None) -> tuple[Value, ...]:
+        return tuple(None if scores is None else getattr(scores, part) for part in parts)
+
+    def columns(suffix: str, whose: str) -> tuple[Column, ...]:
+        heads = {"precision": "precision", "recall": "recall", "f1": "F1", "support": "support"}
+        return tuple(
+            Column(
+                key=f"{part}{suffix}", heading=f"{whose} {heads[part]}", kind="number" if part == "support" else "score"
+            )
+            for part in parts
+        )
+
+    lacking = [name for name in result.classes if row is not None and letters_and_digits(name) not in own]
+    notes = ["Its weighted average of recall is the accuracy; its averages are those of its rounded rows."]
+    if row is not None:
+        notes.append(f"Ours: {row.label}.")
+        if lacking:
+            notes.append(f"Not among our classes: {', '.join(lacking)}; so without averages of ours.")
+    return Table(
+        name=f"published_classes_{result.backbone}_{result.regime}{suffix}",
+        title=f"Published classification report: {_words(result)}" + (f", and {row.label}" if row else ""),
+        columns=(
+            Column(key="class", heading="class"),
+            *columns("_published", "published"),
+            *(columns("", "our") if row is not None else ()),
+        ),
+        rows=tuple(
+            (name, *values(theirs), *(values(mine) if row is not None else ()))
+            for name, (theirs, mine) in lines.items()
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _average(classes: Mapping[str, ClassScores], *, weighted: bool) -> ClassScores:
+    total = sum(scores.support for scores in classes.values())
+    weights = {name: scores.support / total if weighted else 1 / len(classes) for name, scores in classes.items()}
+
+    def mean(part: str) -> float:
+        return sum(weight * getattr(classes[name], part) for name, weight in weights.items())
+
+    return ClassScores(precision=mean("precision"), recall=mean("recall"), f1=mean("f1"), support=total)

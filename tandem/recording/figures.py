@@ -1,0 +1,139 @@
+"""Plotly figures of one run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from tandem.evaluation.metrics import confusion_matrix, per_class_table
+from tandem.evaluation.predictions import Predictions
+from tandem.rendering.theme import (
+    LIGHT,
+    LONGEST_NAME,
+    NEUTRAL_COLOR,
+    PAGE_WIDTH,
+    TRAIN_COLOR,
+    VAL_COLOR,
+    class_axis,
+    plain,
+)
+from tandem.tracking import vocabulary
+
+# Beyond this number of classes the numbers in cells run into each other; they show where the mouse points.
+MAX_CLASSES_WITH_COUNTS = 30
+
+
+def training_curves(history: pd.DataFrame) -> go.Figure:
+    """Loss and accuracy of training and validation images over all phases, with a line where the backbone was thawed.
+
+    Args:
+        history: one row an epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss, train/accuracy,
+            val/accuracy.
+    """
+    figure = make_subplots(rows=1, cols=2, subplot_titles=("loss", "accuracy"), horizontal_spacing=0.08)
+    curves = (
+        (1, "train", vocabulary.TRAIN_LOSS, TRAIN_COLOR),
+        (1, "val", vocabulary.VAL_LOSS, VAL_COLOR),
+        (2, "train", vocabulary.TRAIN_ACCURACY, TRAIN_COLOR),
+        (2, "val", vocabulary.VAL_ACCURACY, VAL_COLOR),
+    )
+    for column, split, metric, color in curves:
+        figure.add_trace(
+            go.Scatter(
+                x=history["epoch"],
+                y=history[metric],
+                name=split,
+                legendgroup=split,
+                showlegend=column == 1,
+                mode="lines+markers",
+                marker={"size": 5},
+                line={"color": color, "width": 2},
+                hovertemplate="epoch %{x}: %{y:.4f}",
+            ),
+            row=1,
+            col=column,
+        )
+    phases = history["phase"].to_numpy()
+    for index in np.flatnonzero(phases[1:] != phases[:-1]):
+        between = float(history["epoch"].iloc[index] + history["epoch"].iloc[index + 1]) / 2
+        for column in (1, 2):
+            figure.add_vline(
+                x=between,
+                row=1,
+                col=column,
+                line={"color": NEUTRAL_COLOR, "width": 1, "dash": "dash"},
+                annotation={"text": "backbone thawed", "textangle": -90, "font": {"color": NEUTRAL_COLOR, "size": 11}},
+                # Where the curves are not: losses fall, accuracies rise.
+                annotation_position="top right" if column == 1 else "bottom right",
+            )
+    figure.update_xaxes(title="epoch", tickformat="d")
+    figure.update_yaxes(rangemode="tozero", row=1, col=1)
+    figure.update_layout(template=LIGHT, height=380, margin={"t": 40}, hovermode="x unified")
+    figure.update_layout(legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.18})
+    return figure
+
+
+def confusion_heatmap(predictions: Predictions) -> go.Figure:
+    """Shares of each true class's images by predicted class; the numbers of images show where the mouse points."""
+    counts = confusion_matrix(predictions).to_numpy()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    num_classes = len(counts)
+    gap = 1 if num_classes <= MAX_CLASSES_WITH_COUNTS else 0
+    names = [plain(name) for name in predictions.classes]
+    heatmap = go.Heatmap(
+        x=names,
+        y=names,
+        # Whole per cents: one byte a cell keeps the page small with hundreds of classes.
+        z=np.ceil(shares * 100).astype(np.uint8),
+        zmin=0,
+        zmax=100,
+        colorbar={"title": {"text": "% of the<br>true class"}, "len": 0.5},
+        # As few bytes a cell as will do, for the same reason.
+        customdata=counts.astype(np.min_scalar_type(counts.max())),
+        hovertemplate="true class: %{y}<br>taken for: %{x}<br>images: %{customdata}<extra></extra>",
+        xgap=gap,
+        ygap=gap,
+    )
+    if num_classes <= MAX_CLASSES_WITH_COUNTS:
+        heatmap.update(text=np.where(counts > 0, counts.astype(str), ""), texttemplate="%{text}")
+    figure = go.Figure(heatmap)
+    side = int(np.clip(num_classes * 28, 420, 940))
+    # Few classes leave room for their names; many have to share the page's width with them.
+    names_room = int(6.5 * min(LONGEST_NAME, max(len(name) for name in predictions.classes)))
+    width = min(side + 190 + names_room, PAGE_WIDTH)
+    figure.update_layout(template=LIGHT, width=width, height=width - 80)
+    axis = class_axis(predictions.classes, side)
+    figure.update_xaxes(**axis, title="predicted class", tickangle=-90 if num_classes > 6 else 0)
+    figure.update_yaxes(**axis, title="true class", autorange="reversed", scaleanchor="x", constrain="domain")
+    figure.update_xaxes(constrain="domain")
+    return figure
+
+
+def f1_bars(predictions: Predictions) -> go.Figure:
+    """F1 of each class, lowest first."""
+    table = per_class_table(predictions).sort_values("f1", kind="stable")
+    names = [plain(name) for name in table["class"]]
+    figure = go.Figure(
+        go.Bar(
+            x=names,
+            y=table["f1"],
+            marker={"color": TRAIN_COLOR},
+            customdata=table[["precision", "recall", "support"]].to_numpy(),
+            hovertemplate="%{x}<br>F1 %{y:.4f}<br>precision %{customdata[0]:.4f}<br>recall %{customdata[1]:.4f}"
+            "<br>test images %{customdata[2]}<extra></extra>",
+        )
+    )
+    mean = float(table["f1"].mean())
+    figure.add_hline(
+        y=mean,
+        line={"color": VAL_COLOR, "width": 1, "dash": "dash"},
+        annotation={"text": f"mean {mean:.4f}", "font": {"color": VAL_COLOR}},
+        annotation_position="top right",
+    )
+    few = len(names) <= 30
+    figure.update_layout(template=LIGHT, height=400, bargap=0.3 if few else 0.1)
+    figure.update_xaxes(**class_axis(table["class"], 1000), tickangle=-90 if len(names) > 12 else 0)
+    figure.update_yaxes(title="F1", range=[0, 1.05])
+    return figure

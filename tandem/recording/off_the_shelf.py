@@ -1,0 +1,71 @@
+"""What a run of a pretrained network with its ImageNet head keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from tandem.data.console import say
+from tandem.data.prepare import PreparedData
+from tandem.evaluation.imagenet import (
+    Outputs,
+    explain_scores,
+    imagenet_classes,
+    mapped_logits,
+    scores_over_all_outputs,
+)
+from tandem.evaluation.predictions import Predictions, softmax
+from tandem.recording.run import predictions_of_test
+from tandem.tracking import vocabulary
+
+if TYPE_CHECKING:
+    from tandem.tracking.run import Run
+
+
+def record_off_the_shelf(run: Run, data: PreparedData, logits: np.ndarray, outputs: Outputs) -> Predictions:
+    """Logs the scores over all 1000 outputs, the answer to each test image, and why both kinds of scores differ.
+
+    Args:
+        logits: of the test images in the order of data.rows("test"), of shape (images, 1000).
+        outputs: of each class.
+
+    Returns:
+        The predictions among the mapped classes alone, from which all other scores are made.
+    """
+    predictions = predictions_of_test(data, mapped_logits(logits, outputs))
+    scores = scores_over_all_outputs(logits, predictions.truth, outputs)
+    run.log_metrics({vocabulary.TEST_PREFIX + name: value for name, value in scores.items()})
+    folder = run.folder / vocabulary.FINAL_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    answers_table(predictions, logits).to_csv(run.folder / vocabulary.IMAGENET_ANSWERS_FILE, index=False)
+    run.log_artifact(run.folder / vocabulary.IMAGENET_ANSWERS_FILE, folder=vocabulary.FINAL_FOLDER)
+    accuracy = float((predictions.predicted == predictions.truth).mean())
+    explanation = explain_scores(accuracy, scores, len(predictions.classes))
+    run.set_tags({vocabulary.OFF_THE_SHELF: explanation})
+    say(explanation, quiet=False)
+    return predictions
+
+
+def answers_table(predictions: Predictions, logits: np.ndarray) -> pd.DataFrame:
+    """The highest of all 1000 outputs for each test image.
+
+    Args:
+        predictions: of the same images.
+        logits: of shape (images, 1000).
+
+    Returns:
+        One row an image: key, class (the true one), wordnet_id and name of the answer, probability (among all outputs).
+    """
+    answers = logits.argmax(axis=1)
+    named = imagenet_classes()
+    return pd.DataFrame(
+        {
+            "key": predictions.keys,
+            "class": [predictions.classes[label] for label in predictions.truth],
+            "wordnet_id": [named[answer].wordnet_id for answer in answers],
+            "name": [named[answer].names[0] for answer in answers],
+            "probability": softmax(logits)[np.arange(len(answers)), answers],
+        }
+    )

@@ -1,0 +1,131 @@
+"""One run on one page of HTML that needs no network: curves, confusions, classes, scores, settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tandem.evaluation.metrics import confusion_matrix, per_class_table, scores
+from tandem.evaluation.predictions import Predictions
+from tandem.recording.figures import confusion_heatmap, f1_bars, training_curves
+from tandem.rendering.page import Page, Plot, Section, write_page
+from tandem.rendering.tables import Column, Table
+
+LISTED = 15  # confusions and classes in the lists beside the figures
+
+
+def write_run_page(
+    path: Path, *, title: str, history: pd.DataFrame, predictions: Predictions, settings: Mapping[str, Any]
+) -> None:
+    """Writes the page of a run.
+
+    Args:
+        path: of the HTML file, about 5 MB, most of it plotly.js.
+        title: of the page.
+        history: one row an epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss, train/accuracy,
+            val/accuracy; empty for a network that was not trained.
+        predictions: of the trained network on the test images.
+        settings: under dotted names.
+    """
+    sections = (
+        Section(title="Scores", anchor="scores", blocks=(_scores(predictions),)),
+        *(() if history.empty else (_training(history),)),
+        Section(
+            title="Confusion matrix",
+            anchor="confusions",
+            blocks=(
+                Plot(
+                    figure=confusion_heatmap(predictions),
+                    caption="Shares of each true class's images by predicted class.",
+                ),
+                _confusions(predictions),
+            ),
+        ),
+        Section(
+            title="Classes",
+            anchor="classes",
+            blocks=(
+                Plot(figure=f1_bars(predictions), caption="F1 of each class, lowest first."),
+                _classes(predictions),
+            ),
+        ),
+        Section(title="Settings", anchor="settings", blocks=(_settings(settings),)),
+    )
+    lead = f"{len(predictions.keys):,} test images of {len(predictions.classes)} classes"
+    write_page(path, Page(title=title, lead=lead, sections=sections))
+
+
+def _training(history: pd.DataFrame) -> Section:
+    figure = Plot(figure=training_curves(history), caption="Loss and accuracy after each epoch.")
+    return Section(title="Training", anchor="training", blocks=(figure,))
+
+
+def _scores(predictions: Predictions) -> Table:
+    return Table(
+        name="scores",
+        title="On the test images",
+        columns=(Column(key="score", heading="score"), Column(key="value", heading="value", kind="score")),
+        rows=tuple(scores(predictions).items()),
+    )
+
+
+def _classes(predictions: Predictions) -> Table:
+    table = per_class_table(predictions).sort_values("f1", kind="stable")
+    return Table(
+        name="classes",
+        title="Classes, weakest first",
+        columns=(
+            Column(key="class", heading="class"),
+            *(Column(key=key, heading=heading, kind="score", better="higher") for key, heading in _CLASS_SCORES),
+            Column(key="support", heading="images", kind="number"),
+        ),
+        rows=tuple(
+            (row["class"], float(row["f1"]), float(row["precision"]), float(row["recall"]), int(row["support"]))
+            for _, row in table.iterrows()
+        ),
+    )
+
+
+_CLASS_SCORES = (("f1", "F1"), ("precision", "precision"), ("recall", "recall"))
+
+
+def _confusions(predictions: Predictions) -> Table:
+    counts = confusion_matrix(predictions).to_numpy(copy=True)
+    support = counts.sum(axis=1)
+    np.fill_diagonal(counts, 0)
+    rows = []
+    for flat in np.argsort(-counts, axis=None, kind="stable")[:LISTED]:
+        truth, predicted = np.unravel_index(flat, counts.shape)
+        if count := counts[truth, predicted]:
+            names = predictions.classes[truth], predictions.classes[predicted]
+            rows.append((*names, int(count), int(support[truth])))
+    return Table(
+        name="confusions",
+        title="Most frequent confusions",
+        columns=(
+            Column(key="truth", heading="true class"),
+            Column(key="predicted", heading="taken for"),
+            Column(key="images", heading="images", kind="number"),
+            Column(key="support", heading="of", kind="number"),
+        ),
+        rows=tuple(rows),
+        notes=() if rows else ("None.",),
+    )
+
+
+def _settings(settings: Mapping[str, Any]) -> Table:
+    return Table(
+        name="settings",
+        title="What the run was started with",
+        columns=(Column(key="setting", heading="setting"), Column(key="value", heading="value")),
+        rows=tuple((name, _setting(value)) for name, value in settings.items()),
+    )
+
+
+def _setting(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,318 @@
+"""A page of HTML in one file: texts, tables, figures and images that need no network.
+
+    page = Page(title="Birds", sections=(Section(title="Summary", anchor="summary", blocks=(table, Plot(...))),))
+    write_page(Path("report.html"), page)
+
+Its style and its program stand beside this module, in page.css and page.js; plotly.js comes from the plotly package and
+stands in the file once. Figures are kept as JSON and drawn when they come into view; what several of them share (names
+of classes, arrays) is kept once.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+from tandem.rendering.tables import Column, Estimate, Table, Value, format_interval, format_value, number_of
+from tandem.rendering.theme import DARK, LIGHT
+
+LARGEST_THUMBNAIL = 256  # pixels a side: sharp at twice the 128 at which it is shown
+SMALL_IMAGE = 64  # pixels a side up to which an image is enlarged without blurring
+SHORT_TEXT = 32  # characters up to which a table's cell is not broken into lines, but on a phone
+SHARED_FROM = 200  # characters of JSON from which on a part of a figure is kept apart, to be kept once
+
+# The page cannot load anything, whatever stands in it.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Paragraphs of plain text."""
+
+    paragraphs: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plot:
+    """A figure and the words below it.
+
+    Args:
+        figure: of plotly. Its template is replaced by the page's light or dark one.
+        caption: says what is to be seen.
+    """
+
+    figure: go.Figure
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picture:
+    """An image and the words below it.
+
+    Args:
+        image: the bytes of a PNG or JPEG file, or uint8 of shape (height, width, 3) or (height, width), 0..255.
+        caption: of one or more lines.
+    """
+
+    image: bytes | np.ndarray
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """Images side by side, shrunk to thumbnails.
+
+    Args:
+        title: stands above them.
+        pictures: in reading order; the page says so when there are none.
+        note: stands below the title.
+    """
+
+    title: str
+    pictures: tuple[Picture, ...]
+    note: str = ""
+
+
+Block = Text | Table | Plot | Gallery
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of a page that can be folded.
+
+    Args:
+        title: its heading, and its line in the table of contents.
+        anchor: what stands after "#" in its address; unique on the page.
+        blocks: from top to bottom.
+        folded: whether a reader has to open it.
+    """
+
+    title: str
+    anchor: str
+    blocks: tuple[Block, ...]
+    folded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page.
+
+    Args:
+        title: of the window and above everything.
+        lead: one line below the title.
+        sections: from top to bottom; with more than one there is a table of contents.
+
+    Raises:
+        ValueError: two sections have the same anchor.
+    """
+
+    title: str
+    lead: str
+    sections: tuple[Section, ...]
+
+    def __post_init__(self) -> None:
+        anchors = [section.anchor for section in self.sections]
+        if len(set(anchors)) < len(anchors):
+            raise ValueError(f"the anchors of a page's sections have to differ. Received: {anchors}")
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Writes the page; its folder is made when it is not there.
+
+    Args:
+        path: of the HTML file, 4.8 MB of which are plotly.js if there is a figure on the page.
+        page: what is written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_page(page), encoding="utf-8")
+
+
+def render_page(page: Page) -> str:
+    """The page as HTML."""
+    shared: dict[str, int] = {}
+    figures: list[str] = []
+    sections = [_section(section, figures, shared) for section in page.sections]
+    links = [
+        f'<li><a href="#{html.escape(section.anchor)}">{html.escape(section.title)}</a></li>'
+        for section in page.sections
+    ]
+    contents = f'<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>' if len(links) > 1 else ""
+    templates = json.dumps({"light": LIGHT.to_plotly_json(), "dark": DARK.to_plotly_json()})
+    program = [
+        _json_script("templates", templates),
+        *(_json_script(f"shared-{number}", content) for content, number in shared.items()),
+        *(_json_script(f"figure-{number}", content) for number, content in enumerate(figures)),
+        # At the end: texts and tables are there to be read before 5 MB of program are.
+        f"<script>{get_plotlyjs()}</script>" if figures else "",
+        f"<script>{_beside('page.js')}</script>",
+    ]
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{html.escape(page.title)}</title>",
+            f"<style>{_beside('page.css')}</style></head>\n<body>",
+            f'<header><h1>{html.escape(page.title)}</h1><p class="quiet">{html.escape(page.lead)}</p></header>',
+            contents,
+            "<main>",
+            *sections,
+            "</main>",
+            *program,
+            "</body></html>\n",
+        ]
+    )
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _json_script(identifier: str, content: str) -> str:
+    # "</script>" within a text would end the script.
+    content = content.replace("<", "\\u003c")
+    return f'<script type="application/json" id="{identifier}">{content}</script>'
+
+
+def _section(section: Section, figures: list[str], shared: dict[str, int]) -> str:
+    blocks = []
+    for block in section.blocks:
+        if isinstance(block, Text):
+            blocks += [f"<p>{html.escape(paragraph)}</p>" for paragraph in block.paragraphs]
+        elif isinstance(block, Table):
+            blocks.append(_table(block))
+        elif isinstance(block, Gallery):
+            blocks.append(_gallery(block))
+        else:
+            blocks.append(_plot(block, len(figures)))
+            figures.append(_compact(block.figure, shared))
+    state = "" if section.folded else " open"
+    return (
+        f'<details class="section" id="{html.escape(section.anchor)}"{state}>'
+        f"<summary><h2>{html.escape(section.title)}</h2></summary>\n" + "\n".join(blocks) + "\n</details>"
+    )
+
+
+def _plot(plot: Plot, number: int) -> str:
+    caption = html.escape(plot.caption)
+    # The room that it will take: what is below it shall not jump when it is drawn.
+    height = plot.figure.layout.height or 450
+    return (
+        f'<figure><div class="plot"><div data-figure="figure-{number}" style="height: {height}px" role="group" '
+        f'aria-label="{caption}"></div></div><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def _compact(figure: go.Figure, shared: dict[str, int]) -> str:
+    """The figure's JSON without its template, and with numbers in place of its large parts.
+
+    Args:
+        figure: it stays as it is.
+        shared: number of each large part by its JSON, to which new ones are added.
+    """
+    content = json.loads(figure.to_json())
+    content["layout"].pop("template", None)
+
+    def replaced(node: Any) -> Any:
+        is_array = isinstance(node, dict) and "bdata" in node
+        is_values = isinstance(node, list) and not any(isinstance(value, dict | list) for value in node)
+        if is_array or is_values:
+            written = _dump(node)
+            if len(written) < SHARED_FROM:
+                return node
+            return {"_shared": shared.setdefault(written, len(shared))}
+        if isinstance(node, dict):
+            return {key: replaced(value) for key, value in node.items()}
+        return [replaced(value) for value in node] if isinstance(node, list) else node
+
+    return _dump({"data": replaced(content["data"]), "layout": replaced(content["layout"])})
+
+
+def _dump(node: Any) -> str:
+    return json.dumps(node, ensure_ascii=False, separators=(",", ":"))
+
+
+def _table(table: Table) -> str:
+    best, tied = table.best_cells(), table.tied_cells()
+    heads = "".join(_head(column) for column in table.columns)
+    rows = []
+    for row, values in enumerate(table.rows):
+        cells = []
+        for index, (value, column) in enumerate(zip(values, table.columns, strict=True)):
+            mark = "strong" if (row, index) in best else "u" if (row, index) in tied else None
+            cells.append(_cell(value, column, mark))
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    title = html.escape(table.title)
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.all_notes)
+    return (
+        # With tabindex, so that it can be scrolled by keyboard.
+        f'<h3>{title}</h3>\n<div class="table" role="region" aria-label="{title}" tabindex="0"><table>'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>"
+        + "\n".join(rows)
+        + "</tbody></table></div>"
+        + (f'\n<ul class="notes">{notes}</ul>' if notes else "")
+    )
+
+
+def _head(column: Column) -> str:
+    kind = "" if column.kind == "text" else ' class="number"'
+    first = ' data-first="descending"' if column.better == "higher" else ""
+    return f'<th scope="col"{kind}{first}>{html.escape(column.heading)}</th>'
+
+
+def _cell(value: Value, column: Column, mark: str | None) -> str:
+    number = number_of(value)
+    interval = ""
+    if isinstance(value, Estimate):
+        interval = f' <span class="interval">{html.escape(format_interval(value, column.kind))}</span>'
+    written = html.escape(format_value(value if isinstance(value, str) else number, column.kind))
+    kind = ' class="number"'
+    if column.kind == "text":
+        kind = ' class="short"' if len(written) <= SHORT_TEXT else ""
+    if mark:
+        written = f"<{mark}>{written}</{mark}>"
+    sorted_by = "" if number is None or math.isnan(number) else f' data-value="{number:.9g}"'
+    return f"<td{kind}{sorted_by}>{written}{interval}</td>"
+
+
+def _gallery(gallery: Gallery) -> str:
+    shown = []
+    for picture in gallery.pictures:
+        address, is_small = _thumbnail(picture.image)
+        caption = html.escape(picture.caption)
+        kind = ' class="small"' if is_small else ""
+        shown.append(f'<figure><img{kind} src="{address}" alt="{caption}"><figcaption>{caption}</figcaption></figure>')
+    note = f"<p>{html.escape(gallery.note)}</p>" if gallery.note else ""
+    images = f'<div class="images">{"".join(shown)}</div>' if shown else "<p>None.</p>"
+    return f"<h3>{html.escape(gallery.title)}</h3>\n{note}{images}"
+
+
+def _thumbnail(image: bytes | np.ndarray) -> tuple[str, bool]:
+    """A data URI of the image, and whether it is so small that its pixels shall be seen."""
+    opened = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else Image.fromarray(image)
+    opened = opened.convert("RGB")
+    is_small = max(opened.size) <= SMALL_IMAGE
+    opened.thumbnail((LARGEST_THUMBNAIL, LARGEST_THUMBNAIL))
+    # PNG for what is small and has to stay exact, JPEG for photographs.
+    file = io.BytesIO()
+    opened.save(file, **_FORMATS[is_small])
+    kind = _FORMATS[is_small]["format"].lower()
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}", is_small
+
+
+_FORMATS: Mapping[bool, dict[str, Any]] = {
+    True: {"format": "PNG", "optimize": True},
+    False: {"format": "JPEG", "quality": 85},
+}

@@ -1,0 +1,82 @@
+"""What a learning-rate range test records: its losses, their figure, and the suggestion."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+from rich.console import Console
+
+from tandem.protocol.learning_rate_finder import LearningRateFinder
+from tandem.rendering.page import Page, Plot, Section, Text, write_page
+from tandem.rendering.theme import NEUTRAL_COLOR, TRAIN_COLOR, VAL_COLOR
+from tandem.tracking import vocabulary
+
+if TYPE_CHECKING:
+    from tandem.tracking.run import Run
+
+
+def record_learning_rate_finder(run: Run, finder: LearningRateFinder, title: str) -> None:
+    """Logs each step, the table and the page of the test, and prints what it suggests.
+
+    Args:
+        run: the run that is being recorded.
+        finder: after its last step.
+        title: of the page: what was trained.
+    """
+    steps = list(zip(finder.rates, finder.losses, finder.smoothed, strict=True))
+    names = (vocabulary.RANGE_LEARNING_RATE, vocabulary.RANGE_LOSS, vocabulary.RANGE_SMOOTHED_LOSS)
+    for step, values in enumerate(steps):
+        run.log_metrics(dict(zip(names, values, strict=True)), step=step)
+    table = run.folder / vocabulary.RANGE_TEST_FILE
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("step", "learning_rate", "loss", "smoothed_loss"))
+        writer.writerows((step, *values) for step, values in enumerate(steps))
+    words = in_words(finder)
+    plot = Plot(
+        figure=finder_figure(finder),
+        caption="Loss of each training step's batch, and its running mean, over the learning rate of the step.",
+    )
+    section = Section(title="Loss", anchor="loss", blocks=(Text(paragraphs=(f"{words[0].upper()}{words[1:]}.",)), plot))
+    page = run.folder / vocabulary.RANGE_TEST_PAGE_FILE
+    write_page(page, Page(title=f"Learning-rate range test: {title}", lead=words, sections=(section,)))
+    for file_of_run in (table, page):
+        run.log_artifact(file_of_run)
+    suggestion = finder.suggestion()
+    if suggestion is not None:
+        run.log_metrics({vocabulary.RANGE_SUGGESTION: suggestion})
+    run.set_tags({vocabulary.RANGE_TEST: words})
+    for line in (f"Learning-rate range test: {words}", *run.where_to_look(), f"Page of the test: {page}"):
+        # paths and addresses are there to be copied
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def in_words(finder: LearningRateFinder) -> str:
+    """What came out, in one line."""
+    end = "the loss exploded" if finder.has_diverged() else "the end of the range"
+    took = f"{len(finder.losses)} steps, to {end} at {finder.rates[-1]:.2g}"
+    suggestion = finder.suggestion()
+    if suggestion is None:
+        return f"no suggestion, since the loss did not fall; {took}"
+    return (
+        f"the loss fell fastest at {suggestion:.2g} ({took}); take --learning_rate {suggestion:.2g}, or try around it"
+    )
+
+
+def finder_figure(finder: LearningRateFinder) -> go.Figure:
+    """Loss over the learning rate, and where it fell fastest."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=finder.rates, y=finder.losses, name="loss", mode="lines", line={"color": NEUTRAL_COLOR, "width": 1}
+    )
+    figure.add_scatter(x=finder.rates, y=finder.smoothed, name="smoothed", mode="lines", line={"color": TRAIN_COLOR})
+    suggestion = finder.suggestion()
+    if suggestion is not None:
+        figure.add_vline(suggestion, line={"color": VAL_COLOR, "dash": "dash"}, annotation_text=f"{suggestion:.2g}")
+    # an exploding loss would leave nothing to be seen of the rest
+    highest = 1.5 * max(finder.smoothed[:1] + [value for value in finder.smoothed if value <= finder.smoothed[0]])
+    figure.update_xaxes(title="learning rate", type="log", exponentformat="power")
+    figure.update_yaxes(title="loss of the batch", range=[0, highest])
+    return figure

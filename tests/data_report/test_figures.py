@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tandem.data_report.figures import MOST_SIZES, class_bars, file_size_boxes, image_size_marks
+
+
+def make_counts(num_classes: int, unused: int = 0) -> pd.DataFrame:
+    counts = pd.DataFrame(
+        {"train": range(1, num_classes + 1), "val": 2, "test": 3, "unused": unused},
+        index=[str(number) for number in range(num_classes)],
+    )
+    return counts.assign(all=counts.sum(axis=1))
+
+
+def make_sizes(least: int, greatest: int) -> pd.DataFrame:
+    values = np.linspace(least, greatest, 9)
+    return pd.DataFrame({name: pd.Series(values).describe() for name in ("cat", "dog", "all")}).T
+
+
+def test_bars_of_a_class_add_up_to_its_images() -> None:
+    figure = class_bars(make_counts(3, unused=1))
+    assert [bar.name for bar in figure.data] == ["train", "val", "test", "unused"]
+    assert figure.layout.barmode == "stack"
+    assert sum(np.array(bar.y) for bar in figure.data).tolist() == [7, 8, 9]
+    assert figure.layout.annotations[0].text == "mean 8"
+
+
+def test_part_without_images_has_no_bars() -> None:
+    assert [bar.name for bar in class_bars(make_counts(3)).data] == ["train", "val", "test"]
+
+
+def test_classes_that_are_numbers_keep_their_places() -> None:
+    figure = class_bars(make_counts(12))
+    assert figure.layout.xaxis.type == "category"
+    assert list(figure.data[0].x) == [str(number) for number in range(12)]
+
+
+def test_boxes_hold_the_numbers_of_the_table_but_not_those_of_all_files() -> None:
+    box, mean = file_size_boxes(make_sizes(100, 300)).data
+    assert list(box.x) == list(mean.x) == ["cat", "dog"]
+    assert [box.lowerfence[0], box.q1[0], box.median[0], box.q3[0], box.upperfence[0]] == [100, 150, 200, 250, 300]
+    assert mean.y[0] == 200
+
+
+@pytest.mark.parametrize(("greatest", "kind"), [(999, None), (1000, "log")])
+def test_axis_of_bytes_is_logarithmic_where_they_differ_tenfold(greatest: int, kind: str | None) -> None:
+    assert file_size_boxes(make_sizes(100, greatest)).layout.yaxis.type == kind
+
+
+def test_each_image_size_is_a_mark() -> None:
+    sizes = pd.DataFrame({"width": [30, 40], "height": [20, 50], "images": [90, 10]})
+    (marks,) = image_size_marks(sizes).data
+    assert list(zip(marks.x, marks.y, marks.customdata, strict=True)) == [(30, 20, 90), (40, 50, 10)]
+    # plotly's rule for areas: sizeref = 2 * max / (pixels across the largest)**2
+    assert marks.marker.sizeref == pytest.approx(2 * 90 / 40**2)
+
+
+def test_neighbouring_sizes_are_one_mark_where_there_are_too_many() -> None:
+    random = np.random.default_rng(0)
+    sizes = pd.DataFrame(random.integers(100, 800, (9000, 2)), columns=["width", "height"]).drop_duplicates()
+    sizes["images"] = 2
+    figure = image_size_marks(sizes)
+    (marks,) = figure.data
+    assert 200 < len(marks.x) <= MOST_SIZES
+    assert sum(marks.customdata) == 2 * len(sizes)
+    assert abs(np.average(marks.x, weights=marks.customdata) - sizes["width"].mean()) < 2
+    assert figure.layout.xaxis.title.text == "width in pixels (to 16 pixels)"

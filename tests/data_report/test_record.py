@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tandem.data_report.record import log_data_report
+from tandem.errors import UserError
+from tandem.tracking.reader import NoRuns, read_runs
+
+Make = Callable[[Path], dict[str, float]]
+
+
+@pytest.fixture
+def made() -> list[Path]:
+    """The folders that reports were made in."""
+    return []
+
+
+@pytest.fixture
+def make(made: list[Path]) -> Make:
+    def write(folder: Path) -> dict[str, float]:
+        made.append(folder)
+        (folder / "data_set.html").write_text("<p>hello")
+        (folder / "tables").mkdir()
+        (folder / "tables/classes.csv").write_text("class\n")
+        return {"num_images": 30.0}
+
+    return write
+
+
+def log(client: MlflowClient, make: Make, *, experiment: str = "mine", split_hash: str = "0123") -> str | None:
+    params = {"data.source": "pets", "data.split_seed": 0}
+    return log_data_report(
+        client.tracking_uri, experiment, name="pets", split_hash=split_hash, params=params, make=make
+    )
+
+
+def test_report_is_a_run_of_its_own_with_files_and_numbers(client: MlflowClient, make: Make) -> None:
+    run_id = log(client, make)
+    assert run_id is not None
+    run = client.get_run(run_id)
+    assert run.info.run_name == "data set: pets" and run.info.status == "FINISHED"
+    assert run.data.tags["tandem.data_report"] == "0123"
+    assert run.data.params == {"data.source": "pets", "data.split_seed": "0"}
+    assert run.data.metrics == {"data/num_images": 30.0}
+    assert Path(client.download_artifacts(run_id, "data_set.html")).read_text() == "<p>hello"
+    assert Path(client.download_artifacts(run_id, "tables/classes.csv")).read_text() == "class\n"
+
+
+def test_it_is_no_training_run(client: MlflowClient, make: Make) -> None:
+    log(client, make)
+    with pytest.raises(NoRuns):
+        read_runs(client.tracking_uri, "mine")
+
+
+def test_second_time_nothing_is_made(client: MlflowClient, make: Make, made: list[Path]) -> None:
+    assert log(client, make) is not None
+    assert log(client, make) is None
+    experiment = client.get_experiment_by_name("mine")
+    assert len(client.search_runs([experiment.experiment_id])) == 1
+    assert len(made) == 1 and not made[0].exists()
+
+
+def test_other_images_and_other_experiments_have_their_own(client: MlflowClient, make: Make) -> None:
+    logged = {log(client, make), log(client, make, split_hash="4567"), log(client, make, experiment="other")}
+    assert len(logged) == 3 and None not in logged
+
+
+def test_report_that_failed_is_made_again(client: MlflowClient, make: Make) -> None:
+    experiment = client.create_experiment("mine")
+    failed = client.create_run(experiment, tags={"tandem.data_report": "0123"}).info.run_id
+    client.set_terminated(failed, "FAILED")
+    assert log(client, make) is not None
+
+
+def test_nothing_is_recorded_of_a_report_that_cannot_be_made(client: MlflowClient) -> None:
+    def make(folder: Path) -> dict[str, float]:
+        raise RuntimeError("no report")
+
+    with pytest.raises(RuntimeError, match="no report"):
+        log(client, make)
+    experiment = client.get_experiment_by_name("mine")
+    assert len(client.search_runs([experiment.experiment_id])) == 0
+
+
+def test_run_whose_files_cannot_be_written_is_failed(client: MlflowClient, make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    client.create_experiment("mine", (tmp_path / "file/artifacts").as_uri())
+    with pytest.raises(UserError, match=r"cannot be written to the artifacts of the experiment 'mine'"):
+        log(client, make)
+    experiment = client.get_experiment_by_name("mine")
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+
+
+def test_server_that_is_not_there_is_named(make: Make, made: list[Path], free_port: int) -> None:
+    uri = f"http://127.0.0.1:{free_port}"
+    with pytest.raises(UserError, match=f"no MLflow server answers at {uri}"):
+        log_data_report(uri, "mine", name="pets", split_hash="0123", params={}, make=make)
+    assert made == []

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from tandem.errors import UserError
+from tandem.launch.parent import ParentRun, mean_and_deviation, start_parent_run
+from tandem.protocol.settings import Settings, TrackingSettings
+from tandem.tracking import vocabulary
+from tandem.tracking.reader import NoRuns, read_runs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of one store for all tests, since making one takes seconds."""
+    return tmp_path_factory.mktemp("store")
+
+
+def settings_in(folder: Path, experiment: str) -> Settings:
+    return Settings(tracking=TrackingSettings(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment=experiment))
+
+
+def add_child(parent: ParentRun, status: str = "FINISHED", **metrics: float) -> None:
+    run = parent.client.create_run(parent.experiment_id, tags={MLFLOW_PARENT_RUN_ID: parent.id})
+    for name, value in metrics.items():
+        parent.client.log_metric(run.info.run_id, name.replace("__", "/"), value)
+    parent.client.set_terminated(run.info.run_id, status)
+
+
+def test_parent_holds_mean_and_deviation_of_what_finished_children_have_in_common(folder: Path) -> None:
+    settings = settings_in(folder, "folds")
+    accuracies = [0.5, 0.75, 0.875]
+    with start_parent_run(settings, framework="torch", what="seed 0, 3 folds") as parent:
+        for accuracy in accuracies:
+            add_child(parent, test__accuracy=accuracy, val__loss=1.0, cost__epochs=4.0)
+            add_child(parent, status="FAILED", test__accuracy=0.0)
+        num_children, summary = parent.log_mean_and_deviation()
+    assert num_children == 3
+    assert summary["cost/epochs"] == (4.0, 0.0)
+    run = MlflowClient(tracking_uri=settings.tracking.uri).get_run(parent.id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "mobilenet_v2-finetune-torch, seed 0, 3 folds"
+    assert run.data.tags[vocabulary.REPEATS] == "torch: seed 0, 3 folds"
+    assert run.data.params["data.image_size"] == "224"
+    assert run.data.metrics == {
+        "mean/test/accuracy": pytest.approx(sum(accuracies) / 3),
+        "std/test/accuracy": pytest.approx(statistics.stdev(accuracies)),
+        "mean/cost/epochs": 4.0,
+        "std/cost/epochs": 0.0,
+    }
+
+
+def test_no_comparison_takes_a_parent_for_a_trained_network(folder: Path) -> None:
+    settings = settings_in(folder, "parents")
+    with start_parent_run(settings, framework="keras", what="2 seeds"):
+        pass
+    with pytest.raises(NoRuns):
+        read_runs(settings.tracking.uri, "parents")
+
+
+@pytest.mark.parametrize(("error", "status"), [(UserError("no"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_parent_never_stays_running(folder: Path, error: BaseException, status: str) -> None:
+    settings = settings_in(folder, "ends")
+    with pytest.raises(type(error)), start_parent_run(settings, framework="torch", what="2 seeds") as parent:
+        raise error
+    assert MlflowClient(tracking_uri=settings.tracking.uri).get_run(parent.id).info.status == status
+
+
+def test_a_metric_that_a_child_lacks_has_no_mean() -> None:
+    children = [{"test/accuracy": 0.5, "test/f1_macro": 0.4, "train/loss": 1.0}, {"test/accuracy": 1.0}]
+    assert mean_and_deviation(children) == {"test/accuracy": (0.75, pytest.approx(0.5**0.5 / 2))}
+    assert mean_and_deviation([{"test/accuracy": 0.5}]) == {"test/accuracy": (0.5, 0.0)}
+    assert mean_and_deviation([]) == {}

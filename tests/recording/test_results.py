@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tandem.evaluation.predictions import Predictions
+from tandem.protocol.settings import Settings, TrackingSettings
+from tandem.recording.results import record_evaluation
+from tandem.tracking.run import start_run
+
+CLASSES = ("a,b", "NA", "猫")
+
+
+def make_predictions() -> Predictions:
+    return Predictions(
+        keys=tuple("123456"),
+        hashes=tuple("uvwxyz"),
+        truth=np.array([0, 0, 1, 1, 2, 2]),
+        probabilities=np.eye(3, dtype=np.float32)[[0, 1, 1, 1, 2, 0]],
+        classes=CLASSES,
+    )
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MlflowClient, str, dict[str, float]]:
+    root = tmp_path_factory.mktemp("results")
+    tracking = TrackingSettings(uri=f"sqlite:///{root}/mlflow.db", folder=str(root / "runs"))
+    settings = Settings(backbone="mobilenet_v2", tracking=tracking)
+    with start_run(settings, framework="torch", backend="torch", versions={}) as run:
+        record_evaluation(run, make_predictions(), folder="phase_1", prefix="phase_1/")
+        scores = record_evaluation(run, make_predictions(), folder="final", prefix="")
+    return run.folder, MlflowClient(tracking_uri=tracking.uri), run.id, scores
+
+
+def test_scores_are_logged_under_the_phase_and_for_the_run(recorded) -> None:
+    _, client, run_id, scores = recorded
+    metrics = client.get_run(run_id).data.metrics
+    assert scores["accuracy"] == pytest.approx(4 / 6)
+    for name, value in scores.items():
+        assert metrics[f"test/{name}"] == pytest.approx(value)
+        assert metrics[f"phase_1/test/{name}"] == pytest.approx(value)
+
+
+def test_four_files_are_kept_for_each_evaluation(recorded) -> None:
+    folder, client, run_id, _ = recorded
+    for part in ("phase_1", "final"):
+        names = ("predictions.parquet", "per_class.csv", "confusion_matrix.csv", "classification_report.txt")
+        expected = {f"{part}/{name}" for name in names}
+        assert {file.path for file in client.list_artifacts(run_id, part)} == expected
+        assert all((folder / name).is_file() for name in expected)
+
+
+def test_uploaded_predictions_are_the_ones_evaluated(recorded, tmp_path: Path) -> None:
+    _, client, run_id, _ = recorded
+    path = Path(client.download_artifacts(run_id, "final/predictions.parquet", str(tmp_path)))
+    read, expected = Predictions.read(path), make_predictions()
+    assert (read.keys, read.hashes, read.classes) == (expected.keys, expected.hashes, expected.classes)
+    np.testing.assert_array_equal(read.probabilities, expected.probabilities)
+
+
+def test_tables_keep_strange_class_names(recorded) -> None:
+    folder = recorded[0] / "final"
+    classes = pd.read_csv(folder / "per_class.csv", keep_default_na=False)
+    assert classes["class"].tolist() == list(CLASSES)
+    assert classes["recall"].tolist() == [0.5, 1.0, 0.5]
+    matrix = pd.read_csv(folder / "confusion_matrix.csv", index_col="truth", keep_default_na=False)
+    assert matrix.columns.tolist() == matrix.index.tolist() == list(CLASSES)
+    assert matrix.to_numpy().tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import re
+
+import pytest
+from pylatexenc.latex2text import LatexNodes2Text
+from pylatexenc.latexwalker import LatexEnvironmentNode, LatexNode, LatexWalker
+from rich.console import Console
+
+from tandem.rendering.tables import (
+    MARKS_NOTE,
+    Column,
+    Estimate,
+    Table,
+    escape_latex,
+    format_value,
+    print_table,
+    render_csv,
+    render_latex,
+    render_markdown,
+)
+
+TABLE = Table(
+    name="summary",
+    title="Birds",
+    columns=(
+        Column(key="model", heading="model"),
+        Column(key="accuracy", heading="accuracy", kind="score", better="higher"),
+        Column(key="train_seconds", heading="training", kind="seconds", better="lower"),
+        Column(key="epochs", heading="epochs", kind="number"),
+    ),
+    rows=(
+        ("a|b", 0.912345, 300.0, 12),
+        ("c,d", 0.912349, 90.04, 7),
+        ("e", None, 4.0, None),
+        ("f", 0.5, float("nan"), 3),
+    ),
+    notes=("f diverged",),
+)
+
+INTERVALS = Table(
+    name="intervals",
+    title="With intervals",
+    columns=(
+        Column(key="model", heading="model"),
+        Column(key="accuracy", heading="accuracy", kind="score", better="higher"),
+        Column(key="gain", heading="gain", kind="difference"),
+    ),
+    rows=(
+        ("a", Estimate(value=0.9123, low=0.9011, high=0.924), Estimate(value=-0.01, low=-0.02, high=0.001)),
+        ("b", Estimate(value=0.91, low=0.9, high=0.92), None),
+        ("c", 0.5, 0.0),
+    ),
+    tied=frozenset({(0, "accuracy"), (1, "accuracy")}),
+)
+
+
+def print_plainly(table: Table, *, width: int, terminal: bool = False) -> str:
+    file = io.StringIO()
+    print_table(table, Console(file=file, width=width, force_terminal=terminal, color_system=None))
+    return file.getvalue()
+
+
+def test_markdown_table() -> None:
+    # 0.9123 is best twice: what reads alike shares the first place.
+    assert render_markdown(TABLE).splitlines() == [
+        "## Birds",
+        "",
+        "| model |   accuracy |  training | epochs |",
+        "| ----- | ---------: | --------: | -----: |",
+        "| a\\|b  | **0.9123** |   5.0 min |     12 |",
+        "| c,d   | **0.9123** |    90.0 s |      7 |",
+        "| e     |          - | **4.0 s** |      - |",
+        "| f     |     0.5000 |       nan |      3 |",
+        "",
+        "- f diverged",
+    ]
+
+
+def test_csv_keeps_every_digit_and_leaves_gaps_empty() -> None:
+    rows = list(csv.reader(io.StringIO(render_csv(TABLE))))
+    assert rows[0] == ["model", "accuracy", "train_seconds", "epochs"]
+    assert rows[1] == ["a|b", "0.912345", "300.0", "12"]
+    assert rows[2][0] == "c,d"
+    assert rows[3] == ["e", "", "4.0", ""]
+
+
+def test_terminal_table_marks_the_best_in_bold() -> None:
+    file = io.StringIO()
+    print_table(TABLE, Console(file=file, width=100, force_terminal=True, color_system="standard"))
+    bold = [part.split("\x1b[0m")[0].strip() for part in file.getvalue().split("\x1b[1m")]
+    assert [text for text in bold if text[:1].isdigit()] == ["0.9123", "0.9123", "4.0 s"]
+
+
+def test_output_that_is_no_terminal_breaks_no_line() -> None:
+    long = "a_backbone_with_a_name_that_is_much_longer_than_a_line"
+    table = Table(name="x", title="x", columns=TABLE.columns, rows=((long, 0.5, 1.0, 1),), notes=("a note " * 20,))
+    lines = print_plainly(table, width=40).splitlines()
+    assert [line.split() for line in lines if long in line] == [[long, "0.5000", "1.0", "s", "1"]]
+    assert ("a note " * 20).strip() in [line.strip() for line in lines]
+
+
+def test_numbers_do_not_break_in_a_narrow_terminal() -> None:
+    file = io.StringIO()
+    table = Table(
+        name="x",
+        title="x",
+        columns=(
+            Column(key="backbone", heading="backbone"),
+            *(Column(key=str(index), heading="train seconds", kind="seconds") for index in range(4)),
+        ),
+        rows=(("mobilenet_v2_with_a_long_name", 300.0, 4.25, 50.0, 7200.0),),
+    )
+    print_table(table, Console(file=file, width=45, force_terminal=True, color_system=None))
+    lines = file.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= 45
+    (row,) = [line.split() for line in lines if " min " in line]
+    assert row[-8:] == ["5.0", "min", "4.2", "s", "50.0", "s", "2.0", "h"]
+
+
+def test_square_brackets_are_printed_as_they_are() -> None:
+    table = Table(
+        name="x",
+        title="[bold]title",
+        columns=(Column(key="hidden", heading="[red]hidden"),),
+        rows=(("[256]",), ("[/]",)),
+        notes=("[dim]",),
+    )
+    printed = print_plainly(table, width=80)
+    for text in ("[bold]title", "[red]hidden", "[256]", "[/]", "[dim]"):
+        assert text in printed
+
+
+def test_nothing_is_best_where_all_read_alike() -> None:
+    columns = (Column(key="parameters", heading="parameters", kind="amount", better="lower"),)
+    assert Table(name="x", title="x", columns=columns, rows=((2_257_984,), (2_257_990,))).best_cells() == set()
+    assert Table(name="x", title="x", columns=columns, rows=((2_257_984,),)).best_cells() == set()
+    assert Table(name="x", title="x", columns=columns, rows=((2_257_984,), (5_288_548,))).best_cells() == {(0, 0)}
+
+
+def test_row_with_a_value_too_few_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs 4 values"):
+        Table(name="x", title="x", columns=TABLE.columns, rows=(("a", 0.5, 1.0),))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "written"),
+    [
+        (0.87654, "score", "0.8765"),
+        (1, "score", "1.0000"),
+        (-0.01, "difference", "-0.0100"),
+        (0.0312, "difference", "+0.0312"),
+        (0.0479, "p_value", "0.0479"),
+        (0.00001, "p_value", "<0.0001"),
+        (1.278, "ratio", "1.28x"),
+        (0.0345, "seconds", "0.035 s"),
+        (4.26, "seconds", "4.3 s"),
+        (119.6, "seconds", "120 s"),
+        (120, "seconds", "2.0 min"),
+        (5432, "seconds", "90.5 min"),
+        (18000, "seconds", "5.0 h"),
+        (2.345, "milliseconds", "2.3 ms"),
+        (3_504_872, "amount", "3.5M"),
+        (138_357_544, "amount", "138M"),
+        (999_960, "amount", "1,000k"),
+        (512, "amount", "512"),
+        (12, "number", "12"),
+        (1234.0, "number", "1,234"),
+        (2.5, "number", "2.5"),
+        (None, "score", "-"),
+        ("two_stage", "text", "two_stage"),
+    ],
+)
+def test_values_are_written_for_people(value, kind, written) -> None:
+    assert format_value(value, kind) == written
+
+
+def test_interval_stands_behind_its_value() -> None:
+    estimate = Estimate(value=0.0123, low=-0.0011, high=0.024)
+    assert format_value(estimate, "score") == "0.0123 [-0.0011, 0.0240]"
+    assert format_value(estimate, "difference") == "+0.0123 [-0.0011, +0.0240]"
+    assert format_value(Estimate(value=300, low=240, high=360), "seconds") == "5.0 min [4.0 min, 6.0 min]"
+
+
+def test_value_with_an_interval_can_be_best() -> None:
+    assert INTERVALS.best_cells() == {(0, 1)}
+    assert INTERVALS.tied_cells() == {(1, 1)}  # the best is tied with itself, but that says nothing
+
+
+def test_markdown_underlines_what_is_tied_with_the_best_and_explains_it() -> None:
+    lines = [re.sub(" +", " ", line) for line in render_markdown(INTERVALS).splitlines()]
+    assert lines[4:] == [
+        "| a | **0.9123 [0.9011, 0.9240]** | -0.0100 [-0.0200, +0.0010] |",
+        "| b | <ins>0.9100 [0.9000, 0.9200]</ins> | - |",
+        "| c | 0.5000 | +0.0000 |",
+        "",
+        f"- {MARKS_NOTE}",
+    ]
+
+
+def test_terminal_underlines_what_is_tied_with_the_best() -> None:
+    file = io.StringIO()
+    print_table(INTERVALS, Console(file=file, width=100, force_terminal=True, color_system="standard"))
+    assert re.findall(r"\x1b\[4m(.*?)\x1b\[0m", file.getvalue()) == ["0.9100 [0.9000, 0.9200]"]
+    assert MARKS_NOTE in file.getvalue()
+
+
+def test_csv_has_three_columns_for_a_value_with_an_interval() -> None:
+    assert render_csv(INTERVALS).splitlines() == [
+        "model,accuracy,accuracy_low,accuracy_high,gain,gain_low,gain_high",
+        "a,0.9123,0.9011,0.924,-0.01,-0.02,0.001",
+        "b,0.91,0.9,0.92,,,",
+        "c,0.5,,,0.0,,",
+    ]
+
+
+@pytest.mark.parametrize("cell", [(3, "accuracy"), (-1, "accuracy"), (0, "speed")])
+def test_tied_cell_outside_the_table_is_refused(cell: tuple[int, str]) -> None:
+    with pytest.raises(ValueError, match="tied cell"):
+        dataclasses.replace(INTERVALS, tied=frozenset({cell}))
+
+
+def environments(nodes: list[LatexNode]) -> list[LatexEnvironmentNode]:
+    """All environments of a parsed LaTeX text, outer ones first."""
+    found = []
+    for node in nodes:
+        if isinstance(node, LatexEnvironmentNode):
+            found += [node, *environments(node.nodelist)]
+    return found
+
+
+def parsed(latex: str) -> list[LatexNode]:
+    return LatexWalker(latex, tolerant_parsing=False).get_latex_nodes()[0]
+
+
+def test_latex_table() -> None:
+    latex = render_latex(INTERVALS)
+    assert [node.environmentname for node in environments(parsed(latex))] == ["table", "tabular"]
+    assert latex.splitlines()[1:] == [
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{With intervals}",
+        r"\label{tab:intervals}",
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"model & accuracy & gain \\",
+        r"\midrule",
+        r"a & \textbf{0.9123 [0.9011, 0.9240]} & $-$0.0100 [$-$0.0200, +0.0010] \\",
+        r"b & \underline{0.9100 [0.9000, 0.9200]} & -- \\",
+        r"c & 0.5000 & +0.0000 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\par\smallskip\footnotesize {MARKS_NOTE}",
+        r"\end{table}",
+    ]
+
+
+def test_long_latex_table_breaks_over_pages_and_repeats_its_head() -> None:
+    columns = (Column(key="class", heading="bird"), Column(key="f1", heading="F1", kind="score"))
+    table = Table(
+        name="x", title="x", columns=columns, rows=tuple((f"b{index}", 0.5) for index in range(41)), notes=("a", "b")
+    )
+    latex = render_latex(table)
+    assert [node.environmentname for node in environments(parsed(latex))] == ["longtable"]
+    assert latex.count(r"bird & F1 \\") == 2
+    assert latex.count("0.5000") == 41
+    assert latex.index(r"\endfirsthead") < latex.index(r"\endhead") < latex.index(r"\endfoot") < latex.index("b0 &")
+    # Forty rows fit on a page.
+    short = render_latex(dataclasses.replace(table, rows=table.rows[:40]))
+    assert [node.environmentname for node in environments(parsed(short))] == ["table", "tabular"]
+
+
+@pytest.mark.parametrize(
+    "text", ["50% & more", "a_b", "#1 {x} $5", "~home ^2", "C:\\temp", "<b>|</b>", "\\textbf{no}", "caf\u00e9"]
+)
+def test_latex_sets_any_text_as_it_stands(text: str) -> None:
+    # The parser reads back another circumflex than LaTeX sets.
+    assert LatexNodes2Text().latex_to_text(escape_latex(text)).replace("\u02c6", "^") == text
+
+
+@pytest.mark.parametrize("name", ["[256]", "*starred"])
+def test_row_cannot_begin_with_what_the_line_before_would_take_for_its_argument(name: str) -> None:
+    columns = (Column(key="name", heading="name"),)
+    latex = render_latex(Table(name="x", title="x", columns=columns, rows=(("a",), (name,))))
+    assert f"a \\\\\n{{}}{name} " in latex
+
+
+PROSE_TABLE = Table(
+    name="claims",
+    title="Claims",
+    columns=(
+        Column(key="claim", heading="claim"),
+        Column(key="verdict", heading="verdict"),
+        Column(key="because", heading="because"),
+        Column(key="accuracy", heading="accuracy", kind="score"),
+    ),
+    rows=(("a claim of many words " * 5, "holds", "the numbers that decide " * 10, 0.5), ("short", "fails", "b", 0.75)),
+)
+
+
+def test_prose_is_broken_into_lines_in_a_pipe_and_begins_beside_its_row() -> None:
+    file = io.StringIO()
+    print_table(PROSE_TABLE, Console(file=file, width=80))
+    lines = file.getvalue().splitlines()
+    assert 120 < max(map(len, lines)) <= 160
+    (first,) = [line for line in lines if "holds" in line]
+    assert first.startswith("a claim of many words") and first.rstrip().endswith("0.5000")
+    assert "the numbers that decide" in first
+
+
+def test_prose_shares_the_line_in_latex() -> None:
+    assert r"\begin{tabular}{p{0.38\linewidth}lp{0.38\linewidth}r}" in render_latex(PROSE_TABLE)

@@ -1,0 +1,393 @@
+"""Sweeps whose trials have hand-written losses: what they come to, in MLflow and in files."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run as MlflowRun
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from tandem.data.prepare import PreparedData
+from tandem.errors import TrainingDiverged, UserError
+from tandem.protocol.parser import change_settings, read_settings
+from tandem.protocol.regimes import phases_of
+from tandem.protocol.settings import Settings, SweepSettings
+from tandem.recording.run import PhaseOutcome
+from tandem.search.sweep import objective_of, ran_out_of_memory, run_sweep
+from tandem.tracking import vocabulary
+from tandem.tracking.curves import Curves
+from tandem.tracking.mlflow_store import connect
+from tandem.tracking.provenance import settings_yaml
+from tandem.tracking.reader import NoRuns, read_runs
+from tandem.tracking.run import Run
+
+ROOT = Path(__file__).parents[2]
+
+Losses = Callable[[Settings], Sequence[float]]
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as MLflow makes it, which takes it seconds."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    connect(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def settings_in(folder: Path, empty_database: Path, cache: Path) -> Settings:
+    """A sweep of three trials in a folder, with a store of its own."""
+    database = shutil.copy(empty_database, folder / "mlflow.db")
+    words = ["--regime", "two_stage", "--weights", "random", "--sweep.num_trials", "3", "--max_epochs", "5"]
+    words += ["--data.image_size", "32", "--data.images_per_class", "10", "--data.cache_folder", str(cache)]
+    words += ["--tracking.uri", f"sqlite:///{database}", "--tracking.system_interval", "60"]
+    words += ["--tracking.folder", str(folder / "runs")]
+    return read_settings("torch", words)
+
+
+@pytest.fixture
+def settings(empty_database: Path, cache: Path, tmp_path: Path) -> Settings:
+    """Those of a sweep that has not begun."""
+    return settings_in(tmp_path, empty_database, cache)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sweep that has ended, which tests only look at."""
+
+    settings: Settings
+    trained: list[Settings]
+
+
+@pytest.fixture(scope="module")
+def finished(empty_database: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Five trials over two settings."""
+    space = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "head.hidden": [[], [16]]}
+    changes = {"sweep.space": space, "sweep.num_trials": 5}
+    settings = change_settings(
+        settings_in(tmp_path_factory.mktemp("finished"), empty_database, cache), "torch", changes
+    )
+    return Finished(settings, sweep(settings, by_rate))
+
+
+def sweep(
+    settings: Settings, losses: Losses, trials_of_a_process: int | None = None, **changes: object
+) -> list[Settings]:
+    """Runs a sweep in which each phase of a trial has these validation losses; returns the settings of the trials."""
+    trained: list[Settings] = []
+
+    def train(settings: Settings, data: PreparedData, run: Run, curves: Curves) -> PhaseOutcome:
+        trained.append(settings)
+        of_phase = list(losses(settings))
+        for phase in phases_of(settings):
+            for loss in of_phase:
+                curves.add(
+                    phase,
+                    learning_rate=phase.learning_rate,
+                    seconds=0.1,
+                    train_loss=loss,
+                    train_accuracy=0.5,
+                    val_loss=loss,
+                    val_accuracy=1 / (1 + loss),
+                )
+        return PhaseOutcome(
+            epochs=len(of_phase),
+            best_epoch=of_phase.index(min(of_phase)),
+            train_seconds=1.0,
+            compile_seconds=0.0,
+            parameters=1,
+            trainable_parameters=1,
+            backbone_before="",
+            backbone_after="",
+            frozen_before="",
+            frozen_after="",
+            first_epoch_hash=None,
+        )
+
+    settings = change_settings(settings, "torch", changes)
+    run_sweep(
+        "torch",
+        settings,
+        train,
+        backend="torch",
+        versions={"torch": "0"},
+        trials_of_a_process=trials_of_a_process,
+    )
+    return trained
+
+
+def runs_of(settings: Settings) -> tuple[MlflowRun, list[MlflowRun]]:
+    """The sweep's run and those of its trials, in the order in which they were made."""
+    client = MlflowClient(tracking_uri=settings.tracking.uri)
+    found = client.get_experiment_by_name(settings.tracking.experiment)
+    assert found is not None
+    runs = client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"])
+    (parent,) = [run for run in runs if vocabulary.SWEEP in run.data.tags]
+    trials = [run for run in runs if run is not parent]
+    assert {run.data.tags[MLFLOW_PARENT_RUN_ID] for run in trials} <= {parent.info.run_id}
+    return parent, trials
+
+
+def folder_of(settings: Settings) -> Path:
+    (folder,) = Path(settings.tracking.folder, settings.tracking.experiment).glob("sweep-*")
+    return folder
+
+
+def by_rate(settings: Settings) -> list[float]:
+    """The loss falls to the learning rate in the second epoch, and rises again."""
+    return [1.0, settings.learning_rate, 2.0]
+
+
+# -------------------------------------------------------------------------------------------------------- what is left
+
+
+def test_best_settings_train_once_in_both_scripts(finished: Finished) -> None:
+    best = min(finished.trained, key=lambda one: one.learning_rate)
+    values = {"learning_rate": best.learning_rate, "head.hidden": best.head.hidden, "sweep": SweepSettings()}
+    file = folder_of(finished.settings) / "best.yaml"
+    for framework in ("torch", "keras"):
+        read = read_settings(framework, ["--config", str(file)])  # type: ignore[arg-type]
+        assert read == change_settings(finished.settings, "torch", values)
+    assert file.read_text().startswith("# Trial ")
+
+
+def test_trials_are_runs_under_the_sweeps_run(finished: Finished) -> None:
+    rates = [one.learning_rate for one in finished.trained]
+    parent, trials = runs_of(finished.settings)
+    assert [run.info.status for run in (parent, *trials)] == ["FINISHED"] * 6
+    assert [run.info.run_name for run in trials] == [f"trial {number}" for number in range(5)]
+    assert [float(run.data.params["learning_rate"]) for run in trials] == rates
+    assert [run.data.metrics[vocabulary.OBJECTIVE] for run in trials] == rates
+    assert {run.data.tags[vocabulary.TRIAL_STATE] for run in trials} == {"complete"}
+    assert parent.data.params["sweep.num_trials"] == "5"
+    assert parent.data.metrics == {
+        "sweep/num_trials": 5,
+        "sweep/num_pruned": 0,
+        "sweep/num_failed": 0,
+        "sweep/best": min(rates),
+    }
+    client = MlflowClient(tracking_uri=finished.settings.tracking.uri)
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert files == {"best.yaml", "trials.csv", "sweep.html"}
+
+
+def test_no_comparison_reads_a_sweep(finished: Finished) -> None:
+    with pytest.raises(NoRuns):
+        read_runs(finished.settings.tracking.uri, finished.settings.tracking.experiment)
+
+
+def test_page_shows_the_figures_and_needs_no_network(finished: Finished) -> None:
+    page = (folder_of(finished.settings) / "sweep.html").read_text()
+    for section in ("trials", "history", "importance", "slices", "contours", "timeline"):
+        assert f'id="{section}"' in page
+    assert page.count("data-figure=") == 6
+    assert "default-src 'none'" in page
+
+
+def test_table_of_trials_has_the_best_first(finished: Finished) -> None:
+    with (folder_of(finished.settings) / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["val_loss"]) for row in rows] == sorted(one.learning_rate for one in finished.trained)
+    assert {row["end"] for row in rows} == {"complete"} and {row["epochs"] for row in rows} == {"6"}
+
+
+def test_trials_differ_from_the_sweeps_settings_in_what_is_varied_alone(finished: Finished) -> None:
+    for trial in finished.trained:
+        values = {"learning_rate": trial.learning_rate, "head.hidden": trial.head.hidden}
+        again = change_settings(finished.settings, "torch", values)
+        assert dataclasses.replace(trial, tracking=again.tracking, sweep=again.sweep) == again
+        assert trial.sweep.num_trials is None
+
+
+# --------------------------------------------------------------------------------------------------- what trials are
+
+
+@pytest.mark.parametrize(
+    ("metric", "restore", "expected"),
+    [("loss", "best", 0.3), ("loss", "last", 0.6), ("accuracy", "best", 0.7), ("accuracy", "last", 0.9)],
+)
+def test_a_trial_is_judged_by_the_network_that_it_ends_with(metric: str, restore: str, expected: float) -> None:
+    # the first phase was better than the second is; the epoch of the lowest loss is not that of the highest accuracy
+    losses = [(1, 0.1, 0.95), (2, 0.5, 0.5), (2, 0.3, 0.7), (2, 0.6, 0.9)]
+    rows = [{"phase": phase, "loss": loss, "accuracy": accuracy} for phase, loss, accuracy in losses]
+    assert objective_of(rows, metric, 1, restore) == expected  # type: ignore[arg-type]
+
+
+def test_a_hopeless_trial_is_pruned_and_marked(settings: Settings) -> None:
+    num_trained = 0
+
+    def losses(_: Settings) -> list[float]:
+        nonlocal num_trained
+        num_trained += 1
+        return [float(num_trained)] * 3
+
+    # the median rule begins after five trials; the seventh is one of them without it
+    sweep(settings, losses, **{"sweep.num_trials": 6})
+    sweep(settings, losses, **{"sweep.num_trials": 7, "sweep.pruner": "none"})
+    parent, trials = runs_of(settings)
+    states = ["complete"] * 5 + ["pruned", "complete"]
+    assert [run.data.tags[vocabulary.TRIAL_STATE] for run in trials] == states
+    assert [run.info.status for run in trials] == ["KILLED" if state == "pruned" else "FINISHED" for state in states]
+    client = MlflowClient(tracking_uri=settings.tracking.uri)
+    epochs = [len(client.get_metric_history(run.info.run_id, vocabulary.VAL_LOSS)) for run in trials]
+    assert epochs == [6] * 5 + [1, 6]
+    assert parent.data.metrics["sweep/num_pruned"] == 1
+    assert parent.info.status == "FINISHED"
+
+
+# ------------------------------------------------------------------------------------------------- what goes wrong
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch calls it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TrainingDiverged("the loss is nan"), OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory: 3 GB")],
+)
+def test_a_trial_that_fails_by_its_settings_does_not_end_the_sweep(settings: Settings, error: Exception) -> None:
+    num_trained = 0
+
+    def losses(settings: Settings) -> list[float]:
+        nonlocal num_trained
+        num_trained += 1
+        if num_trained == 1:
+            raise error
+        return by_rate(settings)
+
+    sweep(settings, losses, **{"sweep.num_trials": 2})
+    parent, trials = runs_of(settings)
+    assert [run.info.status for run in (parent, *trials)] == ["FINISHED", "FAILED", "FINISHED"]
+    assert trials[0].data.tags[vocabulary.TRIAL_STATE] == "failed"
+    assert str(error) in trials[0].data.tags[vocabulary.FAILURE]
+    assert parent.data.metrics["sweep/num_failed"] == 1
+    assert str(error) in (folder_of(settings) / "trials.csv").read_text()
+
+
+def test_no_best_settings_where_every_trial_fails(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep(settings, lambda _: [float("nan")], **{"sweep.num_trials": 1})
+    assert {file.name for file in folder_of(settings).iterdir()} >= {"trials.csv"}
+    assert not (folder_of(settings) / "best.yaml").exists()
+    assert "no best settings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "KILLED"), (OSError("disk full"), "FAILED")])
+def test_a_sweep_that_is_interrupted_goes_on_with_the_same_trial(
+    settings: Settings, error: BaseException, status: str
+) -> None:
+    num_trained = 0
+    interrupted: list[float] = []
+
+    def losses(settings: Settings) -> list[float]:
+        nonlocal num_trained
+        num_trained += 1
+        if num_trained == 2:
+            interrupted.append(settings.learning_rate)
+            raise error
+        return by_rate(settings)
+
+    with pytest.raises(type(error)):
+        sweep(settings, losses, **{"sweep.num_trials": 2})
+    parent, trials = runs_of(settings)
+    assert [run.info.status for run in (parent, *trials)] == [status, "FINISHED", status]
+    assert (folder_of(settings) / "best.yaml").exists()
+
+    trained = sweep(settings, by_rate, **{"sweep.num_trials": 2})
+    assert [one.learning_rate for one in trained] == interrupted
+    parent, trials = runs_of(settings)
+    assert len(trials) == 3 and parent.info.status == "FINISHED"
+    assert parent.data.metrics["sweep/num_trials"] == 2
+
+
+def test_the_same_command_goes_on_and_another_space_begins_anew(settings: Settings) -> None:
+    assert len(sweep(settings, by_rate, **{"sweep.num_trials": 1})) == 1
+    assert len(sweep(settings, by_rate, **{"sweep.num_trials": 1})) == 0
+    assert len(sweep(settings, by_rate, **{"sweep.num_trials": 2})) == 1
+    assert len(sweep(settings, by_rate, **{"sweep.num_trials": 1, "batch_size": 64})) == 1
+
+
+def test_a_named_study_of_other_settings_is_refused(settings: Settings) -> None:
+    sweep(settings, by_rate, **{"sweep.study": "mine", "sweep.num_trials": 1})
+    with pytest.raises(UserError, match=r"'mine' is one of other settings \(settings differ\)"):
+        sweep(settings, by_rate, **{"sweep.study": "mine", "batch_size": 64})
+
+
+def test_a_study_whose_runs_are_elsewhere_is_refused(settings: Settings, empty_database: Path, tmp_path: Path) -> None:
+    sweep(settings, by_rate, **{"sweep.num_trials": 1})
+    other = shutil.copy(empty_database, tmp_path / "other.db")
+    with pytest.raises(UserError, match=r"is not in this MLflow; give the --tracking\.uri"):
+        sweep(settings, by_rate, **{"tracking.uri": f"sqlite:///{other}"})
+
+
+def test_a_database_that_goes_away_is_one_line_and_ends_the_run(settings: Settings, tmp_path: Path) -> None:
+    study = tmp_path / "study.db"
+
+    def losses(settings: Settings) -> list[float]:
+        with contextlib.closing(sqlite3.connect(study)) as database:
+            database.execute("DROP TABLE trial_intermediate_values")
+        return by_rate(settings)
+
+    with pytest.raises(UserError, match=r"database does not answer any more: .*the same command goes on"):
+        sweep(settings, losses, **{"sweep.storage": f"sqlite:///{study}"})
+    parent, trials = runs_of(settings)
+    assert [run.info.status for run in (parent, *trials)] == ["FAILED", "FAILED"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process can become another one on POSIX systems alone")
+def test_a_process_that_has_had_its_trials_starts_anew_and_goes_on(settings: Settings, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        f"sys.path[:0] = {[str(ROOT), str(Path(__file__).parent)]!r}\n"
+        "from test_sweep import by_rate, sweep\n"
+        "from tandem.protocol.parser import read_settings\n"
+        "settings = read_settings('torch', sys.argv[1:])\n"
+        "trained = sweep(settings, by_rate, trials_of_a_process=2)\n"
+        "print('last:', len(trained))\n"
+    )
+    file = tmp_path / "settings.yaml"
+    file.write_text(settings_yaml(change_settings(settings, "torch", {"sweep.num_trials": 5})))
+    done = subprocess.run(
+        [sys.executable, program, "--config", file], capture_output=True, text=True, timeout=300, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" trials done")[0][-6:] for line in done.stdout.splitlines() if "trials done" in line] == [
+        "0 of 5",
+        "2 of 5",
+        "4 of 5",
+    ]
+    assert done.stdout.rstrip().endswith("last: 1")
+    parent, trials = runs_of(settings)
+    assert [run.info.status for run in (parent, *trials)] == ["FINISHED"] * 6
+    assert len({run.data.params["learning_rate"] for run in trials}) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory"), True),
+        (RuntimeError("shapes do not match"), False),
+        (UserError("out of memory is no excuse"), False),
+    ],
+)
+def test_memory_that_is_not_there_is_known_in_every_framework(error: Exception, expected: bool) -> None:
+    assert ran_out_of_memory(error) is expected
