@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -228,14 +229,22 @@ def signal_to_end(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
+class Unhandled(Exception):
+    """A signal would have ended the process at once."""
+
+
 @pytest.fixture
-def default_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP as a terminal leaves them; nohup ignores SIGHUP."""
+def unhandled_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP, which nohup may have told pytest to ignore, raise Unhandled instead of ending pytest."""
+
+    def unhandled(number: int, frame: FrameType | None) -> None:
+        raise Unhandled(signal.Signals(number).name)
+
     numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    before = {number: signal.signal(number, unhandled) for number in numbers}
     yield
     for number, handler in before.items():
-        assert signal.getsignal(number) is signal.SIG_DFL
+        assert signal.getsignal(number) is unhandled
         signal.signal(number, handler)
 
 
@@ -254,7 +263,7 @@ def default_signals() -> Iterator[None]:
 def test_every_kind_of_auxiliary_run_ends_with_the_right_status(
     kinds: dict[str, Callable[[], object]],
     act: list[Callable[[], None]],
-    default_signals: None,
+    unhandled_signals: None,
     client: MlflowClient,
     experiment_id: str,
     kind: str,
