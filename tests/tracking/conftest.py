@@ -5,7 +5,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,10 +15,8 @@ from typing import Any
 
 import pytest
 import requests
-from mlflow.tracking import MlflowClient
 
 from tandem.protocol.settings import Settings, TrackingSettings
-from tandem.tracking.mlflow_store import connect
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is imported
@@ -29,31 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A fresh current folder, where runs go by default, and no tracking URI from outside."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as MLflow makes it, which takes it a second."""
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    connect(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture
-def database(empty_database: Path, tmp_path: Path) -> Path:
-    """The database where runs go by default."""
-    return Path(shutil.copy(empty_database, tmp_path / "mlflow.db"))
-
-
-@pytest.fixture
-def client(database: Path) -> MlflowClient:
-    # MLflow keeps connections by URI, so that a relative one would lead to an earlier test's file.
-    return MlflowClient(tracking_uri=f"sqlite:///{database}")
+def everywhere_in_an_own_environment(own_environment: None) -> None:
+    """Each test here runs in a folder of its own."""
 
 
 @pytest.fixture
@@ -68,13 +42,6 @@ def recorded_at(settings: Settings) -> Callable[..., Settings]:
         return dataclasses.replace(settings, tracking=dataclasses.replace(settings.tracking, **tracking))
 
     return change
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

@@ -1,16 +1,78 @@
+"""Fixtures of several rooms: made runs and predictions, images of noise, an empty MLflow database."""
+
 from __future__ import annotations
 
 import itertools
+import shutil
+import socket
+import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from tandem.data.prepare import PreparedData, prepare
 from tandem.evaluation.predictions import Predictions
-from tandem.protocol.settings import DataSettings
+from tandem.tracking.mlflow_store import connect
 from tandem.tracking.reader import RunRecord
+
+ROOT = Path(__file__).resolve().parents[1]
+
+WriteImages = Callable[..., Path]
+
+
+@pytest.fixture
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A fresh current folder, where runs go by default, and no tracking URI from outside."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as MLflow makes it, which takes it a second."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    connect(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def database(empty_database: Path, tmp_path: Path) -> Path:
+    """The database where runs go by default."""
+    return Path(shutil.copy(empty_database, tmp_path / "mlflow.db"))
+
+
+@pytest.fixture
+def client(database: Path) -> MlflowClient:
+    # MLflow keeps connections by URI, so that a relative one would lead to an earlier test's file.
+    return MlflowClient(tracking_uri=f"sqlite:///{database}")
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def write_images(tmp_path: Path) -> WriteImages:
+    """Writes images of noise, each different, into folders: write_images({"cat": 5, "train/dog": 3})."""
+
+    def write(folders: dict[str, int], size: tuple[int, int] = (12, 10), root: str = "pets") -> Path:
+        for folder, number in folders.items():
+            (tmp_path / root / folder).mkdir(parents=True, exist_ok=True)
+            for index in range(number):
+                path = tmp_path / root / folder / f"{index:03d}.png"
+                random = np.random.default_rng(zlib.crc32(f"{folder}/{index}".encode()))
+                pixels = random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(path)
+        return tmp_path / root
+
+    return write
 
 
 @pytest.fixture
@@ -97,38 +159,3 @@ def make_predictions() -> Callable[..., Predictions]:
         )
 
     return make
-
-
-@pytest.fixture(scope="session")
-def messy_data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    """13 owls and 6 emus, among them an exact copy, a grey one in another part and a blank; and two broken files."""
-    folder = tmp_path_factory.mktemp("messy")
-    birds = folder / "birds"
-    names = {"train/owl": range(9), "train/emu": range(3), "test/owl": range(2), "test/emu": range(2)}
-    scenes: dict[str, Image.Image] = {}
-    for seed, name in enumerate(f"{of_class}/{number}" for of_class, numbers in names.items() for number in numbers):
-        # large soft spots of colour, which like a photograph have most of their detail at low frequencies
-        spots = np.random.default_rng(seed).integers(0, 256, (7, 7, 3), dtype=np.uint8)
-        scenes[name] = Image.fromarray(spots).resize((64 + 4 * seed, 60), Image.Resampling.BICUBIC)
-        (birds / name).parent.mkdir(parents=True, exist_ok=True)
-        scenes[name].save(birds / f"{name}.png")
-    (birds / "train/owl/copy.png").write_bytes((birds / "train/owl/0.png").read_bytes())
-    scenes["test/owl/1"].convert("L").save(birds / "train/owl/compressed.jpg", quality=80)
-    Image.new("RGB", (64, 60), (9, 9, 9)).save(birds / "test/emu/blank.png")
-    (birds / "train/emu/text.jpg").write_text("this is a text")
-    (birds / "train/emu/empty.jpg").touch()
-    settings = DataSettings(
-        source=str(birds),
-        image_size=48,
-        split="publisher",
-        fractions=[0.6, 0.2, 0.2],
-        on_bad_image="skip",
-        cache_folder=str(folder / "cache"),
-    )
-    return prepare(settings, quiet=True)
-
-
-@pytest.fixture(scope="session")
-def plain_data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    """scikit-learn's digits: no files, no near duplicates, one size."""
-    return prepare(DataSettings(cache_folder=str(tmp_path_factory.mktemp("cache"))), quiet=True)
