@@ -1,16 +1,36 @@
-"""Fixtures for all tests that record runs; nothing here imports a framework, or MLflow before it is needed."""
+"""Fixtures of several rooms; nothing here imports a framework, or MLflow before it is needed."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import socket
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+    from tandem.evaluation.predictions import Predictions
+    from tandem.tracking.reader import RunRecord
+
+ROOT = Path(__file__).resolve().parents[1]
+
+WriteImages = Callable[..., Path]
+
+
+@pytest.fixture
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A fresh current folder, where runs go by default, and no tracking URI from outside."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +62,109 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def write_images(tmp_path: Path) -> WriteImages:
+    """Writes images of noise, each different, into folders: write_images({"cat": 5, "train/dog": 3})."""
+
+    def write(folders: dict[str, int], size: tuple[int, int] = (12, 10), root: str = "pets") -> Path:
+        for folder, number in folders.items():
+            (tmp_path / root / folder).mkdir(parents=True, exist_ok=True)
+            for index in range(number):
+                path = tmp_path / root / folder / f"{index:03d}.png"
+                random = np.random.default_rng(zlib.crc32(f"{folder}/{index}".encode()))
+                pixels = random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(path)
+        return tmp_path / root
+
+    return write
+
+
+@pytest.fixture
+def make_run() -> Callable[..., RunRecord]:
+    """Makes finished runs, each later than the one before."""
+    from tandem.tracking.reader import RunRecord
+
+    numbers = itertools.count()
+
+    def make(
+        framework: str = "torch",
+        regime: str = "finetune",
+        accuracy: float | None = 0.9,
+        *,
+        backend: str | None = None,
+        seed: int = 0,
+        params: dict[str, str] | None = None,
+        metrics: dict[str, float] | None = None,
+        tags: dict[str, str] | None = None,
+        status: str = "FINISHED",
+        run_id: str | None = None,
+    ) -> RunRecord:
+        number = next(numbers)
+        scores = {} if accuracy is None else {"test/accuracy": accuracy, "test/f1_macro": accuracy - 0.01}
+        return RunRecord(
+            uri="sqlite:///mlflow.db",
+            artifact_uri="artifacts",
+            run_id=run_id or f"id{number}",
+            name=f"mobilenet_v2-{regime}-{framework}",
+            status=status,
+            start_time=number,
+            params={
+                "regime": regime,
+                "backbone": "mobilenet_v2",
+                "weights": "imagenet",
+                "learning_rate": "0.001",
+                "thawed_rate_factor": "0.1",
+                "seed": str(seed),
+                "device": "auto",
+                "data.source": "digits",
+                "data.image_size": "32",
+                "tracking.experiment": "demo",
+                "num_classes": "5",
+                "num_test_images": "180",
+                **(params or {}),
+            },
+            metrics={
+                **scores,
+                "test/f1_min": 0.5,
+                "cost/train_seconds": 60.0,
+                "cost/seconds_per_epoch": 3.0,
+                "cost/parameters": 2_200_000.0,
+                "cost/latency_milliseconds": 4.0,
+                **(metrics or {}),
+            },
+            tags={
+                "tandem.framework": framework,
+                "tandem.backend": backend or {"torch": "torch", "keras": "tensorflow"}[framework],
+                "tandem.test_hash": "test",
+                "tandem.split_hash": "split",
+                "tandem.data": "digits 5-9",
+                "tandem.hardware": "2 cores",
+                **(tags or {}),
+            },
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_predictions() -> Callable[..., Predictions]:
+    """Makes predictions of the same images from which of them are right; a wrong one names the next class."""
+    from tandem.evaluation.predictions import Predictions
+
+    def make(right: Sequence[bool], *, num_classes: int = 4) -> Predictions:
+        images = len(right)
+        truth = np.arange(images, dtype=np.int64) % num_classes
+        predicted = np.where(right, truth, (truth + 1) % num_classes)
+        probabilities = np.full((images, num_classes), 0.1 / (num_classes - 1), dtype=np.float32)
+        probabilities[np.arange(images), predicted] = 0.9
+        return Predictions(
+            keys=tuple(f"{index}.png" for index in range(images)),
+            hashes=tuple(f"{index:05d}" for index in range(images)),
+            truth=truth,
+            probabilities=probabilities,
+            classes=tuple(f"class {index}" for index in range(num_classes)),
+        )
+
+    return make

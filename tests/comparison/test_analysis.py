@@ -119,7 +119,7 @@ def test_predictions_are_read_of_the_most_accurate_cells(make_run: MakeRun) -> N
     assert [dict(cell.settings)["learning_rate"] for cell in chosen] == [str(n) for n in range(5, MOST_CELLS + 5)]
 
 
-@pytest.style.parametrize(("images", "disagreement"), [(200, 0.24), (1000, 0.1)])
+@pytest.mark.parametrize(("images", "disagreement"), [(200, 0.24), (1000, 0.1)])
 def test_detectable_difference_is_found_four_times_in_five(images: int, disagreement: float) -> None:
     difference = detectable_difference(images, disagreement)
     assert difference is not None

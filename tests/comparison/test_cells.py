@@ -114,7 +114,7 @@ def test_random_weights_in_place_of_imagenet_are_called_random(make_run: MakeRun
     assert partners(group.cells) == []
 
 
-@pytest.style.parametrize(
+@pytest.mark.parametrize(
     ("weights", "origin"),
     [("random", None), ("random", "random"), ("imagenet", "random (imagenet could not be downloaded)")],
 )

@@ -217,7 +217,7 @@ def test_unlike_source_runs_are_told_apart(make_run: MakeRun) -> None:
     assert pair["accuracy_difference"] == pytest.approx(0.1)
 
 
-@pytest.style.parametrize(
+@pytest.mark.parametrize(
     ("torch_weights", "keras_weights"),
     [("/w/mobilenet.pth", "/w/mobilenet.weights.h5"), ("runs:/gone1", "runs:/gone2")],
 )

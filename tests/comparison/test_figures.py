@@ -114,7 +114,7 @@ def test_pareto_front_is_drawn_from_the_fastest_to_the_most_accurate() -> None:
     assert (front.x, front.y) == ((50, 100), (0.7, 0.9))
 
 
-@pytest.style.parametrize(
+@pytest.mark.parametrize(
     ("seconds", "ticks"),
     [
         ((1, 8), ["1 s", "2 s", "5 s", "10 s"]),
@@ -155,7 +155,7 @@ def test_f1_map_shows_the_hardest_classes_on_top() -> None:
     assert figure.layout.yaxis.autorange == "reversed"
 
 
-@pytest.style.parametrize(("num_classes", "numbers"), [(3, True), (100, False), (300, False)])
+@pytest.mark.parametrize(("num_classes", "numbers"), [(3, True), (100, False), (300, False)])
 def test_f1_map_stays_on_a_screen(num_classes: int, numbers: bool) -> None:
     random = np.random.default_rng(0)
     f1 = pd.DataFrame(random.random((num_classes, 12)), index=[f"class {index}" for index in range(num_classes)])
@@ -235,8 +235,8 @@ def test_names_are_no_markup() -> None:
     assert line.name == "&lt;b&gt;a"
 
 
-@pytest.style.skipif(Chromium.find_browser(skip_local=False) is None, reason="no Chrome or Chromium on this machine")
-@pytest.style.parametrize("num_classes", [10, 100])
+@pytest.mark.skipif(Chromium.find_browser(skip_local=False) is None, reason="no Chrome or Chromium on this machine")
+@pytest.mark.parametrize("num_classes", [10, 100])
 def test_browser_draws_every_figure_without_a_complaint(num_classes: int, tmp_path: Path) -> None:
     complaints: list[str] = []
     write_page(tmp_path / "page.html", made_page(num_classes=num_classes, num_runs=8, images_per_class=5))

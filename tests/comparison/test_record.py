@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from mlflow.tracking import MlflowClient
 
 from tandem.comparison.record import record_comparison
 from tandem.tracking.reader import read_runs
+
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 
 def test_page_is_an_artifact_of_a_run_that_is_no_training_run(client: MlflowClient, tmp_path: Path) -> None:

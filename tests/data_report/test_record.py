@@ -10,6 +10,9 @@ from tandem.data_report.record import log_data_report
 from tandem.errors import UserError
 from tandem.tracking.reader import NoRuns, read_runs
 
+pytestmark = pytest.mark.usefixtures("own_environment")
+
+
 Make = Callable[[Path], dict[str, float]]
 
 

@@ -13,6 +13,8 @@ from tandem.protocol.settings import Settings, TrackingSettings
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import NoRuns, read_runs
 
+pytestmark = pytest.mark.usefixtures("own_environment")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.report.published.numbers import FAMILIES, FROZEN
 
 from tandem.comparison.comparison import compare_runs
 from tandem.comparison.predictions import SavedPredictions
@@ -17,6 +16,7 @@ from tandem.published.judging import Judgement, all_of, judged, undecided
 from tandem.published.rows import Results, Row, our_results, published_results
 from tandem.rendering.tables import Table
 from tandem.tracking.reader import RunRecord
+from tests.published.numbers import FAMILIES, FROZEN
 
 MakeRun = Callable[..., RunRecord]
 MakePredictions = Callable[..., Predictions]

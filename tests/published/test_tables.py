@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
-from tests.report.published.numbers import DATA_SETS, FAMILIES, FROZEN, SCRATCH
 
 from tandem.comparison.comparison import GroupComparison, compare_runs
 from tandem.comparison.predictions import SavedPredictions
@@ -17,6 +16,7 @@ from tandem.published.documents import read_document
 from tandem.published.tables import published_tables
 from tandem.rendering.tables import Estimate, Table, number_of, render_csv, render_latex, render_markdown
 from tandem.tracking.reader import RunRecord
+from tests.published.numbers import DATA_SETS, FAMILIES, FROZEN, SCRATCH
 
 MakeRun = Callable[..., RunRecord]
 MakePredictions = Callable[..., Predictions]

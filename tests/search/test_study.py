@@ -70,7 +70,7 @@ def values_in(folder: Path, num_trials: int, **options: Any) -> list[dict[str, A
 def in_process(code: str, folder: Path) -> subprocess.Popen[str]:
     """Another process with `study` open in the folder, which prints what it is told to."""
     begin = f"import sys, time; sys.path[:0] = {[str(ROOT)]!r}\nfrom pathlib import Path\n"
-    begin += f"from tests.test_sweep_study import *\nstudy = open_in(Path({str(folder)!r}))\n"
+    begin += f"from tests.search.test_study import *\nstudy = open_in(Path({str(folder)!r}))\n"
     words = [sys.executable, "-c", begin + code]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

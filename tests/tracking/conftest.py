@@ -26,11 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A fresh current folder, where runs go by default, and no tracking URI from outside."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def everywhere_in_an_own_environment(own_environment: None) -> None:
+    """Each test here runs in a folder of its own."""
 
 
 @pytest.fixture
