@@ -31,7 +31,7 @@ from tandem.recording.run import PhaseOutcome, record_phase
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import start_run
 from tests.oracles import accuracy, cross_entropy
-from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings
+from tests.small_runs import IMAGE_SHAPE, NUM_CLASSES, RecordingRun, small_settings, tell_images_apart
 from train_keras import framework_versions, freeze_or_thaw, predict_batch, predict_test, train_phase
 
 BACKBONE_PARAMETERS = 2_223_872
@@ -51,7 +51,7 @@ def settings_of(phase: Phase) -> Settings:
 
 def build(settings: Settings) -> Classifier:
     keras.utils.set_random_seed(settings.seed)
-    return build_classifier(settings, NUM_CLASSES, (8, 8, 3))
+    return tell_images_apart(build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE))
 
 
 def weights_of(network: Classifier) -> Weights:
@@ -182,7 +182,7 @@ def test_same_seed_gives_the_same_predictions_to_the_bit(data: PreparedData) -> 
 def with_dropout_in_the_backbone(network: Classifier) -> Classifier:
     features = keras.layers.Dropout(0.5)(network.backbone.output)
     changed = Classifier(network.pixels, keras.Model(network.backbone.input, features), network.head)
-    changed(np.zeros((1, 8, 8, 3), np.uint8))
+    changed(np.zeros((1, *IMAGE_SHAPE), np.uint8))
     return changed
 
 

@@ -12,10 +12,15 @@ from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.serving import save_model
 from tandem.protocol.settings import HeadSettings
 from tests.oracles import softmax
-from tests.small_runs import NUM_CLASSES, small_settings
+from tests.small_runs import (
+    IMAGE_SHAPE,
+    NUM_CLASSES,
+    assert_same_outputs,
+    random_images,
+    small_settings,
+    tell_images_apart,
+)
 from train_keras import predict_batch
-
-IMAGE_SHAPE = (8, 8, 3)
 
 
 @dataclass(frozen=True)
@@ -29,28 +34,23 @@ class Saved:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """A network with dropout; the scaling is the one that turns the channels around."""
     settings = small_settings(pixel_scaling="caffe", head=HeadSettings(hidden=[16], dropout=0.5))
-    network = build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE)
-    network(some_images(9), training=True)  # batch-norm statistics of its own
+    network = tell_images_apart(build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE))
     folder = tmp_path_factory.mktemp("saved") / "model"
     save_model(network, folder, image_shape=IMAGE_SHAPE, num_classes=NUM_CLASSES)
     return Saved(network, folder, mlflow.pyfunc.load_model(str(folder)))
 
 
-def some_images(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (number, *IMAGE_SHAPE), dtype=np.uint8)
-
-
-@pytest.mark.parametrize("number", [1, 7])
-def test_loaded_model_gives_the_network_s_probabilities(saved: Saved, number: int) -> None:
-    images = some_images(number)
-    probabilities = np.asarray(saved.model.predict(images))
-    assert (probabilities.shape, probabilities.dtype) == ((number, NUM_CLASSES), np.float32)
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_loaded_model_gives_the_network_s_probabilities(saved: Saved, batch_size: int) -> None:
+    images = random_images(7)
+    batches = [np.asarray(saved.model.predict(batch)) for batch in np.split(images, 7 // batch_size)]
+    assert {(batch.shape, batch.dtype.name) for batch in batches} == {((batch_size, NUM_CLASSES), "float32")}
     logits = predict_batch(saved.network, images)
-    assert probabilities == pytest.approx(softmax(logits), abs=1e-5)
+    assert_same_outputs(np.concatenate(batches), softmax(logits), atol=1e-5)
 
 
 def test_dropout_is_off_in_the_saved_model(saved: Saved) -> None:
-    first, second = (np.asarray(saved.model.predict(some_images(4))) for _ in range(2))
+    first, second = (np.asarray(saved.model.predict(random_images(4))) for _ in range(2))
     assert np.array_equal(first, second)
 
 

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as lightning
-import torch
-from torch import nn
 
 from tandem.data.prepare import PreparedData
 from tandem.on_torch.networks import Classifier, build_classifier
@@ -26,7 +24,14 @@ from tandem.protocol.settings import (
 )
 from tandem.recording.run import PhaseOutcome
 from tandem.tracking.curves import Curves
-from tests.small_runs import NUM_CLASSES, RecordingRun, small_data, small_settings
+from tests.small_runs import (
+    NUM_CLASSES,
+    RecordingRun,
+    assert_same_outputs,
+    small_data,
+    small_settings,
+    tell_images_apart,
+)
 from train_torch import predict_test, train_phase
 
 LOSSES = ["train/loss", "val/loss"]
@@ -53,15 +58,8 @@ def frozen_settings(**changes: Any) -> Settings:
 
 
 def build(settings: Settings, data: PreparedData) -> Classifier:
-    """A random network whose batch norm knows the images; that of one without is left with features of 1e-10."""
     lightning.seed_everything(settings.seed, verbose=False)
-    network = build_classifier(settings, NUM_CLASSES)
-    for module in network.backbone.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        network(torch.from_numpy(np.asarray(data.images[data.rows("train")])))
-    return network
+    return tell_images_apart(build_classifier(settings, NUM_CLASSES), np.asarray(data.images[data.rows("train")]))
 
 
 def train(settings: Settings, data: PreparedData) -> Trained:
@@ -88,7 +86,7 @@ def assert_same_phase(cached: Trained, uncached: Trained) -> None:
         assert getattr(cached.outcome, name) == getattr(uncached.outcome, name), name
     for one, other in zip(cached.head, uncached.head, strict=True):
         assert np.linalg.norm(one - other) <= 1e-3 * np.linalg.norm(other)
-    assert cached.probabilities == pytest.approx(uncached.probabilities, abs=1e-4)
+    assert_same_outputs(cached.probabilities, uncached.probabilities, atol=1e-4)
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tests.oracles import losses_of_gradient_descent
-from tests.small_runs import NUM_CLASSES, small_settings
+from tests.small_runs import NUM_CLASSES, small_settings, tell_images_apart
 from train_torch import freeze_or_thaw, open_streams
 
-RATES = np.array([0.25, 0.5, 1.0, 2.0, 4.0])
+RATES = np.array([0.25, 0.5, 1.0, 2.0, 4.0]) / 512
 GRADIENT_DESCENT = OptimizerSettings(name="sgd", momentum=0.0)
 
 
@@ -44,7 +44,7 @@ def after_test(settings: Settings, data: PreparedData) -> tuple[LearningRateFind
 
 def build(settings: Settings) -> Classifier:
     lightning.seed_everything(settings.seed, verbose=False)
-    return build_classifier(settings, NUM_CLASSES)
+    return tell_images_apart(build_classifier(settings, NUM_CLASSES))
 
 
 def test_losses_are_those_of_gradient_descent_with_rising_rates(data: PreparedData) -> None:

@@ -31,7 +31,7 @@ from tandem.recording.run import PhaseOutcome, record_phase
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import start_run
 from tests.oracles import accuracy, cross_entropy
-from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings
+from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings, tell_images_apart
 from train_torch import framework_versions, freeze_or_thaw, predict_batch, predict_test, train_phase
 
 BACKBONE_PARAMETERS = 2_223_872
@@ -51,7 +51,7 @@ def settings_of(phase: Phase) -> Settings:
 
 def build(settings: Settings) -> Classifier:
     lightning.seed_everything(settings.seed, verbose=False)
-    return build_classifier(settings, NUM_CLASSES)
+    return tell_images_apart(build_classifier(settings, NUM_CLASSES))
 
 
 def weights_of(network: nn.Module) -> Weights:
