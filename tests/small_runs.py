@@ -145,6 +145,7 @@ class RecordingRun:
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.tags: dict[str, str] = {}
         self.artifacts: list[Path] = []
+        self.models: list[Path] = []
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         self.logged.append((step, dict(values)))
@@ -152,5 +153,8 @@ class RecordingRun:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self.tags.update(tags)
 
-    def log_artifact(self, path: Path, remove: bool = False) -> None:
+    def log_artifact(self, path: Path, folder: str = "", remove: bool = False) -> None:
         self.artifacts.append(path)
+
+    def log_model(self, path: Path, remove: bool = False) -> None:
+        self.models.append(path)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +18,7 @@ import pynvml
 
 from tandem.errors import UserError
 from tandem.grid.file import GridCell
-from tandem.launch.scripts import training_script
+from tandem.launch.scripts import start_process, training_command
 from tandem.tracking import vocabulary
 
 LOG_FOLDER = Path("grid")
@@ -28,9 +26,6 @@ POLL_SECONDS = 0.1  # how late the end of a cell may be seen
 
 # For cells that share a GPU: TensorFlow and JAX would take its whole memory at once.
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-
-# The kernel's name for the signal that a process wants when its parent dies (linux/prctl.h).
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +48,7 @@ class Outcome:
 
 def command_of(cell: GridCell) -> list[str]:
     """The command line of a cell's process."""
-    return [sys.executable, str(training_script(cell.framework)), *cell.options]
+    return training_command(cell.framework, cell.options)
 
 
 def log_file(cell: GridCell) -> Path:
@@ -89,15 +84,8 @@ class CellProcess:
         self._log = folder / log_file(cell)
         self._start = time.perf_counter()
         with _new_file(self._log) as output:
-            self._process = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(variables or {})},
-                process_group=0,  # a terminal's Ctrl-C goes to the grid alone, which passes it on once
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            self._process = start_process(
+                command, folder=folder, output=output, variables={"PYTHONUNBUFFERED": "1", **(variables or {})}
             )
 
     def outcome(self) -> Outcome | None:
@@ -140,16 +128,6 @@ def _new_file(path: Path) -> BinaryIO:
         raise UserError(
             f"cannot write the output of cells to {path}: {error.strerror}; start the grid in a folder where you may"
         ) from error
-
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _end_with_parent() -> None:
-    # Runs between fork and exec, where other threads' locks may be held: a single call, and nothing that is imported.
-    # A script whose grid or Ray worker was killed would train on, and its cell would be trained twice.
-    assert _libc is not None
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def replay_command(output: str) -> str | None:

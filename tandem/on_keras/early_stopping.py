@@ -1,4 +1,4 @@
-"""When a phase of Keras's training ends."""
+"""Early stopping in Keras."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tandem.protocol.settings import Settings
 
 
 def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStopping:
-    """Keras's early stopping on the validation loss; with no patience it never stops, but still knows the best."""
+    """Early stopping on the validation loss; without patience it never stops, but still finds the best epoch."""
     stopping = settings.early_stopping
     return EarlyStopping(
         monitor="val_loss",

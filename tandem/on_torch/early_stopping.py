@@ -1,4 +1,4 @@
-"""What Keras's early stopping does and Lightning's does not: it puts the best weights back."""
+"""Early stopping that restores the best weights, which Keras's does and Lightning's does not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tandem.protocol.settings import Settings
 
 
 class EarlyStoppingWithBestWeights(EarlyStopping):
-    """Lightning's early stopping, which keeps the best epoch's weights in memory and puts them back, as Keras's does.
+    """Lightning's early stopping, which also keeps the best epoch's weights in memory and restores them at the end.
 
     Example: EarlyStoppingWithBestWeights(restore="best", monitor="val/loss", patience=3)
     """
@@ -26,7 +26,7 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         super().on_train_epoch_end(trainer, module)
-        if self.wait_count == 0:  # this epoch was better than all before
+        if self.wait_count == 0:  # this epoch is the best so far
             self.best_epoch = trainer.current_epoch
             if self.restore == "best":
                 self.best_weights = {name: value.clone() for name, value in module.state_dict().items()}
@@ -37,7 +37,7 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
 
 
 def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStoppingWithBestWeights:
-    """Lightning's early stopping on the validation loss; with no patience it never stops, but still knows the best."""
+    """Early stopping on the validation loss; without patience it never stops, but still finds the best epoch."""
     stopping = settings.early_stopping
     return EarlyStoppingWithBestWeights(
         restore=stopping.restore,
@@ -45,6 +45,6 @@ def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStoppingWithB
         mode="min",
         patience=stopping.patience or phase.max_epochs,
         min_delta=stopping.min_delta,
-        check_finite=False,  # a loss that is not finite ends the run in Curves.add
+        check_finite=False,  # Curves.add ends a run whose loss is not finite
         check_on_train_epoch_end=True,
     )

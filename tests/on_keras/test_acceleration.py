@@ -14,13 +14,15 @@ import pytest
 import tensorflow as tf
 
 from tandem.data.prepare import PreparedData
+from tandem.experiment.evaluation import logits_of_test
 from tandem.on_keras.acceleration import is_out_of_memory, jit_compile, set_flags, warm_up
 from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier, Pixels
+from tandem.on_keras.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AccelerationSettings, Settings
 from tests.small_runs import NUM_CLASSES, assert_same_outputs, small_settings, tell_images_apart
-from train_keras import logits_of_test, open_streams, predict_batch
+from train_keras import KERAS, predict_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
@@ -29,9 +31,7 @@ PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
 class CountedClassifier(Classifier):
     """Counts how often Python goes through it, which a compiled step does only while it is traced."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.calls = 0
+    calls = 0
 
     def call(self, images: Any, training: bool = False) -> Any:
         self.calls += 1
@@ -89,8 +89,12 @@ def test_tf32_is_as_set(tf32: bool) -> None:
     ("asked", "gpu", "given"),
     [(None, False, False), (None, True, "auto"), (True, False, True), (True, True, True), (False, True, False)],
 )
-def test_xla_is_used_where_it_pays_or_as_told(asked: bool | None, gpu: bool, given: bool | str) -> None:
-    assert jit_compile(AccelerationSettings(compile=asked), gpu=gpu) == given
+def test_xla_is_used_where_it_pays_or_as_told(
+    asked: bool | None, gpu: bool, given: bool | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem.on_keras.backends.has_gpu", lambda: gpu)
+    settings = small_settings(device="auto", acceleration=AccelerationSettings(compile=asked))
+    assert jit_compile(settings) == given
 
 
 def test_warming_up_leaves_everything_as_it_was(loaders: tuple[StreamLoader, StreamLoader]) -> None:
@@ -141,8 +145,8 @@ def test_nothing_is_warmed_up_where_nothing_is_compiled(loaders: tuple[StreamLoa
 def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedData, size: int) -> None:
     network = tell_images_apart(small_network())
     settings: Settings = dataclasses.replace(small_settings(), eval_batch_size=size)
-    expected = predict_batch(network, np.asarray(data.images[data.rows("test")]))
-    received = logits_of_test(network, settings, data)
+    expected = predict_batch(network, small_settings(), np.asarray(data.images[data.rows("test")]))
+    received = logits_of_test(KERAS, network, settings, data)
     assert received.shape == (15, NUM_CLASSES)
     assert_same_outputs(received, expected, atol=1e-5)
 

@@ -26,6 +26,7 @@ from tandem.on_keras.pooling import adaptive_average_pool
 from tandem.on_keras.serving import build_probabilities
 from tandem.on_keras.weights import count_parameters, hash_weights, save_weights
 from tandem.protocol.backbones import CATALOGUE, Backbone, find_backbone, num_blocks
+from tandem.protocol.parser import read_settings
 from tandem.protocol.regimes import phases_of
 from tests.small_runs import (
     IMAGE_SHAPE,
@@ -59,7 +60,7 @@ SOME_LONG = [name if name == "alexnet" else pytest.param(name, marks=pytest.mark
 
 def classifier(name: str, image_size: int) -> Classifier:
     keras.utils.set_random_seed(0)
-    return build_classifier(small_settings(backbone=name, image_size=image_size), NUM_CLASSES, IMAGE_SHAPE)
+    return build_classifier(small_settings(backbone=name, image_size=image_size), NUM_CLASSES)
 
 
 def some_images(size: int = 8) -> np.ndarray:
@@ -182,7 +183,7 @@ def test_grad_cam_explains_the_map_before_the_dense_layers(name: str, channels: 
     [("alexnet", 0.714), pytest.param("densenet161", 7.728, marks=pytest.mark.long)],
 )
 def test_multiply_accumulates_are_those_of_torchvision_s(name: str, giga_macs: float) -> None:
-    network = build_off_the_shelf(small_settings(backbone=name, image_size=224), IMAGE_SHAPE)
+    network = build_off_the_shelf(small_settings(backbone=name, image_size=224))
     assert count_macs(network) / 1e9 == pytest.approx(giga_macs, rel=5e-3)
 
 
@@ -269,7 +270,7 @@ def test_network_with_its_own_head_computes_what_keras_s_does(ending: str, tmp_p
     tell_images_apart(whole, np.random.default_rng(1).normal(size=(16, 64, 64, 3)).astype(np.float32))
     file = tmp_path / f"whole{ending}"
     whole.save_weights(file) if ending == ".weights.h5" else whole.save(file)
-    network = build_off_the_shelf(small_settings(image_size=64), IMAGE_SHAPE, file)
+    network = build_off_the_shelf(small_settings(image_size=64), file)
     expected = keras.ops.convert_to_numpy(whole(network.pixels(some_images()), training=False))
     received = network.predict_on_batch(some_images())
     assert expected.shape == (4, 1000)
@@ -281,14 +282,14 @@ def test_weights_without_the_head_are_refused_in_one_line(ending: str, tmp_path:
     whole = keras.applications.MobileNetV2(weights=None, input_shape=(64, 64, 3), include_top=False)
     file = tmp_path / f"whole{ending}"
     whole.save_weights(file) if ending == ".weights.h5" else whole.save(file)
-    with pytest.raises(UserError, match=r"is no weight file of mobilenetv2\S* with its head \(") as caught:
-        build_off_the_shelf(small_settings(image_size=64), IMAGE_SHAPE, file)
+    with pytest.raises(UserError, match=r"is not a weight file of mobilenetv2\S* with its head \(") as caught:
+        build_off_the_shelf(small_settings(image_size=64), file)
     assert "\n" not in str(caught.value)
 
 
 def test_network_whose_head_is_no_dense_layer_is_refused() -> None:
     with pytest.raises(UserError, match=r"^backbone: 'keras:MobileNet' comes without a dense layer"):
-        build_off_the_shelf(small_settings(backbone="keras:MobileNet", image_size=64), IMAGE_SHAPE)
+        build_off_the_shelf(small_settings(backbone="keras:MobileNet", image_size=64))
 
 
 # -------------------------------------------------------------------------------------------- names of the library
@@ -347,15 +348,15 @@ def test_image_that_is_too_small_for_vgg_is_one_line(name: str) -> None:
 def test_name_that_keras_lacks_is_said_before_any_data_are_read() -> None:
     words = ["--regime", "scratch", "--device", "cpu", "--data.source", "lacking"]
     with pytest.raises(UserError, match=r"^backbone: received 'keras:VGG11'"):
-        main([*words, "--backbone", "keras:VGG11"])
+        main(read_settings("keras", [*words, "--backbone", "keras:VGG11"]))
     with pytest.raises(UserError, match=r"^data\.source: received 'lacking'"):
-        main([*words, "--backbone", "keras:VGG16"])
+        main(read_settings("keras", [*words, "--backbone", "keras:VGG16"]))
 
 
 def test_network_that_scales_pixels_itself_gets_no_other_scaling() -> None:
     own = "keras:MobileNetV3Small"
     with pytest.raises(UserError, match=r"^pixel_scaling: received 'torch', .* scales pixels itself; allowed: auto$"):
-        build_classifier(small_settings(backbone=own, pixel_scaling="torch"), NUM_CLASSES, IMAGE_SHAPE)
+        build_classifier(small_settings(backbone=own, pixel_scaling="torch"), NUM_CLASSES)
 
 
 # --------------------------------------------------------------------------------------------------- damaged downloads
@@ -430,16 +431,16 @@ def test_torch_s_weights_are_refused_where_they_do_not_fit(tmp_path: Path) -> No
     file = tmp_path / "weights.safetensors"
     save_file({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)}, file)
     alexnet = build_backbone(CATALOGUE["alexnet"], 64, pretrained=False).network
-    with pytest.raises(UserError, match=r"is no weight file of alexnet, it lacks features\.0\.bias$"):
+    with pytest.raises(UserError, match=r"is not a weight file of alexnet: it lacks features\.0\.bias$"):
         load_weights(alexnet, file)
     save_file({"features.0.weight": np.zeros((2, 3, 11, 11), np.float32), "features.0.bias": np.zeros(64)}, file)
-    with pytest.raises(UserError, match=r"is no weight file of alexnet, features\.0\.weight has another shape$"):
+    with pytest.raises(UserError, match=r"is not a weight file of alexnet: features\.0\.weight has another shape$"):
         load_weights(alexnet, file)
     file.write_bytes(b"no tensors")
     with pytest.raises(UserError, match="cannot be read as safetensors"):
         load_weights(alexnet, file)
     other = build_backbone(CATALOGUE["mobilenet_v2"], 64, pretrained=False).network
-    with pytest.raises(UserError, match="which Keras takes for alexnet and densenet161 only"):
+    with pytest.raises(UserError, match=r"which train_keras\.py reads for alexnet and densenet161 only"):
         load_weights(other, file)
 
 

@@ -13,12 +13,13 @@ from tandem.on_keras.early_stopping import build_early_stopping
 from tandem.on_keras.log_epochs import LogEpochs
 from tandem.on_keras.networks import Classifier, Pixels
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
+from tandem.on_keras.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tandem.tracking.curves import Curves
 from tests.loss_lists import LOSS_LISTS, START_RATE, LossList
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_keras import freeze_or_thaw, open_streams
+from train_keras import freeze_or_thaw
 
 Weights = list[np.ndarray]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tandem.data.prepare import PreparedData
+from tandem.experiment import predict_test
 from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import (
@@ -25,7 +26,6 @@ from tandem.protocol.settings import (
 from tandem.recording.run import PhaseOutcome
 from tandem.tracking.curves import Curves
 from tests.small_runs import (
-    IMAGE_SHAPE,
     NUM_CLASSES,
     RecordingRun,
     assert_same_outputs,
@@ -33,7 +33,7 @@ from tests.small_runs import (
     small_settings,
     tell_images_apart,
 )
-from train_keras import predict_test, train_phase
+from train_keras import KERAS, train_phase
 
 LOSSES = ["train/loss", "val/loss"]
 ACCURACIES = ["train/accuracy", "val/accuracy"]
@@ -60,7 +60,7 @@ def frozen_settings(**changes: Any) -> Settings:
 def build(settings: Settings, data: PreparedData) -> Classifier:
     keras.utils.set_random_seed(settings.seed)
     images = np.asarray(data.images[data.rows("train")])
-    return tell_images_apart(build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE), images)
+    return tell_images_apart(build_classifier(settings, NUM_CLASSES), images)
 
 
 def train(settings: Settings, data: PreparedData) -> Trained:
@@ -68,7 +68,7 @@ def train(settings: Settings, data: PreparedData) -> Trained:
     curves = Curves(RecordingRun())  # type: ignore[arg-type]
     outcome = train_phase(network, phases_of(settings)[0], settings, data, curves)
     return Trained(
-        outcome, curves.rows, network.head.get_weights(), predict_test(network, settings, data).probabilities
+        outcome, curves.rows, network.head.get_weights(), predict_test(KERAS, network, settings, data).probabilities
     )
 
 

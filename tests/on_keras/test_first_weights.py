@@ -11,9 +11,10 @@ import pytest
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError, WeightsNotDownloaded
+from tandem.experiment import first_network
 from tandem.on_keras.networks import Classifier
 from tests.small_runs import RecordingRun, small_settings
-from train_keras import build_network
+from train_keras import KERAS
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def build(data: PreparedData, **changes: Any) -> tuple[Classifier, dict[str, str
     """The network and the run's tags."""
     run = RecordingRun()
     keras.utils.set_random_seed(0)
-    return build_network(small_settings(image_size=128, **changes), data, run), run.tags  # type: ignore[arg-type]
+    return first_network(KERAS, small_settings(image_size=128, **changes), data, run), run.tags  # type: ignore[arg-type]
 
 
 def test_random_weights_stand_in_where_they_are_allowed_to(

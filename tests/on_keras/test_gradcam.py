@@ -24,7 +24,7 @@ def make_classifier(backbone: str, image_size: int = 64, **head: object) -> Clas
     data = DataSettings(image_size=image_size)
     settings = Settings(backbone=backbone, weights="random", data=data, head=HeadSettings(**head))  # type: ignore[arg-type]
     shape = (image_size, image_size, 3)
-    return tell_images_apart(build_classifier(settings, 3, shape), random_images(16, shape=shape, seed=5))
+    return tell_images_apart(build_classifier(settings, 3), random_images(16, shape=shape, seed=5))
 
 
 def make_linear() -> Classifier:

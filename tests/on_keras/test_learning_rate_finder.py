@@ -11,13 +11,14 @@ from tandem.on_keras.backbones import blocks_of
 from tandem.on_keras.learning_rate_finder import take_steps
 from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.optimizers import build_optimizer
+from tandem.on_keras.streams import open_streams
 from tandem.protocol.backbones import find_backbone
 from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tests.oracles import losses_of_gradient_descent
 from tests.small_runs import NUM_CLASSES, small_settings, tell_images_apart
-from train_keras import freeze_or_thaw, open_streams
+from train_keras import freeze_or_thaw
 
 RATES = np.array([0.25, 0.5, 1.0, 2.0, 4.0]) / 512
 GRADIENT_DESCENT = OptimizerSettings(name="sgd", momentum=0.0)
@@ -30,7 +31,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def build(settings: Settings) -> Classifier:
     keras.utils.set_random_seed(settings.seed)
-    return tell_images_apart(build_classifier(settings, NUM_CLASSES, (8, 8, 3)))
+    return tell_images_apart(build_classifier(settings, NUM_CLASSES))
 
 
 def test_losses_are_those_of_gradient_descent_with_rising_rates(data: PreparedData) -> None:

@@ -22,17 +22,17 @@ IMAGES = random_images(5)
 
 @pytest.fixture(scope="module")
 def network() -> Classifier:
-    return tell_images_apart(build_classifier(small_settings(), NUM_OUTPUTS, IMAGE_SHAPE))
+    return tell_images_apart(build_classifier(small_settings(), NUM_OUTPUTS))
 
 
 def test_mapped_network_gives_the_mapped_logits(network: Classifier) -> None:
-    logits = predict_batch(network, IMAGES)
-    mapped = predict_batch(map_head(network, OUTPUTS, IMAGE_SHAPE), IMAGES)
+    logits = predict_batch(network, small_settings(), IMAGES)
+    mapped = predict_batch(map_head(network, OUTPUTS), small_settings(), IMAGES)
     assert_same_outputs(mapped, mapped_logits(logits, OUTPUTS), atol=1e-5)
 
 
 def test_grad_cam_of_a_class_is_that_of_its_output(network: Classifier) -> None:
-    of_class = features_and_gradients(map_head(network, OUTPUTS, IMAGE_SHAPE), IMAGES, np.array([0, 2, 2, 0, 0]))
+    of_class = features_and_gradients(map_head(network, OUTPUTS), IMAGES, np.array([0, 2, 2, 0, 0]))
     of_output = features_and_gradients(network, IMAGES, np.array([7, 301, 301, 7, 7]))
     for mapped, plain in zip(of_class, of_output, strict=True):
         assert_same_outputs(mapped, plain, atol=1e-6)
@@ -40,11 +40,11 @@ def test_grad_cam_of_a_class_is_that_of_its_output(network: Classifier) -> None:
 
 def test_mapping_adds_nothing_to_the_cost(network: Classifier) -> None:
     # MobileNetV2 at 32 pixels, and a dense layer of 1280 x 1000
-    assert count_macs(map_head(network, OUTPUTS, IMAGE_SHAPE)) == count_macs(network) > 1_280_000
+    assert count_macs(map_head(network, OUTPUTS)) == count_macs(network) > 1_280_000
 
 
 def test_mapped_network_can_be_served(network: Classifier, tmp_path: Path) -> None:
-    mapped = map_head(network, OUTPUTS, IMAGE_SHAPE)
+    mapped = map_head(network, OUTPUTS)
     save_model(mapped, tmp_path / "model", image_shape=IMAGE_SHAPE, num_classes=3)
     probabilities = np.asarray(mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(IMAGES))
-    assert_same_outputs(probabilities, softmax(predict_batch(mapped, IMAGES)), atol=1e-5)
+    assert_same_outputs(probabilities, softmax(predict_batch(mapped, small_settings(), IMAGES)), atol=1e-5)

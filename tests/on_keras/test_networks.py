@@ -21,7 +21,7 @@ from train_keras import predict_batch, set_up_framework
 
 
 def build(num_classes: int = NUM_CLASSES, **changes: Any) -> Classifier:
-    return build_classifier(small_settings(**changes), num_classes, IMAGE_SHAPE)
+    return build_classifier(small_settings(**changes), num_classes)
 
 
 def batch_norms(network: Classifier) -> list[keras.layers.BatchNormalization]:
@@ -29,7 +29,7 @@ def batch_norms(network: Classifier) -> list[keras.layers.BatchNormalization]:
 
 
 def shallow_network() -> Classifier:
-    """Of one convolution: through 52 of random weights, rounding to bfloat16 grows until nothing is left of the logits."""
+    """A network of one convolution: in MobileNetV2 with random weights, rounding to bfloat16 grows up to the logits."""
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Conv2D(16, 3), keras.layers.BatchNormalization(), keras.layers.ReLU()]
     backbone = keras.Sequential([keras.Input(IMAGE_SHAPE), *layers, keras.layers.GlobalAveragePooling2D()])
@@ -77,7 +77,7 @@ def test_logits_are_float32_in_any_precision(any_precision: None) -> None:
         network = shallow_network()
         network.set_weights(weights)
         assert {variable.dtype for variable in network.weights} == {"float32"}
-        logits[precision] = predict_batch(network, random_images(6))
+        logits[precision] = predict_batch(network, small_settings(), random_images(6))
         assert (logits[precision].shape, logits[precision].dtype) == ((6, NUM_CLASSES), np.float32)
     assert not np.array_equal(logits["float32"], logits["bfloat16"])
     # bfloat16 has 8 bits of mantissa

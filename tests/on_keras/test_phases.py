@@ -12,6 +12,8 @@ import pytest
 
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
+from tandem.experiment import predict_test
+from tandem.on_keras import versions
 from tandem.on_keras.backbones import blocks_of
 from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.optimizers import Blocks
@@ -32,7 +34,7 @@ from tandem.tracking.curves import Curves
 from tandem.tracking.run import start_run
 from tests.oracles import accuracy, cross_entropy
 from tests.small_runs import IMAGE_SHAPE, NUM_CLASSES, RecordingRun, small_settings, tell_images_apart
-from train_keras import framework_versions, freeze_or_thaw, predict_batch, predict_test, train_phase
+from train_keras import KERAS, freeze_or_thaw, predict_batch, train_phase
 
 BACKBONE_PARAMETERS = 2_223_872
 HEAD_PARAMETERS = 1280 * 16 + 16 + 16 * NUM_CLASSES + NUM_CLASSES
@@ -51,7 +53,7 @@ def settings_of(phase: Phase) -> Settings:
 
 def build(settings: Settings) -> Classifier:
     keras.utils.set_random_seed(settings.seed)
-    return tell_images_apart(build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE))
+    return tell_images_apart(build_classifier(settings, NUM_CLASSES))
 
 
 def weights_of(network: Classifier) -> Weights:
@@ -59,7 +61,7 @@ def weights_of(network: Classifier) -> Weights:
 
 
 def logits_of(network: Classifier, data: PreparedData, part: str) -> np.ndarray:
-    return predict_batch(network, np.asarray(data.images[data.rows(part)]))
+    return predict_batch(network, small_settings(), np.asarray(data.images[data.rows(part)]))
 
 
 def new_curves() -> Curves:
@@ -87,7 +89,7 @@ def two_stages(data: PreparedData) -> TwoStages:
         run.outcomes.append(train_phase(network, phase, settings_of(phase), data, run.curves))
         run.weights.append(weights_of(network))
         run.val_logits.append(logits_of(network, data, "val"))
-        run.test_probabilities.append(predict_test(network, settings_of(phase), data).probabilities)
+        run.test_probabilities.append(predict_test(KERAS, network, settings_of(phase), data).probabilities)
     return run
 
 
@@ -165,7 +167,7 @@ def test_second_phase_starts_from_the_first_s_weights_and_from_nothing_else(
     network.head.set_weights(two_stages.weights[1]["head"])
     outcome = train_phase(network, phase, settings_of(phase), data, new_curves())
     assert outcome.backbone_after == two_stages.outcomes[1].backbone_after
-    predictions = predict_test(network, settings_of(phase), data)
+    predictions = predict_test(KERAS, network, settings_of(phase), data)
     assert np.array_equal(predictions.probabilities, two_stages.test_probabilities[1])
 
 
@@ -175,7 +177,7 @@ def test_same_seed_gives_the_same_predictions_to_the_bit(data: PreparedData) -> 
     for _ in range(2):
         network = build(settings)
         train_phase(network, phases_of(settings)[0], settings, data, new_curves())
-        probabilities.append(predict_test(network, settings, data).probabilities)
+        probabilities.append(predict_test(KERAS, network, settings, data).probabilities)
     assert np.array_equal(*probabilities)
 
 
@@ -218,7 +220,7 @@ def test_run_fails_if_its_frozen_backbone_changed(two_stages: TwoStages, data: P
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     settings = small_settings(tracking=TrackingSettings(uri=uri, folder=str(tmp_path / "runs"), system_interval=60))
     network = build(settings)
-    predictions = predict_test(network, settings, data)
+    predictions = predict_test(KERAS, network, settings, data)
     before = hash_weights(network.backbone)
     first = next(layer for layer in network.backbone.layers if isinstance(layer, keras.layers.BatchNormalization))
     first.moving_mean.assign(first.moving_mean + 1e-3)
@@ -227,7 +229,7 @@ def test_run_fails_if_its_frozen_backbone_changed(two_stages: TwoStages, data: P
     )
     with (
         pytest.raises(RuntimeError, match="frozen backbone changed in phase 1"),
-        start_run(settings, framework="keras", backend="tensorflow", versions=framework_versions()) as run,
+        start_run(settings, framework="keras", backend="tensorflow", versions=versions()) as run,
     ):
         record_phase(run, two_stages.phases[0], outcome, predictions, two_stages.curves)
     recorded = mlflow.MlflowClient(tracking_uri=uri).get_run(run.id)

@@ -34,7 +34,7 @@ class Saved:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """A network with dropout; the scaling is the one that turns the channels around."""
     settings = small_settings(pixel_scaling="caffe", head=HeadSettings(hidden=[16], dropout=0.5))
-    network = tell_images_apart(build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE))
+    network = tell_images_apart(build_classifier(settings, NUM_CLASSES))
     folder = tmp_path_factory.mktemp("saved") / "model"
     save_model(network, folder, image_shape=IMAGE_SHAPE, num_classes=NUM_CLASSES)
     return Saved(network, folder, mlflow.pyfunc.load_model(str(folder)))
@@ -45,7 +45,7 @@ def test_loaded_model_gives_the_network_s_probabilities(saved: Saved, batch_size
     images = random_images(7)
     batches = [np.asarray(saved.model.predict(batch)) for batch in np.split(images, 7 // batch_size)]
     assert {(batch.shape, batch.dtype.name) for batch in batches} == {((batch_size, NUM_CLASSES), "float32")}
-    logits = predict_batch(saved.network, images)
+    logits = predict_batch(saved.network, small_settings(), images)
     assert_same_outputs(np.concatenate(batches), softmax(logits), atol=1e-5)
 
 

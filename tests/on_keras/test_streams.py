@@ -13,11 +13,12 @@ from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
 from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier, Pixels
+from tandem.on_keras.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AugmentationSettings, EarlyStoppingSettings, Settings
 from tandem.tracking.curves import Curves
 from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings
-from train_keras import open_streams, train_phase
+from train_keras import train_phase
 
 NUM_EPOCHS = 3
 

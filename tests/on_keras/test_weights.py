@@ -16,7 +16,6 @@ from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.weights import count_parameters, hash_weights, save_weights
 from tandem.protocol.settings import HeadSettings
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_keras import locate_weights
 
 IMAGE_SHAPE = (8, 8, 3)
 
@@ -28,7 +27,7 @@ WriteFile = Callable[[Path, Path], None]
 def network() -> Classifier:
     """With weights and batch-norm statistics that no other network has."""
     keras.utils.set_random_seed(1)
-    network = build_classifier(small_settings(head=HeadSettings(hidden=[16])), NUM_CLASSES, IMAGE_SHAPE)
+    network = build_classifier(small_settings(head=HeadSettings(hidden=[16])), NUM_CLASSES)
     network(some_images(), training=True)
     return network
 
@@ -57,12 +56,12 @@ def some_images() -> np.ndarray:
 
 def build_from(file: Path) -> Classifier:
     settings = small_settings(weights=str(file))
-    return build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE, locate_weights(settings))
+    return build_classifier(settings, NUM_CLASSES, file)
 
 
 @pytest.fixture(scope="module")
 def one_backbone() -> keras.Model:
-    return build_classifier(small_settings(), NUM_CLASSES, IMAGE_SHAPE).backbone
+    return build_classifier(small_settings(), NUM_CLASSES).backbone
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ def whole_network() -> keras.Model:
 def test_saved_backbone_is_loaded_as_it_was(network: Classifier, folder: Path) -> None:
     loaded = build_from(folder / "backbone.weights.h5")
     assert hash_weights(loaded.backbone) == hash_weights(network.backbone)
-    other = build_classifier(small_settings(), NUM_CLASSES, IMAGE_SHAPE)
+    other = build_classifier(small_settings(), NUM_CLASSES)
     assert hash_weights(other.backbone) != hash_weights(network.backbone)
 
 
@@ -166,11 +165,11 @@ def test_imagenet_weights_without_a_network_say_what_to_put_where(offline: Path)
     settings = small_settings(weights="imagenet", image_size=96)
     start = time.monotonic()
     with pytest.raises(UserError) as caught:
-        build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE)
+        build_classifier(settings, NUM_CLASSES)
     assert time.monotonic() - start < 20
     message = str(caught.value)
     assert message.startswith("weights: imagenet could not be downloaded")
-    assert f"put a whole file into {offline}, or" in message
+    assert f"put the file into {offline}, or" in message
     assert "\n" not in message
 
     address = re.search(r"https://storage\.googleapis\.com/\S+/(mobilenet_v2\S+_96_no_top\.h5)", message)
@@ -178,6 +177,6 @@ def test_imagenet_weights_without_a_network_say_what_to_put_where(offline: Path)
     offline.mkdir(parents=True, exist_ok=True)
     published = keras.applications.MobileNetV2(weights=None, input_shape=(96, 96, 3), include_top=False)
     published.save(offline / address[1])
-    loaded = build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE)
+    loaded = build_classifier(settings, NUM_CLASSES)
     for received, expected in zip(loaded.backbone.get_weights(), published.get_weights(), strict=True):
         assert np.array_equal(received, expected)

@@ -15,8 +15,10 @@ import torch
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
-from tandem.on_torch.acceleration import forward_of, is_out_of_memory, placed, set_flags, warm_up
+from tandem.experiment.evaluation import logits_of_test
+from tandem.on_torch.acceleration import forward_of, is_out_of_memory, set_flags, to_device, warm_up
 from tandem.on_torch.networks import Classifier, build_classifier
+from tandem.on_torch.streams import open_streams
 from tandem.on_torch.weights import hash_weights
 from tandem.protocol.regimes import Phase, phases_of
 from tandem.protocol.settings import AccelerationSettings, EarlyStoppingSettings, HeadSettings, Settings
@@ -30,7 +32,7 @@ from tests.small_runs import (
     small_settings,
     tell_images_apart,
 )
-from train_torch import freeze_or_thaw, logits_of_test, open_streams, predict_batch, train_phase
+from train_torch import TORCH, freeze_or_thaw, predict_batch, train_phase
 
 PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
 
@@ -74,7 +76,7 @@ def test_autotune_of_convolutions_is_as_set(autotune: bool) -> None:
 
 def test_compiling_without_a_compiler_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"acceleration\.compile: received True, .* install one or leave it out$"):
+    with pytest.raises(UserError, match=r"acceleration\.compile: received True, .* install one, or set it to false$"):
         set_flags(AccelerationSettings(compile=True))
     set_flags(AccelerationSettings())
 
@@ -121,7 +123,7 @@ def test_channels_last_changes_logits_by_rounding_alone() -> None:
     convolution = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
     logits, strides, hashes = [], [], []
     for channels_last in (False, True):
-        placed(network, AccelerationSettings(channels_last=channels_last), "cpu").eval()
+        to_device(network, small_settings(acceleration=AccelerationSettings(channels_last=channels_last))).eval()
         logits.append(predict_batch(network, small_settings(), images))
         strides.append(convolution.weight.stride())
         hashes.append(hash_weights(network))
@@ -178,7 +180,7 @@ def test_warming_up_leaves_everything_as_it_was(data: PreparedData) -> None:
 def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedData, size: int) -> None:
     network = tell_images_apart(build(small_settings()))
     expected = predict_batch(network, small_settings(), np.asarray(data.images[data.rows("test")]))
-    received = logits_of_test(network, small_settings(eval_batch_size=size), data)
+    received = logits_of_test(TORCH, network, small_settings(eval_batch_size=size), data)
     assert received.shape == (15, NUM_CLASSES)
     assert_same_outputs(received, expected, atol=1e-4)
 

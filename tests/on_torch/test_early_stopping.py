@@ -16,12 +16,13 @@ from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights, build_e
 from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.networks import Classifier, Pixels
 from tandem.on_torch.optimizers import Blocks
+from tandem.on_torch.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tandem.tracking.curves import Curves
 from tests.loss_lists import LOSS_LISTS, START_RATE, LossList
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_torch import FreezeOrThaw, TrainingSteps, freeze_or_thaw, open_streams
+from train_torch import FreezeOrThaw, TrainingSteps, freeze_or_thaw
 
 Weights = list[np.ndarray]
 
@@ -40,7 +41,7 @@ class ScriptedLosses(TrainingSteps):
     losses: tuple[float, ...]
 
     def on_validation_epoch_end(self) -> None:
-        self.sums.clear()
+        self.sums.means()
         val_loss = self.losses[self.current_epoch]
         self.log_dict({"train/loss": 1.0, "train/accuracy": 0.5, "val/loss": val_loss, "val/accuracy": 0.5})
 

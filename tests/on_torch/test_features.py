@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as lightning
 
 from tandem.data.prepare import PreparedData
+from tandem.experiment import predict_test
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import (
@@ -32,7 +33,7 @@ from tests.small_runs import (
     small_settings,
     tell_images_apart,
 )
-from train_torch import predict_test, train_phase
+from train_torch import TORCH, train_phase
 
 LOSSES = ["train/loss", "val/loss"]
 ACCURACIES = ["train/accuracy", "val/accuracy"]
@@ -70,7 +71,7 @@ def train(settings: Settings, data: PreparedData) -> Trained:
     outcome = train_phase(network, phases_of(settings)[0], settings, data, curves)
     hook.remove()
     head = [value.numpy().copy() for value in network.head.state_dict().values()]
-    return Trained(outcome, curves.rows, head, predict_test(network, settings, data).probabilities, len(calls))
+    return Trained(outcome, curves.rows, head, predict_test(TORCH, network, settings, data).probabilities, len(calls))
 
 
 def without_cache(settings: Settings) -> Settings:

@@ -10,10 +10,11 @@ import pytorch_lightning as lightning
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError, WeightsNotDownloaded
+from tandem.experiment import first_network
 from tandem.on_torch.networks import Classifier
 from tandem.on_torch.weights import hash_weights
 from tests.small_runs import RecordingRun, small_settings
-from train_torch import build_network
+from train_torch import TORCH
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def build(data: PreparedData, **changes: Any) -> tuple[Classifier, dict[str, str
     """The network and the run's tags."""
     run = RecordingRun()
     lightning.seed_everything(0, verbose=False)
-    return build_network(small_settings(**changes), data, run), run.tags  # type: ignore[arg-type]
+    return first_network(TORCH, small_settings(**changes), data, run), run.tags  # type: ignore[arg-type]
 
 
 def test_random_weights_stand_in_where_they_are_allowed_to(

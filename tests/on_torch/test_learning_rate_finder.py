@@ -12,13 +12,14 @@ from tandem.on_torch.backbones import blocks_of
 from tandem.on_torch.learning_rate_finder import take_steps
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.optimizers import build_optimizer
+from tandem.on_torch.streams import open_streams
 from tandem.protocol.backbones import find_backbone
 from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tests.oracles import losses_of_gradient_descent
 from tests.small_runs import NUM_CLASSES, small_settings, tell_images_apart
-from train_torch import freeze_or_thaw, open_streams
+from train_torch import freeze_or_thaw
 
 RATES = np.array([0.25, 0.5, 1.0, 2.0, 4.0]) / 512
 GRADIENT_DESCENT = OptimizerSettings(name="sgd", momentum=0.0)
@@ -38,7 +39,7 @@ def after_test(settings: Settings, data: PreparedData) -> tuple[LearningRateFind
     optimizer = build_optimizer(settings.optimizer, phase.learning_rate, network.head, blocks)
     batches = itertools.chain.from_iterable(map(open_streams(settings, data, phase)[0].stream.epoch, itertools.count()))
     finder = LearningRateFinder()
-    take_steps(finder, network, optimizer, batches, device="cpu", dtype=torch.float32)
+    take_steps(finder, network, optimizer, batches, settings)
     return finder, optimizer
 
 

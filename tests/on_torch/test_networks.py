@@ -22,7 +22,7 @@ def batch_norms(network: Classifier) -> list[nn.BatchNorm2d]:
 
 
 def shallow_network() -> Classifier:
-    """Of one convolution: through 52 of random weights, rounding to bfloat16 grows until nothing is left of the logits."""
+    """A network of one convolution: in MobileNetV2 with random weights, rounding to bfloat16 grows up to the logits."""
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     return Classifier(Pixels(8, "unit"), nn.Sequential(*layers), nn.Sequential(nn.Linear(16, NUM_CLASSES)))

@@ -13,6 +13,8 @@ from torch import nn
 
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
+from tandem.experiment import predict_test
+from tandem.on_torch import to_device, versions
 from tandem.on_torch.backbones import blocks_of
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.weights import hash_weights
@@ -32,7 +34,7 @@ from tandem.tracking.curves import Curves
 from tandem.tracking.run import start_run
 from tests.oracles import accuracy, cross_entropy
 from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings, tell_images_apart
-from train_torch import framework_versions, freeze_or_thaw, predict_batch, predict_test, train_phase
+from train_torch import TORCH, freeze_or_thaw, predict_batch, train_phase
 
 BACKBONE_PARAMETERS = 2_223_872
 HEAD_PARAMETERS = 1280 * 16 + 16 + 16 * NUM_CLASSES + NUM_CLASSES
@@ -51,7 +53,7 @@ def settings_of(phase: Phase) -> Settings:
 
 def build(settings: Settings) -> Classifier:
     lightning.seed_everything(settings.seed, verbose=False)
-    return tell_images_apart(build_classifier(settings, NUM_CLASSES))
+    return tell_images_apart(to_device(build_classifier(settings, NUM_CLASSES), settings))
 
 
 def weights_of(network: nn.Module) -> Weights:
@@ -87,7 +89,7 @@ def two_stages(data: PreparedData) -> TwoStages:
         run.outcomes.append(train_phase(network, phase, settings_of(phase), data, run.curves))
         run.weights.append(weights_of(network))
         run.val_logits.append(logits_of(network, data, "val"))
-        run.test_probabilities.append(predict_test(network, settings_of(phase), data).probabilities)
+        run.test_probabilities.append(predict_test(TORCH, network, settings_of(phase), data).probabilities)
     return run
 
 
@@ -164,7 +166,7 @@ def test_second_phase_starts_from_the_first_s_weights_and_from_nothing_else(
     network.load_state_dict({name: torch.from_numpy(value) for name, value in two_stages.weights[1].items()})
     outcome = train_phase(network, phase, settings_of(phase), data, new_curves())
     assert outcome.backbone_after == two_stages.outcomes[1].backbone_after
-    predictions = predict_test(network, settings_of(phase), data)
+    predictions = predict_test(TORCH, network, settings_of(phase), data)
     assert np.array_equal(predictions.probabilities, two_stages.test_probabilities[1])
 
 
@@ -174,7 +176,7 @@ def test_same_seed_gives_the_same_predictions_to_the_bit(data: PreparedData) -> 
     for _ in range(2):
         network = build(settings)
         train_phase(network, phases_of(settings)[0], settings, data, new_curves())
-        probabilities.append(predict_test(network, settings, data).probabilities)
+        probabilities.append(predict_test(TORCH, network, settings, data).probabilities)
     assert np.array_equal(*probabilities)
 
 
@@ -215,7 +217,7 @@ def test_run_fails_if_its_frozen_backbone_changed(two_stages: TwoStages, data: P
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     settings = small_settings(tracking=TrackingSettings(uri=uri, folder=str(tmp_path / "runs"), system_interval=60))
     network = build(settings)
-    predictions = predict_test(network.eval(), settings, data)
+    predictions = predict_test(TORCH, network.eval(), settings, data)
     before = hash_weights(network.backbone)
     next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d)).running_mean[0] += 1e-3  # type: ignore[index]
     outcome = dataclasses.replace(
@@ -223,7 +225,7 @@ def test_run_fails_if_its_frozen_backbone_changed(two_stages: TwoStages, data: P
     )
     with (
         pytest.raises(RuntimeError, match="frozen backbone changed in phase 1"),
-        start_run(settings, framework="torch", backend="torch", versions=framework_versions()) as run,
+        start_run(settings, framework="torch", backend="torch", versions=versions()) as run,
     ):
         record_phase(run, two_stages.phases[0], outcome, predictions, two_stages.curves)
     recorded = mlflow.MlflowClient(tracking_uri=uri).get_run(run.id)

@@ -14,10 +14,11 @@ from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.networks import Classifier, Pixels
+from tandem.on_torch.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AugmentationSettings, Settings
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_torch import TrainingSteps, open_streams
+from train_torch import TrainingSteps
 
 NUM_EPOCHS = 3
 

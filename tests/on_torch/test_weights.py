@@ -15,7 +15,7 @@ from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.weights import count_parameters, hash_weights, save_weights
 from tandem.protocol.settings import HeadSettings
 from tests.small_runs import NUM_CLASSES, assert_same_outputs, small_settings, tell_images_apart
-from train_torch import locate_weights, predict_batch
+from train_torch import predict_batch
 
 WriteFile = Callable[[Path, Path], None]
 """Takes the folder of save_weights and the file to write."""
@@ -56,7 +56,7 @@ def some_images() -> np.ndarray:
 
 def build_from(file: Path) -> Classifier:
     settings = small_settings(weights=str(file))
-    return build_classifier(settings, NUM_CLASSES, locate_weights(settings))
+    return build_classifier(settings, NUM_CLASSES, file)
 
 
 def test_saved_backbone_is_loaded_as_it_was(network: Classifier, folder: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_seed_that_fails_does_not_stop_the_others(new_store: Callable[[], Any]
     words += ["--optimizer.name", "adamw", "--optimizer.weight_decay", "1", "--early_stopping.patience", "null"]
     done = train("torch", *words, "--seeds", "[1, 2]", cwd=store.folder)
     assert done.returncode == 2
-    assert "2 of 2 runs failed, and say why above: seed 1; seed 2" in done.stderr.splitlines()[-1]
+    assert "2 of 2 runs failed, see their messages above: seed 1; seed 2" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     runs = store.runs("repeats")
     assert [run.info.status for run in runs] == ["FAILED"] * 3

@@ -110,7 +110,7 @@ def test_keras_on_tensorflow_starts_anew_after_ten_trials(
     words = [*SMALL, "--regime", "scratch", "--max_epochs", "1", "--sweep.num_trials", "11", "--sweep.pruner", "none"]
     done = train("keras", *words, cwd=store.folder)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("starting it anew") == 1 and "10 of 11 trials done" in done.stdout
+    assert done.stdout.count("restarting it") == 1 and "10 of 11 trials done" in done.stdout
     runs = store.runs("s")
     assert len(trials_of(runs)) == 11 and {run.info.status for run in runs} == {"FINISHED"}
 

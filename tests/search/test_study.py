@@ -255,7 +255,7 @@ def test_a_trial_that_another_process_gave_up_is_not_ended_twice(tmp_path: Path)
 
 def test_a_study_of_other_settings_is_refused(tmp_path: Path) -> None:
     open_in(tmp_path)
-    with pytest.raises(UserError, match=r"is one of other settings \(settings differ\)"):
+    with pytest.raises(UserError, match=r"belongs to other settings \(settings differ\)"):
         open_in(tmp_path, {**IDENTITY, "settings": "other"})
 
 
