@@ -55,14 +55,12 @@ def record_learning_rate_finder(run: Run, finder: LearningRateFinder, title: str
 
 def in_words(finder: LearningRateFinder) -> str:
     """The result in one line."""
-    end = "the loss exploded" if finder.has_diverged() else "the end of the range"
-    took = f"{len(finder.losses)} steps, to {end} at {finder.rates[-1]:.2g}"
+    end = "until the loss exploded at" if finder.has_diverged() else "to the end of the range at"
+    took = f"{len(finder.losses)} steps, {end} {finder.rates[-1]:.2g}"
     suggestion = finder.suggestion()
     if suggestion is None:
         return f"no suggestion, since the loss did not fall; {took}"
-    return (
-        f"the loss fell fastest at {suggestion:.2g} ({took}); take --learning_rate {suggestion:.2g}, or try around it"
-    )
+    return f"the loss fell fastest at {suggestion:.2g} ({took}); use --learning_rate {suggestion:.2g}, or try rates near it"
 
 
 def finder_figure(finder: LearningRateFinder) -> go.Figure:

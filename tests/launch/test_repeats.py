@@ -5,8 +5,8 @@ import pytest
 from tandem.launch.repeats import what_is_missing
 
 LOST = (
-    "1 of 3 runs ended well but are not finished in MLflow, so the mean does not include them; their warnings above say "
-    "how to send the rest"
+    "1 of 3 runs ended well but are not finished in MLflow, so the mean does not include them; their warnings above "
+    "say how to send the rest"
 )
 
 

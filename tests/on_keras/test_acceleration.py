@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tandem.data.prepare import PreparedData
 from tandem.experiment.evaluation import logits_of_test
-from tandem.on_keras.acceleration import is_out_of_memory, jit_compile, set_flags, warm_up
+from tandem.on_keras.acceleration import jit_compile, set_flags, warm_up
 from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier, Pixels
 from tandem.on_keras.streams import open_streams
@@ -151,6 +151,49 @@ def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedDa
     assert_same_outputs(received, expected, atol=1e-5)
 
 
-def test_only_the_memory_is_answered_by_smaller_batches() -> None:
-    assert is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"))
-    assert not is_out_of_memory(tf.errors.InvalidArgumentError(None, None, "shapes"))
+# Per backend: exceptions as its libraries raise them, and one that is about something else.
+OUT_OF_MEMORY = """
+import sys
+from tandem.on_keras import backend, is_out_of_memory
+
+if backend() == "tensorflow":
+    import tensorflow as tf
+    yes = [
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[512,64,112,112]"),
+        tf.errors.ResourceExhaustedError(None, None, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate"),
+        tf.errors.InternalError(None, None, "Failed to create cublas handle: CUBLAS_STATUS_ALLOC_FAILED"),
+        tf.errors.InternalError(None, None, "Could not create cudnn handle: CUDNN_STATUS_ALLOC_FAILED"),
+        tf.errors.InternalError(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+        tf.errors.NotFoundError(None, None, "No algorithm worked!  Error messages: Out of memory"),
+    ]
+    no = [tf.errors.InvalidArgumentError(None, None, "Incompatible shapes")]
+elif backend() == "jax":
+    from jax.errors import JaxRuntimeError
+    yes = [
+        JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 68719476736 bytes."),
+        JaxRuntimeError("INTERNAL: Failed to create cuBLAS handle: CUBLAS_STATUS_ALLOC_FAILED"),
+        JaxRuntimeError("INTERNAL: CUDNN_STATUS_ALLOC_FAILED in external/xla/xla/stream_executor/cuda/cuda_dnn.cc"),
+    ]
+    no = [JaxRuntimeError("INVALID_ARGUMENT: Argument does not match shape")]
+else:
+    import torch
+    yes = [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 68719476736 bytes."),
+    ]
+    no = [RuntimeError("mat1 and mat2 shapes cannot be multiplied")]
+wrong = [error for error in [*yes, MemoryError()] if not is_out_of_memory(error)]
+wrong += [error for error in [*no, ValueError("out of memory"), OSError("disk full")] if is_out_of_memory(error)]
+print(backend(), "wrong:", wrong)
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_too_little_memory_is_recognised_on_every_backend(backend: str) -> None:
+    # in a process of its own, since Keras takes its backend when it is imported
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"{backend} wrong: []"
