@@ -60,7 +60,8 @@ def in_words(finder: LearningRateFinder) -> str:
     suggestion = finder.suggestion()
     if suggestion is None:
         return f"no suggestion, since the loss did not fall; {took}"
-    return f"the loss fell fastest at {suggestion:.2g} ({took}); use --learning_rate {suggestion:.2g}, or try rates near it"
+    rate = f"{suggestion:.2g}"
+    return f"the loss fell fastest at {rate} ({took}); use --learning_rate {rate}, or try rates near it"
 
 
 def finder_figure(finder: LearningRateFinder) -> go.Figure:
