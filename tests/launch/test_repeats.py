@@ -15,7 +15,7 @@ LOST = (
     [
         ([], 3, ""),
         (["seed 1"], 2, "1 of 3 runs failed, see their messages above: seed 1"),
-        (["seed 1"], 3, "1 of 3 runs failed, see their messages above: seed 1"),  # after the end of its run
+        (["seed 1"], 3, "1 of 3 runs failed, see their messages above: seed 1"),  # it failed after the end of its run
         ([], 2, LOST),
         (["seed 1", "seed 2"], 0, f"2 of 3 runs failed, see their messages above: seed 1; seed 2; {LOST}"),
     ],

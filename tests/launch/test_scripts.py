@@ -62,7 +62,7 @@ def test_errors_of_a_script_are_one_line(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "train_torch.py: error: seed: received 5\n"
 
 
-# What a process sees of how it was started.
+# Prints a process's folder, variable, session and input.
 LOOK = """
 import json, os, sys
 print(json.dumps({

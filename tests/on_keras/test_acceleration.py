@@ -29,7 +29,7 @@ PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
 
 
 class CountedClassifier(Classifier):
-    """Counts how often Python goes through it, which a compiled step does only while it is traced."""
+    """A classifier that counts its calls in Python; a compiled step calls it only while it is traced."""
 
     calls = 0
 
@@ -39,7 +39,7 @@ class CountedClassifier(Classifier):
 
 
 def small_network() -> CountedClassifier:
-    """Has what a step changes: weights, batch-norm statistics, and the state of a dropout's random numbers."""
+    """A network with weights, batch-norm statistics and the random state of a dropout, which a step changes."""
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(), keras.layers.GlobalAveragePooling2D()]
     backbone = keras.Sequential([keras.Input((8, 8, 3)), *layers])
@@ -72,7 +72,7 @@ def loaders(data: PreparedData) -> tuple[StreamLoader, StreamLoader]:
 
 @pytest.fixture
 def flags() -> Iterator[None]:
-    """TensorFlow's own, put back."""
+    """Restores TensorFlow's own flag after the test."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     yield
     tf.config.experimental.enable_tensor_float_32_execution(before)
@@ -80,7 +80,7 @@ def flags() -> Iterator[None]:
 
 @pytest.mark.usefixtures("flags")
 @pytest.mark.parametrize("tf32", [False, True])
-def test_tf32_is_as_set(tf32: bool) -> None:
+def test_tf32_is_set(tf32: bool) -> None:
     set_flags(AccelerationSettings(tf32=tf32))
     assert tf.config.experimental.tensor_float_32_execution_enabled() is tf32
 
@@ -89,7 +89,7 @@ def test_tf32_is_as_set(tf32: bool) -> None:
     ("asked", "gpu", "given"),
     [(None, False, False), (None, True, "auto"), (True, False, True), (True, True, True), (False, True, False)],
 )
-def test_xla_is_used_where_it_pays_or_as_told(
+def test_xla_is_used_as_set_or_where_it_is_faster(
     asked: bool | None, gpu: bool, given: bool | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tandem.on_keras.backends.has_gpu", lambda: gpu)
@@ -97,7 +97,7 @@ def test_xla_is_used_where_it_pays_or_as_told(
     assert jit_compile(settings) == given
 
 
-def test_warming_up_leaves_everything_as_it_was(loaders: tuple[StreamLoader, StreamLoader]) -> None:
+def test_warm_up_changes_nothing(loaders: tuple[StreamLoader, StreamLoader]) -> None:
     network = compiled_for_training()
     before = [variable.numpy() for variable in network.variables]
     assert warm_up(network, *(loader.stream for loader in loaders)) > 0
@@ -111,9 +111,9 @@ def test_warming_up_leaves_everything_as_it_was(loaders: tuple[StreamLoader, Str
     assert loaders[0].stream.first_epoch_hash is None
 
 
-def test_warming_up_leaves_everything_as_it_was_on_jax() -> None:
-    # in a process of its own, since Keras takes its backend when it is imported
-    words = [sys.executable, "-m", "pytest", __file__, "-k", "test_warming_up_leaves_everything_as_it_was and not jax"]
+def test_warm_up_changes_nothing_on_jax() -> None:
+    # in a process of its own, since Keras reads its backend when it is imported
+    words = [sys.executable, "-m", "pytest", __file__, "-k", "test_warm_up_changes_nothing and not jax"]
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
@@ -133,7 +133,7 @@ def test_epochs_after_warming_up_are_the_same_and_trace_nothing(
     assert network.calls == calls
 
 
-def test_nothing_is_warmed_up_where_nothing_is_compiled(loaders: tuple[StreamLoader, StreamLoader]) -> None:
+def test_warm_up_takes_no_step_without_compilation(loaders: tuple[StreamLoader, StreamLoader]) -> None:
     network = small_network()
     network.compile(optimizer="adam", loss="sparse_categorical_crossentropy", run_eagerly=True)
     calls = network.calls
@@ -151,7 +151,7 @@ def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedDa
     assert_same_outputs(received, expected, atol=1e-5)
 
 
-# Per backend: exceptions as its libraries raise them, and one that is about something else.
+# Exceptions as each backend's libraries raise them, and one about something else.
 OUT_OF_MEMORY = """
 import sys
 from tandem.on_keras import backend, is_out_of_memory
@@ -192,7 +192,7 @@ print(backend(), "wrong:", wrong)
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_too_little_memory_is_recognised_on_every_backend(backend: str) -> None:
-    # in a process of its own, since Keras takes its backend when it is imported
+    # in a process of its own, since Keras reads its backend when it is imported
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ from tandem.on_keras.networks import build_classifier
 from tests.small_runs import NUM_CLASSES, small_settings
 
 
-# With 1,000 classes. Keras's ResNet50 has its strides on the first 1x1 convolutions: 3.86e9, torchvision's 4.09e9.
+# With 1,000 classes. Keras's ResNet50 has its strides on the first 1x1 convolutions: 3.86e9; torchvision's has 4.09e9.
 @pytest.mark.parametrize(("backbone", "macs"), [("mobilenet_v2", 300.8e6), ("resnet50", 3.858e9)])
 def test_multiply_accumulates_are_as_published(backbone: str, macs: float) -> None:
     network = build_classifier(small_settings(backbone=backbone, image_size=224), 1000)

@@ -29,7 +29,7 @@ def same(first: Weights, second: Weights) -> bool:
 
 
 class ScriptedLosses(Callback):
-    """Says that the validation losses are those of a list; the callbacks after it read them."""
+    """Reports the validation losses of a list to the callbacks after it."""
 
     def __init__(self, losses: tuple[float, ...]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ScriptedLosses(Callback):
 
 
 class Snapshots(Callback):
-    """The weights at the end of each epoch."""
+    """Keeps the weights at the end of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Snapshots(Callback):
 
 
 def small_network() -> Classifier:
-    """Only the source of weights that change, batch-norm statistics among them."""
+    """A network with weights and batch-norm statistics that change in each epoch."""
     backbone = keras.Sequential(
         [
             keras.Input((8, 8, 3)),
@@ -70,7 +70,11 @@ def small_network() -> Classifier:
 def fit(
     losses: tuple[float, ...], settings: Settings, data: PreparedData, curves: Curves
 ) -> tuple[Classifier, EarlyStopping, list[Weights], int]:
-    """Trains with the callbacks of train_phase; returns the epochs' weights and their number as well."""
+    """Trains with the callbacks of train_phase.
+
+    Returns:
+        The network, the early stopping, the weights after each epoch, and the number of epochs.
+    """
     phase = Phase(number=1, trainable="all", learning_rate=settings.learning_rate, max_epochs=len(losses))
     network, snapshots, early_stopping = small_network(), Snapshots(), build_early_stopping(settings, phase)
     blocks: Blocks = [[network.backbone]]
@@ -121,7 +125,7 @@ def test_losses_stop_reduce_and_restore_as_derived_by_hand(case: LossList, data:
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_loss_that_is_no_number_ends_the_run(loss: float, data: PreparedData, curves: Curves) -> None:
+def test_loss_that_is_not_finite_ends_the_run(loss: float, data: PreparedData, curves: Curves) -> None:
     with pytest.raises(
         TrainingDiverged, match=r"diverged in epoch 1 of the run: .* val loss (nan|inf); take a learning"
     ):

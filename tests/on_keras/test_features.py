@@ -41,7 +41,7 @@ ACCURACIES = ["train/accuracy", "val/accuracy"]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a frozen phase leaves behind."""
+    """The results of a frozen phase."""
 
     outcome: PhaseOutcome
     rows: list[dict[str, float]]
@@ -90,17 +90,17 @@ def assert_same_phase(cached: Trained, uncached: Trained) -> None:
 
 @pytest.fixture
 def fresh_data(tmp_path: Path) -> PreparedData:
-    """Images of which nothing is cached yet."""
+    """Images without any cached features."""
     return small_data(tmp_path)
 
 
 CASES = [
-    # 30 and 15 images: the last batch of train has a single image, and so is left out
+    # of 30 and 15 images: the last training batch would have a single image, and is left out
     pytest.param(
         frozen_settings(batch_size=29, max_epochs=3), id="last training batch of one image", marks=pytest.mark.long
     ),
-    # that of val has one; not Adam, which divides by the gradient's size: where batch norm leaves none, it would
-    # enlarge rounding errors
+    # the last validation batch has one image; SGD, since Adam divides by the gradient's size and would enlarge rounding
+    # errors where batch norm makes it vanish
     pytest.param(
         frozen_settings(
             batch_size=7,
@@ -127,7 +127,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("settings", CASES)
-def test_phase_on_features_is_the_phase_with_the_backbone(settings: Settings, data: PreparedData) -> None:
+def test_phase_on_features_equals_the_phase_with_the_backbone(settings: Settings, data: PreparedData) -> None:
     cached, uncached = train(settings, data), train(without_cache(settings), data)
     assert_same_phase(cached, uncached)
     assert cached.outcome.feature_seconds > 0
@@ -153,7 +153,7 @@ def test_cached_views_are_the_augmented_images_of_the_first_epochs(fresh_data: P
     assert cached.outcome.first_epoch_hash == uncached.outcome.first_epoch_hash is not None
 
 
-def test_trained_network_is_saved_without_what_trained_its_head(fresh_data: PreparedData, tmp_path: Path) -> None:
+def test_head_is_not_compiled_by_training_on_features(fresh_data: PreparedData, tmp_path: Path) -> None:
     settings = frozen_settings(max_epochs=1, optimizer=OptimizerSettings(name="sgd"))
     network = build(settings, fresh_data)
     train_phase(network, phases_of(settings)[0], settings, fresh_data, Curves(RecordingRun()))  # type: ignore[arg-type]

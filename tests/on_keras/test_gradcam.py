@@ -52,7 +52,7 @@ def test_linear_network_has_the_gradients_of_its_weights() -> None:
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_linear_network_has_the_gradients_of_its_weights_on_other_backends(backend: str) -> None:
-    # in a process of its own, since Keras takes its backend when it is imported
+    # in a process of its own, since Keras reads its backend when it is imported
     code = (
         "import importlib.util, keras\n"
         f"spec = importlib.util.spec_from_file_location('tests_gradcam', {json.dumps(__file__)})\n"
@@ -70,7 +70,7 @@ def test_linear_network_has_the_gradients_of_its_weights_on_other_backends(backe
 def test_gradients_of_a_head_with_a_hidden_layer_are_differences_of_its_logits() -> None:
     network = make_classifier("mobilenet_v2", hidden=[8])
     hidden, last = network.head.layers
-    # away from the kinks of its units, for features of random weights are tiny
+    # away from the kinks of its units
     hidden.bias.assign([0.5, -0.5] * 4)
     images, classes = random_images(2, shape=(64, 64, 3)), np.array([2, 0])
     features, gradients = features_and_gradients(network, images, classes)
@@ -89,7 +89,7 @@ def test_gradients_of_a_head_with_a_hidden_layer_are_differences_of_its_logits()
 
 
 @pytest.mark.parametrize(("backbone", "channels"), [("mobilenet_v2", 1280), ("resnet50", 2048), ("densenet121", 1024)])
-def test_features_are_what_is_pooled(backbone: str, channels: int) -> None:
+def test_features_are_the_map_that_is_pooled(backbone: str, channels: int) -> None:
     network = make_classifier(backbone)
     images = random_images(2, shape=(64, 64, 3))
     features, gradients = features_and_gradients(network, images, np.array([0, 2]))
@@ -109,7 +109,7 @@ def test_small_images_have_a_feature_map_of_one_cell() -> None:
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_network_is_left_as_it_was(frozen: bool) -> None:
+def test_network_is_unchanged(frozen: bool) -> None:
     network = make_classifier("mobilenet_v2", dropout=0.5)
     network.backbone.trainable = not frozen
     before = hash_weights(network)
@@ -119,10 +119,10 @@ def test_network_is_left_as_it_was(frozen: bool) -> None:
     logits = network.predict_on_batch(images)
     first, _ = features_and_gradients(network, images, np.array([0, 1]))
     again, _ = features_and_gradients(network, images, np.array([0, 1]))
-    np.testing.assert_array_equal(first, again)  # as in inference: no dropout, no statistics of the batch
+    np.testing.assert_array_equal(first, again)  # as in inference: no dropout, no batch statistics
     assert hash_weights(network) == before
     assert [(variable.path, variable.trainable) for variable in network.weights] == trainable
     assert [layer.name for layer in network.backbone.layers] == layers
     assert network.backbone.trainable == (not frozen)
-    assert network.backbone.layers[-2].output.shape == (None, 2, 2, 1280)  # no second use of a layer came about
+    assert network.backbone.layers[-2].output.shape == (None, 2, 2, 1280)  # no layer is used a second time
     np.testing.assert_array_equal(network.predict_on_batch(images), logits)

@@ -34,13 +34,13 @@ def build(settings: Settings) -> Classifier:
     return tell_images_apart(build_classifier(settings, NUM_CLASSES))
 
 
-def test_losses_are_those_of_gradient_descent_with_rising_rates(data: PreparedData) -> None:
+def test_losses_agree_with_gradient_descent_at_rising_rates(data: PreparedData) -> None:
     settings = small_settings(regime="frozen", optimizer=GRADIENT_DESCENT)
     phase = phases_of(settings)[0]
     network = build(settings)
     kernel, bias = network.head.layers[-1].get_weights()
     stream = open_streams(settings, data, phase)[0].stream
-    # four batches an epoch: the fifth is the second epoch's first
+    # four batches per epoch: the fifth is the first of the second epoch
     batches = [
         (keras.ops.convert_to_numpy(network.backbone(network.pixels(images), training=False)), labels)
         for images, labels in [*stream.epoch(0), next(stream.epoch(1))]

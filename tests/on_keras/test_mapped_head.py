@@ -38,7 +38,7 @@ def test_grad_cam_of_a_class_is_that_of_its_output(network: Classifier) -> None:
         assert_same_outputs(mapped, plain, atol=1e-6)
 
 
-def test_mapping_adds_nothing_to_the_cost(network: Classifier) -> None:
+def test_mapping_does_not_change_the_cost(network: Classifier) -> None:
     # MobileNetV2 at 32 pixels, and a dense layer of 1280 x 1000
     assert count_macs(map_head(network, OUTPUTS)) == count_macs(network) > 1_280_000
 

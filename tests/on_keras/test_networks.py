@@ -41,13 +41,13 @@ def shallow_network() -> Classifier:
 
 @pytest.fixture
 def any_precision() -> Iterator[None]:
-    """The precision is global in Keras; float32 comes back after the test."""
+    """Restores float32 after the test, since precision is global in Keras."""
     yield
     set_up_framework(small_settings(threads=None))
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", pytest.param("efficientnet_b0", marks=pytest.mark.long)])
-def test_every_batch_norm_has_the_protocol_s_momentum(name: str) -> None:
+def test_every_batch_norm_has_the_momentum_of_the_settings(name: str) -> None:
     network = build(backbone=name, batch_norm_momentum=0.75)
     assert len(batch_norms(network)) > 40
     assert {layer.momentum for layer in batch_norms(network)} == {0.75}
@@ -58,7 +58,7 @@ def test_without_a_momentum_each_network_keeps_its_own() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.5])
-def test_training_step_moves_the_running_mean_by_its_share(momentum: float) -> None:
+def test_training_step_changes_the_running_mean_by_the_momentum(momentum: float) -> None:
     network = build(batch_norm_momentum=momentum)
     first = batch_norms(network)[0]
     before = keras.Model(network.backbone.input, first.input)

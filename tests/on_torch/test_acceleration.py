@@ -39,7 +39,7 @@ PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
 
 @pytest.fixture(autouse=True)
 def flags() -> Iterator[None]:
-    """torch's own, put back."""
+    """Restores torch's own flags after the test."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     yield
@@ -60,7 +60,7 @@ def accelerated(**changes: bool) -> Settings:
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_tf32_is_on_or_off_for_products_and_convolutions_alike(tf32: bool) -> None:
+def test_tf32_is_set_for_products_and_convolutions(tf32: bool) -> None:
     on_cpu = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
     set_flags(AccelerationSettings(tf32=tf32))
     assert torch.backends.cuda.matmul.allow_tf32 is tf32
@@ -69,7 +69,7 @@ def test_tf32_is_on_or_off_for_products_and_convolutions_alike(tf32: bool) -> No
 
 
 @pytest.mark.parametrize("autotune", [False, True])
-def test_autotune_of_convolutions_is_as_set(autotune: bool) -> None:
+def test_cudnn_autotune_is_set(autotune: bool) -> None:
     set_flags(AccelerationSettings(cudnn_autotune=autotune))
     assert torch.backends.cudnn.benchmark is autotune
 
@@ -81,7 +81,7 @@ def test_compiling_without_a_compiler_is_refused_in_one_line(tmp_path: Path, mon
     set_flags(AccelerationSettings())
 
 
-# Takes and frees a few large tensors again and again, as training steps do, and prints the page faults of it.
+# Allocates and frees a few large tensors again and again, as training steps do, and prints its page faults.
 STEPS = """
 import resource, sys
 import torch
@@ -103,9 +103,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_freed_memory_is_kept_for_the_next_step_if_wanted() -> None:
+def test_freed_memory_is_kept_for_the_next_step_if_set() -> None:
     faults = {}
-    # left to itself, glibc returns it or not as the blocks happen to lie
+    # glibc's own decision depends on the places of the blocks
     returned = {"MALLOC_MMAP_THRESHOLD_": "100000", "MALLOC_TRIM_THRESHOLD_": "100000"}
     for keep in (True, False):
         command = [sys.executable, "-c", STEPS, str(keep)]
@@ -117,7 +117,7 @@ def test_freed_memory_is_kept_for_the_next_step_if_wanted() -> None:
     assert faults[False] > 0.9 * pages
 
 
-def test_channels_last_changes_logits_by_rounding_alone() -> None:
+def test_channels_last_changes_logits_only_by_rounding() -> None:
     images = random_images(4, shape=(64, 64, 3))
     network = tell_images_apart(build(small_settings(image_size=64)))
     convolution = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
@@ -133,7 +133,7 @@ def test_channels_last_changes_logits_by_rounding_alone() -> None:
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_what_a_step_calls_is_no_second_copy_of_the_network(compiled: bool) -> None:
+def test_forward_pass_does_not_register_the_network_twice(compiled: bool) -> None:
     class Steps(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -143,7 +143,7 @@ def test_what_a_step_calls_is_no_second_copy_of_the_network(compiled: bool) -> N
     assert all(name.startswith("network.") for name in Steps().state_dict())
 
 
-def test_nothing_is_warmed_up_where_nothing_is_compiled(data: PreparedData) -> None:
+def test_warm_up_takes_no_step_without_compilation(data: PreparedData) -> None:
     settings = accelerated()
     network = build(settings)
     training, validation = open_streams(settings, data, PHASE)
@@ -154,7 +154,7 @@ def test_nothing_is_warmed_up_where_nothing_is_compiled(data: PreparedData) -> N
     assert warm_up(network, forward_pass, settings, training.stream, validation.stream) == 0
 
 
-def test_warming_up_leaves_everything_as_it_was(data: PreparedData) -> None:
+def test_warm_up_changes_nothing(data: PreparedData) -> None:
     settings = accelerated(compile=True)
     network = build(settings)
     freeze_or_thaw(network, PHASE, [[network.backbone]])
@@ -229,7 +229,7 @@ def test_allocation_that_no_machine_can_make_is_too_little_memory() -> None:
 def test_compiled_steps_give_the_same_losses(data: PreparedData) -> None:
     losses = []
     for compiled in (False, True):
-        # few kernels, since each takes seconds to be compiled, and no dropout, whose masks are others when compiled
+        # few kernels, since each takes seconds to compile, and no dropout, whose masks differ when compiled
         settings = dataclasses.replace(accelerated(compile=compiled), head=HeadSettings(), max_epochs=2)
         settings = dataclasses.replace(settings, backbone="timm:resnet10t")
         curves = Curves(RecordingRun())  # type: ignore[arg-type]

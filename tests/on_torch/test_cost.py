@@ -14,8 +14,8 @@ def test_multiply_accumulates_are_as_published(backbone: str, macs: float) -> No
     assert count_macs(network) == pytest.approx(macs, rel=1e-3)
 
 
-# As published with torchvision's weights (_ops in their data), less the products of queries, keys and values, which are
-# no dense layers: 2 for each pair of tokens that see each other and each channel, in every block.
+# As published with torchvision's weights (_ops in their metadata), without the products of queries, keys and values,
+# which are not dense layers: in each block 2 per channel and pair of tokens that attend to each other.
 @pytest.mark.parametrize(
     ("backbone", "published", "products"),
     [
@@ -39,7 +39,7 @@ def test_counting_does_not_depend_on_the_size_of_stored_images() -> None:
     assert count_macs(network) == count_macs(network)
 
 
-def test_counting_leaves_the_network_as_it_was() -> None:
+def test_counting_does_not_change_the_network() -> None:
     network = build_classifier(small_settings(), NUM_CLASSES).train()
     network.backbone.eval()
     modes = [module.training for module in network.modules()]

@@ -36,7 +36,7 @@ def same(first: Weights, second: Weights) -> bool:
 
 
 class ScriptedLosses(TrainingSteps):
-    """Trains as always, but says that the validation losses are those of a list."""
+    """Trains as usual, but reports the validation losses of a list."""
 
     losses: tuple[float, ...]
 
@@ -47,7 +47,7 @@ class ScriptedLosses(TrainingSteps):
 
 
 class Snapshots(Callback):
-    """The weights at the end of each epoch."""
+    """Keeps the weights at the end of each epoch."""
 
     def __init__(self) -> None:
         self.epochs: list[Weights] = []
@@ -57,7 +57,7 @@ class Snapshots(Callback):
 
 
 def small_network() -> Classifier:
-    """Only the source of weights that change, batch-norm statistics among them."""
+    """A network with weights and batch-norm statistics that change in each epoch."""
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 4), nn.BatchNorm1d(4))
     return Classifier(Pixels(8, "unit"), backbone, nn.Linear(4, NUM_CLASSES))
 
@@ -65,7 +65,11 @@ def small_network() -> Classifier:
 def fit(
     losses: tuple[float, ...], settings: Settings, data: PreparedData, curves: Curves
 ) -> tuple[Classifier, EarlyStoppingWithBestWeights, list[Weights], int]:
-    """Trains with the callbacks of train_phase; returns the epochs' weights and their number as well."""
+    """Trains with the callbacks of train_phase.
+
+    Returns:
+        The network, the early stopping, the weights after each epoch, and the number of epochs.
+    """
     phase = Phase(number=1, trainable="all", learning_rate=settings.learning_rate, max_epochs=len(losses))
     network, snapshots, early_stopping = small_network(), Snapshots(), build_early_stopping(settings, phase)
     blocks: Blocks = [[network.backbone]]
@@ -109,7 +113,7 @@ def test_losses_stop_reduce_and_restore_as_derived_by_hand(case: LossList, data:
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_loss_that_is_no_number_ends_the_run(loss: float, data: PreparedData, curves: Curves) -> None:
+def test_loss_that_is_not_finite_ends_the_run(loss: float, data: PreparedData, curves: Curves) -> None:
     with pytest.raises(
         TrainingDiverged, match=r"diverged in epoch 1 of the run: .* val loss (nan|inf); take a learning"
     ):

@@ -41,7 +41,7 @@ ACCURACIES = ["train/accuracy", "val/accuracy"]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a frozen phase leaves behind."""
+    """The results of a frozen phase."""
 
     outcome: PhaseOutcome
     rows: list[dict[str, float]]
@@ -92,15 +92,15 @@ def assert_same_phase(cached: Trained, uncached: Trained) -> None:
 
 @pytest.fixture
 def fresh_data(tmp_path: Path) -> PreparedData:
-    """Images of which nothing is cached yet."""
+    """Images without any cached features."""
     return small_data(tmp_path)
 
 
 CASES = [
-    # 30 and 15 images: the last batch of train has a single image, and so is left out
+    # of 30 and 15 images: the last training batch would have a single image, and is left out
     pytest.param(frozen_settings(batch_size=29, max_epochs=3), id="last training batch of one image"),
-    # that of val has one; not Adam, which divides by the gradient's size: where batch norm leaves none, it would
-    # enlarge rounding errors
+    # the last validation batch has one image; SGD, since Adam divides by the gradient's size and would enlarge rounding
+    # errors where batch norm makes it vanish
     pytest.param(
         frozen_settings(
             batch_size=7,
@@ -127,7 +127,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("settings", CASES)
-def test_phase_on_features_is_the_phase_with_the_backbone(settings: Settings, data: PreparedData) -> None:
+def test_phase_on_features_equals_the_phase_with_the_backbone(settings: Settings, data: PreparedData) -> None:
     cached, uncached = train(settings, data), train(without_cache(settings), data)
     assert_same_phase(cached, uncached)
     assert cached.backbone_calls < uncached.backbone_calls
@@ -151,13 +151,13 @@ def test_backbone_runs_once_for_all_runs(fresh_data: PreparedData) -> None:
     [{"pixel_scaling": "unit"}, {"seed": 1}, {"precision": "bfloat16"}],
     ids=["scaling", "weights", "precision"],
 )
-def test_other_features_are_not_taken_for_these(changes: dict[str, Any], fresh_data: PreparedData) -> None:
+def test_features_are_not_shared_between_different_settings(changes: dict[str, Any], fresh_data: PreparedData) -> None:
     settings = frozen_settings(max_epochs=1)
     train(settings, fresh_data)
     assert train(dataclasses.replace(settings, **changes), fresh_data).backbone_calls == 2
 
 
-def test_low_precision_is_that_of_the_backbone_alone(data: PreparedData) -> None:
+def test_low_precision_applies_only_to_the_backbone(data: PreparedData) -> None:
     settings = frozen_settings(precision="bfloat16", max_epochs=2)
     cached, uncached = train(settings, data), train(without_cache(settings), data)
     assert cached.numbers(LOSSES) == pytest.approx(uncached.numbers(LOSSES), rel=1e-2)
@@ -170,7 +170,7 @@ def test_cached_views_are_the_augmented_images_of_the_first_epochs(fresh_data: P
     assert cached.numbers(LOSSES)[:2] == pytest.approx(uncached.numbers(LOSSES)[:2], rel=1e-4)
     assert cached.numbers(LOSSES)[2] != pytest.approx(uncached.numbers(LOSSES)[2], rel=1e-4)
     assert cached.outcome.first_epoch_hash == uncached.outcome.first_epoch_hash is not None
-    assert cached.backbone_calls == 3  # one batch of 30 images a view, one of 15 validation images
+    assert cached.backbone_calls == 3  # one batch of 30 images per view, one of 15 validation images
     assert train(settings, fresh_data).backbone_calls == 0
 
 

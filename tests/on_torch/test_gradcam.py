@@ -47,7 +47,7 @@ def test_linear_network_has_the_gradients_of_its_weights() -> None:
     assert_same_outputs(gradients, np.broadcast_to(weights[:, None, None] / 25, (6, 5, 5, 4)), atol=1e-7)
 
 
-def test_maps_of_mobilenet_v2_are_captums() -> None:
+def test_maps_of_mobilenet_v2_agree_with_captum() -> None:
     network = make_classifier("mobilenet_v2", image_size=96, hidden=[8])
     images = random_images(8, shape=(96, 96, 3))
     with torch.inference_mode():
@@ -58,14 +58,14 @@ def test_maps_of_mobilenet_v2_are_captums() -> None:
     captum = LayerGradCam(network, network.backbone.features)
     expected = captum.attribute(torch.from_numpy(images), torch.from_numpy(classes), relu_attributions=True)
     expected = expected.detach().numpy()[:, 0]
-    positive = expected.max(axis=(1, 2)) > 0  # behind the ReLU of the hidden layer an image may have no gradient
+    positive = expected.max(axis=(1, 2)) > 0  # after the hidden layer's ReLU an image may have no gradient
     assert positive.sum() >= 5
     found, expected = class_activation_maps(features, gradients, 3, 3)[positive], expected[positive]
     assert_same_outputs(found, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-3)
 
 
 @pytest.mark.parametrize(("backbone", "channels"), [("mobilenet_v2", 1280), ("resnet50", 2048), ("densenet121", 1024)])
-def test_features_are_what_is_pooled(backbone: str, channels: int) -> None:
+def test_features_are_the_map_that_is_pooled(backbone: str, channels: int) -> None:
     network = make_classifier(backbone)
     images = random_images(2, shape=(64, 64, 3))
     features, gradients = features_and_gradients(network, images, np.array([0, 2]))
@@ -84,7 +84,7 @@ def test_small_images_have_a_feature_map_of_one_cell() -> None:
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_network_is_left_as_it_was(frozen: bool) -> None:
+def test_network_is_unchanged(frozen: bool) -> None:
     network = make_classifier("mobilenet_v2", dropout=0.5)
     network.train()
     network.backbone.train(not frozen).requires_grad_(not frozen)
@@ -94,7 +94,7 @@ def test_network_is_left_as_it_was(frozen: bool) -> None:
     images = random_images(2, shape=(64, 64, 3))
     first, _ = features_and_gradients(network, images, np.array([0, 1]))
     again, _ = features_and_gradients(network, images, np.array([0, 1]))
-    np.testing.assert_array_equal(first, again)  # as in inference: no dropout, no statistics of the batch
+    np.testing.assert_array_equal(first, again)  # as in inference: no dropout, no batch statistics
     assert hash_weights(network) == before
     assert [module.training for module in network.modules()] == modes
     assert [parameter.requires_grad for parameter in network.parameters()] == trainable

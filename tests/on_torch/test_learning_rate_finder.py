@@ -48,13 +48,13 @@ def build(settings: Settings) -> Classifier:
     return tell_images_apart(build_classifier(settings, NUM_CLASSES))
 
 
-def test_losses_are_those_of_gradient_descent_with_rising_rates(data: PreparedData) -> None:
+def test_losses_agree_with_gradient_descent_at_rising_rates(data: PreparedData) -> None:
     settings = small_settings(regime="frozen", optimizer=GRADIENT_DESCENT)
     finder, _ = after_test(settings, data)
     network = build(settings).eval()
     stream = open_streams(settings, data, phases_of(settings)[0])[0].stream
     batches = []
-    # four batches an epoch: the fifth is the second epoch's first
+    # four batches per epoch: the fifth is the first of the second epoch
     for images, labels in [*stream.epoch(0), next(stream.epoch(1))]:
         with torch.no_grad():
             batches.append((network.backbone(network.pixels(torch.from_numpy(images))).numpy(), labels))
@@ -64,7 +64,7 @@ def test_losses_are_those_of_gradient_descent_with_rising_rates(data: PreparedDa
     np.testing.assert_allclose(finder.losses, losses_of_gradient_descent(batches, kernel, bias, RATES), rtol=1e-5)
 
 
-def test_blocks_keep_their_shares_of_the_rate(data: PreparedData) -> None:
+def test_blocks_keep_their_factors_of_the_rate(data: PreparedData) -> None:
     optimizer = OptimizerSettings(name="sgd", layer_decay=0.5)
     finder, after = after_test(small_settings(regime="finetune", learning_rate=0.125, optimizer=optimizer), data)
     rates = [group["lr"] for group in after.param_groups]

@@ -29,7 +29,7 @@ def shallow_network() -> Classifier:
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50_v2", "efficientnet_v2_b0"])
-def test_every_batch_norm_has_the_protocol_s_momentum(name: str) -> None:
+def test_every_batch_norm_has_the_momentum_of_the_settings(name: str) -> None:
     network = build(backbone=name, batch_norm_momentum=0.75)
     assert len(batch_norms(network)) > 40
     assert {module.momentum for module in batch_norms(network)} == {1 - 0.75}
@@ -40,7 +40,7 @@ def test_without_a_momentum_each_network_keeps_its_own() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.5])
-def test_training_step_moves_the_running_mean_by_its_share(momentum: float) -> None:
+def test_training_step_changes_the_running_mean_by_the_momentum(momentum: float) -> None:
     network = build(batch_norm_momentum=momentum)
     first = batch_norms(network)[0]
     inputs: list[np.ndarray] = []

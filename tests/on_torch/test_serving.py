@@ -34,7 +34,7 @@ class Saved:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """A network with dropout, saved while in training mode; the scaling is the one that turns the channels around."""
+    """A network with dropout, saved in training mode, whose pixel scaling reverses the channels."""
     settings = small_settings(pixel_scaling="caffe", head=HeadSettings(hidden=[16], dropout=0.5))
     network = tell_images_apart(build_classifier(settings, NUM_CLASSES)).train()
     folder = tmp_path_factory.mktemp("saved") / "model"
@@ -45,7 +45,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
-def test_loaded_model_gives_the_network_s_probabilities(saved: Saved, batch_size: int) -> None:
+def test_loaded_model_gives_the_probabilities_of_the_network(saved: Saved, batch_size: int) -> None:
     images = random_images(7)
     batches = [np.asarray(saved.model.predict(batch)) for batch in np.split(images, 7 // batch_size)]
     assert {(batch.shape, batch.dtype.name) for batch in batches} == {((batch_size, NUM_CLASSES), "float32")}
@@ -58,12 +58,12 @@ def test_dropout_is_off_in_the_saved_model(saved: Saved) -> None:
     assert np.array_equal(first, second)
 
 
-def test_saving_leaves_the_network_as_it_was(saved: Saved) -> None:
+def test_saving_does_not_change_the_network(saved: Saved) -> None:
     assert saved.modes_after == saved.modes_before
     assert all(parameter.requires_grad for parameter in saved.network.parameters())
 
 
-def test_signature_says_what_goes_in_and_out(saved: Saved) -> None:
+def test_signature_describes_images_and_probabilities(saved: Saved) -> None:
     signature = saved.model.metadata.signature
     (images,), (probabilities,) = signature.inputs.inputs, signature.outputs.inputs
     assert (images.shape, images.type) == ((-1, 8, 8, 3), np.dtype(np.uint8))
@@ -80,11 +80,11 @@ def test_signature_says_what_goes_in_and_out(saved: Saved) -> None:
     ],
     ids=["float32", "int64", "other size", "grey"],
 )
-def test_images_that_are_not_as_trained_are_refused(saved: Saved, images: np.ndarray) -> None:
+def test_images_of_other_types_and_shapes_are_refused(saved: Saved, images: np.ndarray) -> None:
     with pytest.raises(MlflowException, match="enforce schema"):
         saved.model.predict(images)
 
 
-def test_model_holds_no_pickle(saved: Saved) -> None:
+def test_saved_model_has_no_pickle(saved: Saved) -> None:
     names = {path.name for path in saved.folder.rglob("*") if path.is_file()}
     assert not any(name.endswith((".pkl", ".pth", ".pickle")) for name in names)

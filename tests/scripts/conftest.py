@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("torch", "keras")
 
-# Learns something in the second phase, so that no score is that of guessing.
+# Settings that learn something in the second phase, so that scores differ from those of guessing.
 SETTINGS = """
 regime: two_stage
 backbone: mobilenet_v2
@@ -48,7 +48,7 @@ Finished = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """What the scripts see: nothing of where this machine's runs and Keras's backend are."""
+    """The scripts' environment, without this machine's tracking URI and Keras backend."""
     foreign = ("MLFLOW_TRACKING_URI", "KERAS_BACKEND", "PYTHONWARNINGS")
     return {name: value for name, value in os.environ.items() if name not in foreign}
 
@@ -98,7 +98,7 @@ def train(run: Callable[..., Finished]) -> Callable[..., Finished]:
 
 @pytest.fixture(scope="session")
 def in_both() -> Callable[[Callable[[str], Any]], dict[str, Any]]:
-    """Calls a function with the name of each framework, both at once: a core for each."""
+    """Calls a function with the name of each framework, both at once, one per core."""
 
     def in_both(function: Callable[[str], Any]) -> dict[str, Any]:
         with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
@@ -109,7 +109,7 @@ def in_both() -> Callable[[Callable[[str], Any]], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run as MLflow and its files tell it."""
+    """A run as recorded in MLflow and in its files."""
 
     client: MlflowClient
     run: Run
@@ -146,7 +146,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder in which the scripts have been run."""
+    """A folder that the scripts run in."""
 
     folder: Path
 
@@ -165,7 +165,7 @@ class Store:
         return [run for run in runs if "tandem.data_report" not in run.data.tags]
 
     def only_run(self, experiment: str, process: Finished, **tags: str) -> Recorded:
-        """The one run of an experiment whose tags tandem.<name> are these."""
+        """The only run of an experiment with these tags tandem.<name>."""
         wanted = {f"tandem.{name}": value for name, value in tags.items()}
         runs = [run for run in self.runs(experiment) if wanted.items() <= run.data.tags.items()]
         assert len(runs) == 1, process.stderr
@@ -174,7 +174,7 @@ class Store:
 
 @pytest.fixture(scope="session")
 def new_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Store]:
-    """A fresh folder with the settings of a small run in settings.yaml."""
+    """Makes a new folder with the settings of a small run in settings.yaml."""
 
     def new_store() -> Store:
         folder = tmp_path_factory.mktemp("store")
@@ -194,7 +194,7 @@ def store(new_store: Callable[[], Store]) -> Store:
 def pair(
     store: Store, train: Callable[..., Finished], in_both: Callable[[Callable[[str], Finished]], dict[str, Finished]]
 ) -> dict[str, Recorded]:
-    """The same run in both frameworks, started at once in an empty folder."""
+    """The same run in both frameworks, started at the same time in an empty folder."""
     processes = in_both(lambda framework: train(framework, "--config", "settings.yaml", cwd=store.folder))
     for process in processes.values():
         assert process.returncode == 0, process.stderr

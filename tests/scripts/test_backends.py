@@ -15,7 +15,7 @@ def cells(new_store: Callable[[], Any], train: Callable[..., Any]) -> dict[str, 
     words = ["--config", "settings.yaml", "--regime", "frozen", "--max_epochs", "1"]
     runs = {}
     for backend in BACKENDS:
-        # JAX takes the threads that the process may use, and refuses a number of them
+        # JAX uses the threads that the process may use, and refuses a number of threads
         threads = ["--threads", "null"] if backend == "jax" else []
         done = train("keras", *words, *threads, cwd=store.folder, KERAS_BACKEND=backend)
         assert done.returncode == 0, done.stderr
@@ -26,7 +26,7 @@ def cells(new_store: Callable[[], Any], train: Callable[..., Any]) -> dict[str, 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_backend_finishes_a_run_of_the_same_names(cells: dict[str, Any], backend: str) -> None:
+def test_backend_finishes_a_run_with_the_same_names(cells: dict[str, Any], backend: str) -> None:
     run, reference = cells[backend], cells["tensorflow"]
     assert run.run.info.status == "FINISHED"
     assert run.tags["tandem.framework"] == "keras" and f"tandem.version.{backend}" in run.tags

@@ -40,7 +40,7 @@ def test_each_fold_is_a_run_under_a_parent_with_mean_and_deviation(
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_a_seed_that_fails_does_not_stop_the_others(new_store: Callable[[], Any], train: Callable[..., Any]) -> None:
+def test_failed_seed_does_not_stop_the_others(new_store: Callable[[], Any], train: Callable[..., Any]) -> None:
     store = new_store()
     # decoupled weight decay: each step multiplies the weights by 1 - 10 * 1, so that float32 overflows in 40 steps
     words = [*SMALL, "--regime", "frozen", "--max_epochs", "8", "--learning_rate", "10"]

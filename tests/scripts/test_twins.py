@@ -68,7 +68,7 @@ def test_script_can_be_read_in_one_go(framework: str) -> None:
     assert len(source.splitlines()) <= LONGEST
     imports = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert sum((node.end_lineno or node.lineno) - node.lineno + 1 for node in imports) <= MOST_IMPORTS + 1
-    # what is not the framework's comes through a package's face
+    # the framework's side is used through the package's face
     assert not re.search(rf"from tandem\.on_{framework}", source)
 
 

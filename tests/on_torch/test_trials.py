@@ -12,7 +12,7 @@ from tests.small_runs import RecordingRun, small_settings
 from train_torch import TORCH
 
 
-def test_a_sweep_ends_a_trial_out_of_the_midst_of_its_phases(data: PreparedData) -> None:
+def test_trial_can_be_pruned_within_a_phase(data: PreparedData) -> None:
     epochs: list[tuple[float, float]] = []
 
     def prune(row: Mapping[str, float]) -> None:
@@ -25,7 +25,7 @@ def test_a_sweep_ends_a_trial_out_of_the_midst_of_its_phases(data: PreparedData)
     with pytest.raises(TrainingPruned, match="enough"):
         train_trial(TORCH, settings, data, run, Curves(run, prune))  # type: ignore[arg-type]
     assert epochs == [(0, 1), (1, 2)]
-    # what comes after it is as if nothing had been
+    # the next trial is not affected
     after = RecordingRun()
     train_trial(TORCH, settings, data, after, Curves(after))  # type: ignore[arg-type]
     first, again = ([values["val/loss"] for _, values in each.logged] for each in (run, after))

@@ -13,7 +13,7 @@ from train_keras import KERAS
 
 
 @pytest.mark.long
-def test_a_sweep_ends_a_trial_out_of_the_midst_of_its_phases(data: PreparedData) -> None:
+def test_trial_can_be_pruned_within_a_phase(data: PreparedData) -> None:
     epochs: list[tuple[float, float]] = []
 
     def prune(row: Mapping[str, float]) -> None:
@@ -26,7 +26,7 @@ def test_a_sweep_ends_a_trial_out_of_the_midst_of_its_phases(data: PreparedData)
     with pytest.raises(TrainingPruned, match="enough"):
         train_trial(KERAS, settings, data, run, Curves(run, prune))  # type: ignore[arg-type]
     assert epochs == [(0, 1), (1, 2)]
-    # what comes after it is as if nothing had been
+    # the next trial is not affected
     after = RecordingRun()
     train_trial(KERAS, settings, data, after, Curves(after))  # type: ignore[arg-type]
     first, again = ([values["val/loss"] for _, values in each.logged] for each in (run, after))
