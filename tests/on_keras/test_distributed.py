@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from tandem.on_keras.distributed import bring_together, join_devices, share_out
-from tests.small_runs import small_settings
+from tests.small_runs import assert_same_outputs, small_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ import jax, keras, numpy as np
 from tandem.on_keras.backbones import leaf_layers
 from tandem.on_keras.distributed import join_devices
 from tandem.on_keras.networks import build_classifier
-from tests.small_runs import small_settings
+from tests.small_runs import assert_same_outputs, small_settings
 
 images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
 settings = small_settings(threads=None, num_devices=2)
@@ -90,8 +90,7 @@ print(json.dumps({
 def test_two_devices_normalise_with_a_whole_batch_of_unequal_parts(tmp_path: Path) -> None:
     found = json.loads(run_python("-c", ONE_STEP, cwd=tmp_path).stdout.splitlines()[-1])
     one, two = found["logits"]
-    np.testing.assert_allclose(two, one, atol=1e-5)
-    assert np.std(one) > 1e-3
+    assert_same_outputs(two, one, atol=1e-5)
     assert found["num_statistics"] == 2 * 52 and found["statistics"] < 1e-4
     assert found["devices"] == [1, 2]
     assert found["collectives"][0] == 0 < found["collectives"][1]  # the devices share the work
@@ -161,7 +160,7 @@ def test_two_devices_train_like_one(trained: list[Path]) -> None:
     one, two = predictions(alone), predictions(shared)
     assert list(one["hash"]) == list(two["hash"]) and len(set(two["key"])) == len(two) == 18
     columns = [name for name in one if name.startswith("probability:")]
-    np.testing.assert_allclose(two[columns], one[columns], atol=1e-3)
+    assert_same_outputs(two[columns], one[columns], atol=1e-3, margin=10)
 
 
 @pytest.mark.long

@@ -10,10 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("torch", "keras")
@@ -199,3 +201,36 @@ def pair(
     for process in processes.values():
         assert process.returncode == 0, process.stderr
     return {name: store.only_run("pair", process, framework=name) for name, process in processes.items()}
+
+
+# Predicts images in batches of one, of seven and of the others.
+SERVE = """
+import sys
+import mlflow, mlflow.pyfunc
+import numpy as np
+
+uri, model, images, answer = sys.argv[1:]
+mlflow.set_tracking_uri(uri)
+model = mlflow.pyfunc.load_model(model)
+answers = [np.asarray(model.predict(batch)) for batch in np.split(np.load(images), [1, 8])]
+assert [len(part) for part in answers[:2]] == [1, 7]
+np.save(answer, np.concatenate(answers))
+"""
+
+
+@pytest.fixture(scope="session")
+def serve(run: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., np.ndarray]:
+    """Predicts a run's test images with its logged model, in a process of its own that has none of Tandem's code."""
+
+    def serve(recorded: Recorded, uri: str, **variables: str) -> np.ndarray:
+        folder = tmp_path_factory.mktemp("served")
+        digits = load_digits().images
+        grey = np.stack([digits[int(key.split("/")[1])] for key in recorded.predictions()["key"]])
+        np.save(folder / "images.npy", np.repeat(np.round(grey * 255 / 16).astype(np.uint8)[..., None], 3, axis=3))
+        (output,) = recorded.run.outputs.model_outputs
+        words = ["-c", SERVE, uri, f"models:/{output.model_id}", "images.npy", "answer.npy"]
+        done = run(*words, cwd=folder, **variables)
+        assert done.returncode == 0, done.stderr
+        return np.load(folder / "answer.npy")
+
+    return serve

@@ -18,6 +18,7 @@ from tandem.protocol.settings import flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import read_journal
 from tandem.tracking.provenance import parameter_text
+from tests.small_runs import assert_same_outputs
 
 FRAMEWORKS = ("torch", "keras")
 ROOT = Path(__file__).resolve().parents[2]
@@ -292,42 +293,16 @@ def test_page_of_the_run_needs_no_network(pair: Runs, framework: str) -> None:
 
 @pytest.fixture(scope="session")
 def served(
-    pair: Runs, store: Any, run: Callable[..., Any], in_both: Callable[..., dict[str, Any]]
+    pair: Runs, store: Any, serve: Callable[..., np.ndarray], in_both: Callable[..., dict[str, Any]]
 ) -> dict[str, np.ndarray]:
-    """Predictions of each framework's logged model for scikit-learn's images, in a process of its own."""
-    code = (
-        "import sys, mlflow, mlflow.pyfunc, numpy as np\n"
-        "uri, model, images, answer = sys.argv[1:]\n"
-        "mlflow.set_tracking_uri(uri)\n"
-        "model = mlflow.pyfunc.load_model(model)\n"
-        "answers = [np.asarray(model.predict(batch)) for batch in np.split(np.load(images), [1, 8])]\n"
-        "assert [len(part) for part in answers[:2]] == [1, 7]\n"
-        "np.save(answer, np.concatenate(answers))\n"
-    )
-    digits = load_digits().images
-    for framework in FRAMEWORKS:
-        keys = pair[framework].predictions()["key"]
-        grey = np.stack([digits[int(key.split("/")[1])] for key in keys])
-        rgb = np.repeat(np.round(grey * 255 / 16).astype(np.uint8)[..., None], 3, axis=3)
-        np.save(store.folder / f"{framework}_images.npy", rgb)
-
-    def serve(framework: str) -> np.ndarray:
-        (output,) = pair[framework].run.outputs.model_outputs
-        answer = store.folder / f"{framework}_answer.npy"
-        done = run(
-            "-c", code, store.uri, f"models:/{output.model_id}", f"{framework}_images.npy", answer, cwd=store.folder
-        )
-        assert done.returncode == 0, done.stderr
-        return np.load(answer)
-
-    return in_both(serve)
+    """Predictions of each framework's logged model."""
+    return in_both(lambda framework: serve(pair[framework], store.uri))
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_logged_model_gives_the_logged_predictions(pair: Runs, served: dict[str, np.ndarray], framework: str) -> None:
-    answer = served[framework]
-    assert answer.dtype == np.float32 and answer.shape == (100, 5)
-    np.testing.assert_allclose(answer, pair[framework].probabilities().to_numpy(), atol=1e-5)
+    assert served[framework].dtype == np.float32 and served[framework].shape == (100, 5)
+    assert_same_outputs(served[framework], pair[framework].probabilities(), atol=1e-5)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
