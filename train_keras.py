@@ -26,10 +26,7 @@ import numpy as np
 
 from tandem import experiment, on_keras
 from tandem.data.prepare import PreparedData
-from tandem.protocol.backbones import find_backbone
-from tandem.protocol.learning_rate_finder import LearningRateFinder
-from tandem.protocol.regimes import Phase, phases_of, split_blocks
-from tandem.protocol.settings import Settings
+from tandem.protocol import Phase, Settings, find_backbone, phases_of, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
 
@@ -53,17 +50,18 @@ def set_up_framework(settings: Settings) -> None:
 
 def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None:
     """A run in order: first weights, each phase and its evaluation, cost of inference, explanation, summary."""
-    network = experiment.first_network(KERAS, settings, data, run)
+    network = experiment.first_network(FRAMEWORK, settings, data, run)
     curves, outcomes, results = Curves(run), [], []
     if settings.regime == "off_the_shelf":
-        network, predictions = experiment.evaluate_off_the_shelf(KERAS, network, settings, data, run)
+        network, predictions = experiment.evaluate_off_the_shelf(FRAMEWORK, network, settings, data, run)
     for phase in phases_of(settings):
         outcomes.append(train_phase(network, phase, settings, data, curves))
-        predictions = experiment.predict_test(KERAS, network, settings, data)
+        predictions = experiment.predict_test(FRAMEWORK, network, settings, data)
+        # fails if a hash of frozen weights or batch-norm statistics has changed
         results.append(experiment.record_phase(run, phase, outcomes[-1], predictions, curves))
-    experiment.save_network(KERAS, network, settings, data, run)
-    cost = experiment.measure_inference_cost(KERAS, network, settings, data)
-    experiment.explain_predictions(KERAS, network, settings, data, predictions, run)
+    experiment.save_network(FRAMEWORK, network, settings, data, run)
+    cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
+    experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
     experiment.record_end(run, settings, data, curves, outcomes, results, predictions, cost)
 
 
@@ -71,7 +69,12 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
 
 
 def build_network(settings: Settings, data: PreparedData, weights_file: Path | None) -> on_keras.Classifier:
-    """uint8 pixels, scaling, backbone, head; off the shelf, with the ImageNet head that the backbone came with."""
+    """The network with its first weights: uint8 pixels -> scaling -> backbone -> head -> float32 logits.
+
+    Pixels turns uint8 images (n, height, width, 3) into float32 (n, size, size, 3), scaled as the weights expect: to
+    -1..1 for Keras's MobileNetV2, blue before red and without division for its ResNet50. The backbone is a model of
+    Keras Applications without its top. The head's weights are the bytes that train_torch.py's head starts with.
+    """
     keras.utils.set_random_seed(settings.seed)  # the same random weights, whatever was drawn before
     if settings.regime == "off_the_shelf":
         return on_keras.build_off_the_shelf(settings, weights_file)
@@ -98,19 +101,19 @@ def freeze_or_thaw(network: on_keras.Classifier, phase: Phase, blocks: on_keras.
 def train_phase(
     network: on_keras.Classifier, phase: Phase, settings: Settings, data: PreparedData, curves: Curves
 ) -> experiment.PhaseOutcome:
-    """Trains one phase with an optimizer, callbacks and an early stop of its own."""
+    """Trains one phase: compile and fit. Early stopping restores the best weights, if the settings say so."""
     blocks = on_keras.blocks_of(network.backbone, find_backbone(settings.backbone, "keras"))
     freeze_or_thaw(network, phase, blocks)
     meter = experiment.PhaseMeter(on_keras, network, frozen=split_blocks(phase, blocks)[0])
     features = on_keras.find_features(network, phase, settings, data, meter.backbone_before)
     training, validation = on_keras.open_streams(settings, data, phase, features)
     trained, steps_per_epoch, steps_per_execution = network, None, 1
-    if features.training:  # the backbone is frozen, and has computed its features of all images: the head alone steps
+    if features.training:  # of a frozen backbone, computed once for all epochs: only the head is trained
         trained, steps_per_epoch = on_keras.head_on_features(network), len(training)
         steps_per_execution = on_keras.steps_per_execution(len(training))
         network.compile(jit_compile=on_keras.jit_compile(settings))  # to predict
     learning_rate, schedule = on_keras.build_schedule(settings.schedule, phase, len(training))
-    early_stopping = on_keras.build_early_stopping(settings, phase)
+    early_stopping = build_early_stopping(settings, phase)
     trained.compile(
         optimizer=on_keras.build_optimizer(settings.optimizer, learning_rate, blocks),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -139,10 +142,25 @@ def train_phase(
     )
 
 
+def build_early_stopping(settings: Settings, phase: Phase) -> keras.callbacks.EarlyStopping:
+    """Keras's early stopping, which restores the best weights, also at the epoch limit.
+
+    Without patience it never stops, but still finds the best epoch.
+    """
+    stopping = settings.early_stopping
+    return keras.callbacks.EarlyStopping(
+        monitor="val_loss",
+        mode="min",
+        patience=stopping.patience or phase.max_epochs,
+        min_delta=stopping.min_delta,
+        restore_best_weights=stopping.restore == "best",
+    )
+
+
 def raise_learning_rate(
-    network: on_keras.Classifier, phase: Phase, settings: Settings, batches: Any, finder: LearningRateFinder
+    network: on_keras.Classifier, phase: Phase, settings: Settings, batches: Any, finder: experiment.LearningRateFinder
 ) -> None:
-    """Takes the steps of a learning-rate range test: the phase's, at a rate that rises from step to step."""
+    """Takes the steps of a learning-rate range test: train_on_batch, at a rate that rises from step to step."""
     blocks = on_keras.blocks_of(network.backbone, find_backbone(settings.backbone, "keras"))
     freeze_or_thaw(network, phase, blocks)
     network.compile(
@@ -166,7 +184,7 @@ def predict_batch(network: on_keras.Classifier, settings: Settings, images: np.n
 
 # ---------------------------------------------------------------------------------------------------------------- main
 
-KERAS = experiment.Framework(
+FRAMEWORK = experiment.Framework(
     name="keras",
     package=on_keras,
     set_up=set_up_framework,
@@ -183,7 +201,7 @@ KERAS = experiment.Framework(
 def main(settings: Settings) -> None:
     """Runs what the settings ask for: one run, a sweep, or a learning-rate range test."""
     set_up_framework(settings)
-    experiment.run_experiment(KERAS, on_keras.join_devices(settings))
+    experiment.run_experiment(FRAMEWORK, on_keras.join_devices(settings))
 
 
 if __name__ == "__main__":

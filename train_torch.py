@@ -29,10 +29,7 @@ from torch.nn import functional
 
 from tandem import experiment, on_torch
 from tandem.data.prepare import PreparedData
-from tandem.protocol.backbones import find_backbone
-from tandem.protocol.learning_rate_finder import LearningRateFinder
-from tandem.protocol.regimes import Phase, phases_of, split_blocks
-from tandem.protocol.settings import Settings
+from tandem.protocol import Phase, Settings, find_backbone, phases_of, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
 
@@ -56,17 +53,18 @@ def set_up_framework(settings: Settings) -> None:
 
 def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None:
     """A run in order: first weights, each phase and its evaluation, cost of inference, explanation, summary."""
-    network = experiment.first_network(TORCH, settings, data, run)
+    network = experiment.first_network(FRAMEWORK, settings, data, run)
     curves, outcomes, results = Curves(run), [], []
     if settings.regime == "off_the_shelf":
-        network, predictions = experiment.evaluate_off_the_shelf(TORCH, network, settings, data, run)
+        network, predictions = experiment.evaluate_off_the_shelf(FRAMEWORK, network, settings, data, run)
     for phase in phases_of(settings):
         outcomes.append(train_phase(network, phase, settings, data, curves))
-        predictions = experiment.predict_test(TORCH, network, settings, data)
+        predictions = experiment.predict_test(FRAMEWORK, network, settings, data)
+        # fails if a hash of frozen weights or batch-norm statistics has changed
         results.append(experiment.record_phase(run, phase, outcomes[-1], predictions, curves))
-    experiment.save_network(TORCH, network, settings, data, run)
-    cost = experiment.measure_inference_cost(TORCH, network, settings, data)
-    experiment.explain_predictions(TORCH, network, settings, data, predictions, run)
+    experiment.save_network(FRAMEWORK, network, settings, data, run)
+    cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
+    experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
     experiment.record_end(run, settings, data, curves, outcomes, results, predictions, cost)
 
 
@@ -74,7 +72,12 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
 
 
 def build_network(settings: Settings, data: PreparedData, weights_file: Path | None) -> on_torch.Classifier:
-    """uint8 pixels, scaling, backbone, head; off the shelf, with the ImageNet head that the backbone came with."""
+    """The network with its first weights: uint8 pixels -> scaling -> backbone -> head -> float32 logits.
+
+    Pixels turns uint8 images (n, height, width, 3) into float32 (n, 3, size, size), scaled as the weights expect: in
+    0..1 minus ImageNet's means, over its deviations, for torchvision's. The backbone ends in one feature vector per
+    image. The head is batch norm, dropout and dense layers, as the settings say; off the shelf, the backbone's own.
+    """
     lightning.seed_everything(settings.seed, verbose=False)  # the same random weights, whatever was drawn before
     if settings.regime == "off_the_shelf":
         network = on_torch.build_off_the_shelf(settings, weights_file)
@@ -116,7 +119,7 @@ class FreezeOrThaw(Callback):
 def train_phase(
     network: on_torch.Classifier, phase: Phase, settings: Settings, data: PreparedData, curves: Curves
 ) -> experiment.PhaseOutcome:
-    """Trains one phase with an optimizer, callbacks and an early stop of its own."""
+    """Trains one phase: Trainer.fit. Early stopping restores the best weights, if the settings say so."""
     blocks = on_torch.blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
     freeze_or_thaw(network, phase, blocks)
     meter = experiment.PhaseMeter(on_torch, network, frozen=split_blocks(phase, blocks)[0])
@@ -124,9 +127,9 @@ def train_phase(
     training, validation = on_torch.open_streams(settings, data, phase, features)
     trained: Any = network
     callbacks: list[Callback] = [FreezeOrThaw(phase, blocks)]
-    if features.training:  # the backbone is frozen, and has computed its features of all images: the head alone steps
+    if features.training:  # of a frozen backbone, computed once for all epochs: only the head is trained
         trained, callbacks = on_torch.HeadOnFeatures(network.head).train(), []
-    early_stopping = on_torch.build_early_stopping(settings, phase)
+    early_stopping = build_early_stopping(settings, phase)
     steps = TrainingSteps(trained, settings, phase, blocks, len(training))
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
@@ -147,8 +150,24 @@ def train_phase(
     )
 
 
+def build_early_stopping(settings: Settings, phase: Phase) -> on_torch.EarlyStoppingWithBestWeights:
+    """Lightning's early stopping, which does not restore the best weights by itself.
+
+    Without patience it never stops, but still finds the best epoch.
+    """
+    return on_torch.EarlyStoppingWithBestWeights(
+        monitor="val/loss",
+        mode="min",
+        patience=settings.early_stopping.patience or phase.max_epochs,
+        min_delta=settings.early_stopping.min_delta,
+        restore=settings.early_stopping.restore,
+        check_finite=False,  # Curves.add ends a run whose loss is not finite
+        check_on_train_epoch_end=True,  # validation has run by then
+    )
+
+
 class TrainingSteps(on_torch.LeanLightningModule):
-    """The steps of a phase: cross-entropy of the logits, and mean loss and accuracy of each epoch."""
+    """A phase's steps, and their mean loss and accuracy per epoch; Lightning calls the methods."""
 
     def __init__(
         self, network: Any, settings: Settings, phase: Phase, blocks: on_torch.Blocks, steps_per_epoch: int
@@ -185,7 +204,7 @@ class TrainingSteps(on_torch.LeanLightningModule):
 
 
 def raise_learning_rate(
-    network: on_torch.Classifier, phase: Phase, settings: Settings, batches: Any, finder: LearningRateFinder
+    network: on_torch.Classifier, phase: Phase, settings: Settings, batches: Any, finder: experiment.LearningRateFinder
 ) -> None:
     """Takes the steps of a learning-rate range test: the phase's, at a rate that rises from step to step."""
     blocks = on_torch.blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
@@ -206,7 +225,7 @@ def predict_batch(network: on_torch.Classifier, settings: Settings, images: np.n
 
 # ---------------------------------------------------------------------------------------------------------------- main
 
-TORCH = experiment.Framework(
+FRAMEWORK = experiment.Framework(
     name="torch",
     package=on_torch,
     set_up=set_up_framework,
@@ -224,7 +243,7 @@ def main(settings: Settings) -> None:
     set_up_framework(settings)
     settings = on_torch.join_processes(settings)  # one process per GPU
     if on_torch.is_first():
-        experiment.run_experiment(TORCH, settings)
+        experiment.run_experiment(FRAMEWORK, settings)
     else:
         on_torch.train_along(settings, build_network, train_phase)
 

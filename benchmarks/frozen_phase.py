@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         settings, data = prepared(arguments, Path(folder))
         num_images = sum(len(data.rows(part)) for part in ("train", "val"))
         script = importlib.import_module(f"train_{arguments.framework}")
-        framework = getattr(script, arguments.framework.upper())
+        framework = script.FRAMEWORK
         framework.set_up(settings)
         device = "GPU" if framework.package.uses_gpu(settings) else "CPU"
         print(f"{describe_hardware()}; {arguments.framework} on the {device}")

@@ -11,4 +11,5 @@ from tandem.experiment.framework import Framework
 from tandem.experiment.phase_meter import PhaseMeter
 from tandem.experiment.run import run_experiment
 from tandem.experiment.saving import save_network
+from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.recording.run import PhaseOutcome, record_end, record_phase

@@ -8,9 +8,6 @@ import pytorch_lightning as lightning
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
-from tandem.protocol.regimes import Phase
-from tandem.protocol.settings import Settings
-
 
 class EarlyStoppingWithBestWeights(EarlyStopping):
     """Lightning's early stopping, which also keeps the best epoch's weights in memory and restores them at the end.
@@ -34,17 +31,3 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if self.restore == "best":
             module.load_state_dict(self.best_weights)
-
-
-def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStoppingWithBestWeights:
-    """Early stopping on the validation loss; without patience it never stops, but still finds the best epoch."""
-    stopping = settings.early_stopping
-    return EarlyStoppingWithBestWeights(
-        restore=stopping.restore,
-        monitor="val/loss",
-        mode="min",
-        patience=stopping.patience or phase.max_epochs,
-        min_delta=stopping.min_delta,
-        check_finite=False,  # Curves.add ends a run whose loss is not finite
-        check_on_train_epoch_end=True,
-    )

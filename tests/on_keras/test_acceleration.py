@@ -22,7 +22,7 @@ from tandem.on_keras.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AccelerationSettings, Settings
 from tests.small_runs import NUM_CLASSES, assert_same_outputs, small_settings, tell_images_apart
-from train_keras import KERAS, predict_batch
+from train_keras import FRAMEWORK, predict_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
@@ -146,7 +146,7 @@ def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedDa
     network = tell_images_apart(small_network())
     settings: Settings = dataclasses.replace(small_settings(), eval_batch_size=size)
     expected = predict_batch(network, small_settings(), np.asarray(data.images[data.rows("test")]))
-    received = logits_of_test(KERAS, network, settings, data)
+    received = logits_of_test(FRAMEWORK, network, settings, data)
     assert received.shape == (15, NUM_CLASSES)
     assert_same_outputs(received, expected, atol=1e-5)
 

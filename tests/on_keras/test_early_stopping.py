@@ -9,7 +9,6 @@ from keras.callbacks import Callback, EarlyStopping
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
-from tandem.on_keras.early_stopping import build_early_stopping
 from tandem.on_keras.log_epochs import LogEpochs
 from tandem.on_keras.networks import Classifier, Pixels
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
@@ -19,7 +18,7 @@ from tandem.protocol.settings import OptimizerSettings, Settings
 from tandem.tracking.curves import Curves
 from tests.loss_lists import LOSS_LISTS, START_RATE, LossList
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_keras import freeze_or_thaw
+from train_keras import build_early_stopping, freeze_or_thaw
 
 Weights = list[np.ndarray]
 

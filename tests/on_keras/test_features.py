@@ -33,7 +33,7 @@ from tests.small_runs import (
     small_settings,
     tell_images_apart,
 )
-from train_keras import KERAS, train_phase
+from train_keras import FRAMEWORK, train_phase
 
 LOSSES = ["train/loss", "val/loss"]
 ACCURACIES = ["train/accuracy", "val/accuracy"]
@@ -68,7 +68,7 @@ def train(settings: Settings, data: PreparedData) -> Trained:
     curves = Curves(RecordingRun())  # type: ignore[arg-type]
     outcome = train_phase(network, phases_of(settings)[0], settings, data, curves)
     return Trained(
-        outcome, curves.rows, network.head.get_weights(), predict_test(KERAS, network, settings, data).probabilities
+        outcome, curves.rows, network.head.get_weights(), predict_test(FRAMEWORK, network, settings, data).probabilities
     )
 
 

@@ -14,14 +14,14 @@ from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.experiment import first_network
 from tandem.on_keras.networks import Classifier
 from tests.small_runs import RecordingRun, small_settings
-from train_keras import KERAS
+from train_keras import FRAMEWORK
 
 
 def build(data: PreparedData, **changes: Any) -> tuple[Classifier, dict[str, str]]:
     """The network and the run's tags."""
     run = RecordingRun()
     keras.utils.set_random_seed(0)
-    return first_network(KERAS, small_settings(image_size=128, **changes), data, run), run.tags  # type: ignore[arg-type]
+    return first_network(FRAMEWORK, small_settings(image_size=128, **changes), data, run), run.tags  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("no_network")

@@ -34,7 +34,7 @@ from tandem.tracking.curves import Curves
 from tandem.tracking.run import start_run
 from tests.oracles import accuracy, cross_entropy
 from tests.small_runs import IMAGE_SHAPE, NUM_CLASSES, RecordingRun, small_settings, tell_images_apart
-from train_keras import KERAS, freeze_or_thaw, predict_batch, train_phase
+from train_keras import FRAMEWORK, freeze_or_thaw, predict_batch, train_phase
 
 BACKBONE_PARAMETERS = 2_223_872
 HEAD_PARAMETERS = 1280 * 16 + 16 + 16 * NUM_CLASSES + NUM_CLASSES
@@ -89,7 +89,7 @@ def two_stages(data: PreparedData) -> TwoStages:
         run.outcomes.append(train_phase(network, phase, settings_of(phase), data, run.curves))
         run.weights.append(weights_of(network))
         run.val_logits.append(logits_of(network, data, "val"))
-        run.test_probabilities.append(predict_test(KERAS, network, settings_of(phase), data).probabilities)
+        run.test_probabilities.append(predict_test(FRAMEWORK, network, settings_of(phase), data).probabilities)
     return run
 
 
@@ -165,7 +165,7 @@ def test_second_phase_depends_only_on_the_first_one_s_weights(two_stages: TwoSta
     network.head.set_weights(two_stages.weights[1]["head"])
     outcome = train_phase(network, phase, settings_of(phase), data, new_curves())
     assert outcome.backbone_after == two_stages.outcomes[1].backbone_after
-    predictions = predict_test(KERAS, network, settings_of(phase), data)
+    predictions = predict_test(FRAMEWORK, network, settings_of(phase), data)
     assert np.array_equal(predictions.probabilities, two_stages.test_probabilities[1])
 
 
@@ -175,7 +175,7 @@ def test_same_seed_gives_the_same_predictions_bit_by_bit(data: PreparedData) -> 
     for _ in range(2):
         network = build(settings)
         train_phase(network, phases_of(settings)[0], settings, data, new_curves())
-        probabilities.append(predict_test(KERAS, network, settings, data).probabilities)
+        probabilities.append(predict_test(FRAMEWORK, network, settings, data).probabilities)
     assert np.array_equal(*probabilities)
 
 
@@ -218,7 +218,7 @@ def test_run_fails_if_its_frozen_backbone_changed(two_stages: TwoStages, data: P
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     settings = small_settings(tracking=TrackingSettings(uri=uri, folder=str(tmp_path / "runs"), system_interval=60))
     network = build(settings)
-    predictions = predict_test(KERAS, network, settings, data)
+    predictions = predict_test(FRAMEWORK, network, settings, data)
     before = hash_weights(network.backbone)
     first = next(layer for layer in network.backbone.layers if isinstance(layer, keras.layers.BatchNormalization))
     first.moving_mean.assign(first.moving_mean + 1e-3)

@@ -32,7 +32,7 @@ from tests.small_runs import (
     small_settings,
     tell_images_apart,
 )
-from train_torch import TORCH, freeze_or_thaw, predict_batch, train_phase
+from train_torch import FRAMEWORK, freeze_or_thaw, predict_batch, train_phase
 
 PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
 
@@ -180,7 +180,7 @@ def test_warm_up_changes_nothing(data: PreparedData) -> None:
 def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedData, size: int) -> None:
     network = tell_images_apart(build(small_settings()))
     expected = predict_batch(network, small_settings(), np.asarray(data.images[data.rows("test")]))
-    received = logits_of_test(TORCH, network, small_settings(eval_batch_size=size), data)
+    received = logits_of_test(FRAMEWORK, network, small_settings(eval_batch_size=size), data)
     assert received.shape == (15, NUM_CLASSES)
     assert_same_outputs(received, expected, atol=1e-4)
 

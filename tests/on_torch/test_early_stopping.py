@@ -12,7 +12,7 @@ from torch import nn
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
-from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights, build_early_stopping
+from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
 from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.networks import Classifier, Pixels
 from tandem.on_torch.optimizers import Blocks
@@ -22,7 +22,7 @@ from tandem.protocol.settings import OptimizerSettings, Settings
 from tandem.tracking.curves import Curves
 from tests.loss_lists import LOSS_LISTS, START_RATE, LossList
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_torch import FreezeOrThaw, TrainingSteps, freeze_or_thaw
+from train_torch import FreezeOrThaw, TrainingSteps, build_early_stopping, freeze_or_thaw
 
 Weights = list[np.ndarray]
 

@@ -33,7 +33,7 @@ from tests.small_runs import (
     small_settings,
     tell_images_apart,
 )
-from train_torch import TORCH, train_phase
+from train_torch import FRAMEWORK, train_phase
 
 LOSSES = ["train/loss", "val/loss"]
 ACCURACIES = ["train/accuracy", "val/accuracy"]
@@ -71,7 +71,9 @@ def train(settings: Settings, data: PreparedData) -> Trained:
     outcome = train_phase(network, phases_of(settings)[0], settings, data, curves)
     hook.remove()
     head = [value.numpy().copy() for value in network.head.state_dict().values()]
-    return Trained(outcome, curves.rows, head, predict_test(TORCH, network, settings, data).probabilities, len(calls))
+    return Trained(
+        outcome, curves.rows, head, predict_test(FRAMEWORK, network, settings, data).probabilities, len(calls)
+    )
 
 
 def without_cache(settings: Settings) -> Settings:

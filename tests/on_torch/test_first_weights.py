@@ -14,7 +14,7 @@ from tandem.experiment import first_network
 from tandem.on_torch.networks import Classifier
 from tandem.on_torch.weights import hash_weights
 from tests.small_runs import RecordingRun, small_settings
-from train_torch import TORCH
+from train_torch import FRAMEWORK
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def build(data: PreparedData, **changes: Any) -> tuple[Classifier, dict[str, str
     """The network and the run's tags."""
     run = RecordingRun()
     lightning.seed_everything(0, verbose=False)
-    return first_network(TORCH, small_settings(**changes), data, run), run.tags  # type: ignore[arg-type]
+    return first_network(FRAMEWORK, small_settings(**changes), data, run), run.tags  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("no_network")

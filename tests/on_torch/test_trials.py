@@ -9,7 +9,7 @@ from tandem.errors import TrainingPruned
 from tandem.experiment.run import train_trial
 from tandem.tracking.curves import Curves
 from tests.small_runs import RecordingRun, small_settings
-from train_torch import TORCH
+from train_torch import FRAMEWORK
 
 
 def test_trial_can_be_pruned_within_a_phase(data: PreparedData) -> None:
@@ -23,10 +23,10 @@ def test_trial_can_be_pruned_within_a_phase(data: PreparedData) -> None:
     run = RecordingRun()
     settings = small_settings(max_epochs=1)
     with pytest.raises(TrainingPruned, match="enough"):
-        train_trial(TORCH, settings, data, run, Curves(run, prune))  # type: ignore[arg-type]
+        train_trial(FRAMEWORK, settings, data, run, Curves(run, prune))  # type: ignore[arg-type]
     assert epochs == [(0, 1), (1, 2)]
     # the next trial is not affected
     after = RecordingRun()
-    train_trial(TORCH, settings, data, after, Curves(after))  # type: ignore[arg-type]
+    train_trial(FRAMEWORK, settings, data, after, Curves(after))  # type: ignore[arg-type]
     first, again = ([values["val/loss"] for _, values in each.logged] for each in (run, after))
     assert first == again and len(again) == 2
