@@ -1,4 +1,4 @@
-"""What a training script and its framework's package give to the frame."""
+"""The interface between a training script, its framework's package and the frame of a run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class FrameworkPackage(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Framework:
-    """A framework as the frame of a run sees it: its package, and the functions of its training script."""
+    """A framework in the frame of a run: its package, and the functions of its training script."""
 
     name: FrameworkName
     package: FrameworkPackage
@@ -73,7 +73,7 @@ class Framework:
     raise_learning_rate: Callable[[Network, Phase, Settings, Batches, LearningRateFinder], None]
     """Takes the steps of a learning-rate range test of a phase."""
     when_prepared: Callable[[Settings, PreparedData], None] | None = None
-    """Called when the data is prepared, before a run is created; raises UserError if they do not go together."""
+    """Called when the data is prepared, before a run is created; raises UserError if the settings do not fit it."""
     before_trial: Callable[[], None] | None = None
     """Called before each trial of a sweep, to remove what the framework keeps of the last one."""
     trials_per_process: int | None = None

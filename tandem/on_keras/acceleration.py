@@ -25,7 +25,8 @@ TRACED_IMAGES = 2
 
 def check_device(settings: Settings) -> None:
     """Raises UserError if `device` or `precision` needs a GPU and the backend finds none."""
-    if settings.device == "gpu" or settings.precision == "float16":  # else leaves JAX's devices alone for join_devices
+    # not in other runs: JAX would choose its devices, before join_devices
+    if settings.device == "gpu" or settings.precision == "float16":
         check_gpu(settings, has_gpu=has_gpu(), backend=keras.backend.backend())
 
 

@@ -65,7 +65,7 @@ class EpochSums:
         self._sums[part] = loss_sum + loss.detach() * len(labels), num_correct + correct, num_images + len(labels)
 
     def means(self) -> dict[str, float]:
-        """Mean loss and accuracy of both parts over all devices, named as in callback_metrics; the sums begin anew."""
+        """Mean loss and accuracy of both parts over all devices, named as in callback_metrics; resets the sums."""
         means: dict[str, float] = {}
         for part in ("train", "val"):
             loss_sum, num_correct, num_images = self._sums.pop(part)

@@ -26,46 +26,47 @@ def make_sweep_page(study: optuna.Study, trials: Table, *, title: str, objective
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     names = sorted({name for trial in complete for name in trial.params})
-    blocks: list[tuple[str, str, tuple[Block, ...]]] = [
-        (
-            "History",
-            "history",
-            (
-                _plot(
-                    visualization.plot_optimization_history(study, target_name=objective),
-                    f"The {objective} of each trial, and the best value so far.",
-                ),
-                _plot(
-                    visualization.plot_intermediate_values(study),
-                    f"The {objective} after each epoch of each trial; trials that end early were pruned.",
-                ),
-            ),
+    slices = _plot(visualization.plot_slice(study, target_name=objective), f"The {objective} against each setting.")
+    sections: dict[str, tuple[Block, ...]] = {
+        "Trials": (trials,),
+        "History": _history(study, objective),
+        "Importance": (_importance(study, len(complete), names, objective),),
+        "Slices": (slices,),
+        "Contours": (_contours(study, len(complete), names, objective),) if len(names) > 1 else (),
+        "Timeline": (_plot(visualization.plot_timeline(study), "Start, end and final state of each trial."),),
+    }
+    return Page(
+        title=title,
+        lead=f"{len(trials.rows):,} trials, judged by the {objective}",
+        sections=tuple(
+            Section(title=heading, anchor=heading.lower(), blocks=blocks)
+            for heading, blocks in sections.items()
+            if blocks
         ),
-        ("Importance", "importance", (_importance(study, len(complete), names, objective),)),
-        (
-            "Slices",
-            "slices",
-            (
-                _plot(
-                    visualization.plot_slice(study, target_name=objective),
-                    f"The {objective} against each setting.",
-                ),
-            ),
+    )
+
+
+def _history(study: optuna.Study, objective: str) -> tuple[Block, ...]:
+    return (
+        _plot(
+            visualization.plot_optimization_history(study, target_name=objective),
+            f"The {objective} of each trial, and the best value so far.",
         ),
-    ]
-    if len(names) > 1:
-        chosen = list(get_param_importances(study))[:MOST_IN_CONTOURS] if _is_enough(len(complete)) else names
-        contour = visualization.plot_contour(study, params=chosen[:MOST_IN_CONTOURS], target_name=objective)
-        caption = f"The {objective} over each pair of settings; points are trials."
-        blocks.append(("Contours", "contours", (_plot(contour, caption, height=700 if len(chosen) > 2 else 450),)))
-    timeline = _plot(visualization.plot_timeline(study), "Start, end and final state of each trial.")
-    sections = [
-        Section(title="Trials", anchor="trials", blocks=(trials,)),
-        *(Section(title=title, anchor=anchor, blocks=content) for title, anchor, content in blocks),
-        Section(title="Timeline", anchor="timeline", blocks=(timeline,)),
-    ]
-    lead = f"{len(trials.rows):,} trials, judged by the {objective}"
-    return Page(title=title, lead=lead, sections=tuple(sections))
+        _plot(
+            visualization.plot_intermediate_values(study),
+            f"The {objective} after each epoch of each trial; trials that end early were pruned.",
+        ),
+    )
+
+
+def _contours(study: optuna.Study, num_complete: int, names: list[str], objective: str) -> Block:
+    chosen = list(get_param_importances(study)) if _is_enough(num_complete) else names
+    chosen = chosen[:MOST_IN_CONTOURS]
+    return _plot(
+        visualization.plot_contour(study, params=chosen, target_name=objective),
+        f"The {objective} over each pair of settings; points are trials.",
+        height=700 if len(chosen) > 2 else 450,
+    )
 
 
 def _importance(study: optuna.Study, num_complete: int, names: list[str], objective: str) -> Block:
