@@ -140,6 +140,17 @@ def train_step(network: Classifier) -> None:
     network.train_on_batch(some_images(), np.arange(4))
 
 
+def test_frozen_dropout_is_off_until_it_is_thawed() -> None:
+    dropout, dense = keras.layers.Dropout(0.5), keras.layers.Dense(2)
+    values = np.ones((4, 50), np.float32)
+    dense(values)
+    for trainable in (False, True, False, False, True):
+        set_trainable([dropout, dense], trainable)
+        assert bool(dense.trainable_weights) == trainable
+        unchanged = np.array_equal(keras.ops.convert_to_numpy(dropout(values, training=True)), values)
+        assert unchanged != trainable
+
+
 @pytest.mark.long
 def test_only_the_last_blocks_change_while_the_others_are_frozen() -> None:
     network = classifier("efficientnet_b0", 32)
