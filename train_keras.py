@@ -1,8 +1,10 @@
 """Trains an image classifier in Keras (on TensorFlow, JAX or PyTorch), evaluates it and records the run in MLflow.
 
-    python train_keras.py --config configs/demo/digits.yaml --regime scratch
+    python train_keras.py --config configs/demo/digits.yaml --regime scratch --threads 1
 
-EXPECT
+MobileNetV2 from random weights, 12 epochs on 1,259 handwritten digits of 8 x 8 pixels. With seeds 0 to 4: accuracy 0.914
+to 0.958 on 359 test images, 0.935 on average; 60 to 140 seconds per run, on one core of a machine with 2 CPU cores
+(x86-64) that other programs used too; keras 3.15.1, tensorflow 2.21.0, Python 3.11.7.
 
 KERAS_BACKEND chooses the backend: tensorflow (the default), jax or torch. Its twin train_torch.py does the same in
 PyTorch, with the same settings, images, batches, phases and scores: compare them with
