@@ -1,3 +1,3 @@
 """Tandem: the same image classifier in PyTorch and in Keras under one protocol."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

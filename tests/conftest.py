@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import socket
 import zlib
 from collections.abc import Callable, Sequence
@@ -33,6 +34,17 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
+def pytest_configure() -> None:
+    """Undoes the ignoring of signals that tests send, to themselves and to the programs they start.
+
+    nohup ignores SIGHUP, and a script's background job SIGINT; each program that is started would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)  # pytest goes on, as nohup wants it
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database as MLflow makes it, which takes it a second."""
@@ -50,9 +62,11 @@ def database(empty_database: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(database: Path) -> MlflowClient:
+def client(database: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A client of the default database, in its folder."""
     from mlflow.tracking import MlflowClient
 
+    monkeypatch.chdir(database.parent)  # artifacts of experiments that MLflow creates by itself go here
     # MLflow keeps connections by URI, so that a relative one would lead to an earlier test's file.
     return MlflowClient(tracking_uri=f"sqlite:///{database}")
 

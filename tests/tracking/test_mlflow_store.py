@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -84,7 +85,7 @@ def test_experiment_of_a_server_is_not_written_past_it(client: MlflowClient) -> 
 
 
 def test_database_of_a_newer_mlflow_is_refused(database: Path) -> None:
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("update alembic_version set version_num = 'ffff0000ffff'")
     with pytest.raises(UserError, match=r"a newer MLflow than this one .* \(schema ffff0000ffff\): install") as caught:
         connect(f"sqlite:///{database}")
@@ -95,7 +96,7 @@ def test_database_of_an_older_mlflow_is_refused_with_the_way_out(database: Path)
     # Only marked as older: where tables are missing MLflow makes them itself, and asks for an upgrade of the others.
     migrations = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
     older = migrations.get_revision("head").down_revision
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("update alembic_version set version_num = ?", (older,))
     with pytest.raises(UserError, match=f"of an older MLflow .* mlflow db upgrade sqlite:///{database}$") as caught:
         connect(f"sqlite:///{database}")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -33,12 +34,12 @@ def log_one_of_each(run: Run, save_model: Callable[[Path], None], step: int = 0)
 
 def everything(database: Path) -> dict[str, list[tuple]]:
     """All rows that belong to runs, straight from the database."""
-    connection = sqlite3.connect(database)
     tables = ["runs", "params", "metrics", "latest_metrics", "tags", "inputs", "input_tags", "datasets"]
     tables += ["logged_models", "logged_model_tags", "logged_model_params"]
-    rows = {table: sorted(connection.execute(f"select * from {table}").fetchall(), key=repr) for table in tables}
-    # When a model was last touched is no part of what it is.
-    columns = [column[1] for column in connection.execute("pragma table_info(logged_models)")]
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        rows = {table: sorted(connection.execute(f"select * from {table}").fetchall(), key=repr) for table in tables}
+        columns = [column[1] for column in connection.execute("pragma table_info(logged_models)")]
+    # the time at which a model was last updated is not part of its content
     changing = columns.index("last_updated_timestamp_ms")
     rows["logged_models"] = [row[:changing] + row[changing + 1 :] for row in rows["logged_models"]]
     return rows

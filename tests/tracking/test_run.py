@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -55,7 +56,8 @@ def test_metrics_arrive_with_their_steps_and_the_times_they_were_logged_at(setti
         run.log_metrics({"test/accuracy": 0.5})
 
     query = "select key, step, value, timestamp from metrics where run_uuid = ? and key not like 'system/%'"
-    rows = sqlite3.connect("mlflow.db").execute(query, [run.id]).fetchall()
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as connection:
+        rows = connection.execute(query, [run.id]).fetchall()
     values = {(key, step): value for key, step, value, _ in rows}
     assert len(rows) == len(values) == 3001
     assert all(values["train/loss", step] == 1 / (step + 1) for step in range(1500))
