@@ -391,11 +391,9 @@ def _prepare_database(uri: str) -> None:
             database.parent.mkdir(parents=True, exist_ok=True)
         # Four processes that open a fresh sqlite file at once all create its tables, and three of them die.
         with FileLock(f"{database}.lock") if database else contextlib.nullcontext():
-            engine = sqlalchemy.create_engine(uri)
             # MLflow would try for a minute and a half to open what cannot be opened.
-            with engine.connect() as connection:
+            with _connection(uri) as connection:
                 connection.execute(sqlalchemy.text("PRAGMA schema_version" if database else "SELECT 1"))
-            engine.dispose()
             SqlAlchemyStore(uri, str(artifact_root(uri))).engine.dispose()
     except (OSError, ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
         raise UserError(
@@ -408,12 +406,21 @@ def _prepare_database(uri: str) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def _connection(uri: str) -> Iterator[sqlalchemy.Connection]:
+    """A connection to a database, closed after the with block together with its engine's pool."""
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
 def _what_to_do_with(uri: str) -> str | None:
     """What a database of another MLflow version needs, None if the version is not what is wrong."""
-    engine = sqlalchemy.create_engine(uri)
-    with engine.connect() as connection:
+    with _connection(uri) as connection:
         found = MigrationContext.configure(connection).get_current_revision()
-    engine.dispose()
     migrations = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
     if found is None or found == migrations.get_current_head():
         return None
