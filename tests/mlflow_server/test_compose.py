@@ -80,7 +80,7 @@ def test_both_scripts_and_the_comparison_use_a_server_that_is_restarted(
         refused = run(ROOT / "train_torch.py", *train, cwd=tmp_path, **wrong)
         assert refused.returncode == 2
         *preparation, last = refused.stderr.splitlines()
-        error = f"train_torch.py: error: MLflow at {team_server.uri} does not take this user name and password: set "
+        error = f"train_torch.py: error: MLflow at {team_server.uri} does not accept this user name and password: set "
         assert last.startswith(error) and not [line for line in preparation if "rror" in line], refused.stderr
 
     for framework, number in (("torch", signal.SIGTERM), ("keras", signal.SIGKILL)):

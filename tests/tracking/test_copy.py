@@ -186,7 +186,7 @@ def test_interrupted_copy_goes_on(settings: Settings, source: str, target: str, 
     (lost,) = (tmp_path / "mlartifacts").rglob(f"{ids[1]}/artifacts/scores.csv")
     lost.rename(tmp_path / "kept.csv")
     lost.symlink_to("nowhere")  # cannot be read, even by root
-    with pytest.raises(UserError, match=rf"stopped at run {ids[1]} .* after 1 of 3 runs: .*; mend that and give"):
+    with pytest.raises(UserError, match=rf"stopped at run {ids[1]} .* after 1 of 3 runs: .*; fix that and repeat"):
         copy_runs(source, target)
     assert [run.info.status for run in runs_in(target)] == ["FINISHED", "RUNNING"]
     lost.unlink()
@@ -222,7 +222,7 @@ def test_only_chosen_experiments_are_copied(source: str, target: str, recorded_a
 
 
 def test_what_cannot_be_copied_is_said_in_one_line(source: str, tmp_path: Path, free_port: int) -> None:
-    with pytest.raises(UserError, match="both ends of the copy are sqlite"):
+    with pytest.raises(UserError, match="source and target of the copy are both sqlite"):
         copy_runs(source, source)
     with pytest.raises(UserError, match=r"there are no runs to copy: no file .*missing\.db"):
         copy_runs(f"sqlite:///{tmp_path}/missing.db", source)
@@ -259,7 +259,7 @@ def test_copy_to_a_server_goes_on_after_the_server_was_killed(
     server.kill()
     copying.join()
     assert results[0].returncode == 2, results[0].stdout
-    assert "the copying stopped at run " in results[0].stderr and results[0].stderr.count("\n") == 1
+    assert "the copy stopped at run " in results[0].stderr and results[0].stderr.count("\n") == 1
 
     server.start()
     assert copied_in_a_process(source, server.uri).returncode == 0

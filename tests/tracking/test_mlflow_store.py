@@ -80,14 +80,16 @@ def test_deleted_experiment_is_refused_with_the_way_back(client: MlflowClient) -
 
 def test_experiment_of_a_server_is_not_written_past_it(client: MlflowClient) -> None:
     client.create_experiment("birds", artifact_location="mlflow-artifacts:/7")
-    with pytest.raises(UserError, match="'birds' was made through an MLflow server"):
+    with pytest.raises(UserError, match="'birds' was created through an MLflow server"):
         find_or_create_experiment(client, "birds")
 
 
 def test_database_of_a_newer_mlflow_is_refused(database: Path) -> None:
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("update alembic_version set version_num = 'ffff0000ffff'")
-    with pytest.raises(UserError, match=r"a newer MLflow than this one .* \(schema ffff0000ffff\): install") as caught:
+    with pytest.raises(
+        UserError, match=r"a newer MLflow than this one .* wrote it \(schema ffff0000ffff\): install"
+    ) as caught:
         connect(f"sqlite:///{database}")
     assert "\n" not in str(caught.value)
 
@@ -98,7 +100,7 @@ def test_database_of_an_older_mlflow_is_refused_with_the_way_out(database: Path)
     older = migrations.get_revision("head").down_revision
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("update alembic_version set version_num = ?", (older,))
-    with pytest.raises(UserError, match=f"of an older MLflow .* mlflow db upgrade sqlite:///{database}$") as caught:
+    with pytest.raises(UserError, match=f"an older MLflow .* mlflow db upgrade sqlite:///{database}$") as caught:
         connect(f"sqlite:///{database}")
     assert "\n" not in str(caught.value)
 

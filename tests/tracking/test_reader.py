@@ -43,7 +43,7 @@ def test_unknown_experiment_is_refused_with_the_known_ones(recorded_at: Callable
         pass
     with pytest.raises(NoRuns, match=r"no experiment 'brids' .* there are Default, birds"):
         read_runs(None, "brids")
-    with pytest.raises(UserError, match="has no runs of Tandem: make some"):
+    with pytest.raises(UserError, match="has no runs of Tandem: train some"):
         read_runs(None, "Default")
 
 
@@ -116,6 +116,6 @@ def test_weights_of_the_other_framework_are_refused(settings: Settings) -> None:
         (run.folder / "weights/backbone.weights.h5").write_text("weights")
         run.log_artifact(run.folder / "weights")
     with pytest.raises(
-        UserError, match=r"has the weights backbone\.weights\.h5, but no backbone\.safetensors: name a run"
+        UserError, match=r"has the weights backbone\.weights\.h5, but no backbone\.safetensors: give a run"
     ):
         find_weights(None, f"runs:/{run.id}", "backbone.safetensors")

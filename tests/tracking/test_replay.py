@@ -81,7 +81,7 @@ def test_moved_folder_can_be_replayed(
         file.rename(run.folder / "away.txt")
     assert "late.txt is no longer there" in capsys.readouterr().err
     moved = run.folder.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=r"did not take 1 of 1 entries.*late\.txt is no longer there"):
+    with pytest.raises(UserError, match=r"refused 1 of 1 entries.*late\.txt is no longer there"):
         replay(moved)
     (moved / "away.txt").rename(moved / "late.txt")
     assert replay(moved) == 1
@@ -92,7 +92,7 @@ def test_run_unknown_to_mlflow_is_said(settings: Settings, empty_database: Path,
     with start_run(settings, **START) as run:
         pass
     shutil.copy(empty_database, tmp_path / "other.db")
-    with pytest.raises(UserError, match=f"does not know the run {run.id}"):
+    with pytest.raises(UserError, match=f"does not have the run {run.id}"):
         replay(run.folder, f"sqlite:///{tmp_path}/other.db")
 
 
@@ -128,7 +128,7 @@ def test_server_that_dies_in_the_middle_costs_nothing(
     assert MlflowClient(tracking_uri=server.uri).get_run(run.id).info.status == "RUNNING"
     main([str(run.folder)])
     main([str(run.folder)])
-    assert "MLflow has everything of this run already" in capsys.readouterr().out
+    assert "MLflow has all entries of this run already" in capsys.readouterr().out
 
     client = MlflowClient(tracking_uri=server.uri)
     found = client.get_run(run.id)
