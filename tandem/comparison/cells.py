@@ -7,7 +7,8 @@ they were tested on the same images and had the same budget.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import json
 import re
 import typing
 from collections import Counter, defaultdict
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from tandem.protocol.settings import Regime, SweepSettings
+from tandem.protocol.settings import FIELDS, Affects, Regime, values_before
 from tandem.tracking import vocabulary
 
 if TYPE_CHECKING:
@@ -28,29 +29,13 @@ ACCURACY = vocabulary.TEST_PREFIX + "accuracy"
 FIRST_PHASE = vocabulary.phase_name(1) + "/"  # before a metric's name
 NOT_APPLICABLE = "-"
 
-# Parameters that are columns of their own (backbone, regime, weights), that a row is averaged over (seed), or that
-# change nothing in what a run computes: where it is recorded, and where its images lie (the tags hold their hashes).
-_NO_DIFFERENCE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights"}
-_NO_DIFFERENCE |= {"data.source", "data.cache_folder", "eval_batch_size"}
-# Where a run's settings were looked for; runs that only look have no framework's tag and are not read.
-_NO_DIFFERENCE |= {"find_learning_rate", *(f"sweep.{item.name}" for item in dataclasses.fields(SweepSettings))}
-_NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
-# Settings that change what a run costs but not what it learns, as does the hardware, which is a tag; and what each was
-# in runs that are older than it.
-_COST_SETTINGS = {
-    "device": "",
-    "threads": "",
-    "num_devices": "1",
-    "cache_features": "false",
-    "acceleration.compile": "null",
-    "acceleration.channels_last": "false",
-    "acceleration.fused_optimizer": "false",
-    "acceleration.cudnn_autotune": "false",
-    "acceleration.keep_memory": "false",
-}
+# Parameters that affect numbers but are not among a cell's settings: backbone, regime and weights have columns of their
+# own, a row averages over seeds, and tags hold the origin of the weights and the hashes of the images.
+_SHOWN_OTHERWISE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights", "data.source"}
+_SHOWN_OTHERWISE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
+# Groups that affect nothing, so that older versions' settings in them count for nothing, too.
+_GROUPS_WITHOUT_EFFECT = ("tracking.", "sweep.")
 _WITHOUT_FROZEN_PHASE = ("off_the_shelf", "scratch", "finetune")
-# What was the case in runs that are older than these settings (on a CPU, where all of them were made).
-_OLDER_SETTINGS = {"cache_views": "null", "acceleration.tf32": "true"}
 # Settings, or the beginnings of their names, that say nothing of a network off the shelf.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "max_epochs", "batch_norm_momentum"),
@@ -289,8 +274,8 @@ def framework_of(run: RunRecord) -> str:
 def _own_settings(run: RunRecord) -> dict[str, str]:
     """What may make a run learn something else than the others of its group; its weights stand elsewhere."""
     settings = {"data": run.tags.get(vocabulary.DATA_NAME, "")}
-    for name, value in {**_OLDER_SETTINGS, **run.params}.items():
-        if name not in _NO_DIFFERENCE and name not in _COST_SETTINGS and not name.startswith("tracking."):
+    for name, value in {**_values_before("numbers"), **run.params}.items():
+        if _affects(name) == "numbers" and name not in _SHOWN_OTHERWISE:
             settings[name] = value
     for name, regime in _SETTINGS_OF_REGIMES.items():
         if run.params.get("regime") != regime:
@@ -300,11 +285,29 @@ def _own_settings(run: RunRecord) -> dict[str, str]:
     return settings
 
 
+def _affects(name: str) -> Affects:
+    """What a parameter of a run affects. One that is no setting of this version may have changed numbers."""
+    if name in FIELDS:
+        return FIELDS[name].metadata["affects"]
+    return "nothing" if name.startswith(_GROUPS_WITHOUT_EFFECT) else "numbers"
+
+
+@functools.cache
+def _values_before(affects: Affects) -> Mapping[str, str]:
+    """Values of settings in runs that are older than them, as MLflow keeps parameters."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in values_before().items()
+        if _affects(name) == affects
+    }
+
+
 def _costs(run: RunRecord) -> dict[str, str]:
+    before = _values_before("cost")
     costs = {
         "hardware": run.tags.get(vocabulary.HARDWARE, ""),
         "computed on": run.tags.get(vocabulary.DEVICE, ""),
-        **{name: run.params.get(name, older) for name, older in _COST_SETTINGS.items()},
+        **{name: run.params.get(name, before.get(name, "")) for name in FIELDS if _affects(name) == "cost"},
     }
     if run.params.get("regime") in _WITHOUT_FROZEN_PHASE:
         costs["cache_features"] = NOT_APPLICABLE

@@ -31,15 +31,12 @@ from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
 from tandem.data.store import in_megabytes
 from tandem.protocol.regimes import Phase, num_cached_views
-from tandem.protocol.settings import AugmentationSettings, Settings, flatten
+from tandem.protocol.settings import AugmentationSettings, Settings, feature_settings
 
 FORMAT_VERSION = 1  # to be raised when features are made in another way: those of before are then computed anew
 
 FEATURES_FILE = "features.npy"
 SECONDS_FILE = "seconds.npy"
-
-# What a frozen backbone makes of an image depends on these; its weights and the store are known by their hashes.
-_FEATURE_SETTINGS = ("backbone", "pixel_scaling", "precision", "acceleration.tf32", "data.image_size")
 
 ImagesOf = Callable[[np.ndarray], np.ndarray]
 """Images in some rows of the store, int64 of shape (n,): uint8 of shape (n, height, width, 3)."""
@@ -104,7 +101,7 @@ def find_phase_features(
         return PhaseFeatures()
     key = {
         "made with": dict(made_with),
-        **{name: flatten(settings)[name] for name in _FEATURE_SETTINGS},
+        **feature_settings(settings),
         "threads": settings.threads,
     }
     whole = backbone_pass(lambda rows: np.ascontiguousarray(data.images[rows]))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from tandem.protocol.settings import DataSettings
+if TYPE_CHECKING:
+    from tandem.protocol.settings import DataSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import functools
+import itertools
 import math
 import os
 import re
@@ -19,12 +20,20 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from tandem.errors import UserError, exit_with
 from tandem.protocol.backbones import Backbone, find_backbone, num_blocks
-from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.processes import check_shares, num_started_processes
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.repeats import repeats_of
-from tandem.protocol.search_space import combinations, read_space, with_values
-from tandem.protocol.settings import AugmentationSettings, DataSettings, PhaseSettings, Settings, flatten
+from tandem.protocol.search_space import combinations, read_space
+from tandem.protocol.settings import (
+    AugmentationSettings,
+    DataSettings,
+    PhaseSettings,
+    Settings,
+    flatten,
+    resolve,
+    walk,
+    with_values,
+)
 
 Framework = Literal["torch", "keras"]
 
@@ -89,6 +98,16 @@ def read_settings(framework: Framework, argv: list[str] | None = None) -> Settin
     return _finish(parser, values, framework)
 
 
+def given_settings(framework: Framework, argv: list[str]) -> set[str]:
+    """Dotted names of the settings that a command line gives, itself or in its files.
+
+    Args:
+        framework: As in parse_settings.
+        argv: Words that read_settings accepts.
+    """
+    return set(_flat_names(vars(_make_parser(framework).parse_args(argv, defaults=False))))
+
+
 def change_settings(settings: Settings, framework: Framework, changes: Mapping[str, Any]) -> Settings:
     """The settings with others in their place, read as if the new ones had been given with the rest.
 
@@ -117,7 +136,7 @@ def _finish(parser: ArgumentParser, values: Namespace, framework: Framework) -> 
     check_settings(settings, framework)
     _check_search(settings, framework)
     # after the checks, whose messages speak of what was received; before the run, which records what it did
-    return dataclasses.replace(settings, data=resolve_split(settings.data))
+    return resolve(settings)
 
 
 def check_settings(settings: Settings, framework: Framework) -> None:
@@ -142,8 +161,17 @@ def check_settings(settings: Settings, framework: Framework) -> None:
     _check_weights(settings.weights, framework, backbone)
 
 
+def _flat_names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Namespace):
+            yield from _flat_names(vars(value), f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
 def _check_limits(settings: Settings) -> None:
-    for name, item, value in _walk(settings):
+    of_phases = (walk(phase, "phases.") for phase in settings.phases or [])
+    for name, item, value in itertools.chain(walk(settings), *of_phases):
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int | float) and not _within(number, item.metadata):
                 _refuse(name, value, _describe(name))
@@ -327,18 +355,6 @@ def _make_parser(framework: Framework) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="YAML file of settings; options after it override it.")
     parser.add_class_arguments(Settings, None)
     return parser
-
-
-def _walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
-    for item in dataclasses.fields(settings):
-        value = getattr(settings, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from _walk(value, f"{prefix}{item.name}.")
-        elif item.name == "phases":
-            for phase in value or []:
-                yield from _walk(phase, "phases.")
-        else:
-            yield prefix + item.name, item, value
 
 
 def _within(number: float, limits: Any) -> bool:

@@ -9,35 +9,23 @@ sweep:
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from tandem.errors import UserError
-from tandem.protocol.settings import Settings, flatten
+from tandem.protocol.settings import FIELDS, Settings
 
 DEFAULT_SPACE: Mapping[str, Any] = {"learning_rate": {"low": 1e-5, "high": 0.1, "log": True}}
 """From where hardly anything is learned to where Adam diverges; settings of our own choice."""
 
-# Whatever else of `data` changes which images the trials are judged by, or where they lie.
 VARIED_OF_DATA = ("data.image_size", "data.resize")
-NOT_VARIED = (
-    *("seed", "seeds", "phases", "find_learning_rate", "data.", "sweep.", "tracking."),
-    # these change no result
-    *("device", "threads", "num_devices", "cache_features", "eval_batch_size", "allow_random_weights"),
-    *(
-        "acceleration.compile",
-        "acceleration.channels_last",
-        "acceleration.fused_optimizer",
-        "acceleration.cudnn_autotune",
-        "acceleration.keep_memory",
-    ),
-)
+"""The only settings of the data that trials may differ in: all trials are judged by the same images."""
 
-Anything = TypeVar("Anything")
+# Settings that affect numbers and are the same for all trials of a sweep.
+_SHARED = ("seed", "seeds", "phases", "allow_random_weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,25 +92,13 @@ def varied_backbones(settings: Settings) -> tuple[str, ...]:
     return (settings.backbone,)
 
 
-def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """The settings with other values, by their dotted names; nothing is checked."""
-    for name, value in values.items():
-        settings = _replace(settings, name.split("."), value)
-    return settings
-
-
-def _replace(settings: Anything, path: list[str], value: Any) -> Anything:
-    first, *rest = path
-    return dataclasses.replace(settings, **{first: _replace(getattr(settings, first), rest, value) if rest else value})  # type: ignore[type-var]
-
-
 def _read_dimension(name: Any, content: Any) -> Dimension:
     where = f"sweep.space.{name}"
-    if name not in flatten(Settings()):
+    if name not in FIELDS:
         raise UserError(
             f"{where}: there is no such setting; give dotted names such as optimizer.name, and see --help for all"
         )
-    if name.startswith(NOT_VARIED) and name not in VARIED_OF_DATA:
+    if not _can_vary(name):
         raise UserError(
             f"{where}: a sweep cannot vary this, since it changes no result, or since trials have to be judged by the "
             f"same images, with the same seed and on the same machine; of data it can vary "
@@ -149,6 +125,12 @@ def _read_dimension(name: Any, content: Any) -> Dimension:
     if log and low <= 0:
         raise UserError(f"{where}: received low {low!r}, allowed: above 0 with log true")
     return Range(name=name, low=low, high=high, log=log, whole=number is int)
+
+
+def _can_vary(name: str) -> bool:
+    if name.startswith("data."):
+        return name in VARIED_OF_DATA
+    return FIELDS[name].metadata["affects"] == "numbers" and name not in _SHARED
 
 
 def _is_number(value: Any) -> bool:

@@ -25,8 +25,8 @@ from tandem.data.prepare import PreparedData, prepare
 from tandem.errors import TrainingDiverged, TrainingPruned, UserError
 from tandem.protocol.parser import Framework, change_settings
 from tandem.protocol.regimes import phases_of
-from tandem.protocol.search_space import Dimension, read_space, with_values
-from tandem.protocol.settings import Settings, SweepSettings, settings_hash
+from tandem.protocol.search_space import Dimension, read_space
+from tandem.protocol.settings import Settings, SweepSettings, settings_hash, with_values
 from tandem.recording.run import PhaseOutcome
 from tandem.rendering.page import write_page
 from tandem.rendering.tables import Column, Table, format_value, print_table, render_csv

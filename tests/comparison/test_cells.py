@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tandem.comparison.cells import began_at_random, family_of, group_runs, partners, scratch_partners
+from tandem.protocol.settings import FIELDS
 from tandem.tracking.reader import RunRecord
 
 MakeRun = Callable[..., RunRecord]
@@ -188,3 +189,38 @@ def test_cached_views_are_a_matter_of_learning(make_run: MakeRun) -> None:
     (group,), _ = group_runs([make_run(params={"cache_views": "4"}), make_run("keras", params={"cache_views": "null"})])
     assert [cell.settings for cell in group.cells] == [(("cache_views", "4"),), (("cache_views", "null"),)]
     assert partners(group.cells) == []
+
+
+SHOWN_OTHERWISE = ("regime", "backbone", "weights", "allow_random_weights", "seed", "seeds", "data.source")
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name not in SHOWN_OTHERWISE])
+def test_setting_is_a_column_by_what_it_affects(name: str, make_run: MakeRun) -> None:
+    regime = {"phases": "gradual", "imagenet_classes": "off_the_shelf"}.get(name, "two_stage")
+    (group,), _ = group_runs([make_run(regime=regime, params={name: value}) for value in ("1", "2")])
+    found = {"numbers": group.cells[0].settings, "cost": group.cells[0].costs, "nothing": ()}
+    affects = FIELDS[name].metadata["affects"]
+    assert [column for column, _ in found.pop(affects)] == ([] if affects == "nothing" else [name])
+    assert not any(found.values())
+
+
+def test_parameter_that_is_no_setting_of_this_version_tells_runs_apart_unless_it_was_of_tracking(
+    make_run: MakeRun,
+) -> None:
+    (group,), _ = group_runs([make_run(params={"sauce": value, "tracking.colour": value}) for value in ("1", "2")])
+    assert [cell.settings for cell in group.cells] == [(("sauce", "1"),), (("sauce", "2"),)]
+
+
+@pytest.mark.parametrize(
+    ("name", "older"),
+    [
+        *(("cache_features", "false"), ("num_devices", "1"), ("acceleration.compile", "null")),
+        *(("acceleration.keep_memory", "false"), ("acceleration.channels_last", "false")),
+    ],
+)
+def test_runs_from_before_a_cost_setting_had_its_value_before(name: str, older: str, make_run: MakeRun) -> None:
+    runs = [make_run(regime="frozen", seed=seed, params=params) for seed, params in enumerate(({}, {name: older}))]
+    (group,), _ = group_runs(runs)
+    assert [cell.costs for cell in group.cells] == [()]
+    (group,), _ = group_runs([runs[0], make_run(regime="frozen", params={name: "other"})])
+    assert [dict(cell.costs)[name] for cell in group.cells] == sorted([older, "other"])

@@ -63,7 +63,11 @@ def alternatives(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
-FIELDS = {name: (item.metadata, hint) for name, item, hint in leaves()}
+def limits_of(item: dataclasses.Field[Any]) -> dict[str, float]:
+    return {name: item.metadata[name] for name in ("above", "at_least", "at_most") if name in item.metadata}
+
+
+FIELDS = {name: (limits_of(item), hint) for name, item, hint in leaves()}
 LISTS = {name for name, (_, hint) in FIELDS.items() if typing.get_origin(alternatives(hint)[0]) is list}
 WHOLE_NUMBERS = {name for name, (_, hint) in FIELDS.items() if {int, list[int]} & set(alternatives(hint))}
 NUMBERS = WHOLE_NUMBERS | {name for name, (_, hint) in FIELDS.items() if {float, list[float]} & set(alternatives(hint))}

@@ -8,8 +8,8 @@ import pytest
 
 from tandem.errors import UserError
 from tandem.protocol.parser import change_settings, read_settings
-from tandem.protocol.search_space import Choice, Range, combinations, read_space, varied_backbones, with_values
-from tandem.protocol.settings import HeadSettings, OptimizerSettings, Settings
+from tandem.protocol.search_space import VARIED_OF_DATA, Choice, Range, combinations, read_space, varied_backbones
+from tandem.protocol.settings import FIELDS, Settings, SweepSettings
 
 
 def sweep_of(space: Any, *words: str) -> Settings:
@@ -134,12 +134,6 @@ def test_every_two_values_stand_together_in_some_combination() -> None:
         assert {(one[first], one[second]) for one in found} == {(x, y) for x in values[first] for y in values[second]}
 
 
-def test_values_replace_settings_at_any_depth() -> None:
-    changed = with_values(Settings(), {"learning_rate": 0.5, "head.dropout": 0.1, "optimizer.name": "sgd"})
-    expected = Settings(learning_rate=0.5, head=HeadSettings(dropout=0.1), optimizer=OptimizerSettings(name="sgd"))
-    assert changed == expected
-
-
 def test_changed_settings_are_those_of_a_command_line() -> None:
     words = ["--regime", "gradual", "--phases", '[{"trainable": "head"}, {"trainable": "last", "blocks": 2}]']
     base = read_settings("torch", words)
@@ -171,3 +165,15 @@ def test_a_sweep_may_build_all_backbones_that_it_varies() -> None:
     )
     assert varied_backbones(sweep_of({"head.dropout": [0, 0.5]})) == ("mobilenet_v2",)
     assert varied_backbones(Settings(backbone="resnet50")) == ("resnet50",)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_sweep_varies_what_affects_numbers_and_trials_do_not_share(name: str) -> None:
+    shared = ("seed", "seeds", "phases", "allow_random_weights")
+    shared += tuple(name for name in FIELDS if name.startswith("data.") and name not in VARIED_OF_DATA)
+    settings = Settings(sweep=SweepSettings(space={name: ["a", "b"]}))
+    if FIELDS[name].metadata["affects"] == "numbers" and name not in shared:
+        assert read_space(settings) == (Choice(name=name, values=("a", "b")),)
+    else:
+        with pytest.raises(UserError, match="cannot vary"):
+            read_space(settings)
