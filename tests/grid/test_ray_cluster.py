@@ -30,12 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:", "http://head:6379", ":6379"])
-def test_address_of_another_kind_is_refused(address: str) -> None:
+def test_address_without_host_and_port_is_refused(address: str) -> None:
     with pytest.raises(UserError, match=r"^--ray: received .*, allowed: auto, or HOST:PORT"):
         _connect(address)
 
 
-def test_cluster_that_is_not_there_is_said_at_once() -> None:
+def test_missing_cluster_is_reported_at_once() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         start = time.monotonic()
@@ -55,13 +55,13 @@ def test_cluster_that_is_not_there_is_said_at_once() -> None:
         ({"CPU": 2.0}, 1, 1, 0),
     ],
 )
-def test_cells_fit_by_whichever_runs_out_first(
+def test_number_of_cells_that_fit_is_limited_by_cpus_and_gpus(
     resources: dict[str, float], cpus: float, gpus: float, number: int
 ) -> None:
     assert _num_that_fit(resources, cpus, gpus) == number
 
 
-def test_sqlite_is_for_nodes_of_this_machine_alone() -> None:
+def test_sqlite_is_refused_with_nodes_on_other_machines() -> None:
     cells = [make_cell(uri="sqlite:///mlflow.db")]
     check_reach({"127.0.0.1"}, cells)
     with pytest.raises(UserError, match=r"need an MLflow server"):
@@ -71,7 +71,7 @@ def test_sqlite_is_for_nodes_of_this_machine_alone() -> None:
 def test_machine_without_the_folder_or_with_other_code_is_refused(tmp_path: Path) -> None:
     site = {"variables": {}, "since": 0}
     _check_here(Site(folder=str(tmp_path), code_hash=code_hash(), **site))
-    with pytest.raises(UserError, match=r"^there is no folder .*lacking that may be written"):
+    with pytest.raises(UserError, match=r"^cannot write to .*lacking, the folder in which the grid was started"):
         _check_here(Site(folder=str(tmp_path / "lacking"), code_hash=code_hash(), **site))
     with pytest.raises(UserError, match=r"^the code in .* is another than where the grid was started"):
         _check_here(Site(folder=str(tmp_path), code_hash="0" * 64, **site))
@@ -176,7 +176,7 @@ def test_every_cell_finishes_exactly_once_when_a_node_is_killed_half_way(cluster
     again = subprocess.run(
         [sys.executable, "-m", "tandem.grid", "tiny.yaml", "--ray", cluster.address], capture_output=True, text=True
     )
-    assert again.stdout == "3 of 3 cells are finished already and skipped\n", again.stderr
+    assert again.stdout == "3 of 3 cells are finished and skipped\n", again.stderr
 
 
 @pytest.mark.long

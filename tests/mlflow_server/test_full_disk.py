@@ -88,7 +88,7 @@ def empty_database(tmp_path: Path) -> Path:
 
 
 @pytest.mark.long
-def test_run_whose_files_find_no_room_is_trained_to_its_end(
+def test_full_disk_of_the_server_does_not_end_training(
     small_disk: Path, empty_database: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     (tmp_path / "large.bin").write_bytes(b"0" * 6_000_000)
@@ -112,7 +112,7 @@ def test_run_whose_files_find_no_room_is_trained_to_its_end(
 
 
 @pytest.mark.long
-def test_full_disk_is_said_in_one_line_at_the_start(
+def test_full_disk_at_the_start_is_an_error_of_one_line(
     small_disk: Path, empty_database: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     filling = f'cat /dev/zero > "{small_disk}/filler" 2> /dev/null; true'
@@ -128,7 +128,7 @@ def test_full_disk_is_said_in_one_line_at_the_start(
         assert expected in errors and errors.count("\n") == 1
 
 
-def test_journal_without_room_warns_once_and_stays_whole(small_disk: Path, environment: dict[str, str]) -> None:
+def test_journal_on_a_full_disk_warns_once_and_stays_valid(small_disk: Path, environment: dict[str, str]) -> None:
     words = [sys.executable, "-c", JOURNAL, str(small_disk)]
     output, errors = on_small_disk(small_disk, "true", *words, environment=environment).communicate(timeout=120)
     assert output == "[2, 3, 4] [1, 5]\n", errors

@@ -31,13 +31,13 @@ def taken_port() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def test_taken_port_is_refused_with_who_has_it(taken_port: int) -> None:
+def test_occupied_port_is_refused_with_the_name_of_its_process(taken_port: int) -> None:
     me = psutil.Process()
     with pytest.raises(UserError, match=rf"port {taken_port}: process {me.pid} \({me.name()}\) listens there; stop it"):
         serve.check_port("127.0.0.1", taken_port)
 
 
-def test_port_that_cannot_be_is_refused() -> None:
+def test_invalid_port_is_refused() -> None:
     with pytest.raises(UserError, match=r"port 70000: .*must be 0-65535"):
         serve.check_port("127.0.0.1", 70000)
 
@@ -54,11 +54,11 @@ def test_next_free_port_is_found(taken_port: int, monkeypatch: pytest.MonkeyPatc
     ("host", "expected"),
     [("127.0.0.1", True), ("127.1.2.3", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)],
 )
-def test_only_loopback_needs_no_warning(host: str, expected: bool) -> None:
+def test_only_loopback_addresses_are_without_warning(host: str, expected: bool) -> None:
     assert serve.is_loopback(host) == expected
 
 
-def test_names_are_taken_with_any_port_and_others_are_not() -> None:
+def test_known_host_names_are_accepted_with_any_port() -> None:
     patterns = [
         pattern for name in (*serve.LOOPBACK_NAMES, "birds.example.org") for pattern in serve.host_patterns(name)
     ]
@@ -119,7 +119,7 @@ def start_serving(environment: dict[str, str], tmp_path: Path) -> Iterator[Calla
 
 
 @pytest.mark.long
-def test_database_that_is_served_already_is_named(
+def test_second_server_of_a_database_is_refused_with_the_address_of_the_first(
     start_serving: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving = start_serving()
@@ -131,7 +131,7 @@ def test_database_that_is_served_already_is_named(
 
 
 @pytest.mark.long
-def test_server_that_was_killed_starts_where_it_left_off(start_serving: Callable[..., Serving]) -> None:
+def test_killed_server_starts_again_with_its_runs(start_serving: Callable[..., Serving]) -> None:
     serving = start_serving()
     process = serving.start()
     client = MlflowClient(tracking_uri=serving.uri)
@@ -151,7 +151,7 @@ def test_server_that_was_killed_starts_where_it_left_off(start_serving: Callable
 
 
 @pytest.mark.long
-def test_server_for_others_warns_and_takes_named_hosts_only(start_serving: Callable[..., Serving]) -> None:
+def test_server_for_the_network_warns_and_accepts_only_named_hosts(start_serving: Callable[..., Serving]) -> None:
     serving = start_serving("--host", "0.0.0.0", "--name", "birds.example.org")
     serving.start()
     warning, address, *_ = serving.printed().splitlines()

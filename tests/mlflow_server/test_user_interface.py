@@ -77,7 +77,7 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
-def test_runs_of_both_frameworks_are_found_and_looked_into(page: Page, served: str, store: Path) -> None:
+def test_user_interface_shows_runs_of_both_frameworks(page: Page, served: str, store: Path) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("team")
     assert experiment
@@ -121,7 +121,7 @@ def test_runs_of_both_frameworks_are_found_and_looked_into(page: Page, served: s
     expect(inside.get_by_text("95 % intervals over the 24 test images").first).to_be_visible()
 
 
-def test_copy_on_a_server_compares_as_the_original(
+def test_comparison_of_copied_runs_is_that_of_the_originals(
     served: str, store: Path, run: Callable[..., Finished], tmp_path: Path
 ) -> None:
     (tmp_path / "elsewhere").mkdir()

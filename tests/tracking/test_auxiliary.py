@@ -84,7 +84,7 @@ def test_status_says_how_the_block_ended(open_run: Open, error: BaseException, s
     assert status_of(run) == status
 
 
-def test_interrupt_that_became_another_error_is_still_killed(open_run: Open) -> None:
+def test_interrupt_that_became_another_error_is_killed(open_run: Open) -> None:
     with pytest.raises(UserError), open_run() as run:
         try:
             raise KeyboardInterrupt
@@ -147,7 +147,7 @@ def test_run_in_use_by_others_stays_running(open_run: Open, error: BaseException
     assert status_of(run) == "RUNNING"
 
 
-def test_run_is_failed_where_nobody_knows_who_uses_it(open_run: Open) -> None:
+def test_run_is_failed_if_its_use_cannot_be_checked(open_run: Open) -> None:
     def in_use() -> bool:
         raise OSError("no database")
 

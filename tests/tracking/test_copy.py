@@ -142,7 +142,7 @@ def test_second_copy_adds_only_what_has_grown(
     assert (folder / "final/more/notes.txt").read_text() == "three"
 
 
-def test_finished_run_that_gets_another_tag_is_completed(settings: Settings, source: str, target: str) -> None:
+def test_copy_of_a_run_with_a_new_tag_is_completed(settings: Settings, source: str, target: str) -> None:
     with start_run(settings, **START) as run:
         pass
     copy_runs(source, target)
@@ -151,7 +151,7 @@ def test_finished_run_that_gets_another_tag_is_completed(settings: Settings, sou
     assert runs_in(target)[0].data.tags["note"] == "looked at"
 
 
-def test_children_stand_under_the_copy_of_their_parent(source: str, target: str, client: MlflowClient) -> None:
+def test_copied_children_belong_to_the_copy_of_their_parent(source: str, target: str, client: MlflowClient) -> None:
     experiment = client.create_experiment("sweep")
     # The child seems older: clocks of two machines differ.
     parent = client.create_run(experiment, start_time=2000, run_name="parent").info.run_id
@@ -161,7 +161,7 @@ def test_children_stand_under_the_copy_of_their_parent(source: str, target: str,
     assert copies["child"].data.tags[MLFLOW_PARENT_RUN_ID] == copies["parent"].info.run_id
 
 
-def test_weights_of_an_earlier_run_are_those_of_its_copy(
+def test_copied_run_refers_to_the_copy_of_the_run_with_its_weights(
     settings: Settings, source: str, target: str, recorded_at: Callable[..., Settings]
 ) -> None:
     with start_run(recorded_at(experiment="first"), **START) as first:
@@ -175,7 +175,7 @@ def test_weights_of_an_earlier_run_are_those_of_its_copy(
     assert find_weights(target, copy.params["weights"], "model.safetensors").read_text() == "weights"
 
 
-def test_interrupted_copy_goes_on(settings: Settings, source: str, target: str, tmp_path: Path) -> None:
+def test_interrupted_copy_continues(settings: Settings, source: str, target: str, tmp_path: Path) -> None:
     ids = []
     for _ in range(3):
         with start_run(settings, **START) as run:
@@ -198,7 +198,7 @@ def test_interrupted_copy_goes_on(settings: Settings, source: str, target: str, 
         assert (Path(run.info.artifact_uri.removeprefix("file://")) / "scores.csv").read_text() == "a,b"
 
 
-def test_copies_of_copies_are_no_doubles(
+def test_copies_of_copies_are_not_duplicated(
     settings: Settings, source: str, target: str, new_target: Callable[[], str]
 ) -> None:
     with start_run(settings, **START):
@@ -211,7 +211,7 @@ def test_copies_of_copies_are_no_doubles(
     assert [len(runs_in(uri)) for uri in (source, target, third)] == [1, 1, 1]
 
 
-def test_only_chosen_experiments_are_copied(source: str, target: str, recorded_at: Callable[..., Settings]) -> None:
+def test_only_selected_experiments_are_copied(source: str, target: str, recorded_at: Callable[..., Settings]) -> None:
     for name in ("birds", "cats"):
         with start_run(recorded_at(experiment=name), **START):
             pass
@@ -221,7 +221,7 @@ def test_only_chosen_experiments_are_copied(source: str, target: str, recorded_a
         copy_runs(source, target, ["dogs"])
 
 
-def test_what_cannot_be_copied_is_said_in_one_line(source: str, tmp_path: Path, free_port: int) -> None:
+def test_impossible_copies_are_errors_of_one_line(source: str, tmp_path: Path, free_port: int) -> None:
     with pytest.raises(UserError, match="source and target of the copy are both sqlite"):
         copy_runs(source, source)
     with pytest.raises(UserError, match=r"there are no runs to copy: no file .*missing\.db"):
@@ -233,7 +233,7 @@ def test_what_cannot_be_copied_is_said_in_one_line(source: str, tmp_path: Path, 
 
 
 @pytest.mark.long
-def test_copy_to_a_server_goes_on_after_the_server_was_killed(
+def test_copy_continues_after_the_server_was_killed(
     settings: Settings, source: str, server: Any, client: MlflowClient
 ) -> None:
     with start_run(settings, **START):

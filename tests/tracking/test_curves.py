@@ -26,7 +26,7 @@ def add(curves: Curves, phase: object, loss: float) -> None:
     )
 
 
-def test_each_epoch_is_handed_on_with_its_number_over_all_phases() -> None:
+def test_each_epoch_is_reported_with_its_number_over_all_phases() -> None:
     seen: list[tuple[float, float, float]] = []
     curves = Curves(
         RecordingRun(),  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ def test_each_epoch_is_handed_on_with_its_number_over_all_phases() -> None:
     assert seen == [(0, 1, 3.0), (1, 1, 2.0), (2, 2, 1.0)]
 
 
-def test_an_epoch_is_logged_before_what_follows_it_ends_the_training() -> None:
+def test_epoch_is_logged_before_a_sweep_prunes_the_training() -> None:
     run = RecordingRun()
 
     def prune(_: Mapping[str, float]) -> None:
@@ -48,7 +48,7 @@ def test_an_epoch_is_logged_before_what_follows_it_ends_the_training() -> None:
     assert [step for step, _ in run.logged] == [0]
 
 
-def test_a_loss_that_is_no_number_is_not_handed_on() -> None:
+def test_loss_that_is_not_a_number_is_not_reported() -> None:
     seen: list[Mapping[str, float]] = []
     with pytest.raises(TrainingDiverged):
         add(Curves(RecordingRun(), seen.append), HEAD, math.nan)  # type: ignore[arg-type]

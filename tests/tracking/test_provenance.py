@@ -36,14 +36,14 @@ def tags_of(settings: Settings) -> dict[str, str]:
     ],
     ids=["defaults", "phases", "optimizer"],
 )
-def test_written_settings_are_read_back_as_they_were(settings: Settings, tmp_path: Path) -> None:
+def test_written_settings_are_read_back_unchanged(settings: Settings, tmp_path: Path) -> None:
     settings = replace(settings, data=resolve_split(settings.data))  # as a run has them
     file = tmp_path / vocabulary.SETTINGS_FILE
     file.write_text(settings_yaml(settings), encoding="utf-8")
     assert read_settings("torch", ["--config", str(file)]) == settings
 
 
-def test_phases_are_a_parameter_of_their_own() -> None:
+def test_phases_are_one_parameter() -> None:
     text = parameter_text(flatten(Settings(regime="gradual", phases=PHASES))["phases"])
     assert json.loads(text) == [
         {"trainable": "head", "blocks": None, "learning_rate": None, "max_epochs": None},
@@ -51,13 +51,13 @@ def test_phases_are_a_parameter_of_their_own() -> None:
     ]
 
 
-def test_other_phases_are_another_experiment() -> None:
+def test_settings_hash_depends_on_the_phases() -> None:
     assert settings_hash(Settings(regime="gradual", phases=PHASES)) != settings_hash(
         Settings(regime="gradual", phases=PHASES[:1])
     )
 
 
-def test_run_of_a_parent_is_tagged_with_it() -> None:
+def test_child_run_has_the_tag_of_its_parent() -> None:
     # mlflow.parentRunId is what the MLflow UI nests runs by
     assert "mlflow.parentRunId" not in tags_of(Settings())
     settings = Settings(tracking=TrackingSettings(parent_run="0123456789abcdef" * 2))
@@ -81,6 +81,6 @@ def test_passwords_of_the_store_and_of_a_sweeps_study_are_hidden() -> None:
     assert hide_password(Settings()) == Settings()
 
 
-def test_how_settings_are_looked_for_is_not_part_of_their_hash() -> None:
+def test_settings_hash_ignores_sweeps_and_range_tests() -> None:
     looking = Settings(find_learning_rate=True, sweep=SweepSettings(num_trials=3))
     assert settings_hash(looking) == settings_hash(Settings())

@@ -45,7 +45,7 @@ def everything(database: Path) -> dict[str, list[tuple]]:
     return rows
 
 
-def test_sending_everything_again_doubles_nothing(
+def test_repeated_sending_duplicates_nothing(
     settings: Settings, tmp_path: Path, save_doubling_model: Callable[[Path], None]
 ) -> None:
     with start_run(settings, **START) as run:
@@ -66,7 +66,7 @@ def test_sending_everything_again_doubles_nothing(
     assert everything(tmp_path / "mlflow.db") == before
 
 
-def test_run_that_is_going_on_is_not_replayed(settings: Settings) -> None:
+def test_open_run_is_not_replayed(settings: Settings) -> None:
     with start_run(settings, **START) as run, pytest.raises(UserError, match="in use by another process"):
         replay(run.folder)
 
@@ -88,7 +88,9 @@ def test_moved_folder_can_be_replayed(
     assert "late.txt" in [artifact.path for artifact in client.list_artifacts(run.id)]
 
 
-def test_run_unknown_to_mlflow_is_said(settings: Settings, empty_database: Path, tmp_path: Path) -> None:
+def test_replay_to_an_mlflow_without_the_run_is_refused(
+    settings: Settings, empty_database: Path, tmp_path: Path
+) -> None:
     with start_run(settings, **START) as run:
         pass
     shutil.copy(empty_database, tmp_path / "other.db")
@@ -96,7 +98,7 @@ def test_run_unknown_to_mlflow_is_said(settings: Settings, empty_database: Path,
         replay(run.folder, f"sqlite:///{tmp_path}/other.db")
 
 
-def test_server_that_dies_in_the_middle_costs_nothing(
+def test_replay_sends_everything_after_the_server_died(
     server: Any,
     recorded_at: Callable[..., Settings],
     save_doubling_model: Callable[[Path], None],

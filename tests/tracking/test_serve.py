@@ -17,7 +17,7 @@ from tandem.tracking.run import start_run
 SERVE = str(Path(__file__).resolve().parents[2] / "mlflow_server/serve.py")
 
 
-def test_server_takes_runs_and_keeps_them_beside_its_database(
+def test_server_keeps_files_beside_its_database(
     server: Any, recorded_at: Callable[..., Settings], tmp_path: Path
 ) -> None:
     with start_run(recorded_at(uri=server.uri), framework="torch", backend="torch", versions={}) as run:
