@@ -73,7 +73,7 @@ def test_machine_without_the_folder_or_with_other_code_is_refused(tmp_path: Path
     _check_here(Site(folder=str(tmp_path), code_hash=code_hash(), **site))
     with pytest.raises(UserError, match=r"^cannot write to .*lacking, the folder in which the grid was started"):
         _check_here(Site(folder=str(tmp_path / "lacking"), code_hash=code_hash(), **site))
-    with pytest.raises(UserError, match=r"^the code in .* is another than where the grid was started"):
+    with pytest.raises(UserError, match=r"^the code in .* differs from that of the machine that started the grid"):
         _check_here(Site(folder=str(tmp_path), code_hash="0" * 64, **site))
 
 
