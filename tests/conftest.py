@@ -1,4 +1,4 @@
-"""Fixtures of several rooms; nothing here imports a framework, or MLflow before it is needed."""
+"""Signals and fixtures for all tests; imports no framework, and MLflow only when a test records runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tandem.evaluation.predictions import Predictions
     from tandem.tracking.reader import RunRecord
+    from tests.local_server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,7 +68,7 @@ def client(database: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     from mlflow.tracking import MlflowClient
 
     monkeypatch.chdir(database.parent)  # artifacts of experiments that MLflow creates by itself go here
-    # MLflow keeps connections by URI, so that a relative one would lead to an earlier test's file.
+    # MLflow keeps connections by URI, so a relative URI would lead to the file of an earlier test.
     return MlflowClient(tracking_uri=f"sqlite:///{database}")
 
 
@@ -76,6 +77,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def server(tmp_path: Path, free_port: int, empty_database: Path) -> Iterator[Server]:
+    """A running server whose database and files are in the folder server/."""
+    from tests.local_server import Server
+
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "server.db")
+    running = Server(folder, free_port)
+    yield running
+    running.kill()
 
 
 @pytest.fixture
