@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A fresh current folder, where runs and logs go, and nothing from outside on where runs are recorded."""
+    """Empty current folder for runs and logs, and no variables from outside that affect where runs go."""
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "KERAS_BACKEND", "PYTHONWARNINGS"):
         monkeypatch.delenv(name, raising=False)
@@ -34,7 +34,7 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def record(client: MlflowClient) -> Record:
-    """Writes a run to the store in the current folder, with the tags that the training scripts give it."""
+    """Records runs of cells in the default store, with the tags of the training scripts."""
     experiment = find_or_create_experiment(client, "tiny")
 
     def record(

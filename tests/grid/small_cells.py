@@ -28,9 +28,9 @@ Record = Callable[..., str]
 
 READY = "import signal, sys, time\nprint('ready', flush=True)\n"
 SLEEP = READY + "time.sleep(60)"
-# once more, for a process that has been told to ignore SIGTERM
+# ignores SIGTERM
 DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLEEP
-# as a training script does: it ends its run and leaves with a status of its own
+# like a training script: ends its run and exits with a status of its own
 TIDY = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: (print('ended properly'), sys.exit(3)))\n" + SLEEP
 
 

@@ -46,7 +46,7 @@ def document_grid(name: str) -> Grid:
 
 
 def cells_of(document: str, *names: str) -> list[tuple[Any, ...]]:
-    """The cells of a document's grid as tuples of these settings."""
+    """Cells of a document's grid as tuples of these settings."""
     return [tuple(flat(cell)[name] for name in names) for cell in document_grid(document).cells]
 
 
@@ -78,7 +78,7 @@ def test_cifar100_has_four_networks_each_with_its_own_head() -> None:
     assert cells_of("cifar100_lightweight", *more) == [("plateau", 0.5, None, "last")] * 4
     changes = ("augmentation.crop_padding", "augmentation.horizontal_flip")
     assert cells_of("cifar100_lightweight", *changes) == [(4, True)] * 4
-    # 40,000 images to train and 10,000 to validate, of the 50,000 that are not the publisher's test images
+    # 40,000 training and 10,000 validation images of the 50,000 that are not the publisher's test images
     for (fractions,) in cells_of("cifar100_lightweight", "data.fractions"):
         assert 50_000 * fractions[1] / (fractions[0] + fractions[1]) == pytest.approx(10_000)
 
@@ -228,7 +228,7 @@ def test_cells_of_a_grid_have_different_names(write: Write) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_network_has_the_pixel_scaling_of_its_weights(name: str) -> None:
-    # the frameworks' weights of one backbone expect different ones: a scaling for both would make their difference
+    # the two frameworks' weights of a backbone may expect different scalings
     cells = read_grid(
         CONFIGS / f"{name}.yaml", frameworks=("torch", "keras"), more_options=["--data.source", "x"]
     ).cells

@@ -20,7 +20,7 @@ def test_cell_is_finished_by_a_run_of_its_framework_backend_settings_and_budget(
     record(torch_0, status="KILLED")
     record(torch_0, budget="small")
     record(keras_0, backend="jax")
-    record(torch_1, budget=None)  # as runs before there were budgets
+    record(torch_1, budget=None)  # like the oldest runs
     record(keras_1)
     assert finished_cells(cells) == {torch_1.number, keras_1.number}
     assert finished_cells(read_grid(tiny, budget="small").cells) == set()
@@ -53,7 +53,7 @@ def test_cell_is_trained_again_if_its_run_lacks_a_requested_model(tiny: Path, re
 def grid_with(
     settings: str, tmp_path: Path, frameworks: tuple[Framework, ...] = ("torch", "keras")
 ) -> tuple[GridCell, ...]:
-    """The cells of the grid above with one more line of settings."""
+    """Cells of TINY with one more line of settings."""
     file = tmp_path / "costs.yaml"
     file.write_text(TINY.replace("  batch_size: 8\n", f"  batch_size: 8\n  {settings}\n"))
     return read_grid(file, frameworks=frameworks).cells
@@ -92,7 +92,7 @@ def test_requested_cost_setting_counts_even_with_its_default(tiny: Path, tmp_pat
 @pytest.mark.parametrize("open_setting", ["num_devices: auto", "acceleration: {compile: null}"])
 def test_automatic_cost_settings_request_nothing(open_setting: str, tiny: Path, tmp_path: Path, record: Record) -> None:
     (cell, _) = read_grid(tiny, frameworks=["torch"], more_options=["--acceleration.compile", "true"]).cells
-    record(cell)  # with num_devices 1, as a run records the number that `auto` came to
+    record(cell)  # with num_devices 1: a run records the number instead of `auto`
     assert finished_cells(grid_with(open_setting, tmp_path, ("torch",))) == {1}
 
 
@@ -103,7 +103,7 @@ def test_run_older_than_cached_features_counts_as_without(tmp_path: Path, record
 
 
 def test_threads_count_in_the_file_but_not_after_the_dashes(tiny: Path, tmp_path: Path, record: Record) -> None:
-    record(read_grid(tiny).cells[0])  # whose file has threads 1
+    record(read_grid(tiny).cells[0])  # with threads 1 in the file
     more_threads = tmp_path / "threads.yaml"
     more_threads.write_text(TINY.replace("threads: 1", "threads: 2"))
     assert finished_cells(read_grid(more_threads).cells) == set()

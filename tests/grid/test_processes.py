@@ -101,9 +101,9 @@ def test_cell_ends_its_run_when_the_grid_is_killed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("jobs", "gpus", "shares"),
     [
-        (1, "0123", [None]),  # all that are visible
+        (1, "0123", [None]),  # all visible GPUs
         (2, "0123", [("0", "1"), ("2", "3")]),
-        (3, "0123", [("0",), ("1",), ("2",)]),  # equal ones, or their times could not be compared
+        (3, "0123", [("0",), ("1",), ("2",)]),  # equal shares, so that times are comparable
         (4, "0123", [("0",), ("1",), ("2",), ("3",)]),
         (3, "01", [("0",), ("1",), ("0",)]),
         (2, "", [None, None]),
@@ -125,7 +125,7 @@ def test_every_share_has_at_least_one_core() -> None:
     assert [share.threads for share in divide(3, [], 8)] == [2, 2, 2]
     assert [share.threads for share in divide(4, [], 2)] == [1, 1, 1, 1]
     assert [share.threads for share in divide(2, [], 8, threads=3)] == [3, 3]
-    assert divide(1, [], 8)[0].threads is None  # the framework's own choice
+    assert divide(1, [], 8)[0].threads is None  # the framework's default
     assert divide(1, [], 8, threads=5)[0].threads == 5
 
 

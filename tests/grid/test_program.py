@@ -126,7 +126,7 @@ def test_incomplete_runs_are_reported_with_the_command_that_sends_the_rest(
 ) -> None:
     whole, lost, partly, failed = read_grid(tiny).cells
     with start_run(partly.settings, framework="keras", backend="tensorflow", versions={}) as run:
-        run.log_metrics({"not$allowed": 1.0})  # which MLflow refuses
+        run.log_metrics({"not$allowed": 1.0})  # refused by MLflow
     warning = capsys.readouterr().err
     assert "not$allowed" in warning
     record(whole)
@@ -175,7 +175,7 @@ settings:
   max_epochs: 1
   device: cpu
   threads: 1
-  tracking: {data_report: false}  # which is a run more for each data set
+  tracking: {data_report: false}  # saves one run per data set
 cells:
   - frameworks: [torch]
     vary: {data.source: [digits, lacking]}
@@ -202,7 +202,7 @@ def test_grid_skips_finished_cells_and_continues_after_a_failure(tmp_path: Path)
     file = tmp_path / "three.yaml"
     file.write_text(THREE)
 
-    # the printed command, by hand, is the cell
+    # a run started by hand with the printed command counts as the cell's
     printed = printed_cells(run_grid(str(file), "--dry_run").stdout)
     assert [name for name, _ in printed] == [
         "1 mobilenet_v2 scratch torch digits",

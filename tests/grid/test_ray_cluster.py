@@ -97,13 +97,13 @@ cells:
 
 @pytest.fixture(autouse=True)
 def folder_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cell of a cluster changes to the grid's folder, which here is the tests' own process."""
+    """Restores the current folder, which a cell changes in this process."""
     monkeypatch.chdir(Path.cwd())
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
-    """Two nodes of one CPU each; the grid is started in a fresh folder."""
+    """Two nodes of one CPU each, and an empty folder for the grid."""
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "KERAS_BACKEND", "PYTHONWARNINGS"):
         monkeypatch.delenv(name, raising=False)
@@ -120,7 +120,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster
 
 @contextlib.contextmanager
 def started_grid(cluster: Cluster, *, seeds: list[int], max_epochs: int) -> Iterator[subprocess.Popen[str]]:
-    """A grid on the cluster, once each node is in the middle of a cell."""
+    """Grid on the cluster when each node is training a cell."""
     Path("tiny.yaml").write_text(GRID.format(seeds=seeds, max_epochs=max_epochs))
     command = [sys.executable, "-m", "tandem.grid", "tiny.yaml", "--ray", cluster.address]
     grid = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -144,7 +144,7 @@ def recorded_runs() -> list[Run]:
 
 
 def scripts_here() -> list[psutil.Process]:
-    """The training scripts that run in the current folder."""
+    """Processes of training scripts in the current folder."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -169,7 +169,7 @@ def test_every_cell_finishes_exactly_once_when_a_node_is_killed_half_way(cluster
     assert finished == {"0": 1, "1": 1, "2": 1}
     (interrupted,) = [run for run in runs if run.info.status != "FINISHED"]
     assert interrupted.info.status == "FAILED" and "machine was lost" in interrupted.data.tags["tandem.failure"]
-    # what the lost run had not sent yet was lost with its node
+    # unsent entries of the lost run were lost with its node
     assert {run.data.params["threads"] for run in runs if run is not interrupted} == {"1"}
     assert scripts_here() == []
 
@@ -190,4 +190,4 @@ def test_interrupted_grid_ends_its_cells_on_all_nodes(cluster: Cluster) -> None:
     assert "0 failed, 3 left" in output and errors.splitlines()[-1] == "tandem.grid: interrupted"
     assert [run.info.status for run in recorded_runs()] == ["KILLED"] * 2
     assert scripts_here() == []
-    assert not ray.is_initialized()  # the driver was the grid
+    assert not ray.is_initialized()  # only the grid was a driver

@@ -32,7 +32,7 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [
         ([], 1, ""),
         ([make_outcome("torch", 2, status=2)], 1, ""),
-        # of each framework's own mean: 3 * 20 + 10 seconds
+        # the means of the cells' own frameworks: 3 * 20 + 10 seconds
         (
             [
                 make_outcome("torch", 10),
@@ -43,13 +43,13 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             1,
             "about 70.0 s left",
         ),
-        # Keras has none yet, so the mean of all: 3 * 40 + 40
+        # no Keras cell has finished, so the mean of all cells: 3 * 40 + 40
         ([make_outcome("torch", 40)], 1, "about 2.7 min left"),
-        # what an earlier attempt had finished took no time now
+        # cells finished by an earlier attempt do not count
         ([make_outcome("torch", 40), make_outcome("torch", 0, by_earlier=True)], 1, "about 2.7 min left"),
-        # one of two has just ended, the other is half through: (3 * 20 + 10 - 10) / 2
+        # one of two has just ended, the other is half done: (3 * 20 + 10 - 10) / 2
         ([make_outcome("torch", 20), make_outcome("keras", 10)], 2, "about 30.0 s left"),
-        # no more than four at once, of which three are half through: (3 * 20 + 10 - 30) / 4
+        # at most four at once, of which three are half done: (3 * 20 + 10 - 30) / 4
         ([make_outcome("torch", 20), make_outcome("keras", 10)], 4, "about 10.0 s left"),
     ],
 )
@@ -68,7 +68,7 @@ def test_estimate_is_empty_after_the_last_cell() -> None:
 
 
 class Session:
-    """A grid of cells that run these lines of Python, with signals sent to it when so many of them have begun."""
+    """Grid whose cells run given Python code, and which can receive signals once cells have begun."""
 
     def __init__(self, codes: Sequence[str], jobs: int) -> None:
         self.cells = [make_cell(number=number) for number in range(1, len(codes) + 1)]
@@ -81,7 +81,7 @@ class Session:
         return [sys.executable, "-c", self.codes[number - 1]]
 
     def run(self) -> str:
-        """Runs them; returns what is printed."""
+        """Runs the cells and returns the output."""
         try:
             for outcome in run_cells(self.cells, self._pool, Console(file=self._printed, soft_wrap=True)):
                 self.outcomes.append(outcome)
@@ -90,7 +90,7 @@ class Session:
         return self.printed
 
     def run_and_send(self, numbers: Sequence[signal.Signals], num_ready: int) -> str:
-        """Runs them and sends signals, a second apart, once so many have printed `ready`."""
+        """Runs the cells and sends signals, a second apart, once num_ready cells have printed `ready`."""
 
         def send() -> None:
             deadline = time.monotonic() + 60
@@ -114,7 +114,7 @@ def test_as_many_cells_run_at_once_as_there_are_jobs() -> None:
         "import pathlib, time\npathlib.Path('{0}.on').touch()\n"
         "while not pathlib.Path('{1}.on').exists(): time.sleep(0.05)"
     )
-    # each waits for the other, and the third waits for nobody
+    # the first two wait for each other, the third for itself
     session = Session([code.format(1, 2), code.format(2, 1), code.format(3, 3)], jobs=2)
     printed = session.run()
     assert sorted(outcome.cell.number for outcome in session.outcomes) == [1, 2, 3]

@@ -43,7 +43,7 @@ def script(words: list[str], jobs: int | None = None, cpus: int = 4, gpus: int =
 
 
 def directives(text: str) -> list[str]:
-    """Those that Slurm reads: before the first command."""
+    """Directives that Slurm reads: those before the first command."""
     return re.findall(r"^#SBATCH (.*)$", text.partition("set -euo")[0], re.MULTILINE)
 
 
@@ -92,7 +92,7 @@ def test_bash_passes_each_argument_unchanged(tmp_path: Path, monkeypatch: pytest
     text = script(words, cpus=3)
     checked = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
     assert (checked.returncode, checked.stderr) == (0, "")
-    # a Python that prints what it is called with
+    # stands for Python and prints its arguments
     shown = "import os, sys; print([os.getcwd(), os.environ['KERAS_BACKEND'], os.environ['MLFLOW_TRACKING_URI']])"
     fake = tmp_path / "python"
     fake.write_text(f"#!{sys.executable}\n{shown}; print(sys.argv[1:])\n")
@@ -146,7 +146,7 @@ cells:
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server on this machine's own address, as other machines would see it."""
+    """MLflow server on this machine's external address, as used by other machines."""
     host = next(
         entry.address
         for entries in psutil.net_if_addrs().values()
@@ -184,7 +184,7 @@ def test_task_of_the_array_job_runs_its_cell_once(
         main(["tiny.yaml", "--slurm", "job.sh", "--jobs", "2", "--cpus_per_cell", "1", "--tracking.uri", uri])
         assert capsys.readouterr().out == "job.sh: 2 cells; edit the lines marked as yours, then: sbatch job.sh\n"
         assert "--array=1-2%2" in directives((tmp_path / "job.sh").read_text())
-        assert (tmp_path / "grid" / "tiny").is_dir()  # which Slurm does not make
+        assert (tmp_path / "grid" / "tiny").is_dir()  # Slurm does not create it
         environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "1"}
         first, second = (
             subprocess.run(["bash", "job.sh"], env=environment, capture_output=True, text=True) for _ in range(2)

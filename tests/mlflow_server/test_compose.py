@@ -1,4 +1,4 @@
-"""No Docker runs here: what compose.yaml says is read, and its server command is run on this machine."""
+"""compose.yaml without Docker: its content is checked, and its server command runs on this machine."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_commands_of_the_readme_for_accounts_backup_and_upgrade_work(
         if program == "pg_restore" and program not in programs:
             team_server.stop(signal.SIGTERM)
         programs.append(program)
-        # of this environment, as in the image
+        # programs of this environment instead of the image's
         local = {"python": sys.executable, "mlflow": str(Path(sys.executable).with_name("mlflow"))}.get(
             program, program
         )

@@ -28,7 +28,7 @@ SERVE = FOLDER / "serve.py"
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port that this process listens on."""
+    """Port that this process listens on."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(1)
@@ -73,7 +73,7 @@ def test_known_host_names_are_accepted_with_any_port() -> None:
 
 
 class Serving:
-    """serve.py on a fixed port; what it prints goes to files."""
+    """serve.py on a fixed port, with its output in a file."""
 
     def __init__(self, folder: Path, environment: dict[str, str], *words: str) -> None:
         self.port = free_port()
@@ -94,14 +94,14 @@ class Serving:
         return process
 
     def wait(self, process: subprocess.Popen[bytes]) -> None:
-        """Until something answers on the port."""
+        """Waits until a server answers on the port."""
         wait_for(f"{self.uri}/health", process, self.printed)
 
     def printed(self) -> str:
         return self._log.read_text()
 
     def end(self) -> None:
-        """Kills all that were started, and what they have left behind."""
+        """Kills all started processes and their children."""
         for process in self._started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -110,7 +110,7 @@ class Serving:
 
 @pytest.fixture
 def start_serving(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Serving]]:
-    """What prepares serve.py with more words for its command line."""
+    """Prepares serve.py with further arguments."""
     all_serving: list[Serving] = []
 
     def start(*words: str) -> Serving:
@@ -129,7 +129,7 @@ def test_second_server_of_a_database_is_refused_with_the_address_of_the_first(
     serving = start_serving()
     serving.start()
     monkeypatch.setattr(serve, "FIRST_PORT", serving.port)
-    with pytest.raises(UserError, match=rf"127.0.0.1:{serving.port} shows {serving.database} already \(process \d+\)"):
+    with pytest.raises(UserError, match=rf"127.0.0.1:{serving.port} serves {serving.database} already \(process \d+\)"):
         serve.free_port("127.0.0.1", serving.database)
     assert serve.free_port("127.0.0.1", "sqlite:///other.db") > serving.port
 
@@ -148,7 +148,7 @@ def test_killed_server_starts_again_with_its_runs(start_serving: Callable[..., S
     assert [child.is_running() for child in children] == [True]  # it still holds the port
     second = serving.start()
     assert not psutil.wait_procs(children, timeout=60)[1]
-    serving.wait(second)  # the first to answer may have been what was left behind
+    serving.wait(second)  # the first answer may be from the worker of the killed server
     assert client.get_run(run).info.run_name == "before"
     client.log_text(run, "more", "more.txt")
     assert sorted(file.path for file in client.list_artifacts(run)) == ["more.txt", "note.txt"]
@@ -160,7 +160,7 @@ def test_server_for_the_network_warns_and_accepts_only_named_hosts(start_serving
     serving.start()
     warning, address, *_ = serving.printed().splitlines()
     assert warning.startswith(
-        f"warning: whoever reaches port {serving.port} of this machine can read, change and delete"
+        f"warning: everyone who reaches port {serving.port} of this machine can read, change and delete"
     )
     assert serving.uri in address
     for host, status in (("birds.example.org", 200), ("evil.example.org", 403)):
@@ -211,4 +211,4 @@ def test_only_a_sqlite_file_is_served() -> None:
     command = [sys.executable, SERVE, "--uri", "http://127.0.0.1:5000"]
     refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "--uri is the sqlite file to serve" in refused.stderr and refused.stderr.count("\n") == 1
+    assert "--uri must be a sqlite file to serve" in refused.stderr and refused.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ import pytest
 from tandem.protocol.settings import Settings, TrackingSettings
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is imported
+    warnings.simplefilter("ignore")  # MLflow warns about its own type hints at import
     import mlflow.pyfunc
 
 
@@ -40,7 +40,7 @@ def save_doubling_model() -> Callable[[Path], None]:
 
     def save(folder: Path) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # MLflow would rather have no pickled models
+            warnings.simplefilter("ignore")  # MLflow warns about pickled models
 
             class Doubler(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
                 def predict(self, model_input: list[int]) -> list[int]:

@@ -161,7 +161,7 @@ def test_run_is_failed_if_its_use_cannot_be_checked(open_run: Open) -> None:
 
 @pytest.fixture
 def act() -> list[Callable[[], None]]:
-    """Called once, in the middle of an auxiliary run."""
+    """Actions for the middle of an auxiliary run, each performed once."""
     return []
 
 
@@ -169,7 +169,7 @@ def act() -> list[Callable[[], None]]:
 def kinds(
     act: list[Callable[[], None]], settings: Settings, client: MlflowClient, tmp_path: Path, monkeypatch: Any
 ) -> dict[str, Callable[[], object]]:
-    """A call per kind of auxiliary run, which writes a file to its artifacts."""
+    """Function per kind of auxiliary run that records such a run with a file."""
     upload = MlflowClient.log_artifact
 
     def log_artifact(self: MlflowClient, *arguments: Any) -> None:

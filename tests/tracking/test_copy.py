@@ -34,7 +34,7 @@ def source(database: Path) -> str:
 
 @pytest.fixture
 def new_target(empty_database: Path, tmp_path: Path) -> Callable[[], str]:
-    """Makes an empty store with its own folder of files."""
+    """Creates empty stores, each with its own folder of files."""
 
     def new_target() -> str:
         folder = tmp_path / f"target{len(list(tmp_path.glob('target*')))}"
@@ -70,7 +70,7 @@ def test_copy_holds_the_whole_run(
     settings: Settings, source: str, target: str, save_doubling_model: Callable[[Path], None], tmp_path: Path
 ) -> None:
     with start_run(settings, **START) as run:
-        for step in range(1200):  # more than one request takes
+        for step in range(1200):  # more than fit in one request
             run.log_metrics({"train/loss": 1 / (1 + step)}, step=step)
         run.log_metrics({"val/loss": math.nan}, step=0)
         run.log_metrics({"val/loss": 0.5}, step=1)
@@ -153,7 +153,7 @@ def test_copy_of_a_run_with_a_new_tag_is_completed(settings: Settings, source: s
 
 def test_copied_children_belong_to_the_copy_of_their_parent(source: str, target: str, client: MlflowClient) -> None:
     experiment = client.create_experiment("sweep")
-    # The child seems older: clocks of two machines differ.
+    # The child appears to be older, as when clocks of two machines differ.
     parent = client.create_run(experiment, start_time=2000, run_name="parent").info.run_id
     client.create_run(experiment, start_time=1000, tags={MLFLOW_PARENT_RUN_ID: parent}, run_name="child")
     copy_runs(source, target)

@@ -95,7 +95,7 @@ def test_database_of_a_newer_mlflow_is_refused(database: Path) -> None:
 
 
 def test_database_of_an_older_mlflow_is_refused_with_the_upgrade_command(database: Path) -> None:
-    # Only marked as older: where tables are missing MLflow makes them itself, and asks for an upgrade of the others.
+    # The database is only marked as older: MLflow creates missing tables by itself, and requests an upgrade otherwise.
     migrations = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
     older = migrations.get_revision("head").down_revision
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:

@@ -37,7 +37,7 @@ def tags_of(settings: Settings) -> dict[str, str]:
     ids=["defaults", "phases", "optimizer"],
 )
 def test_written_settings_are_read_back_unchanged(settings: Settings, tmp_path: Path) -> None:
-    settings = replace(settings, data=resolve_split(settings.data))  # as a run has them
+    settings = replace(settings, data=resolve_split(settings.data))  # as in a run
     file = tmp_path / vocabulary.SETTINGS_FILE
     file.write_text(settings_yaml(settings), encoding="utf-8")
     assert read_settings("torch", ["--config", str(file)]) == settings
@@ -58,7 +58,7 @@ def test_settings_hash_depends_on_the_phases() -> None:
 
 
 def test_child_run_has_the_tag_of_its_parent() -> None:
-    # mlflow.parentRunId is what the MLflow UI nests runs by
+    # the MLflow UI nests runs by mlflow.parentRunId
     assert "mlflow.parentRunId" not in tags_of(Settings())
     settings = Settings(tracking=TrackingSettings(parent_run="0123456789abcdef" * 2))
     assert tags_of(settings)["mlflow.parentRunId"] == "0123456789abcdef" * 2

@@ -25,7 +25,7 @@ def test_runs_of_other_programs_are_not_read(settings: Settings, client: MlflowC
             run.set_tags({"tandem.data": "birds"})
     experiment = client.get_experiment_by_name("tandem")
     assert experiment
-    client.create_run(experiment.experiment_id)  # not ours
+    client.create_run(experiment.experiment_id)  # of another program
     deleted = client.create_run(experiment.experiment_id, tags={"tandem.framework": "torch"})
     client.delete_run(deleted.info.run_id)
 

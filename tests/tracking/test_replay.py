@@ -33,7 +33,7 @@ def log_one_of_each(run: Run, save_model: Callable[[Path], None], step: int = 0)
 
 
 def everything(database: Path) -> dict[str, list[tuple]]:
-    """All rows that belong to runs, straight from the database."""
+    """All rows of runs, read directly from the database."""
     tables = ["runs", "params", "metrics", "latest_metrics", "tags", "inputs", "input_tags", "datasets"]
     tables += ["logged_models", "logged_model_tags", "logged_model_params"]
     with contextlib.closing(sqlite3.connect(database)) as connection:
@@ -58,7 +58,7 @@ def test_repeated_sending_duplicates_nothing(
     }
     assert replay(run.folder) == 0
 
-    # As if the process had died each time between sending and writing that down.
+    # As if the process had died each time between sending an entry and marking it.
     journal = run.folder / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(line for line in lines if "mark" not in json.loads(line)))
@@ -116,7 +116,7 @@ def test_replay_sends_everything_after_the_server_died(
         log_one_of_each(run, save_doubling_model, step=1)
         (run.folder / "big.bin").write_text("big")
         run.log_artifact(run.folder / "big.bin", remove=True)
-        assert time.monotonic() - started < 5  # nobody waited for the server
+        assert time.monotonic() - started < 5  # logging did not wait for the server
     printed = capsys.readouterr().err
     assert printed.count("does not answer") == 1
     assert f"python -m tandem.tracking.replay {run.folder}" in printed

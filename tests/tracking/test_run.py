@@ -37,7 +37,7 @@ def recorded(run: Run) -> MlflowRun:
 
 
 def artifacts(run: Run) -> dict[str, Path]:
-    """The run's files by their path among the artifacts, found without MLflow's help."""
+    """A run's artifacts by path, found without MLflow."""
     (root,) = Path("mlartifacts").glob(f"*/{run.id}/artifacts")
     return {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
 
@@ -49,10 +49,10 @@ def journal_lines(run: Run) -> list[dict[str, Any]]:
 def test_metrics_have_the_steps_and_times_of_their_logging(settings: Settings) -> None:
     with start_run(settings, **START) as run:
         before = time.time() * 1000
-        for step in range(1500):  # more than one request takes
+        for step in range(1500):  # more than fit in one request
             run.log_metrics({"train/loss": 1 / (step + 1), "val/loss": float(step)}, step=step)
         after = time.time() * 1000
-        time.sleep(1.2)  # so that the time of sending is another
+        time.sleep(1.2)  # so that the times of logging and sending differ
         run.log_metrics({"test/accuracy": 0.5})
 
     query = "select key, step, value, timestamp from metrics where run_uuid = ? and key not like 'system/%'"
@@ -81,7 +81,7 @@ def test_logging_a_metric_costs_microseconds(settings: Settings) -> None:
             started = time.perf_counter()
             run.log_metrics({"train/loss": 0.1}, step=step)
             costs.append(time.perf_counter() - started)
-    # Ten times what it costs, since machines that run tests are busy: one request to MLflow takes milliseconds.
+    # Ten times the usual cost, since the machine may be busy; one request to MLflow takes milliseconds.
     assert sorted(costs)[1000] < 200e-6
 
 
@@ -396,10 +396,10 @@ def test_four_processes_share_a_new_database_and_signals_end_them_as_killed(tmp_
     assert [run.data.metrics.get("a") for run in (runs[0], runs[1], runs[3])] == [1, 1, 1]
     assert errors[0].rstrip().endswith("KeyboardInterrupt")
     assert errors[1].rstrip().endswith("KeyboardInterrupt: SIGTERM")
-    assert errors[3] == ""  # nothing of MLflow's or alembic's chatter
+    assert errors[3] == ""  # no log output of MLflow or alembic
     assert len({run.info.experiment_id for run in runs}) == 1
 
-    # Nothing can be done within a process that is killed with SIGKILL: a replay closes its run.
+    # A process killed with SIGKILL cannot end its run; a replay does.
     replay = [sys.executable, "-m", "tandem.tracking.replay", started[2][1]]
     subprocess.run(replay, check=True, capture_output=True)
     dead = client.get_run(started[2][0])

@@ -14,7 +14,7 @@ from tandem.tracking.sender import Sender
 
 
 class Writer:
-    """Stand-in for RunWriter that answers as it is told."""
+    """Stand-in for RunWriter with adjustable answers."""
 
     def __init__(self) -> None:
         self.answers = True
@@ -87,7 +87,7 @@ def test_logging_does_not_wait_for_mlflow(start: Callable[..., Sender], writer: 
     sending = start(seconds_between_batches=60)
     log(sending, journal, 5)
     assert writer.attempts == []
-    sending.close()  # which does not wait for the next batch
+    sending.close()  # does not wait for the next batch
     assert writer.sent == [1, 2, 3, 4, 5]
 
 

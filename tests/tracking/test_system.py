@@ -13,7 +13,7 @@ from tandem.tracking.system import SystemSampler, describe_hardware
 
 
 class Nvml:
-    """Stand-in for pynvml on a machine with GPUs; the second cannot tell its power."""
+    """Stand-in for pynvml on a machine with GPUs; the second does not report its power."""
 
     NVMLError = type("NVMLError", (Exception,), {})
 
