@@ -35,9 +35,8 @@ ALLOWED = {
     "grid": {"protocol", "tracking", "rendering", "launch"},
 }
 SCRIPTS = ("train_torch", "train_keras", "compare")
-PROGRAMS = sorted(
-    file for file in (ROOT / "tandem").rglob("*.py") if '__name__ == "__main__"' in file.read_text("utf-8")
-)
+MODULES = sorted((ROOT / "tandem").rglob("*.py"))
+PROGRAMS = [file for file in MODULES if '__name__ == "__main__"' in file.read_text(encoding="utf-8")]
 
 
 def modules_of(*packages: str) -> list[str]:
