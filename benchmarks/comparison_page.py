@@ -34,7 +34,7 @@ REGIMES = ("scratch", "frozen", "two_stage", "finetune")
 
 
 def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
-    """A page with every kind of figure and table.
+    """Page with every kind of figure and table.
 
     Args:
         num_runs: up to 24: three backbones, four regimes, two frameworks.
@@ -284,7 +284,7 @@ def main() -> None:
             start = time.perf_counter()
             tab.goto(arguments.page.resolve().as_uri())
             tab.wait_for_selector("[data-state=drawn]")
-            first = f"{_computed(session):.2f} s of computing, {time.perf_counter() - start:.2f} s by the clock"
+            first = f"{_computed(session):.2f} s of computing, {time.perf_counter() - start:.2f} s elapsed"
             # Every figure of the page, more than a reader sees at once.
             tab.set_viewport_size({"width": 1280, "height": 12_000})
             tab.locator(".plot > div:not([data-state=drawn])").first.wait_for(state="detached")

@@ -154,10 +154,10 @@ class MadeImages:
 
 
 class Turns:
-    """The scripts' curves: when an epoch of theirs ends, the bare framework has its turn.
+    """Stand-in for the curves of a script, which gives the bare framework its turn after each epoch.
 
     Attributes:
-        seconds: Of each epoch of the script.
+        seconds: Seconds of each epoch of the script.
     """
 
     def __init__(self, bare_turn: Callable[[], None]) -> None:

@@ -37,7 +37,7 @@ PHOTOGRAPHS = {"224 x 224": ((224, 224), 1.0), "500 x 375": ((500, 375), 0.5), "
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A measured step."""
+    """Measured step."""
 
     do: Callable[[], object]
     forget: list[Path] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The MLflow server of mlflow_server/serve.py, for tests that record through it."""
+"""MLflow server of mlflow_server/serve.py, for tests that record through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server of mlflow_server/compose.yaml, run without Docker."""
+"""Server of mlflow_server/compose.yaml, run without Docker."""
 
 from __future__ import annotations
 

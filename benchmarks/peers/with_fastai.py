@@ -1,4 +1,4 @@
-"""A backbone, frozen and then thawed, with fastai, as in its documentation."""
+"""Backbone, frozen and then thawed, with fastai, as in its documentation."""
 
 from __future__ import annotations
 

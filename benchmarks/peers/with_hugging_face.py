@@ -1,4 +1,4 @@
-"""A backbone, frozen and then thawed, with Hugging Face's Trainer."""
+"""Backbone, frozen and then thawed, with Hugging Face's Trainer."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ SLURM_CPUS, SLURM_GPUS = 4, 1
 
 
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """The grid's own options, and the arguments after `--`."""
+    """Options of the grid, and the arguments after `--`."""
     words = sys.argv[1:] if argv is None else argv
     end = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(
@@ -264,7 +264,7 @@ def prepare(cells: Sequence[GridCell], console: Console) -> list[GridCell]:
 
 
 def open_pool(cells: Sequence[GridCell], arguments: argparse.Namespace) -> Pool:
-    """The pool that runs the cells: this machine or a Ray cluster.
+    """Pool that runs the cells: this machine or a Ray cluster.
 
     Raises:
         UserError: Ray is not installed, there is no such cluster, or one of its machines cannot run cells.

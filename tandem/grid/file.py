@@ -56,7 +56,7 @@ class GridCell:
     options: tuple[str, ...]
     """Arguments of train_torch.py or train_keras.py."""
     settings: Settings
-    """The settings that the options give."""
+    """Settings that the options give."""
     costs: Mapping[str, Any] = field(default_factory=dict)
     """Requested values of settings that affect cost only, by dotted name. A finished run counts as this cell's only if
     it had the same values; settings that are not requested may differ."""
@@ -64,7 +64,7 @@ class GridCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The cells of a grid file."""
+    """Cells of a grid file."""
 
     cells: tuple[GridCell, ...]
     missing: Mapping[str, str]

@@ -42,9 +42,9 @@ class Outcome:
     """Exit status; negative after a signal, None if its machine was lost."""
     seconds: float
     log: str | None
-    """The file with its output, on a cluster preceded by the machine's address; None if unknown."""
+    """File with the output, on a cluster preceded by the machine's address; None if unknown."""
     last_line: str
-    """The last line of its output, or another description of its end."""
+    """Last line of the output, or another description of the end."""
     replay_command: str | None = None
     """Command that sends the unsent part of the run to MLflow; None if MLflow has everything."""
     by_earlier_attempt: bool = False

@@ -50,13 +50,13 @@ class Site:
     """Properties that all machines must share with the machine that started the grid."""
 
     folder: str
-    """The folder in which the grid was started."""
+    """Folder in which the grid was started."""
     code_hash: str
     variables: Mapping[str, str]
     """Environment variables; not passed as Ray's runtime environment, since its dashboard and logs would show
     passwords."""
     since: int
-    """The start of the grid, in milliseconds since 1970."""
+    """Start of the grid, in milliseconds since 1970."""
 
 
 class RayTasks:

@@ -41,11 +41,11 @@ class Entry:
     kind: str
     """run, params, tags, metrics, artifact, dataset, model or end."""
     content: dict[str, Any]
-    """The other keys of the line."""
+    """Other keys of the line."""
 
 
 class Journal:
-    """An open journal that any thread may write to; a lock file keeps other processes from sending it."""
+    """Open journal that any thread may write to; a lock file keeps other processes from sending it."""
 
     def __init__(self, folder: Path) -> None:
         """Opens the journal of a run's folder, new or existing.

@@ -414,7 +414,7 @@ def _prepare_database(uri: str) -> None:
 
 @contextlib.contextmanager
 def _connection(uri: str) -> Iterator[sqlalchemy.Connection]:
-    """A connection to a database, closed after the with block together with its engine's pool."""
+    """Connection to a database, closed after the with block together with its engine's pool."""
     engine = sqlalchemy.create_engine(uri)
     try:
         with engine.connect() as connection:

@@ -43,7 +43,7 @@ class RunRecord:
     """Milliseconds since 1970, UTC."""
     params: dict[str, str]
     metrics: dict[str, float]
-    """The last value of each metric."""
+    """Last value of each metric."""
     tags: dict[str, str]
     artifact_uri: str
 

@@ -45,7 +45,7 @@ TAG_LIMIT = 5000  # characters per value
 
 
 class Run:
-    """An open run. Its methods may be called from any thread."""
+    """Open run. Its methods may be called from any thread."""
 
     def __init__(self, client: MlflowClient, *, run_id: str, experiment_id: str, name: str, folder: Path) -> None:
         self.id = run_id
@@ -184,10 +184,10 @@ def start_run(
     versions: Mapping[str, str],
     not_compared: Mapping[str, str] | None = None,
 ) -> Iterator[Run]:
-    """A training run in MLflow for the length of a with block; it never stays RUNNING afterwards.
+    """Training run in MLflow for the length of a with block; it never stays RUNNING afterwards.
 
     The status becomes FINISHED; FAILED after an exception, with the traceback as an artifact; KILLED after Ctrl-C,
-    SIGTERM or SIGHUP, or if a sweep pruned the run. The exception goes on to the caller; the two signals become a
+    SIGTERM or SIGHUP, or if a sweep pruned the run. The exception propagates; the two signals become a
     KeyboardInterrupt.
 
     Args:
@@ -260,7 +260,7 @@ def _create_run(
 
 
 def status_after(error: BaseException) -> str:
-    """The status in MLflow of a run that an exception ended: KILLED, FAILED, or FINISHED after a successful exit."""
+    """Status in MLflow of a run that an exception ended: KILLED, FAILED, or FINISHED after a successful exit."""
     # Lightning answers a KeyboardInterrupt in fit() with sys.exit(1).
     link: BaseException | None = error
     while link is not None:

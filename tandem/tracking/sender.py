@@ -62,8 +62,8 @@ class Sender:
             if not self._warned:
                 self._warned = True
                 print(
-                    f"warning: MLflow at {self._destination} does not answer ({outage}); training goes on, and "
-                    f"{self._journal.path} keeps what is logged",
+                    f"warning: MLflow at {self._destination} does not answer ({outage}); training continues, and "
+                    f"{self._journal.path} keeps the entries",
                     file=sys.stderr,
                 )
             return False

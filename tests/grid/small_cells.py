@@ -1,4 +1,4 @@
-"""A small grid file, cells for tests that use only name, number and framework, and stand-ins for training scripts."""
+"""Small grid file, cells for tests that use only name, number and framework, and stand-ins for training scripts."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def signal_to_end(number: int) -> Callable[[], None]:
 
 
 class Unhandled(Exception):
-    """A signal would have ended the process at once."""
+    """Raised by a signal that would otherwise end the process."""
 
 
 @pytest.fixture

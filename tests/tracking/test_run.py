@@ -37,7 +37,7 @@ def recorded(run: Run) -> MlflowRun:
 
 
 def artifacts(run: Run) -> dict[str, Path]:
-    """A run's artifacts by path, found without MLflow."""
+    """Artifacts of a run by path, found without MLflow."""
     (root,) = Path("mlartifacts").glob(f"*/{run.id}/artifacts")
     return {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
 
