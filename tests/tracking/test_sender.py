@@ -102,8 +102,8 @@ def test_outage_is_one_warning_and_entries_are_sent_when_mlflow_answers_again(
     wait_until(lambda: writer.sent == [1])
     sending.close()
     assert capsys.readouterr().err == (
-        f"warning: MLflow at http://server does not answer (no route); training continues, and {journal.path} keeps the "
-        "entries\n"
+        "warning: MLflow at http://server does not answer (no route); training continues, and "
+        f"{journal.path} keeps the entries\n"
     )
 
 
