@@ -175,6 +175,20 @@ def test_copied_run_refers_to_the_copy_of_the_run_with_its_weights(
     assert find_weights(target, copy.params["weights"], "model.safetensors").read_text() == "weights"
 
 
+def test_parameter_of_a_copy_never_changes(
+    settings: Settings, source: str, target: str, recorded_at: Callable[..., Settings]
+) -> None:
+    with start_run(recorded_at(experiment="first"), **START) as first:
+        pass
+    with start_run(dataclasses.replace(settings, weights=f"runs:/{first.id}"), **START) as second:
+        pass
+    copy_runs(source, target, ["tandem"])  # before the run that it refers to
+    MlflowClient(tracking_uri=source).set_tag(second.id, "note", "looked at")
+    assert copy_runs(source, target) == Copied(new=1, completed=1, unchanged=0)
+    (copy,) = read_runs(target, "tandem")
+    assert (copy.params["weights"], copy.tags["note"]) == (f"runs:/{first.id}", "looked at")
+
+
 def test_interrupted_copy_continues(settings: Settings, source: str, target: str, tmp_path: Path) -> None:
     ids = []
     for _ in range(3):

@@ -18,7 +18,7 @@ from tandem.protocol.settings import (
     settings_hash,
 )
 from tandem.tracking import vocabulary
-from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml
+from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml, without_password
 
 PHASES = [PhaseSettings(trainable="head"), PhaseSettings(trainable="last", blocks=2, learning_rate=1e-4)]
 
@@ -41,6 +41,20 @@ def test_written_settings_are_read_back_unchanged(settings: Settings, tmp_path: 
     file = tmp_path / vocabulary.SETTINGS_FILE
     file.write_text(settings_yaml(settings), encoding="utf-8")
     assert read_settings("torch", ["--config", str(file)]) == settings
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("finetune", "finetune"), ("3", "3"), (3, "3"), (None, "null"), (True, "true"), ([0.7, "é"], '[0.7, "é"]')],
+)
+def test_strings_are_unchanged_as_parameters_and_other_values_are_json(value: object, text: str) -> None:
+    assert parameter_text(value) == text
+
+
+def test_long_parameter_is_cut_with_a_reference_to_the_settings_file() -> None:
+    text = parameter_text("x" * 7000)
+    assert len(text) == 6000
+    assert text.endswith("x... (7000 characters, all of them in settings.yaml)")
 
 
 def test_phases_are_one_parameter() -> None:
@@ -79,6 +93,18 @@ def test_passwords_of_the_store_and_of_a_sweeps_study_are_hidden() -> None:
     assert shown.tracking.uri == "http://me:***@host:5000"
     assert shown.sweep.storage == "postgresql://me:***@host/optuna"
     assert hide_password(Settings()) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://anna:se:cret@tracking.example.org:5000/mlflow", "https://anna:***@tracking.example.org:5000/mlflow"),
+        ("http://tracking.example.org:5000", "http://tracking.example.org:5000"),
+        ("sqlite:///x.db", "sqlite:///x.db"),
+    ],
+)
+def test_password_of_a_uri_is_hidden(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
 
 
 def test_settings_hash_ignores_sweeps_and_range_tests() -> None:

@@ -24,9 +24,8 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
-from tandem.protocol.settings import AccelerationSettings, Settings, flatten, settings_hash
+from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
-from tandem.tracking.provenance import hide_password
 from tandem.tracking.run import Run, start_run
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
@@ -135,28 +134,6 @@ def test_tags_record_framework_versions_script_and_hardware(settings: Settings) 
     assert tags["mlflow.source.name"] == Path(sys.argv[0]).name
     assert "CPUs" in tags["tandem.hardware"]
     assert recorded(run).info.run_name == "mobilenet_v2-finetune-keras"
-
-
-def test_settings_hash_ignores_settings_that_do_not_change_numbers(
-    settings: Settings, recorded_at: Callable[..., Settings]
-) -> None:
-    same = dataclasses.replace(
-        recorded_at(experiment="other", uri="http://x"), threads=1, device="cpu", cache_features=False
-    )
-    fast = AccelerationSettings(
-        compile=True, channels_last=False, fused_optimizer=False, cudnn_autotune=False, keep_memory=False
-    )
-    same = dataclasses.replace(same, eval_batch_size=7, acceleration=fast)
-    other = dataclasses.replace(settings, data=dataclasses.replace(settings.data, fold=1))
-    coarser = dataclasses.replace(settings, acceleration=AccelerationSettings(tf32=False))
-    assert settings_hash(settings) == settings_hash(same)
-    assert len({settings_hash(settings), settings_hash(other), settings_hash(coarser)}) == 3
-
-
-def test_password_of_the_tracking_uri_is_hidden(recorded_at: Callable[..., Settings]) -> None:
-    hidden = hide_password(recorded_at(uri="https://anna:se:cret@tracking.example.org:5000/mlflow"))
-    assert hidden.tracking.uri == "https://anna:***@tracking.example.org:5000/mlflow"
-    assert hide_password(recorded_at(uri="sqlite:///x.db")).tracking.uri == "sqlite:///x.db"
 
 
 def test_folder_name_has_time_title_and_run_id(recorded_at: Callable[..., Settings], tmp_path: Path) -> None:
