@@ -31,10 +31,12 @@ def test_server_with_a_name_or_an_external_address_is_accepted() -> None:
 
 def test_environment_that_decides_where_runs_go_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://files")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     variables = variables_for_cells()
     assert (variables["MLFLOW_TRACKING_USERNAME"], variables["KERAS_BACKEND"]) == ("me", "jax")
+    assert variables["MLFLOW_S3_ENDPOINT_URL"] == "http://files"
     assert "OMP_NUM_THREADS" not in variables
 
 

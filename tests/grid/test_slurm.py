@@ -75,6 +75,12 @@ def test_cells_with_high_numbers_have_indices_below_slurms_limit(tmp_path: Path)
     assert done.stdout == "-m tandem.grid birds.yaml --cell 1950 --cpus_per_cell 1\n"
 
 
+@pytest.mark.parametrize(("highest", "indices"), [(1000, "1-2,1000"), (1001, "0-1,1000")])
+def test_highest_index_is_below_slurms_limit(highest: int, indices: str) -> None:
+    cells = [make_cell(number=number) for number in (1, 2, highest)]
+    assert f"--array={indices}" in directives(array_script(cells, ["birds.yaml"], jobs=None, cpus=1, gpus=0))
+
+
 def test_lines_for_the_user_are_marked() -> None:
     lines = script(["birds.yaml"]).splitlines()
     marked = [number for number, line in enumerate(lines) if line.startswith("# Yours:")]

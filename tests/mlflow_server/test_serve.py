@@ -54,6 +54,14 @@ def test_next_free_port_is_found(taken_port: int, monkeypatch: pytest.MonkeyPatc
         free.bind(("127.0.0.1", port))
 
 
+def test_database_that_is_served_already_is_refused(taken_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "FIRST_PORT", taken_port)
+    monkeypatch.setattr(serve, "served_by", lambda process: "sqlite:///any.db" if process else None)
+    with pytest.raises(UserError, match=rf":{taken_port} serves sqlite:///any.db already \(process {os.getpid()}\)"):
+        serve.free_port("127.0.0.1", "sqlite:///any.db")
+    assert serve.free_port("127.0.0.1", "sqlite:///other.db") > taken_port
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [("127.0.0.1", True), ("127.1.2.3", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)],
