@@ -43,6 +43,11 @@ def test_files_beside_the_code_are_packaged() -> None:
         assert (file.parent / "__init__.py").exists(), file
 
 
+def test_design_describes_every_package() -> None:
+    described = set(re.findall(r"^      (\w+)/ ", read("docs/design.md"), re.MULTILINE))
+    assert {file.parent.name for file in (ROOT / "tandem").glob("*/__init__.py")} <= described
+
+
 def test_every_package_is_packaged() -> None:
     assert PROJECT["tool"]["setuptools"]["packages"]["find"]["include"] == ["tandem*"]
     for file in (ROOT / "tandem").rglob("*.py"):
