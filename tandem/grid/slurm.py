@@ -38,22 +38,8 @@ def array_script(cells: Sequence[GridCell], words: Sequence[str], *, jobs: int |
         UserError: MLFLOW_TRACKING_URI or --tracking.uri has a password, which would be readable in the script.
     """
     variables = {name: os.environ[name] for name in ("KERAS_BACKEND", "MLFLOW_TRACKING_URI") if os.environ.get(name)}
-    for text in (*words, *variables.values()):
-        uri = text.partition("=")[2] if text.startswith("--") else text
-        if "://" in uri and urlsplit(uri).password:
-            raise UserError(
-                f"tracking URI: received {without_password(uri)}, whose password would be readable in the script; "
-                "remove it, and export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD before sbatch"
-            )
-    end = words.index("--") if "--" in words else len(words)
+    _refuse_passwords([*words, *variables.values()])
     shift = shift_of(cells)
-    cell = f"$((SLURM_ARRAY_TASK_ID + {shift}))" if shift else "$SLURM_ARRAY_TASK_ID"
-    command = [
-        '"$PYTHON" -m tandem.grid',
-        shlex.join(words[:end]),
-        f'--cell "{cell}" --cpus_per_cell "${{SLURM_CPUS_PER_TASK:-{cpus}}}"',
-        shlex.join(words[end:]),
-    ]
     directives = {
         "job-name": vocabulary.file_name(cells[0].settings.tracking.experiment),
         "array": ranges([cell.number - shift for cell in cells]) + (f"%{jobs}" if jobs else ""),
@@ -82,9 +68,32 @@ def array_script(cells: Sequence[GridCell], words: Sequence[str], *, jobs: int |
         f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         "# exec replaces this shell, so that Slurm's signal reaches Python",
-        "exec " + " ".join(filter(None, command)),
+        f"exec {_command(words, shift, cpus)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _refuse_passwords(words: Sequence[str]) -> None:
+    for text in words:
+        uri = text.partition("=")[2] if text.startswith("--") else text
+        if "://" in uri and urlsplit(uri).password:
+            raise UserError(
+                f"tracking URI: received {without_password(uri)}, whose password would be readable in the script; "
+                "remove it, and export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD before sbatch"
+            )
+
+
+def _command(words: Sequence[str], shift: int, cpus: int) -> str:
+    """Shell command of a task, which runs one cell."""
+    end = words.index("--") if "--" in words else len(words)
+    cell = f"$((SLURM_ARRAY_TASK_ID + {shift}))" if shift else "$SLURM_ARRAY_TASK_ID"
+    parts = [
+        '"$PYTHON" -m tandem.grid',
+        shlex.join(words[:end]),
+        f'--cell "{cell}" --cpus_per_cell "${{SLURM_CPUS_PER_TASK:-{cpus}}}"',
+        shlex.join(words[end:]),
+    ]
+    return " ".join(filter(None, parts))
 
 
 def shift_of(cells: Sequence[GridCell]) -> int:

@@ -7,6 +7,7 @@ from collections import deque
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 from rich.progress import Progress
 
 from tandem.errors import UserError, run_program
@@ -39,14 +40,7 @@ def replay(folder: Path, uri: str | None = None) -> int:
     uri = uri or start["uri"]
     if ":***@" in uri:
         raise UserError(f"the journal in {folder} lacks the password of {uri}: give the whole URI with --uri")
-    client = connect(resolve_uri(uri))
-    try:
-        client.get_run(start["run_id"])
-    except MlflowException as error:
-        raise UserError(
-            f"MLflow at {without_password(client.tracking_uri)} does not have the run {start['run_id']} of {folder}: "
-            "give the tracking URI of the run's start with --uri"
-        ) from error
+    client = _connect_to_run(uri, start["run_id"], folder)
     journal = Journal(folder)
     try:
         if entries[-1].kind != "end":
@@ -74,6 +68,18 @@ def replay(folder: Path, uri: str | None = None) -> int:
             f"{number}: {reason}; fix that and repeat the command"
         )
     return total
+
+
+def _connect_to_run(uri: str, run_id: str, folder: Path) -> MlflowClient:
+    client = connect(resolve_uri(uri))
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        raise UserError(
+            f"MLflow at {without_password(client.tracking_uri)} does not have the run {run_id} of {folder}: give the "
+            "tracking URI of the run's start with --uri"
+        ) from error
+    return client
 
 
 def main(argv: list[str] | None = None) -> None:
