@@ -75,8 +75,8 @@ def test_wrong_file_in_its_place_is_named_and_left_alone(publisher: Publisher, t
     (tmp_path / "images.bin").write_bytes(b"something else")
     message = refusal(remote(publisher), folder=tmp_path)
     assert message == (
-        f"data.source: {tmp_path}/images.bin has the md5 checksum {hashlib.md5(b'something else').hexdigest()}, "
-        f"expected is {hashlib.md5(CONTENT).hexdigest()}; remove it, and it is downloaded from "
+        f"data.source: {tmp_path}/images.bin has the md5 checksum {hashlib.md5(b'something else').hexdigest()} "
+        f"instead of {hashlib.md5(CONTENT).hexdigest()}; remove it, and it is downloaded from "
         f"{publisher.url('images.bin')}"
     )
     assert (tmp_path / "images.bin").read_bytes() == b"something else"
@@ -86,7 +86,7 @@ def test_wrong_file_in_its_place_is_named_and_left_alone(publisher: Publisher, t
 def test_file_with_another_checksum_leaves_nothing_behind(publisher: Publisher, tmp_path: Path) -> None:
     file = remote(publisher, CONTENT[:-1] + b"\0")
     message = refusal(file, folder=tmp_path)
-    assert message.startswith(f"data.source: what {file.url} sent has not the checksum {file.checksum} and was removed")
+    assert f"the file from {file.url} does not have the checksum {file.checksum} and was removed" in message
     assert str(tmp_path / "images.bin") in message
     assert names(tmp_path) == []
 
@@ -96,7 +96,7 @@ def test_interrupted_download_goes_on_where_it_stopped(publisher: Publisher, tmp
     file = remote(publisher)
     publisher.cut_after = cut
     message = refusal(file, folder=tmp_path)
-    assert f"the download of {file.url} broke off after {cut / 1e6:.1f} MB; run again to go on, or download" in message
+    assert f"the download of {file.url} broke off after {cut / 1e6:.1f} MB; run again to resume it, or" in message
     assert names(tmp_path) == ["images.bin.partial"]
 
     publisher.cut_after = None
@@ -125,7 +125,7 @@ def test_download_killed_before_its_last_step_is_whole(publisher: Publisher, tmp
 def test_partial_of_another_file_is_found_out_and_removed(publisher: Publisher, tmp_path: Path) -> None:
     file = remote(publisher)
     (tmp_path / "images.bin.partial").write_bytes(b"other")
-    assert "has not the checksum" in refusal(file, folder=tmp_path)
+    assert "does not have the checksum" in refusal(file, folder=tmp_path)
     assert names(tmp_path) == []
     fetch((file,), tmp_path, quiet=True)
 
@@ -174,7 +174,7 @@ def test_offline_names_all_files_that_lack_and_no_others(publisher: Publisher, t
 def test_file_that_is_no_longer_published_is_named_with_the_answer(publisher: Publisher, tmp_path: Path) -> None:
     url = publisher.url("gone.bin")
     assert refusal(RemoteFile(url=url, checksum=None), folder=tmp_path) == (
-        f"data.source: {url} is not to be had (404); download {url} and put it at {tmp_path}/gone.bin"
+        f"data.source: {url} is not available (404); download {url} and put it at {tmp_path}/gone.bin"
     )
 
 
@@ -214,15 +214,15 @@ def test_checksum_of_the_first_copy_is_kept_where_none_is_published(
     keep_checksum(file, tmp_path, quiet=False)
     checksum = hashlib.sha256(CONTENT).hexdigest()
     assert (tmp_path / "images.bin.sha256").read_text() == checksum + "\n"
-    assert f"images.bin has no published checksum; SHA-256 of this copy, which is kept: {checksum}" in (
+    assert f"images.bin has no published checksum; later copies have to have this one's: {checksum}" in (
         capsys.readouterr().err.replace("\n", " ")
     )
 
     (tmp_path / "images.bin").unlink()
     remote(publisher, CONTENT + b"more", checksum=None)
-    assert f"has not the checksum sha256:{checksum}" in refusal(file, folder=tmp_path)
+    assert f"does not have the checksum sha256:{checksum}" in refusal(file, folder=tmp_path)
     (tmp_path / "images.bin").write_bytes(CONTENT + b"more")
-    assert f"expected is {checksum}" in refusal(file, folder=tmp_path)
+    assert f"instead of {checksum}; remove it" in refusal(file, folder=tmp_path)
 
 
 def test_published_checksum_is_not_written_down(publisher: Publisher, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_archive_with_a_flipped_byte_is_damaged(tmp_path: Path) -> None:
 
 def test_archive_of_something_else_is_refused(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "pets.tgz", {"cars/a.png": b"car"})
-    with pytest.raises(UserError, match=r"pets\.tgz holds no pets"):
+    with pytest.raises(UserError, match=r"pets\.tgz has no pets in it"):
         unpack(archive, "pets", tmp_path / "pets", quiet=True)
     assert names(tmp_path) == ["pets.tgz"]
 
@@ -345,7 +345,7 @@ def test_kaggle_download_goes_on_where_it_stopped(publisher: Publisher, tmp_path
     publisher.files["/archive"] = write_zip(tmp_path / "a.zip", files).read_bytes()
     publisher.cut_after = 4_000_000
     assert kaggle_refusal(tmp_path) == (
-        "data.source: the download of somebody/pets from Kaggle broke off; run again to go on, or "
+        "data.source: the download of somebody/pets from Kaggle broke off; run again to resume it, or "
         + BY_HAND.format(tmp_path)
     )
     publisher.cut_after = None
@@ -358,7 +358,9 @@ def test_kaggle_download_goes_on_where_it_stopped(publisher: Publisher, tmp_path
 def test_kaggle_that_asks_for_credentials_says_where_they_go(publisher: Publisher, tmp_path: Path, status: int) -> None:
     publisher.kaggle_status = status
     message = kaggle_refusal(tmp_path)
-    assert message.startswith(f"data.source: Kaggle asks who you are ({status}): write an API token from https://www.")
+    assert message.startswith(
+        f"data.source: Kaggle wants you to log in ({status}): write an API token from https://www"
+    )
     assert "~/.kaggle/access_token" in message and message.endswith(BY_HAND.format(tmp_path))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from tandem.data.features import Compute, in_batches, open_features
+from tandem.data.features import Compute, open_features
 
 NUM_IMAGES, NUM_FEATURES, BATCH = 12, 5, 4
 
@@ -39,12 +39,11 @@ class Backbone:
         self.before = before
 
     def __call__(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        def batch(some: np.ndarray) -> np.ndarray:
+        for start in range(0, len(rows), BATCH):
+            some = rows[start : start + BATCH]
             self.before()
             self.asked += some.tolist()
-            return features_of(some)
-
-        return in_batches(rows, batch, batch_size=BATCH, out_of_memory=lambda error: False)
+            yield features_of(some)
 
 
 def features_of(rows: np.ndarray) -> np.ndarray:
@@ -211,29 +210,5 @@ def test_features_that_do_not_fit_on_the_disk_are_not_begun(
     found = open_features(images, rows, {"other": "key"}, Backbone())
     assert np.array_equal(found.values[rows], features_of(rows))
     assert len(caches(tmp_path)) == 1
-    assert "(they need 0.0 MB, and 0.0 MB are free)" in capfd.readouterr().err
-
-
-def test_batches_are_halved_until_they_fit() -> None:
-    sizes: list[int] = []
-
-    def compute(rows: np.ndarray) -> np.ndarray:
-        sizes.append(len(rows))
-        if len(rows) > 3:
-            raise MemoryError
-        return features_of(rows)
-
-    batches = list(
-        in_batches(np.arange(7), compute, batch_size=8, out_of_memory=lambda error: isinstance(error, MemoryError))
-    )
-    assert np.array_equal(np.concatenate(batches), features_of(np.arange(7)))
-    assert sizes == [7, 4, 2, 2, 2, 1]
-
-
-@pytest.mark.parametrize(("error", "out_of_memory"), [(MemoryError, True), (ValueError, False)])
-def test_an_error_that_smaller_batches_do_not_mend_is_raised(error: type[Exception], out_of_memory: bool) -> None:
-    def compute(rows: np.ndarray) -> np.ndarray:
-        raise error
-
-    with pytest.raises(error):
-        list(in_batches(np.arange(7), compute, batch_size=4, out_of_memory=lambda _: out_of_memory))
+    message = capfd.readouterr().err
+    assert f"(they need 0.0 MB in {tmp_path}/features, where 0.0 MB are free)" in message

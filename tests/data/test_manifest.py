@@ -72,7 +72,7 @@ def test_classes_without_readable_images_are_left_out_and_listed(write_images: W
     assert manifest.images["label"].tolist() == [0, 0, 1, 1]
     assert problems == (
         "ape/: a class folder without images",
-        "bat/000.png: not an image, whatever its name says",
+        "bat/000.png: not an image, despite its name",
         "bat/: a class without any readable image",
     )
 

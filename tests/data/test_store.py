@@ -19,7 +19,7 @@ from PIL import Image
 from tandem.data import store as store_module
 from tandem.data.manifest import Manifest, scan
 from tandem.data.sources import Source, find_source
-from tandem.data.store import IMAGES_FILE, NUM_LOOKED_AT, check_space, open_store, open_stores, staged_stores
+from tandem.data.store import IMAGES_FILE, NUM_LOOKED_AT, open_store, open_stores, staged_stores
 from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
 
@@ -241,13 +241,21 @@ def test_disk_that_fails_on_the_way_fails_the_build(
     assert stores(tmp_path) == stores(tmp_path, ".partial") == []
 
 
-def test_lack_of_space_says_how_much_is_needed_and_free(tmp_path: Path) -> None:
-    free = shutil.disk_usage(tmp_path).free
-    check_space(tmp_path, free // 2)
-    with pytest.raises(
-        UserError, match=r"data\.cache_folder: .* need 5,000,000,000\.0 MB in .* MB are free; make room"
-    ):
-        check_space(tmp_path, 5 * 10**15)
+def test_full_disk_is_reported_before_images_are_decoded(
+    write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, manifest = scanned(write_images({"cat": 3, "dog": 3}, size=(300, 300)), tmp_path)
+    needed = 6 * 224 * 224 * 3
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    message = r"^data\.cache_folder: the decoded images need 0\.9 MB in .*/stores, where 0\.9 MB are free; make room, "
+    with pytest.raises(UserError, match=message):
+        open_store(source, manifest, settings_of(tmp_path), quiet=True)
+    assert stores(tmp_path) == stores(tmp_path, ".partial") == []
+    with pytest.raises(UserError, match=r"need 2\.1 MB in "):
+        open_stores(source, manifest, settings_of(tmp_path), for_crops=True, quiet=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    assert len(open_store(source, manifest, settings_of(tmp_path), quiet=True)) == 6
 
 
 def test_size_on_disk_is_said_before_it_is_built(

@@ -90,7 +90,7 @@ def test_copies_name_their_files_and_groups(tables: dict[str, Table]) -> None:
 def test_broken_files_are_listed_with_what_is_wrong(tables: dict[str, Table]) -> None:
     assert [row[0] for row in tables["unreadable"].rows] == [
         "train/emu/empty.jpg: the file is empty",
-        "train/emu/text.jpg: not an image, whatever its name says",
+        "train/emu/text.jpg: not an image, despite its name",
     ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tandem.evaluation.batching import eval_batch_size, predict_as_fits
+from tandem.evaluation.batching import computed_as_fits, eval_batch_size, in_batches, predict_as_fits
 from tandem.protocol.settings import Settings
 
 
@@ -75,6 +75,29 @@ def test_other_errors_are_not_answered_by_smaller_batches() -> None:
     with pytest.raises(ValueError, match="wrong images"):
         predict_as_fits(predict, batches(4), is_out_of_memory=is_too_large, pad=False)
     assert sizes == [4]
+
+
+def test_results_come_batch_by_batch_as_they_are_asked_for() -> None:
+    sizes: list[int] = []
+    results = computed_as_fits(prediction(sizes, room=4), batches(4, 4, 3), is_out_of_memory=is_too_large)
+    assert next(results).tolist() == [[0], [2], [4], [6]]
+    assert sizes == [4]
+    assert [len(part) for part in results] == [4, 3]
+
+
+def test_rows_are_taken_in_batches_of_one_size_and_the_rest() -> None:
+    rows = np.array([5, 3, 8, 1, 2, 9, 4])
+    assert [batch.tolist() for batch in in_batches(rows, 3)] == [[5, 3, 8], [1, 2, 9], [4]]
+    assert [batch.tolist() for batch in in_batches(rows, 8)] == [rows.tolist()]
+    assert list(in_batches(rows[:0], 3)) == []
+
+
+def test_batches_of_rows_are_halved_until_they_fit() -> None:
+    sizes: list[int] = []
+    rows = np.arange(7, dtype=np.int64)
+    results = list(computed_as_fits(prediction(sizes, room=3), in_batches(rows, 8), is_out_of_memory=is_too_large))
+    assert np.concatenate(results).tolist() == (2 * rows).tolist()
+    assert sizes == [7, 4, 2, 2, 2, 1]
 
 
 @pytest.mark.parametrize(("asked", "gpu", "size"), [(None, False, 8), (None, True, 32), (5, False, 5), (5, True, 5)])
