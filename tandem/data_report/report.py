@@ -12,10 +12,10 @@ from tandem.data_report.page import make_data_page
 from tandem.data_report.record import log_data_report
 from tandem.data_report.statistics import DataSetStatistics, describe
 from tandem.data_report.tables import key_numbers, make_tables, remarks, shorten_table
+from tandem.errors import one_line
 from tandem.protocol.settings import TrackingSettings
 from tandem.rendering.page import write_page
 from tandem.rendering.tables import Table, render_csv, render_latex, render_markdown
-from tandem.tracking.mlflow_store import one_line
 
 PAGE_FILE = "data_set.html"
 TABLES_FOLDER = "tables"
