@@ -69,10 +69,10 @@ def record_data(run: Run, data: PreparedData) -> None:
     )
     counts = {name: len(data.rows(part)) for part, name in vocabulary.NUM_IMAGES.items()}
     run.log_params({vocabulary.NUM_CLASSES: len(data.classes), **counts})
-    folder = Path(vocabulary.SPLIT_FILE).parent
-    data.write(run.folder / folder)
-    for file in sorted((run.folder / folder).iterdir()):
-        run.log_artifact(file, folder=str(folder))
+    folder = run.folder / vocabulary.DATA_FOLDER
+    data.write(folder)
+    for file in sorted(folder.iterdir()):
+        run.log_artifact(file, folder=vocabulary.DATA_FOLDER)
     run.log_dataset(
         name=data.name,
         digest=data.split.hash[:12],

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tandem.data import stream as stream_module
 from tandem.data.augmentation import NUM_GENERATORS, change, draw_changes
-from tandem.data.stream import LEAST_SHARED_BYTES, Stream
+from tandem.data.stream import LEAST_SHARED_BYTES, Augmentation, Stream
 from tandem.errors import UserError
 from tandem.protocol.settings import AugmentationSettings
 
@@ -37,9 +37,18 @@ def store() -> tuple[np.ndarray, np.ndarray]:
     return images, np.arange(NUM_STORED)
 
 
-def stream_of(num_rows: int = 50, *, batch_size: int = 8, shuffle: bool = True, **options: Any) -> Stream:
+def stream_of(
+    num_rows: int = 50,
+    *,
+    batch_size: int = 8,
+    shuffle: bool = True,
+    augmentation: AugmentationSettings | None = None,
+    threads: int | None = None,
+    **options: Any,
+) -> Stream:
     options = {"seed": (0,), "rows": np.arange(NUM_STORED)[:num_rows], **options}
-    return Stream(*store(), batch_size=batch_size, shuffle=shuffle, **options)
+    augmented = None if augmentation is None else Augmentation(settings=augmentation, threads=threads)
+    return Stream(*store(), batch_size=batch_size, shuffle=shuffle, augmentation=augmented, **options)
 
 
 def served(stream: Stream, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +119,7 @@ def test_batches_are_what_they_were_in_earlier_versions(flip: bool, padding: int
         batch_size=8,
         seed=(0, 1),
         shuffle=True,
-        augmentation=AugmentationSettings(horizontal_flip=flip, crop_padding=padding),
+        augmentation=Augmentation(settings=AugmentationSettings(horizontal_flip=flip, crop_padding=padding)),
     )
     assert hash_of_epoch(stream, 0).startswith(expected)
 
@@ -131,6 +140,24 @@ def test_batches_are_the_same_in_any_order_of_calls(augmentation: AugmentationSe
         assert np.array_equal(labels, expected[epoch, index][1])
         assert images.dtype == np.uint8 and images.flags.c_contiguous and images.flags.writeable
         assert labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("augmentation", [None, EVERYTHING], ids=["no augmentation", "augmentation"])
+def test_shares_are_parts_of_the_batches_and_leave_the_hash_unchanged(
+    augmentation: AugmentationSettings | None,
+) -> None:
+    def second_half(num_images: int) -> slice:
+        return slice(num_images // 2, num_images)
+
+    whole, shares = (stream_of(augmentation=augmentation) for _ in range(2))
+    for epoch in (0, 1):
+        expected = list(whole.epoch(epoch))
+        found = list(shares.epoch(epoch, share_of=second_half))
+        assert [len(labels) for _, labels in found] == [4, 4, 4, 4, 4, 4, 1]
+        for (images, labels), (all_images, all_labels) in zip(found, expected, strict=True):
+            assert np.array_equal(images, all_images[len(all_images) // 2 :])
+            assert np.array_equal(labels, all_labels[len(all_labels) // 2 :])
+    assert shares.first_epoch_hash == whole.first_epoch_hash is not None
 
 
 def test_epoch_is_resumed_in_the_middle() -> None:
@@ -216,7 +243,7 @@ def test_augmentation_leaves_the_order_and_the_store_alone() -> None:
         batch_size=7,
         seed=(0,),
         shuffle=True,
-        augmentation=AugmentationSettings(horizontal_flip=True, crop_padding=1),
+        augmentation=Augmentation(settings=AugmentationSettings(horizontal_flip=True, crop_padding=1)),
     )
     plain = Stream(images, labels, labels, batch_size=7, seed=(0,), shuffle=True)
     assert np.array_equal(served(stream, 3)[1], served(plain, 3)[1])
@@ -227,8 +254,8 @@ def test_crops_are_enlarged_to_the_size_that_is_served() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 6, 20, 3), dtype=np.uint8)
     rows = np.arange(10)
     # no box of the whole area is at most 4/3 as wide as high, so that it is always the middle 6 x 8 pixels
-    whole = AugmentationSettings(random_resized_crop=[1.0, 1.0])
-    stream = Stream(images, rows, rows, batch_size=4, seed=(0,), shuffle=True, augmentation=whole, size=(9, 7))
+    whole = Augmentation(settings=AugmentationSettings(random_resized_crop=[1.0, 1.0]), size=(9, 7))
+    stream = Stream(images, rows, rows, batch_size=4, seed=(0,), shuffle=True, augmentation=whole)
     for image, label in zip(*served(stream, 0), strict=True):
         expected = Image.fromarray(images[label]).crop((6, 0, 14, 6)).resize((7, 9), Image.Resampling.BILINEAR)
         assert np.array_equal(image, np.asarray(expected))
@@ -237,9 +264,8 @@ def test_crops_are_enlarged_to_the_size_that_is_served() -> None:
 def test_each_image_gets_the_changes_of_its_place_among_the_rows() -> None:
     images, labels = store()
     rows = np.array([7, 50, 3, 21, 8])
-    stream = Stream(
-        images, labels, rows, batch_size=2, seed=(4, 1), shuffle=False, augmentation=EVERYTHING, size=(6, 5)
-    )
+    augmentation = Augmentation(settings=EVERYTHING, size=(6, 5))
+    stream = Stream(images, labels, rows, batch_size=2, seed=(4, 1), shuffle=False, augmentation=augmentation)
     _, *seeds = np.random.SeedSequence([4, 1, 2]).spawn(1 + NUM_GENERATORS)
     changes = draw_changes(seeds, len(rows), (9, 7), EVERYTHING)
     expected = np.zeros((len(rows), 6, 5, 3), np.uint8)
@@ -274,15 +300,15 @@ def test_as_many_threads_augment_as_told_and_change_nothing(threads: int) -> Non
 def test_large_batches_are_the_same_whether_threads_share_them_or_not() -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 64, 48, 3), dtype=np.uint8)
     rows = np.arange(40)
-    places = AugmentationSettings(horizontal_flip=True, crop_padding=9)
+    places = Augmentation(settings=AugmentationSettings(horizontal_flip=True, crop_padding=9), threads=3)
     options: dict[str, Any] = {"seed": (5,), "shuffle": True, "augmentation": places}
     before = set(augmentation_threads())
-    shared = Stream(images, rows, rows, batch_size=40, threads=3, **options)
+    shared = Stream(images, rows, rows, batch_size=40, **options)
     assert shared.batch(0, 0)[0].nbytes > LEAST_SHARED_BYTES
     expected = served(shared, 1)[0]
     assert 1 <= len(set(augmentation_threads()) - before) <= 3
     before = set(augmentation_threads())
-    alone = Stream(images, rows, rows, batch_size=8, threads=3, **options)
+    alone = Stream(images, rows, rows, batch_size=8, **options)
     assert 8 * images[0].nbytes < LEAST_SHARED_BYTES
     assert np.array_equal(served(alone, 1)[0], expected)
     assert set(augmentation_threads()) <= before
@@ -293,7 +319,7 @@ def test_images_of_a_memory_map_are_those_of_the_array(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     options: dict[str, Any] = {"batch_size": 8, "seed": (0,), "shuffle": True}
-    for augmentation in (None, EVERYTHING):
+    for augmentation in (None, Augmentation(settings=EVERYTHING)):
         found = served(Stream(mapped, labels, labels, augmentation=augmentation, **options), 0)[0]
         assert np.array_equal(found, served(Stream(images, labels, labels, augmentation=augmentation, **options), 0)[0])
         assert type(found) is np.ndarray
