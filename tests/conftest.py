@@ -1,4 +1,4 @@
-"""Fixtures of several rooms: made runs and predictions, images of noise, an empty MLflow database."""
+"""Fixtures of several rooms; nothing here imports a framework, or MLflow before it is needed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import socket
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from tandem.evaluation.predictions import Predictions
-from tandem.tracking.mlflow_store import connect
-from tandem.tracking.reader import RunRecord
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+    from tandem.evaluation.predictions import Predictions
+    from tandem.tracking.reader import RunRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,6 +36,8 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database as MLflow makes it, which takes it a second."""
+    from tandem.tracking.mlflow_store import connect
+
     file = tmp_path_factory.mktemp("empty") / "mlflow.db"
     connect(f"sqlite:///{file}")
     return file
@@ -41,12 +45,14 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def database(empty_database: Path, tmp_path: Path) -> Path:
-    """The database where runs go by default."""
+    """The database where runs of a program in tmp_path go by default."""
     return Path(shutil.copy(empty_database, tmp_path / "mlflow.db"))
 
 
 @pytest.fixture
 def client(database: Path) -> MlflowClient:
+    from mlflow.tracking import MlflowClient
+
     # MLflow keeps connections by URI, so that a relative one would lead to an earlier test's file.
     return MlflowClient(tracking_uri=f"sqlite:///{database}")
 
@@ -78,6 +84,8 @@ def write_images(tmp_path: Path) -> WriteImages:
 @pytest.fixture
 def make_run() -> Callable[..., RunRecord]:
     """Makes finished runs, each later than the one before."""
+    from tandem.tracking.reader import RunRecord
+
     numbers = itertools.count()
 
     def make(
@@ -143,6 +151,7 @@ def make_run() -> Callable[..., RunRecord]:
 @pytest.fixture
 def make_predictions() -> Callable[..., Predictions]:
     """Makes predictions of the same images from which of them are right; a wrong one names the next class."""
+    from tandem.evaluation.predictions import Predictions
 
     def make(right: Sequence[bool], *, num_classes: int = 4) -> Predictions:
         images = len(right)

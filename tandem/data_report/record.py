@@ -1,4 +1,4 @@
-"""Records the report of a data set beside the runs that use it, once."""
+"""Records the report on a data set once, in the experiment of the runs that use it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
-from mlflow.utils.time import get_current_time_millis
 
-from tandem.errors import UserError
 from tandem.tracking import vocabulary
+from tandem.tracking.auxiliary import auxiliary_run
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
-from tandem.tracking.provenance import parameter_text
 
 
 def log_data_report(
@@ -26,19 +23,18 @@ def log_data_report(
     params: Mapping[str, Any],
     make: Callable[[Path], Mapping[str, float]],
 ) -> str | None:
-    """Logs a data set's report as a run of its own, unless the experiment has one of the same images and split.
+    """Logs the report on a data set as an auxiliary run, unless the experiment has one for the same images and split.
 
-    The run has no tag with a framework, so that no comparison takes it for one of a network. Two processes that come to
-    this at the same moment both log one, which does no harm.
+    Two processes that do this at the same moment both log a report, which does no harm.
 
     Args:
-        uri: tracking URI; None as in the settings.
-        experiment: its name.
-        name: of the data set.
-        split_hash: of every image, its class and its part: what is not recorded twice.
-        params: what the data set was made from.
-        make: writes the report's files into an empty folder and returns its numbers, by names without a prefix; called
-            only if there is something to be recorded.
+        uri: The tracking URI; None as in the settings.
+        experiment: The name of the experiment.
+        name: The name of the data set.
+        split_hash: The hash of every image, its class and its part; one report is recorded per hash.
+        params: The settings that define the data set.
+        make: Writes the report's files into an empty folder and returns its numbers by name, without a prefix; called
+            only if a report is to be recorded.
 
     Returns:
         The run's id, None where the experiment has the report already.
@@ -52,28 +48,11 @@ def log_data_report(
         return None
     with tempfile.TemporaryDirectory(prefix="tandem-data-report-") as folder:
         numbers = make(Path(folder))
-        with explained(client.tracking_uri):
-            tags = {vocabulary.DATA_REPORT: split_hash, vocabulary.DATA_NAME: name, vocabulary.SPLIT_HASH: split_hash}
-            run_id = client.create_run(experiment_id, run_name=f"data set: {name}", tags=tags).info.run_id
-            try:
-                now = get_current_time_millis()
-                client.log_batch(
-                    run_id,
-                    params=[Param(key, parameter_text(value)) for key, value in params.items()],
-                    metrics=[Metric(vocabulary.DATA_PREFIX + key, value, now, 0) for key, value in numbers.items()],
-                )
-                client.log_artifacts(run_id, folder)
-            except OSError as error:
-                client.set_terminated(run_id, "FAILED")
-                raise UserError(
-                    f"the data set's report cannot be written to the artifacts of the experiment {experiment!r}: "
-                    f"{error}; make room or mend the rights there, or give another experiment"
-                ) from error
-            except BaseException:
-                client.set_terminated(run_id, "FAILED")
-                raise
-            client.set_terminated(run_id)
-    return run_id
+        tags = {vocabulary.DATA_REPORT: split_hash, vocabulary.DATA_NAME: name, vocabulary.SPLIT_HASH: split_hash}
+        with auxiliary_run(client, experiment_id, name=f"data set: {name}", tags=tags, params=params) as run:
+            run.log_metrics({vocabulary.DATA_PREFIX + key: value for key, value in numbers.items()})
+            run.log_artifacts(sorted(Path(folder).iterdir()))
+    return run.id
 
 
 def _has_report(client: MlflowClient, experiment_id: str, split_hash: str) -> bool:

@@ -15,7 +15,6 @@ from tandem.protocol.repeats import Repeat, repeats_of
 from tandem.protocol.settings import Settings
 from tandem.rendering.tables import Column, Table, print_table
 from tandem.tracking import vocabulary
-from tandem.tracking.run import signals_as_interrupts
 
 SHOWN = {"accuracy": "accuracy", "f1_macro": "macro F1", "f1_min": "lowest F1"}
 
@@ -43,7 +42,7 @@ def run_repeats(framework: str, settings: Settings, argv: list[str] | None) -> N
     assert argv is not None and repeats
     what = _describe(repeats)
     console = Console(highlight=False)
-    with signals_as_interrupts(), start_parent_run(settings, framework=framework, what=what) as parent:
+    with start_parent_run(settings, framework=framework, what=what) as parent:
         failed = []
         for number, repeat in enumerate(repeats, start=1):
             console.print(f"[{number}/{len(repeats)}] {repeat.title}", markup=False)

@@ -31,7 +31,7 @@ from tandem.recording.run import PhaseOutcome
 from tandem.rendering.page import write_page
 from tandem.rendering.tables import Column, Table, format_value, print_table, render_csv
 from tandem.search.page import make_sweep_page
-from tandem.search.record import SweepRun, continue_sweep_run, create_sweep_run
+from tandem.search.record import SweepRun, start_sweep_run
 from tandem.search.study import (
     FAILURE,
     HAVE_ENDED,
@@ -55,7 +55,7 @@ from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment, resolve_uri
 from tandem.tracking.provenance import settings_yaml, without_password
-from tandem.tracking.run import Run, signals_as_interrupts, start_run
+from tandem.tracking.run import Run, start_run
 
 METRICS = {"val_loss": vocabulary.VAL_LOSS, "val_accuracy": vocabulary.VAL_ACCURACY}
 """What an epoch's row calls each objective."""
@@ -146,13 +146,12 @@ def _open_and_run(
         seed=settings.seed,
         max_epochs=sum(phase.max_epochs for phase in phases_of(settings)),
     )
-    with signals_as_interrupts():
-        parent = None if is_new else parent_run_of(study)
+    parent = None if is_new else parent_run_of(study)
+    with start_sweep_run(
+        settings, framework=framework, study=name, continued=parent, in_use=lambda: running_elsewhere(study) > 0
+    ) as run:
         if parent is None:
-            run = create_sweep_run(settings, framework=framework, study=name)
             study.set_user_attr(PARENT_RUN, run.id)
-        else:
-            run = continue_sweep_run(settings, run_id=parent, study=name)
         sweep = Sweep(
             framework=framework,
             backend=backend,
@@ -166,25 +165,10 @@ def _open_and_run(
             trials_of_a_process=trials_of_a_process,
             console=Console(highlight=False, markup=False, emoji=False, soft_wrap=True),
         )
-        status = "FINISHED"
         try:
             _run_trials(sweep)
-        except BaseException as error:
-            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-            raise
         finally:
-            _end(sweep, status)
-
-
-def _end(sweep: Sweep, status: str) -> None:
-    """Writes what the trials have come to, and ends the sweep's run unless other processes still work on it."""
-    others = 0
-    try:
-        _write_results(sweep)
-        others = running_elsewhere(sweep.study)
-    finally:
-        if not others:
-            sweep.run.end(status)
+            _write_results(sweep)
 
 
 def _run_trials(sweep: Sweep) -> None:

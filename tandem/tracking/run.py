@@ -214,7 +214,7 @@ def start_run(
             yield run
             status = "FINISHED"
         except BaseException as error:
-            status = _status_after(error)
+            status = status_after(error)
             if status == "FAILED":
                 run._fail(error)
             raise
@@ -253,7 +253,8 @@ def _create_run(
         raise
 
 
-def _status_after(error: BaseException) -> str:
+def status_after(error: BaseException) -> str:
+    """The status in MLflow of a run that an exception ended: KILLED, FAILED, or FINISHED after a successful exit."""
     # Lightning answers a KeyboardInterrupt in fit() with sys.exit(1).
     link: BaseException | None = error
     while link is not None:

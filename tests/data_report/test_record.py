@@ -92,7 +92,7 @@ def test_nothing_is_recorded_of_a_report_that_cannot_be_made(client: MlflowClien
 def test_run_whose_files_cannot_be_written_is_failed(client: MlflowClient, make: Make, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     client.create_experiment("mine", (tmp_path / "file/artifacts").as_uri())
-    with pytest.raises(UserError, match=r"cannot be written to the artifacts of the experiment 'mine'"):
+    with pytest.raises(UserError, match=r"data_set\.html cannot be written to the artifacts of the MLflow run"):
         log(client, make)
     experiment = client.get_experiment_by_name("mine")
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]

@@ -27,10 +27,10 @@ def settings_in(folder: Path, experiment: str) -> Settings:
 
 
 def add_child(parent: ParentRun, status: str = "FINISHED", **metrics: float) -> None:
-    run = parent.client.create_run(parent.experiment_id, tags={MLFLOW_PARENT_RUN_ID: parent.id})
+    run = parent.run.client.create_run(parent.run.experiment_id, tags={MLFLOW_PARENT_RUN_ID: parent.id})
     for name, value in metrics.items():
-        parent.client.log_metric(run.info.run_id, name.replace("__", "/"), value)
-    parent.client.set_terminated(run.info.run_id, status)
+        parent.run.client.log_metric(run.info.run_id, name.replace("__", "/"), value)
+    parent.run.client.set_terminated(run.info.run_id, status)
 
 
 def test_parent_holds_mean_and_deviation_of_what_finished_children_have_in_common(folder: Path) -> None:
