@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from tandem.evaluation.ties import best_of, mean
 from tandem.protocol.settings import FIELDS, Affects, Regime, values_before
 from tandem.tracking import vocabulary
 
@@ -81,7 +82,7 @@ class Cell:
     def mean(self, metric: str) -> float | None:
         """Mean over the runs; None unless all of them have the metric."""
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
-        return sum(values) / len(values) if len(values) == len(self.runs) else None
+        return mean(values) if len(values) == len(self.runs) else None
 
     @property
     def sort_key(self) -> tuple:
@@ -212,7 +213,9 @@ def scratch_partners(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
             and _data_settings(other) == _data_settings(cell)
         ]
         if choice:
-            pairs.append((cell, max(choice, key=lambda other: (_alike(other, cell), other.mean(ACCURACY) or 0.0))))
+            most = max(_alike(other, cell) for other in choice)
+            alike = [other for other in choice if _alike(other, cell) == most]
+            pairs.append((cell, best_of(alike, lambda other: other.mean(ACCURACY) or 0.0)))
     return pairs
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 
 import pytest
@@ -71,6 +73,26 @@ def test_scratch_partner_has_the_same_backbone_framework_and_training_images(mak
     }
     # The one with the same rate; without such a one the more accurate.
     assert found == {("0.001", "0.001"), ("0.5", "0.1")}
+
+
+def test_first_of_equally_accurate_scratch_partners_is_taken_whatever_the_last_bit(make_run: MakeRun) -> None:
+    for accuracies in ((0.8, math.nextafter(0.8, 1)), (math.nextafter(0.8, 1), 0.8)):
+        runs = [
+            make_run("torch", "scratch", accuracy, params={"learning_rate": rate})
+            for rate, accuracy in zip(("0.1", "0.2"), accuracies, strict=True)
+        ]
+        (group,), _ = group_runs([*runs, make_run("torch", "frozen", 0.7)])
+        ((_, scratch),) = scratch_partners(group.cells)
+        assert dict(scratch.settings)["learning_rate"] == "0.1"
+
+
+def test_mean_of_seeds_does_not_depend_on_their_order(make_run: MakeRun) -> None:
+    accuracies = [0.1, 0.2, 0.3, 0.7, 0.9999]
+    means = set()
+    for order in itertools.permutations(accuracies):
+        (group,), _ = group_runs([make_run(accuracy=accuracy, seed=seed) for seed, accuracy in enumerate(order)])
+        means.add(group.cells[0].mean("test/accuracy"))
+    assert means == {math.fsum(accuracies) / 5}
 
 
 def test_family_is_the_name_up_to_its_size() -> None:
