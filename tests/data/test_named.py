@@ -235,7 +235,7 @@ def test_cifar_folder_that_lacks_a_file_is_refused_in_one_line(tmp_path: Path) -
     (place / "cifar-10-batches-bin/data_batch_3.bin").unlink()
     with pytest.raises(UserError) as caught:
         find_source("cifar10", cache_folder=tmp_path, quiet=True)
-    assert "data_batch_3.bin is not a file of 3073 bytes an image" in str(caught.value)
+    assert "data_batch_3.bin is not a file of 3073 bytes per image" in str(caught.value)
     assert str(caught.value).endswith(f"; remove {place}, and cifar10 is downloaded again")
 
 
@@ -270,7 +270,7 @@ def test_caltech_archive_in_an_archive_is_unpacked_without_its_background(
     data = ready("caltech101", tmp_path)
     assert data.classes == ("Faces", "accordion")
     assert counts(data) == (14, 2, 4)
-    assert data.report["notes"] == ["BACKGROUND_Google is no class of Caltech 101 and is left out"]
+    assert data.report["notes"] == ["BACKGROUND_Google is not a class of Caltech 101 and is left out"]
     left = sorted(path.name for path in (tmp_path / "datasets/caltech101").iterdir())
     assert left == ["101_ObjectCategories", "caltech-101.zip"]
 
@@ -321,7 +321,9 @@ def test_imagenette_folder_with_a_part_of_the_users_is_refused(write_images: Wri
         },
         root="datasets/imagenette/imagenette2",
     )
-    with pytest.raises(UserError, match=r"/imagenette2 holds test/, which is no part of imagenette; allowed: train/, "):
+    with pytest.raises(
+        UserError, match=r"/imagenette2 holds test/, which is not a part of imagenette; allowed: train/, "
+    ):
         find_source("imagenette", cache_folder=tmp_path, quiet=True)
 
 
@@ -429,13 +431,13 @@ def test_sdss17_is_a_table_whose_rows_become_pictures(publisher: Publisher, tmp_
     assert data.classes == ("GALAXY", "QSO", "STAR")
     assert counts(data) == (21, 3, 6)
     assert data.images.shape == (30, 5, 5, 3)
-    assert data.report["notes"][1] == "rows left out because they lack a magnitude or the redshift: 1"
+    assert data.report["notes"][1] == "rows left out because a magnitude or the redshift is missing: 1"
 
 
 def test_folder_without_the_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "datasets/sdss17").mkdir(parents=True)
     (tmp_path / "datasets/sdss17/archive.zip").touch()
-    with pytest.raises(UserError, match=r"there is no .*sdss17/star_classification\.csv; put the table there"):
+    with pytest.raises(UserError, match=r"sdss17/star_classification\.csv does not exist; put the table there"):
         find_source("sdss17", cache_folder=tmp_path, quiet=True)
 
 

@@ -98,7 +98,7 @@ def test_one_message_names_all_bad_files_and_empty_classes(write_images: WriteIm
     with pytest.raises(UserError) as caught:
         prepared(folder, tmp_path)
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith("data.source: 5 things") and "on_bad_image" in first
+    assert first.startswith("data.source: 5 files or class folders in ") and "on_bad_image" in first
     assert [line.strip().split(":")[0] for line in lines] == bad
     with pytest.raises(UserError) as again:
         prepared(folder, tmp_path)
@@ -214,10 +214,10 @@ def test_summary_says_what_was_found(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "pets: 21 images of 2 classes (train 15, val 2, test 4)\n" in captured.err
-    assert "1 bad images or class folders left out; 2 images have exact copies" in captured.err
+    assert "1 unreadable images or class folders left out; 2 images have exact copies" in captured.err
 
 
 def test_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"data\.cache_folder: received .*file/cache, which cannot be made"):
+    with pytest.raises(UserError, match=r"data\.cache_folder: received .*file/cache, which cannot be created"):
         prepared("digits", tmp_path, cache_folder=str(tmp_path / "file/cache"))

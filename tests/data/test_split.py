@@ -281,7 +281,7 @@ def test_class_too_small_to_split_is_named(settings: dict[str, Any], needed: str
     with pytest.raises(UserError) as caught:
         split_of(images, **settings)
     message = str(caught.value)
-    assert "2 of 3 classes are too small" in message
+    assert "2 of 3 classes have too few images" in message
     assert "cat has 2 (" in message
     assert "owl has 9, 1 of them different (" in message
     assert "dog has" not in message
