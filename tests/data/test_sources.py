@@ -97,7 +97,7 @@ def test_unknown_class_is_named_with_the_allowed_ones(write_images: WriteImages)
 def test_missing_folder_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"data\.source: received '.*nowhere', which does not exist; allowed: digits, .*one folder of images per class",
+        match=r"data\.source: received '.*nowhere', which does not exist; allowed: digits, .* of images per class",
     ):
         find_source(str(tmp_path / "nowhere"))
 

@@ -119,15 +119,15 @@ def test_parameters_are_those_published(name: str) -> None:
 
 
 def test_differences_say_whose_training_the_published_weights_are() -> None:
-    apart = [name for name, entry in CATALOGUE.items() if "trained apart" in entry.differences[-1]]
+    apart = [name for name, entry in CATALOGUE.items() if "trained separately" in entry.differences[-1]]
     together = {"alexnet", "densenet121", "densenet161", "efficientnet_v2_b0"}
     assert set(apart) == set(CATALOGUE) - together
     assert CATALOGUE["resnet50"].differences[-1] == (
-        "published weights were trained apart, by torchvision for PyTorch, He et al. (Caffe) for Keras, "
-        "with other pixel scalings"
+        "published weights were trained separately, by torchvision for PyTorch, He et al. (Caffe) for Keras, "
+        "with different pixel scalings"
     )
     # both take pixels in -1..1
-    assert CATALOGUE["resnet50_v2"].differences[-1].endswith("an author whom it does not name for Keras")
+    assert CATALOGUE["resnet50_v2"].differences[-1].endswith("an unnamed author for Keras")
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,7 @@ def test_folder_for_a_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["regime: [frozen", "\tregime: frozen", "regime: 'frozen", "a: b: c"])
 def test_broken_yaml_says_where(content: str) -> None:
     message = refusal(*config(content))
-    assert message.startswith("config: ") and "no YAML" in message and "line 1" in message
+    assert message.startswith("config: ") and "not YAML" in message and "line 1" in message
 
 
 @pytest.mark.parametrize(
@@ -493,7 +493,7 @@ def test_fold_is_refused_where_there_are_none(split: str) -> None:
 @pytest.mark.parametrize("classes", ["[]", "['a']", "['a', 'a']"])
 def test_classes_are_two_or_more_different_ones(classes: str) -> None:
     message = refusal("--data.classes", classes)
-    assert message.startswith("data.classes: received ") and message.endswith("two or more different names of classes")
+    assert message.startswith("data.classes: received ") and message.endswith("two or more different class names")
 
 
 def test_weight_decay_is_refused_with_adam_which_has_none() -> None:
@@ -516,7 +516,7 @@ def test_nesterov_is_refused_with_optimizers_that_have_none(name: str) -> None:
 def test_random_resized_crop_has_a_least_and_a_greatest_share(shares: str) -> None:
     message = refusal("--augmentation.random_resized_crop", shares)
     assert message.startswith("augmentation.random_resized_crop: received [")
-    assert message.endswith("allowed: two numbers, the least share and the greatest")
+    assert message.endswith("allowed: two numbers, the smallest and the largest share")
     for taken in ("[0.08, 1]", "[0.5, 0.5]"):
         read_settings("torch", ["--augmentation.random_resized_crop", taken])
 
@@ -531,8 +531,7 @@ def test_seeds_are_different_ones(seeds: str) -> None:
 def test_layer_decay_is_refused_where_nothing_of_the_backbone_is_trained(regime: str) -> None:
     argv = ["--regime", regime, "--optimizer.layer_decay", "0.5", *COMPANIONS.get(("regime", regime), [])]
     assert refusal(*argv) == (
-        f"optimizer.layer_decay: received 0.5, allowed: 1 with regime {regime}, "
-        "since nothing of the backbone is trained"
+        f"optimizer.layer_decay: received 0.5, allowed: 1 with regime {regime}, which does not train the backbone"
     )
 
 
@@ -552,13 +551,13 @@ def test_layer_decay_is_taken_where_some_of_the_backbone_is_trained(options: lis
 @pytest.mark.parametrize(
     ("options", "allowed"),
     [
-        ("--regime frozen", "null without augmentation, where each image has one view"),
+        ("--regime frozen", "null without augmentation, since each image has one view"),
         ("--regime frozen --augmentation.hue 0.1 --cache_features false", "null with cache_features false"),
         (
             "--regime frozen --augmentation.hue 0.1 --num_devices 2",
-            "null with num_devices other than 1, where features are not cached",
+            "null unless num_devices is 1, since features are cached on one device only",
         ),
-        ("--augmentation.hue 0.1", "null with regime finetune, where no phase trains the head alone"),
+        ("--augmentation.hue 0.1", "null with regime finetune, in which no phase trains only the head"),
     ],
 )
 def test_cached_views_are_refused_where_nothing_would_come_of_them(options: str, allowed: str) -> None:
@@ -607,7 +606,7 @@ def test_imagenet_classes_are_refused_where_there_is_no_imagenet_head() -> None:
 @pytest.mark.parametrize("weights", ["random", "runs:/" + "0" * 32])
 def test_network_off_the_shelf_has_the_weights_of_an_imagenet_head(weights: str) -> None:
     message = refusal("--regime", "off_the_shelf", "--weights", weights)
-    assert message.startswith(f"weights: received '{weights}', allowed: imagenet or a file with regime off_the_shelf")
+    assert message.startswith(f"weights: received '{weights}', allowed: imagenet or a file, with regime off_the_shelf")
     Path("whole.pth").touch()
     for taken in ("imagenet", "whole.pth"):
         read_settings("torch", ["--regime", "off_the_shelf", "--weights", taken])
@@ -675,7 +674,7 @@ def test_phases_are_refused_with_another_regime() -> None:
         ),
         (
             "{trainable: head, bloks: 2}",
-            "phases.bloks: there is no such setting; those of a phase are trainable, blocks, learning_rate, max_epochs",
+            "phases.bloks: there is no such setting; a phase has trainable, blocks, learning_rate, max_epochs",
         ),
         ("{trainable: last}", "phases.blocks: received None, allowed: with trainable last a whole number, at least 1"),
         (
@@ -777,7 +776,7 @@ def test_backbone_of_a_library_is_taken_by_its_framework_alone() -> None:
 def test_missing_weight_file_is_named(framework: str) -> None:
     name = "lacking.pth" if framework == "torch" else "lacking.weights.h5"
     message = refusal("--weights", name, framework=framework)
-    assert message.startswith(f"weights: received '{name}', allowed: ") and message.endswith("there is no such file")
+    assert message.startswith(f"weights: received '{name}', allowed: ") and message.endswith("this file does not exist")
 
 
 @pytest.mark.parametrize(
