@@ -142,8 +142,7 @@ def _finish(parser: ArgumentParser, values: Namespace, framework: Framework) -> 
 
 
 def check_settings(settings: Settings, framework: Framework) -> None:
-    """Raises UserError for the first setting that is out of its limits, contradicts another, or lacks in a
-    framework."""
+    """Raises UserError for the first setting that is out of its limits, contradicts another, or is unsupported."""
     _check_limits(settings)
     _check_data(settings)
     _check_regime(settings)

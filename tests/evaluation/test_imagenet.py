@@ -73,11 +73,11 @@ def test_a_mapping_file_gives_classes_names_ids_and_lists(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("[ant]", "holds no mapping"),
+        ("[ant]", "does not hold a mapping"),
         ("ants: [1]", r"gives ants \[1\]"),
         ("ants: []", r"gives ants \[\]"),
-        ("cats: tabby", "names the class 'cats'; the classes are ants, tench"),
-        ("{", "is no YAML"),
+        ("cats: tabby", "has the class 'cats'; the classes are ants, tench"),
+        ("{", "is not YAML"),
         ("ants: unicorn", r"ants \(unicorn\)"),
         ("ants: Tinca tinca", "ants and tench both mean n01440764 tench"),
     ],
@@ -135,9 +135,9 @@ def test_each_of_a_classs_outputs_is_a_right_answer() -> None:
 def test_the_explanation_holds_the_numbers() -> None:
     found = scores_over_all_outputs(answers_to_logits([10, 500]), np.array([0, 1]), ((10,), (20,)))
     text = explain_scores(0.75, found, 2)
-    assert "Among the 2 classes 0.7500" in text
-    assert "among all 1000 ImageNet outputs 0.5000" in text
+    assert text.startswith("Accuracy is 0.7500 among the 2 classes and 0.5000 among all 1000 ImageNet outputs: for ")
+    assert "for 0.5000 of the images the highest output belongs to none of the classes" in text
     assert "over the 3 labels" in text
-    assert "no test image has count as 0" in text
+    assert text.endswith("is 0.3333; labels that no test image has count as 0.")
     inside = scores_over_all_outputs(answers_to_logits([10, 20]), np.array([0, 1]), ((10,), (20,)))
-    assert explain_scores(1.0, inside, 2).endswith("macro precision is 1.0000.")
+    assert explain_scores(1.0, inside, 2).endswith("truth or prediction is 1.0000.")

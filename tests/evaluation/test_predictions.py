@@ -120,14 +120,14 @@ def test_half_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "half.parquet"
     make_predictions().write(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"half\.parquet is not a whole Parquet file"):
+    with pytest.raises(UserError, match=r"half\.parquet is not a complete Parquet file"):
         Predictions.read(path)
 
 
 def test_parquet_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"height": [1, 2], "width": [3, 4]}), path)
-    with pytest.raises(UserError, match=r"holds no predictions of a Tandem run.*height, width"):
+    with pytest.raises(UserError, match=r"Parquet file without predictions of a Tandem run.*height, width"):
         Predictions.read(path)
 
 
@@ -135,7 +135,7 @@ def test_file_without_rows_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.parquet"
     make_predictions().write(path)
     pq.write_table(pq.read_table(path).slice(0, 0), path)
-    with pytest.raises(UserError, match="predictions of no images"):
+    with pytest.raises(UserError, match=r"empty\.parquet holds no images"):
         Predictions.read(path)
 
 

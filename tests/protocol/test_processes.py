@@ -52,7 +52,7 @@ REFUSED: list[tuple[Framework, str, dict[str, str], str]] = [
     ("torch", "--num_devices 0", {}, "num_devices: received 0, allowed: a whole number or auto, at least 1"),
     ("torch", "--num_devices some", {}, "num_devices: received 'some', allowed: a whole number or auto"),
     ("torch", "--num_devices 2 --regime off_the_shelf", {}, "num_devices: received 2, allowed: 1 with regime off"),
-    ("torch", "", {"RANK": "0", "WORLD_SIZE": "2"}, "num_devices: received 1, allowed: 2, the number that torchrun or srun"),
+    ("torch", "", {"RANK": "0", "WORLD_SIZE": "2"}, "num_devices: received 1, allowed: 2, the number that torchrun"),
     ("torch", "--num_devices auto --seeds [1,2]", {"RANK": "0", "WORLD_SIZE": "2"}, r"seeds: received \[1, 2\]"),
     ("torch", "--num_devices auto --data.split folds", {"RANK": "0", "WORLD_SIZE": "2"}, "data.fold: received None"),
     ("keras", "--num_devices 2", {}, "num_devices: received 2, allowed: 1 with KERAS_BACKEND tensorflow; KERAS_B"),
