@@ -153,8 +153,8 @@ def explain_scores(accuracy: float, scores: Mapping[str, float], num_classes: in
     text = (
         f"Accuracy is {accuracy:.4f} among the {num_classes} classes and {scores['imagenet_accuracy']:.4f} among all "
         f"{NUM_OUTPUTS} ImageNet outputs: for {scores['imagenet_outside']:.4f} of the images the highest output "
-        f"belongs to none of the classes. Macro precision over the {scores['imagenet_num_labels']:.0f} labels that occur as "
-        f"truth or prediction is {scores['imagenet_precision_macro']:.4f}"
+        f"belongs to none of the classes. Averaged over the {scores['imagenet_num_labels']:.0f} labels that occur as "
+        f"truth or prediction, macro precision is {scores['imagenet_precision_macro']:.4f}"
     )
     if scores["imagenet_outside"] == 0:
         return f"{text}."

@@ -140,4 +140,4 @@ def test_the_explanation_holds_the_numbers() -> None:
     assert "over the 3 labels" in text
     assert text.endswith("is 0.3333; labels that no test image has count as 0.")
     inside = scores_over_all_outputs(answers_to_logits([10, 20]), np.array([0, 1]), ((10,), (20,)))
-    assert explain_scores(1.0, inside, 2).endswith("truth or prediction is 1.0000.")
+    assert explain_scores(1.0, inside, 2).endswith("truth or prediction, macro precision is 1.0000.")
