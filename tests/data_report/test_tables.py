@@ -113,7 +113,7 @@ def test_remarks_say_what_is_wrong(statistics: DataSetStatistics) -> None:
     assert "The classes are uneven: owl has 13 images, emu 6" in said
     assert "2 images have exact copies, none in another part." in said
     assert "look almost the same: 1; across two parts of the split: 1." in said
-    assert "left out: 2." in said and "one colour all over: 1." in said
+    assert "left out: 2." in said and "a single colour: 1." in said
 
 
 def test_remarks_on_copies_in_other_parts_and_classes(statistics: DataSetStatistics) -> None:
