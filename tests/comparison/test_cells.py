@@ -141,7 +141,7 @@ def test_random_weights_in_place_of_imagenet_are_called_random(make_run: MakeRun
     ("weights", "origin"),
     [("random", None), ("random", "random"), ("imagenet", "random (imagenet could not be downloaded)")],
 )
-def test_random_weights_are_named_and_no_pretrained_ones_also_where_all_runs_have_them(
+def test_random_weights_are_named_even_if_all_runs_have_them(
     make_run: MakeRun, weights: str, origin: str | None
 ) -> None:
     tags = {} if origin is None else {"tandem.weights_origin": origin}
@@ -175,7 +175,7 @@ def test_settings_that_a_regime_does_not_read_make_no_column(make_run: MakeRun) 
     assert [cell.settings for cell in group.cells] == [(), ()]
 
 
-def test_settings_of_training_say_nothing_of_a_network_off_the_shelf(make_run: Callable[..., RunRecord]) -> None:
+def test_settings_of_training_make_no_column_off_the_shelf(make_run: Callable[..., RunRecord]) -> None:
     training = {"max_epochs": "20", "learning_rate": "0.1", "head.hidden": "[8]", "optimizer.name": "sgd"}
     runs = [
         make_run(regime="off_the_shelf", params={"max_epochs": "100", "head.hidden": "[]", "optimizer.name": "adam"}),
@@ -190,7 +190,7 @@ def test_settings_of_training_say_nothing_of_a_network_off_the_shelf(make_run: C
     ]
 
 
-def test_cached_features_are_a_matter_of_cost(make_run: MakeRun) -> None:
+def test_cached_features_are_a_cost(make_run: MakeRun) -> None:
     without, with_them = {"cache_features": "false"}, {"cache_features": "true"}
     runs = [make_run("torch", "frozen", params=without), make_run("keras", "frozen", params=with_them)]
     (group,), _ = group_runs(runs)
@@ -201,13 +201,13 @@ def test_cached_features_are_a_matter_of_cost(make_run: MakeRun) -> None:
     assert [cell.costs for cell in group.cells] == [()]
 
 
-def test_runs_from_before_a_setting_are_those_of_its_default(make_run: MakeRun) -> None:
+def test_runs_older_than_a_setting_have_its_value_before(make_run: MakeRun) -> None:
     newer = {"cache_views": "null", "acceleration.tf32": "true"}
     (group,), _ = group_runs([make_run("torch"), make_run("keras", params=newer)])
     assert len(partners(group.cells)) == 1
 
 
-def test_cached_views_are_a_matter_of_learning(make_run: MakeRun) -> None:
+def test_cached_views_are_a_setting(make_run: MakeRun) -> None:
     (group,), _ = group_runs([make_run(params={"cache_views": "4"}), make_run("keras", params={"cache_views": "null"})])
     assert [cell.settings for cell in group.cells] == [(("cache_views", "4"),), (("cache_views", "null"),)]
     assert partners(group.cells) == []
@@ -226,7 +226,7 @@ def test_setting_is_a_column_by_what_it_affects(name: str, make_run: MakeRun) ->
     assert not any(found.values())
 
 
-def test_parameter_that_is_no_setting_of_this_version_tells_runs_apart_unless_it_was_of_tracking(
+def test_unknown_parameter_is_a_setting_unless_it_is_about_tracking(
     make_run: MakeRun,
 ) -> None:
     (group,), _ = group_runs([make_run(params={"sauce": value, "tracking.colour": value}) for value in ("1", "2")])
@@ -240,7 +240,7 @@ def test_parameter_that_is_no_setting_of_this_version_tells_runs_apart_unless_it
         *(("acceleration.keep_memory", "false"), ("acceleration.channels_last", "false")),
     ],
 )
-def test_runs_from_before_a_cost_setting_had_its_value_before(name: str, older: str, make_run: MakeRun) -> None:
+def test_runs_older_than_a_cost_setting_have_its_value_before(name: str, older: str, make_run: MakeRun) -> None:
     runs = [make_run(regime="frozen", seed=seed, params=params) for seed, params in enumerate(({}, {name: older}))]
     (group,), _ = group_runs(runs)
     assert [cell.costs for cell in group.cells] == [()]

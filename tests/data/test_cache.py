@@ -69,7 +69,7 @@ def test_lock_of_a_killed_process_is_free(entry: Path, holder: subprocess.Popen[
         pass
 
 
-def test_waiting_for_a_lock_is_said_once_and_ends_with_the_lock(
+def test_waiting_for_a_lock_is_reported_once(
     entry: Path, holder: subprocess.Popen[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     acquired = threading.Event()
@@ -91,7 +91,7 @@ def test_waiting_for_a_lock_is_said_once_and_ends_with_the_lock(
     assert capfd.readouterr().err == ""
 
 
-def test_free_lock_is_acquired_without_a_word(entry: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_free_lock_is_acquired_silently(entry: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with wait_for_lock(entry, busy="here", quiet=False), pytest.raises(Timeout):
         lock_of(entry, timeout=0).acquire()
     with lock_of(entry, timeout=0):
@@ -112,7 +112,7 @@ def test_file_is_replaced_when_it_is_complete(tmp_path: Path) -> None:
     assert names(tmp_path) == ["bytes", "scan.json"]
 
 
-def test_file_can_be_read_by_those_whom_the_umask_lets_read(tmp_path: Path) -> None:
+def test_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     with whole_file(tmp_path / "whole") as file:
         file.write("x")
@@ -173,7 +173,7 @@ def test_leftovers_are_removed_unless_another_process_is_making_them(
     assert names(entry.parent) == ["a file.partial", "complete", "own.partial"]
 
 
-def test_entry_that_was_completed_in_the_meantime_is_no_leftover(entry: Path) -> None:
+def test_entry_completed_in_the_meantime_is_not_a_leftover(entry: Path) -> None:
     entry.mkdir()
     answers = iter([True, False])
     remove_leftovers(entry.parent, lambda path: next(answers), but=entry.with_name("own"))

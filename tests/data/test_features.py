@@ -74,7 +74,7 @@ def test_another_split_computes_only_what_it_adds(images: np.memmap) -> None:
     assert backbone.asked == [9, 7]
 
 
-def test_rows_that_nobody_asks_for_take_no_place(tmp_path: Path) -> None:
+def test_unused_rows_take_no_space(tmp_path: Path) -> None:
     path = tmp_path / "stores/large/images.npy"
     path.parent.mkdir(parents=True)
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(100_000, 1, 1, 3))
@@ -95,7 +95,7 @@ def test_other_weights_and_other_images_have_features_of_their_own(images: np.me
     assert len(caches(tmp_path)) == 3
 
 
-def test_cost_is_known_to_those_who_find_features_in_the_cache(images: np.memmap) -> None:
+def test_cached_features_come_with_the_time_they_took(images: np.memmap) -> None:
     pause = threading.Event()
     backbone = Backbone(before=lambda: pause.wait(0.05))
     first = open_features(images, np.arange(8), KEY, backbone, quiet=True)
@@ -107,7 +107,7 @@ def test_cost_is_known_to_those_who_find_features_in_the_cache(images: np.memmap
     assert half.seconds == half.cached_seconds == pytest.approx(first.seconds / 2, rel=0.9)
 
 
-def test_of_two_at_once_one_computes_and_the_other_waits(images: np.memmap, capfd: pytest.CaptureFixture) -> None:
+def test_second_process_waits_for_the_first_ones_features(images: np.memmap, capfd: pytest.CaptureFixture) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -133,7 +133,7 @@ def test_of_two_at_once_one_computes_and_the_other_waits(images: np.memmap, capf
     assert [np.array_equal(result, features_of(rows)) for result in results] == [True, True]
 
 
-def test_a_pass_that_is_interrupted_counts_for_nothing(images: np.memmap, tmp_path: Path) -> None:
+def test_interrupted_pass_leaves_no_features(images: np.memmap, tmp_path: Path) -> None:
     calls = iter([None, KeyboardInterrupt])
 
     def interrupt() -> None:
@@ -147,9 +147,7 @@ def test_a_pass_that_is_interrupted_counts_for_nothing(images: np.memmap, tmp_pa
     assert backbone.asked == list(range(8))
 
 
-def test_what_killed_passes_leave_behind_is_removed_but_not_what_others_are_at(
-    images: np.memmap, tmp_path: Path
-) -> None:
+def test_leftovers_of_killed_passes_are_removed_except_busy_ones(images: np.memmap, tmp_path: Path) -> None:
     killed, busy = tmp_path / "features/killed", tmp_path / "features/busy"
     for folder in (killed, busy):
         folder.mkdir(parents=True)
@@ -162,7 +160,7 @@ def test_what_killed_passes_leave_behind_is_removed_but_not_what_others_are_at(
 
 
 @pytest.mark.parametrize("name", ["features.npy", "seconds.npy"])
-def test_a_file_that_was_cut_short_is_made_anew(images: np.memmap, tmp_path: Path, name: str) -> None:
+def test_truncated_file_is_made_again(images: np.memmap, tmp_path: Path, name: str) -> None:
     open_quietly(images, np.arange(8), Backbone())
     (cache,) = caches(tmp_path)
     content = (cache / name).read_bytes()
@@ -184,7 +182,7 @@ def file_size_limited(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_features_stay_in_memory_where_they_cannot_be_written(
+def test_features_stay_in_memory_if_they_cannot_be_written(
     images: np.memmap, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     rows = np.arange(2, 11)
@@ -198,7 +196,7 @@ def test_features_stay_in_memory_where_they_cannot_be_written(
     assert lines[0].endswith("): they stay in memory, for this run alone")
 
 
-def test_features_that_do_not_fit_on_the_disk_are_not_begun(
+def test_features_that_do_not_fit_on_the_disk_are_not_written(
     images: np.memmap, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=4 * NUM_FEATURES * 9)

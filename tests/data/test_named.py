@@ -210,7 +210,7 @@ def test_cifar10_keeps_the_publishers_test_images(offer: Callable[..., None], tm
     assert data.images.shape == (120, 32, 32, 3)
 
 
-def test_a_fifth_of_cifar100s_training_images_validates(offer: Callable[..., None], tmp_path: Path) -> None:
+def test_cifar100_validates_on_a_fifth_of_the_training_images(offer: Callable[..., None], tmp_path: Path) -> None:
     offer("cifar100", cifar=cifar100(train_per_class=10, test_per_class=2))
     data = ready("cifar100", tmp_path)
     assert counts(data) == (800, 200, 200)
@@ -239,7 +239,7 @@ def test_cifar_folder_that_lacks_a_file_is_refused_in_one_line(tmp_path: Path) -
     assert str(caught.value).endswith(f"; remove {place}, and cifar10 is downloaded again")
 
 
-def test_changed_files_are_scanned_anew(tmp_path: Path) -> None:
+def test_changed_files_are_scanned_again(tmp_path: Path) -> None:
     place = tmp_path / "datasets/cifar10"
     place.mkdir(parents=True)
     hashes = []
@@ -275,7 +275,7 @@ def test_caltech_archive_in_an_archive_is_unpacked_without_its_background(
     assert left == ["101_ObjectCategories", "caltech-101.zip"]
 
 
-def test_imagenettes_val_is_the_test_and_its_classes_have_names(offer: Callable[..., None], tmp_path: Path) -> None:
+def test_imagenettes_validation_images_are_the_test_images(offer: Callable[..., None], tmp_path: Path) -> None:
     files = {
         f"imagenette2/{part}/{wordnet_id}/{part}_{index}.JPEG": jpeg()
         for wordnet_id in named.IMAGENETTE_WORDNET_IDS.values()
@@ -312,7 +312,7 @@ def test_imagenette_folder_that_lacks_a_class_is_refused(write_images: WriteImag
         find_source("imagenette", cache_folder=tmp_path, quiet=True)
 
 
-def test_imagenette_folder_with_a_part_of_the_users_is_refused(write_images: WriteImages, tmp_path: Path) -> None:
+def test_imagenette_folder_with_an_additional_part_is_refused(write_images: WriteImages, tmp_path: Path) -> None:
     write_images(
         {
             f"{part}/{wordnet_id}": 1
@@ -338,7 +338,7 @@ def test_labelme_has_twelve_objects_and_clutter(offer: Callable[..., None], tmp_
     assert kept.read_text().strip() == hashlib.sha256(kept.with_suffix("").read_bytes()).hexdigest()
 
 
-def test_damaged_archive_without_a_checksum_is_not_remembered(offer: Callable[..., None], tmp_path: Path) -> None:
+def test_damaged_archive_leaves_no_checksum(offer: Callable[..., None], tmp_path: Path) -> None:
     offer("labelme", LabelMe=labelme()[:-1000])
     with pytest.raises(UserError, match=r"LabelMe-12-50k\.tar\.gz is damaged"):
         ready("labelme", tmp_path)
@@ -358,7 +358,7 @@ def test_flowers_keep_all_three_published_parts(offer: Callable[..., None], tmp_
 # ------------------------------------------------------------------------------------------------------------ Kaggle
 
 
-def test_birds_of_the_users_are_merged_and_split_anew(write_images: WriteImages, tmp_path: Path) -> None:
+def test_birds_of_the_user_are_merged_and_split_again(write_images: WriteImages, tmp_path: Path) -> None:
     sizes = {"train": 8, "valid": 1, "test": 1}
     write_images(
         {f"{part}/BIRD {n:03d}": number for part, number in sizes.items() for n in range(300)},
@@ -372,7 +372,7 @@ def test_birds_of_the_users_are_merged_and_split_anew(write_images: WriteImages,
 
 
 @pytest.mark.parametrize("folder", ["datasets/birds300", "datasets/birds300/archive/train"])
-def test_birds_of_the_users_have_to_be_as_many_as_the_name_says(
+def test_birds_of_the_user_have_the_number_of_species_in_the_name(
     folder: str, write_images: WriteImages, tmp_path: Path
 ) -> None:
     write_images({"ABBOTTS BABBLER": 1, "OSPREY": 1, ".hidden": 1}, root=folder)
@@ -402,7 +402,7 @@ def test_vegetables_from_kaggle_are_split_as_their_document_has_it(
     assert len(publisher.requests) == asked
 
 
-def test_kaggles_birds_have_to_be_as_many_as_the_name_says(publisher: Publisher, tmp_path: Path) -> None:
+def test_birds_of_kaggle_have_the_number_of_species_in_the_name(publisher: Publisher, tmp_path: Path) -> None:
     species = {f"{part}/BIRD {n}/{part}.jpg": jpeg() for part in ("train", "valid", "test") for n in range(525)}
     publisher.files["/archive"] = pack(species)
     assert len(find_source("birds525", cache_folder=tmp_path, quiet=True).classes) == 525
@@ -420,7 +420,7 @@ def test_users_copy_comes_before_kaggles(publisher: Publisher, write_images: Wri
     assert find_source("vegetables", cache_folder=tmp_path, quiet=True).classes == ("Kale", "Leek")
 
 
-def test_sdss17_is_a_table_whose_rows_become_pictures(publisher: Publisher, tmp_path: Path) -> None:
+def test_sdss17_rows_become_images(publisher: Publisher, tmp_path: Path) -> None:
     lines = ["obj_ID,u,g,r,i,z,class,redshift"]
     for index in range(30):
         name, redshift = (("GALAXY", 0.3), ("QSO", 1.7), ("STAR", 0.0))[index % 3]
@@ -442,7 +442,7 @@ def test_folder_without_the_table_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that no user can read is known on Linux only")
-def test_data_set_that_cannot_be_read_is_not_called_a_wrong_folder(tmp_path: Path) -> None:
+def test_unreadable_data_set_is_not_reported_as_a_wrong_folder(tmp_path: Path) -> None:
     place = tmp_path / "datasets/sdss17"
     place.mkdir(parents=True)
     (place / "star_classification.csv").symlink_to("/proc/self/mem")
@@ -473,7 +473,7 @@ def test_folder_called_like_a_data_set_is_named_with_a_dot(
     assert find_source("./mnist").classes == ("cat", "dog")
 
 
-def test_unknown_name_is_answered_with_all_names(tmp_path: Path) -> None:
+def test_message_for_an_unknown_name_lists_all(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         find_source("cifar-10")
     assert f"allowed: {', '.join(DATA_SETS)}, or a folder" in str(caught.value)

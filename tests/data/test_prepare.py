@@ -72,7 +72,7 @@ def test_digits_are_ready_to_be_streamed(tmp_path: Path) -> None:
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.005)
 
 
-def test_random_crops_leave_what_is_validated_and_tested_as_it_is(write_images: WriteImages, tmp_path: Path) -> None:
+def test_random_crops_leave_validation_and_test_images_unchanged(write_images: WriteImages, tmp_path: Path) -> None:
     folder = write_images({"cat": 6, "dog": 6}, size=(30, 20))
     plain = prepared(folder, tmp_path, image_size=14)
     settings = DataSettings(source=str(folder), image_size=14, cache_folder=str(tmp_path / "cache"))
@@ -199,7 +199,7 @@ def test_copies_across_parts_are_reported_where_they_are_allowed(write_images: W
     assert data.report["duplicates"]["num_left_out"] == 0
 
 
-def test_clean_data_writes_no_lists(write_images: WriteImages, tmp_path: Path) -> None:
+def test_clean_data_has_no_lists_of_problems(write_images: WriteImages, tmp_path: Path) -> None:
     prepared(write_images({"cat": 5, "dog": 5}), tmp_path).write(tmp_path / "data")
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["report.json", "split.csv"]
 

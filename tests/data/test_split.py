@@ -100,7 +100,7 @@ def test_split_is_the_same_whatever_the_order_of_files_and_classes(
     assert first.hash == second.hash
 
 
-def test_split_is_what_it_was_in_earlier_versions() -> None:
+def test_split_is_that_of_earlier_versions() -> None:
     split = split_of(images_of("cat", 10) + images_of("dog", 10))
     tested = [key for key, part in part_of_keys(split).items() if part == "test"]
     assert tested == ["all/cat/006", "all/cat/007", "all/dog/003", "all/dog/005"]
@@ -172,14 +172,14 @@ def test_every_image_is_tested_in_one_fold() -> None:
         assert sizes(split, "cat")["val"] == 2
 
 
-def test_leftover_images_do_not_all_go_to_the_first_fold() -> None:
+def test_remaining_images_do_not_all_go_to_the_first_fold() -> None:
     images = [image for index in range(20) for image in images_of(f"class {index}", 6)]
     in_folds = [len(split_of(images, split="folds", folds=5, fold=fold).rows("test")) for fold in range(5)]
     assert sum(in_folds) == 120
     assert max(in_folds) < 32  # 40 would be the first fold's if every class gave it its sixth image
 
 
-def test_publishers_test_is_kept_and_validation_carved_out_of_train() -> None:
+def test_publishers_test_images_are_kept_and_validation_taken_from_train() -> None:
     split = split_of(
         images_of("cat", 40, "train")
         + images_of("cat", 9, "test")

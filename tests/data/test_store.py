@@ -152,7 +152,7 @@ def test_same_images_in_another_folder_share_the_store(write_images: WriteImages
     assert len(stores(tmp_path)) == 1
 
 
-def test_half_built_store_is_never_read_and_cleaned_up(write_images: WriteImages, tmp_path: Path) -> None:
+def test_half_built_store_is_never_read_and_is_removed(write_images: WriteImages, tmp_path: Path) -> None:
     folder = write_images({"cat": 40, "dog": 40})
     wait = tmp_path / "wait"
     wait.touch()
@@ -199,7 +199,7 @@ def test_two_processes_build_one_store_together(write_images: WriteImages, tmp_p
     assert second_lines == [first_lines[-1]]
 
 
-def test_store_cut_short_is_built_anew(write_images: WriteImages, tmp_path: Path) -> None:
+def test_truncated_store_is_built_again(write_images: WriteImages, tmp_path: Path) -> None:
     source, manifest = scanned(write_images({"cat": 3, "dog": 3}), tmp_path)
     expected = np.array(open_store(source, manifest, settings_of(tmp_path, image_size=8)))
     [store] = stores(tmp_path)
@@ -220,7 +220,7 @@ def test_failed_build_leaves_nothing_behind(write_images: WriteImages, tmp_path:
 
 
 @pytest.mark.parametrize(("flush_bytes", "num_flushes"), [(1, 1), (1, 3), (16 * 8 * 8 * 3, 1)])
-def test_disk_that_fails_on_the_way_fails_the_build(
+def test_disk_error_during_the_build_fails_the_build(
     write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush_bytes: int, num_flushes: int
 ) -> None:
     """The system says once that something could not be written, and the flush at the end would hear nothing of it."""
@@ -258,7 +258,7 @@ def test_full_disk_is_reported_before_images_are_decoded(
     assert len(open_store(source, manifest, settings_of(tmp_path), quiet=True)) == 6
 
 
-def test_size_on_disk_is_said_before_it_is_built(
+def test_size_on_disk_is_printed_before_the_build(
     write_images: WriteImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, manifest = scanned(write_images({"cat": 3, "dog": 3}), tmp_path)
@@ -315,7 +315,7 @@ def test_random_crops_are_cut_from_the_own_pixels_of_small_images(
     assert len(stores(tmp_path)) == num_stores
 
 
-def test_size_of_both_stores_is_said_before_either_is_built(
+def test_size_of_both_stores_is_printed_before_either_is_built(
     write_images: WriteImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, manifest = scanned(write_images({"cat": 3, "dog": 3}, size=(500, 400)), tmp_path)
@@ -384,7 +384,7 @@ def test_first_scan_fills_the_store_and_every_file_is_decoded_once(
 
 
 @pytest.mark.parametrize("others", [(12, 10), (40, 10)], ids=["smaller", "larger"])
-def test_store_is_built_from_the_files_where_its_shape_was_guessed_wrong(
+def test_store_with_a_wrong_guess_is_built_from_the_files(
     write_images: WriteImages, tmp_path: Path, others: tuple[int, int]
 ) -> None:
     folder = write_images({"cat": 2 * NUM_LOOKED_AT, "dog": 2 * NUM_LOOKED_AT}, size=(10, 10))
@@ -397,7 +397,7 @@ def test_store_is_built_from_the_files_where_its_shape_was_guessed_wrong(
     assert stores(tmp_path, ".partial") == []
 
 
-def test_store_is_built_from_the_files_where_one_is_no_image(write_images: WriteImages, tmp_path: Path) -> None:
+def test_store_with_a_bad_file_is_built_from_the_files(write_images: WriteImages, tmp_path: Path) -> None:
     folder = write_images({"cat": 5, "dog": 5}, size=(30, 20))
     (folder / "cat/002.png").write_bytes(b"text")
     images, _, num_filled = scanned_and_stored(folder, tmp_path, image_size=14)
@@ -416,9 +416,7 @@ def test_failed_scan_leaves_no_half_filled_store(write_images: WriteImages, tmp_
     assert stores(tmp_path) == stores(tmp_path, ".partial") == []
 
 
-def test_nothing_is_filled_where_there_is_no_room_or_another_process_fills(
-    write_images: WriteImages, tmp_path: Path
-) -> None:
+def test_no_store_is_filled_without_room_or_beside_another_process(write_images: WriteImages, tmp_path: Path) -> None:
     source = find_source(str(write_images({"cat": 3, "dog": 3}, size=(30, 20))))
     side = int((shutil.disk_usage(tmp_path).free / 3) ** 0.5)
     settings = settings_of(tmp_path, image_size=8, resize="crop")

@@ -97,7 +97,7 @@ def test_epochs_and_seeds_differ_and_equal_streams_agree() -> None:
     assert not np.array_equal(order, np.sort(order))
 
 
-def test_order_is_what_it_was_in_earlier_versions() -> None:
+def test_order_is_that_of_earlier_versions() -> None:
     assert served(stream_of(10), 0)[1].tolist() == [6, 3, 8, 1, 4, 5, 9, 2, 7, 0]
 
 
@@ -110,7 +110,7 @@ def test_order_is_what_it_was_in_earlier_versions() -> None:
         (True, 2, "be09b6e710b6fa17"),
     ],
 )
-def test_batches_are_what_they_were_in_earlier_versions(flip: bool, padding: int, expected: str) -> None:
+def test_batches_are_those_of_earlier_versions(flip: bool, padding: int, expected: str) -> None:
     pixels = np.arange(NUM_STORED * 9 * 7 * 3, dtype=np.uint64) * np.uint64(2654435761) >> np.uint64(7)
     stream = Stream(
         pixels.astype(np.uint8).reshape(NUM_STORED, 9, 7, 3),
@@ -180,7 +180,7 @@ def test_single_image_left_over_is_left_out_of_training(num_rows: int, sizes: li
     assert (len(stream), stream.num_images) == (len(sizes), sum(sizes))
 
 
-def test_image_left_out_changes_with_the_epoch() -> None:
+def test_left_out_image_changes_with_the_epoch() -> None:
     left_out = {(set(range(17)) - set(served(stream_of(17), epoch)[1])).pop() for epoch in range(10)}
     assert len(left_out) > 1
 
@@ -234,7 +234,7 @@ def test_augmentation_of_an_image_does_not_depend_on_the_batch_size(augmentation
     assert np.array_equal(small[0][np.argsort(small[1])], unshuffled[0])
 
 
-def test_augmentation_leaves_the_order_and_the_store_alone() -> None:
+def test_augmentation_leaves_the_order_and_the_store_unchanged() -> None:
     images, labels = store()
     stream = Stream(
         images,
@@ -289,7 +289,7 @@ def test_batches_do_not_depend_on_the_number_of_cores() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_as_many_threads_augment_as_told_and_change_nothing(threads: int) -> None:
+def test_number_of_threads_is_limited_and_does_not_change_images(threads: int) -> None:
     before = set(augmentation_threads())
     stream = stream_of(augmentation=EVERYTHING, threads=threads)
     images = served(stream, 0)[0]
@@ -465,7 +465,7 @@ def test_first_epoch_hash_of_features_is_that_of_their_images(augmentation: Augm
     assert stream.first_epoch_hash == of_images.first_epoch_hash is not None
 
 
-def test_batches_in_a_row_are_the_batches_one_by_one() -> None:
+def test_consecutive_batches_are_the_single_batches_joined() -> None:
     stream, one_by_one = stream_of(), stream_of()
     images, labels = stream.batches(0, 2, 7)
     expected = [one_by_one.batch(0, index) for index in range(7)]
@@ -477,7 +477,7 @@ def test_batches_in_a_row_are_the_batches_one_by_one() -> None:
         stream.batches(0, 5, 8)
 
 
-def test_images_of_an_epoch_by_their_places_are_those_that_are_served() -> None:
+def test_images_at_places_are_the_served_images() -> None:
     shuffled, in_order = (stream_of(shuffle=shuffle, augmentation=EVERYTHING) for shuffle in (True, False))
     images, labels = served(shuffled, 3)
     # the labels of these rows are their places

@@ -46,7 +46,7 @@ def test_boxes_hold_the_numbers_of_the_table_but_not_those_of_all_files() -> Non
 
 
 @pytest.mark.parametrize(("greatest", "kind"), [(999, None), (1000, "log")])
-def test_axis_of_bytes_is_logarithmic_where_they_differ_tenfold(greatest: int, kind: str | None) -> None:
+def test_axis_of_bytes_is_logarithmic_if_sizes_differ_tenfold(greatest: int, kind: str | None) -> None:
     assert file_size_boxes(make_sizes(100, greatest)).layout.yaxis.type == kind
 
 
@@ -58,7 +58,7 @@ def test_each_image_size_is_a_mark() -> None:
     assert marks.marker.sizeref == pytest.approx(2 * 90 / 40**2)
 
 
-def test_neighbouring_sizes_are_one_mark_where_there_are_too_many() -> None:
+def test_neighbouring_sizes_share_a_mark_if_there_are_too_many() -> None:
     random = np.random.default_rng(0)
     sizes = pd.DataFrame(random.integers(100, 800, (9000, 2)), columns=["width", "height"]).drop_duplicates()
     sizes["images"] = 2

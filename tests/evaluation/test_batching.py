@@ -65,7 +65,7 @@ def test_single_image_that_does_not_fit_is_an_error() -> None:
         predict_as_fits(prediction([], room=0), batches(4), is_out_of_memory=is_too_large, pad=False)
 
 
-def test_other_errors_are_not_answered_by_smaller_batches() -> None:
+def test_other_errors_are_raised() -> None:
     sizes: list[int] = []
 
     def predict(images: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_results_come_batch_by_batch_as_they_are_asked_for() -> None:
     assert [len(part) for part in results] == [4, 3]
 
 
-def test_rows_are_taken_in_batches_of_one_size_and_the_rest() -> None:
+def test_rows_are_taken_in_batches_of_one_size_except_the_last() -> None:
     rows = np.array([5, 3, 8, 1, 2, 9, 4])
     assert [batch.tolist() for batch in in_batches(rows, 3)] == [[5, 3, 8], [1, 2, 9], [4]]
     assert [batch.tolist() for batch in in_batches(rows, 8)] == [rows.tolist()]

@@ -59,7 +59,7 @@ def test_call_that_is_slower_than_the_limit_is_timed_once(clock: Clock) -> None:
     assert clock.num_calls == 4
 
 
-def test_latency_is_in_milliseconds_per_image_and_throughput_in_images_per_second(clock: Clock) -> None:
+def test_latency_is_in_milliseconds_and_throughput_in_images_per_second(clock: Clock) -> None:
     # 5 ms per call and 2 ms per image: one image takes 7 ms, a batch of 10 takes 25 ms
     sizes = []
 

@@ -31,7 +31,7 @@ def test_scores_that_differ_in_their_last_bits_are_tied(value: float) -> None:
     assert len(set(with_equal_ties(np.array(neighbours(value))).tolist())) == 1
 
 
-def test_scores_of_which_one_image_is_told_apart_are_not_tied() -> None:
+def test_scores_that_differ_by_one_image_are_not_tied() -> None:
     for images in (10, 50_000, 10_000_000):
         assert not are_tied(0.5, 0.5 + 1 / images)
     assert not are_tied(0.5, 0.5 + 2 * TOLERANCE)

@@ -32,14 +32,14 @@ def started_by(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         ({"WORLD_SIZE": "2"}, 1),
     ],
 )
-def test_started_processes_are_what_the_launcher_says(
+def test_number_of_processes_is_the_launchers(
     variables: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started_by(monkeypatch, **variables)
     assert num_started_processes() == expected
 
 
-def test_batch_without_equal_parts_is_refused() -> None:
+def test_batch_that_cannot_be_split_equally_is_refused() -> None:
     check_shares(32, 4)
     with pytest.raises(UserError, match=r"batch_size: received 30, .* multiple of num_devices, 4, .* \(28 or 32 for"):
         check_shares(30, 4)
@@ -70,7 +70,7 @@ def test_devices_that_cannot_train_are_refused(
         read_settings(framework, words.split())
 
 
-def test_devices_that_can_train_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_that_can_train_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_settings("torch", ["--num_devices", "4"]).num_devices == 4
     assert read_settings("torch", ["--num_devices", "auto", "--seeds", "[1,2]"]).num_devices == "auto"
     started_by(monkeypatch, KERAS_BACKEND="jax")
@@ -80,7 +80,7 @@ def test_devices_that_can_train_are_taken(monkeypatch: pytest.MonkeyPatch) -> No
     assert read_settings("torch", ["--num_devices", "auto"]).num_devices == "auto"
 
 
-def test_number_of_devices_makes_no_other_experiment() -> None:
+def test_number_of_devices_does_not_change_the_hash() -> None:
     one, four = (read_settings("torch", ["--num_devices", number]) for number in ("1", "4"))
     assert settings_hash(one) == settings_hash(four)
     assert settings_hash(one) != settings_hash(read_settings("torch", ["--batch_size", "64"]))

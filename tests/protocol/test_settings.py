@@ -35,7 +35,7 @@ GROUPS = ["data", "augmentation", "head", "optimizer", "schedule", "early_stoppi
 GROUPS += ["acceleration", "tracking"]
 
 
-def test_names_stand_in_the_order_of_declaration() -> None:
+def test_names_are_in_the_order_of_declaration() -> None:
     names = list(flatten(Settings()))
     assert names[:5] == ["regime", "phases", "backbone", "weights", "allow_random_weights"]
     assert names[names.index("find_learning_rate") + 1] == "data.source"
@@ -293,12 +293,12 @@ def test_automatic_split_is_hashed_by_what_it_means(monkeypatch: pytest.MonkeyPa
     assert settings_hash(read_settings("torch", [])) == settings_hash(read_settings("torch", words)) != automatic
 
 
-def test_settings_that_stand_for_themselves_are_resolved_to_themselves() -> None:
+def test_explicit_settings_are_unchanged_when_resolved() -> None:
     settings = Settings(data=DataSettings(split="publisher", fractions=[0.5, 0.25, 0.25]), seed=3)
     assert resolve(settings) == settings
 
 
-def test_runs_that_are_older_than_a_setting_had_its_value_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values_before() == {
         "cache_features": False,
         "cache_views": None,
