@@ -85,7 +85,7 @@ def test_kinds_of_change_are_independent_of_each_other() -> None:
     area = changes.boxes[:, 2] * changes.boxes[:, 3]
     columns = np.column_stack([changes.flipped, changes.shifts, area, changes.boxes[:, 2] / area, changes.colors])
     correlations = np.corrcoef(columns, rowvar=False) - np.eye(columns.shape[1])
-    correlations[3, 4] = correlations[4, 3] = 0  # a large box is high
+    correlations[3, 4] = correlations[4, 3] = 0  # a large box is tall, too
     assert np.abs(correlations).max() < 0.06  # four standard deviations of 1 / sqrt(5000)
 
 
@@ -203,7 +203,7 @@ def test_colours_change_before_black_borders_are_added() -> None:
 def test_neutral_factors_leave_pixels_unchanged() -> None:
     pixels = noise(16, 16, 3)
     assert np.array_equal(jitter(pixels, 1, 1, 1, 0), pixels)
-    # a turn that is no turn
+    # a full rotation
     assert np.array_equal(jitter(pixels, 1, 1, 1, 1e-12), pixels)
 
 

@@ -24,7 +24,7 @@ from tandem.data.cache import (
     whole_folder,
 )
 
-# Takes the lock of an entry, says so, and keeps it until it is killed.
+# Acquires the lock of an entry, prints that, and holds it until it is killed.
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -133,7 +133,7 @@ def test_two_writers_of_a_file_do_not_mix(tmp_path: Path) -> None:
     with whole_file(path) as first, whole_file(path) as second:
         first.write("first " * 10_000)
         second.write("second")
-    assert path.read_text() == "first " * 10_000  # the last one to end
+    assert path.read_text() == "first " * 10_000  # of the writer that finished last
     assert names(tmp_path) == ["scan.json"]
 
 

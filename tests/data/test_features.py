@@ -32,7 +32,7 @@ def store_in(cache: Path, name: str) -> np.memmap:
 
 
 class Backbone:
-    """Features that tell which row they are of; remembers for which rows it was asked."""
+    """Features that identify their row; keeps the rows that were asked for."""
 
     def __init__(self, *, before: Callable[[], Any] = lambda: None) -> None:
         self.asked: list[int] = []
@@ -172,8 +172,8 @@ def test_truncated_file_is_made_again(images: np.memmap, tmp_path: Path, name: s
 
 @contextlib.contextmanager
 def file_size_limited(size: int) -> Iterator[None]:
-    """Lets writing beyond so many bytes of a file fail, as it does on a full disk; in a with block, for the tests'
-    own output may be a longer file."""
+    """Limits the size of files, so that writing fails as on a full disk; only in a block, since the output of the tests
+    may be a larger file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -186,7 +186,7 @@ def test_features_stay_in_memory_if_they_cannot_be_written(
     images: np.memmap, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     rows = np.arange(2, 11)
-    with file_size_limited(4 * NUM_IMAGES * NUM_FEATURES):  # without place for the file's header
+    with file_size_limited(4 * NUM_IMAGES * NUM_FEATURES):  # less than the file with its header
         found = open_features(images, rows, KEY, Backbone())
     assert np.array_equal(found.values[rows], features_of(rows))
     assert found.cached_seconds == 0 < found.seconds

@@ -58,7 +58,7 @@ def pack(files: dict[str, bytes]) -> bytes:
 
 @pytest.fixture
 def offer(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Publishes small files of a data set's format in place of its own, under the same names."""
+    """Publishes small files in a data set's format, under the names of its real files."""
 
     def offer(name: str, **contents: bytes) -> None:
         real = named.DOWNLOADS[name]

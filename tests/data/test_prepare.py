@@ -20,7 +20,7 @@ from tandem.protocol.settings import AugmentationSettings, DataSettings
 
 WriteImages = Callable[..., Path]
 
-# Prepares the same folder twice, and prints for each time how many of its files were opened.
+# Prepares the same folder twice, and prints how many of its files were opened each time.
 TWICE = """
 import os, sys
 from tandem.data.prepare import prepare
@@ -48,7 +48,7 @@ def prepared(folder: Path | str, tmp_path: Path, **settings: Any) -> PreparedDat
 
 
 def damage(folder: Path) -> list[str]:
-    """Three truncated JPEGs, a text that is called one, and an empty class."""
+    """Three truncated JPEGs, a text file that is called a JPEG, and an empty class."""
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     for key in ("cat/a.jpg", "cat/b.jpeg", "dog/c.jpg"):
         Image.fromarray(noise).save(folder / key, "JPEG")
@@ -128,7 +128,7 @@ def test_second_time_reads_no_image(write_images: WriteImages, tmp_path: Path) -
         check=True,
         timeout=60,
     )
-    # once to check it and once to decode it, then not at all
+    # once to check it and once to decode it, and later not at all
     assert result.stdout.split() == ["24", "0"]
     assert result.stderr == ""
 

@@ -139,7 +139,7 @@ def test_exact_copies_stay_together(kind: str, seed: int) -> None:
     copies = [(f"copy/{index}", "cat", "", f"all/cat/{index % 15:03d}") for index in range(30)]
     split = split_of(images + copies, split=kind, split_seed=seed)
     assert max(len(parts) for parts in parts_of_contents(split).values()) == 1
-    assert sizes(split, "cat")["test"] == 14  # a fifth either way
+    assert sizes(split, "cat")["test"] == 14  # a fifth in both cases
     allowed = split_of(images + copies, split=kind, split_seed=seed, duplicates="allow")
     assert max(len(parts) for parts in parts_of_contents(allowed).values()) > 1
 
@@ -168,7 +168,7 @@ def test_every_image_is_tested_in_one_fold() -> None:
     assert sorted(np.concatenate([split.rows("test") for split in splits])) == list(range(41))
     for split in splits:
         assert sizes(split, "cat")["test"] in (5, 6)
-        # of what is not test, an eighth is validation: 0.1 / (0.7 + 0.1)
+        # an eighth of the images that are not test images is for validation: 0.1 / (0.7 + 0.1)
         assert sizes(split, "cat")["val"] == 2
 
 

@@ -25,8 +25,8 @@ from tandem.protocol.settings import DataSettings
 
 WriteImages = Callable[..., Path]
 
-# Builds the store of a folder and says what it reads; where a file `wait` is named, all images but the first
-# are read only when that file is gone.
+# Builds the store of a folder and prints what it reads. If a file `wait` is given, all images except the first are read
+# only after that file was removed.
 BUILDER = """
 import dataclasses, hashlib, os, sys, time
 from pathlib import Path
@@ -42,7 +42,7 @@ source = find_source(folder)
 manifest, _ = scan(source, Path(cache), quiet=True)
 
 def read(key):
-    os.write(1, f"read {key}\\n".encode())  # in one piece, which print from several threads is not
+    os.write(1, f"read {key}\\n".encode())  # in one piece, unlike print from several threads
     if wait and key != "cat/000.png":
         while Path(wait).exists():
             time.sleep(0.01)
@@ -73,7 +73,7 @@ def start_builder(folder: Path, tmp_path: Path, wait: Path | None = None) -> sub
 
 
 def slow_pwrite(handle: int, pixels: bytes, offset: int, write: Any = os.pwrite) -> int:
-    """Leaves a flush the time to end between two images."""
+    """Writes slowly, so that a flush can end between two images."""
     time.sleep(0.01)
     return int(write(handle, pixels, offset))
 
@@ -165,7 +165,7 @@ def test_half_built_store_is_never_read_and_is_removed(write_images: WriteImages
         builder.send_signal(signal.SIGKILL)
     assert stores(tmp_path, ".partial") == [half_built]
 
-    # a store of another size clears it away, too
+    # building a store of another size removes it, too
     source, manifest = scanned(folder, tmp_path)
     open_store(source, manifest, settings_of(tmp_path, image_size=9))
     assert stores(tmp_path, ".partial") == []
@@ -187,7 +187,7 @@ def test_two_processes_build_one_store_together(write_images: WriteImages, tmp_p
         with start_builder(folder, tmp_path) as second:
             assert second.stdout is not None and second.stderr is not None
             assert second.stderr.readline() == "Another process is decoding the same images: waiting for it.\n"
-            # what a third process clears away is not theirs
+            # a third process does not remove their partial store
             source, manifest = scanned(folder, tmp_path)
             open_store(source, manifest, settings_of(tmp_path, image_size=9))
             wait.unlink()
@@ -223,7 +223,7 @@ def test_failed_build_leaves_nothing_behind(write_images: WriteImages, tmp_path:
 def test_disk_error_during_the_build_fails_the_build(
     write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush_bytes: int, num_flushes: int
 ) -> None:
-    """The system says once that something could not be written, and the flush at the end would hear nothing of it."""
+    """The system reports a failed write only once, so the flush at the end would not notice it."""
     flushed = []
 
     def flush(handle: int) -> None:
@@ -337,7 +337,8 @@ def test_size_of_both_stores_is_printed_before_either_is_built(
 def scanned_and_stored(
     folder: Path, tmp_path: Path, *, for_crops: bool = False, **settings: Any
 ) -> tuple[tuple[np.memmap, np.memmap], list[str], int]:
-    """What open_stores gives after a scan that fills stores, the keys of what was read, and how many were filled."""
+    """Result of open_stores after a scan that fills stores, the keys that were read, and the number of filled
+    stores."""
     found = find_source(str(folder))
     read: list[str] = []
 
@@ -378,7 +379,7 @@ def test_first_scan_fills_the_store_and_every_file_is_decoded_once(
     expected = built_from_files(folder, tmp_path, for_crops=for_crops, image_size=14)
     for found, store in zip(images, expected, strict=True):
         assert np.array_equal(found, store)
-    assert len(read) <= 60 + (1 + for_crops) * NUM_LOOKED_AT  # the sizes of some are looked at without decoding
+    assert len(read) <= 60 + (1 + for_crops) * NUM_LOOKED_AT  # the sizes of some files are read without decoding
     assert stores(tmp_path, ".partial") == []
     assert {store.name for store in stores(tmp_path)} == {store.name for store in stores(tmp_path / "anew")}
 

@@ -32,7 +32,7 @@ EVERYTHING = AugmentationSettings(
 
 
 def store() -> tuple[np.ndarray, np.ndarray]:
-    """Images of noise without black, and labels that tell them all apart."""
+    """Images of noise without black, each with its own label."""
     images = np.random.default_rng(0).integers(1, 256, (NUM_STORED, 9, 7, 3), dtype=np.uint8)
     return images, np.arange(NUM_STORED)
 
@@ -57,7 +57,7 @@ def served(stream: Stream, epoch: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hash_of_epoch(stream: Stream, epoch: int) -> str:
-    """SHA-256 over that of each batch: labels, then images."""
+    """SHA-256 over the hashes of the batches (labels, then images)."""
     digests = [hashlib.sha256(labels.tobytes() + images.tobytes()).digest() for images, labels in stream.epoch(epoch)]
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
@@ -67,7 +67,7 @@ def stream_threads() -> list[str]:
 
 
 def stream_threads_that_stay() -> list[str]:
-    """Those that have not ended within five seconds: nothing waits for a thread, which first ends its batch."""
+    """Threads that are alive after five seconds; a thread ends only after its current batch."""
     deadline = time.monotonic() + 5
     while stream_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -253,7 +253,7 @@ def test_augmentation_leaves_the_order_and_the_store_unchanged() -> None:
 def test_crops_are_enlarged_to_the_size_that_is_served() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 6, 20, 3), dtype=np.uint8)
     rows = np.arange(10)
-    # no box of the whole area is at most 4/3 as wide as high, so that it is always the middle 6 x 8 pixels
+    # a box of the whole area would be wider than 4/3 of its height, so the middle 6 x 8 pixels are cut out
     whole = Augmentation(settings=AugmentationSettings(random_resized_crop=[1.0, 1.0]), size=(9, 7))
     stream = Stream(images, rows, rows, batch_size=4, seed=(0,), shuffle=True, augmentation=whole)
     for image, label in zip(*served(stream, 0), strict=True):
@@ -348,7 +348,7 @@ def test_prefetching_thread_ends_with_the_iteration() -> None:
     batches = stream_of().epoch(0)
     next(batches)
     assert len(stream_threads()) == 1
-    del batches  # as where a training loop breaks
+    del batches  # as when a training loop ends early
     assert stream_threads_that_stay() == []
     served(stream_of(), 0)
     assert stream_threads_that_stay() == []
@@ -443,7 +443,7 @@ def test_first_epoch_hash_tells_streams_apart() -> None:
 
 
 def features() -> list[np.ndarray]:
-    """Two views, whose features tell the view and the image."""
+    """Two views, whose features identify the view and the image."""
     return [np.stack([np.arange(NUM_STORED), np.full(NUM_STORED, view)], axis=1).astype(np.float32) for view in (0, 1)]
 
 
@@ -480,5 +480,5 @@ def test_consecutive_batches_are_the_single_batches_joined() -> None:
 def test_images_at_places_are_the_served_images() -> None:
     shuffled, in_order = (stream_of(shuffle=shuffle, augmentation=EVERYTHING) for shuffle in (True, False))
     images, labels = served(shuffled, 3)
-    # the labels of these rows are their places
+    # each row's label is its index
     assert np.array_equal(in_order.images_at(3, labels), images)

@@ -18,7 +18,7 @@ Make = Callable[[Path], dict[str, float]]
 
 @pytest.fixture
 def made() -> list[Path]:
-    """The folders that reports were made in."""
+    """Folders that reports were made in."""
     return []
 
 

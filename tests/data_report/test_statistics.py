@@ -28,7 +28,7 @@ WriteImages = Callable[..., Path]
 
 
 def scene(seed: int, size: int = 96) -> Image.Image:
-    """Large soft spots of colour, which like a photograph has most of its detail at low frequencies."""
+    """Large soft spots of colour, with most detail at low frequencies, as in a photograph."""
     spots = np.random.default_rng(seed).integers(0, 256, (7, 7, 3), dtype=np.uint8)
     return Image.fromarray(spots).resize((size, size), Image.Resampling.BICUBIC)
 
@@ -217,7 +217,7 @@ def test_search_ends_if_all_images_are_alike(scenes: Path, tmp_path: Path, monke
 def test_pair_search_agrees_with_comparing_all(max_distance: int) -> None:
     generator = np.random.default_rng(max_distance)
     hashes = generator.integers(0, 2**64, 300, dtype=np.uint64)
-    for index in range(1, 300, 2):  # every other one is the one before it with 0 to 13 bits flipped, anywhere
+    for index in range(1, 300, 2):  # every second hash is the one before it with 0 to 13 random bits flipped
         hashes[index] = hashes[index - 1]
         for bit in generator.choice(64, generator.integers(0, 14), replace=False):
             hashes[index] ^= np.uint64(1) << np.uint64(bit)

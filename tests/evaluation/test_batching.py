@@ -10,7 +10,7 @@ from tandem.protocol.settings import Settings
 
 
 class TooLarge(Exception):
-    """What a framework says of a batch that its memory has no room for."""
+    """A framework's exception for a batch that does not fit into memory."""
 
 
 def is_too_large(error: Exception) -> bool:
@@ -18,7 +18,7 @@ def is_too_large(error: Exception) -> bool:
 
 
 def prediction(sizes: list[int], room: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Doubles its input, notes how many images it was given, and takes no more than there is room for."""
+    """A function that doubles its input, keeps the sizes of its inputs, and fails for larger ones than `room`."""
 
     def predict(images: np.ndarray) -> np.ndarray:
         sizes.append(len(images))
@@ -30,7 +30,7 @@ def prediction(sizes: list[int], room: int) -> Callable[[np.ndarray], np.ndarray
 
 
 def batches(*sizes: int) -> list[np.ndarray]:
-    """Images of one pixel, numbered through."""
+    """Images of one pixel, which are consecutive numbers."""
     numbers = np.arange(sum(sizes), dtype=np.float32).reshape(-1, 1)
     return np.split(numbers, np.cumsum(sizes)[:-1])
 
@@ -57,7 +57,7 @@ def test_batch_that_does_not_fit_is_halved_until_it_does(room: int, pad: bool) -
     assert outputs.tolist() == [[2.0 * number] for number in range(30)]
     halves = {1: [13, 7, 4, 2, 1], 2: [13, 7, 4, 2], 3: [13, 7, 4, 2], 6: [13, 7, 4], 7: [13, 7]}[room]
     assert sizes[: len(halves)] == halves
-    assert max(sizes[len(halves) :]) == halves[-1]  # what was too large is not tried again
+    assert max(sizes[len(halves) :]) == halves[-1]  # a size that was too large is not tried again
 
 
 def test_single_image_that_does_not_fit_is_an_error() -> None:

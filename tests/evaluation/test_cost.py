@@ -15,7 +15,7 @@ from tandem.evaluation.cost import measure_inference, median_seconds, peak_memor
 
 
 class Clock:
-    """A clock that stands still except while a call of `work` takes the next of some times."""
+    """A clock that stands still, except that each call of `work` takes the next of some times."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0

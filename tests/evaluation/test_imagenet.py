@@ -17,7 +17,7 @@ from tandem.evaluation.imagenet import (
 )
 from tandem.evaluation.predictions import softmax
 
-IMAGENETTE = {  # outputs as the field knows them, typed from the class list that is published with ImageNet
+IMAGENETTE = {  # well-known outputs, typed from the class list that is published with ImageNet
     "tench": 0,
     "English_springer": 217,
     "cassette_player": 482,
@@ -111,7 +111,7 @@ def answers_to_logits(answers: list[int]) -> np.ndarray:
 
 
 def test_averages_are_over_all_labels_that_occur() -> None:
-    # two classes, outputs 10 and 20; of eight images two are answered outside of them, by 500 and 600
+    # two classes, outputs 10 and 20; two of eight predictions, 500 and 600, are outside of them
     truth = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     answers = [10, 10, 10, 500, 20, 20, 10, 600]
     found = scores_over_all_outputs(answers_to_logits(answers), truth, ((10,), (20,)))

@@ -13,7 +13,7 @@ FOLDS = {"alexnet": [0.5, 0.6, 0.7], "vgg16": [0.8, 0.8, 0.8], "vgg19": [0.9, 0.
 
 
 def neighbours(value: float) -> list[float]:
-    """A value and those that differ from it in the last bits."""
+    """A value, and values that differ from it in the last bits."""
     return [np.nextafter(value, 0), value, np.nextafter(value, 1), np.nextafter(np.nextafter(value, 1), 1)]
 
 
@@ -47,7 +47,7 @@ def test_tied_scores_have_one_rank() -> None:
 
 
 def test_mean_rank_of_the_folds_is_the_same_with_any_sum() -> None:
-    # vgg16 and vgg19 share a rank on the first data set: (1.5 + 2 + 2) / 3 = 1.833, and not (1 + 2 + 2) / 3 = 1.667
+    # vgg16 and vgg19 share a rank on the first data set: (1.5 + 2 + 2) / 3 = 1.833 instead of (1 + 2 + 2) / 3 = 1.667
     others = [[0.9, 0.8, 0.7], [0.9, 0.8, 0.7]]
     for vgg16, vgg19 in itertools.product(neighbours(0.8), repeat=2):
         scores = with_equal_ties(np.array([[0.6, vgg16, vgg19], *others]))

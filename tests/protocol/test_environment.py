@@ -10,7 +10,7 @@ from tandem.protocol.settings import AccelerationSettings, Settings
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty one, put back as it was afterwards."""
+    """An empty environment; the old one is restored afterwards."""
     monkeypatch.setattr(os, "environ", dict[str, str]())
 
 

@@ -11,7 +11,7 @@ from tandem.protocol.learning_rate_finder import HIGHEST, LOWEST, NUM_STEPS, Lea
 
 
 def run_test(loss_of: list[float]) -> LearningRateFinder:
-    """A test whose steps have these losses."""
+    """A range test whose steps have these losses."""
     finder = LearningRateFinder()
     for _, index in finder.steps(itertools.count()):
         finder.add(loss_of[index])

@@ -27,7 +27,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(*argv: str, framework: Any = "torch") -> str:
-    """The message about wrong settings, which has to be one line."""
+    """The message about wrong settings, which is one line."""
     with pytest.raises(UserError) as caught:
         read_settings(framework, list(argv))
     message = str(caught.value)
@@ -36,14 +36,14 @@ def refusal(*argv: str, framework: Any = "torch") -> str:
 
 
 def config(content: str | bytes) -> list[str]:
-    """The arguments that read a configuration file of this content."""
+    """Words that read a configuration file with this content."""
     file = Path("settings.yaml")
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     return ["--config", str(file)]
 
 
 def nested(name: str, value: Any) -> str:
-    """YAML that gives one setting, by its dotted name, this value."""
+    """YAML with one setting, given by its dotted name."""
     for key in reversed(name.split(".")):
         value = {key: value}
     return yaml.safe_dump(value)
@@ -76,7 +76,7 @@ LITERALS = {name: typing.get_args(hint) for name, (_, hint) in FIELDS.items() if
 LIMITED_ABOVE = {name for name, (limits, _) in FIELDS.items() if "at_most" in limits}
 LIMITS = [(name, limit) for name, (limits, _) in FIELDS.items() for limit in limits]
 
-# What has to stand beside a value at its limit, or beside a choice, so that no other rule refuses it.
+# Options that a value at its limit, or a choice, needs so that no other rule refuses it.
 COMPANIONS = {
     ("cache_views", "at_least"): ["--regime", "frozen", "--augmentation.horizontal_flip", "true"],
     ("data.fold", "at_least"): ["--data.split", "folds"],
@@ -98,7 +98,7 @@ REFUSED_BY_ANOTHER_RULE = {
 
 
 def beside(name: str, limit: str) -> tuple[float, float]:
-    """The values next to a limit: the nearest one that is outside of it, and the nearest one inside."""
+    """The nearest values outside and inside of a limit."""
     bound = FIELDS[name][0][limit]
     outwards = math.inf if limit == "at_most" else -math.inf
     whole = name in WHOLE_NUMBERS
@@ -136,7 +136,7 @@ def test_number_just_outside_its_limits_is_refused(name: str, limit: str) -> Non
         message = refusal(*argv)
         assert message.startswith(f"{name}: received ") and ", allowed: " in message
         assert float(message.split("received ")[1].split(", allowed")[0].strip("[]'")) == outside
-        # the limit itself is said, in full
+        # the message states the exact limit
         said = message.split(limit.replace("_", " "), 1)[1].split(",")[0]
         assert float(said) == FIELDS[name][0][limit]
 
@@ -194,7 +194,7 @@ def test_boolean_for_a_number_is_refused(name: str) -> None:
 def test_word_that_is_not_a_choice_is_refused(name: str) -> None:
     for argv in ([f"--{name}", "sideways"], config(nested(name, "sideways"))):
         assert refusal(*argv) == f"{name}: received 'sideways', allowed: {', '.join(LITERALS[name])}"
-    # a choice in capitals is another word
+    # capital letters are different
     assert refusal(f"--{name}", LITERALS[name][0].upper()).startswith(f"{name}: received ")
 
 
@@ -202,12 +202,12 @@ def test_word_that_is_not_a_choice_is_refused(name: str) -> None:
 def test_every_choice_is_allowed(name: str) -> None:
     for choice in LITERALS[name]:
         if (name, choice) == ("data.split", "auto"):
-            continue  # becomes the data set's own: test_data_sets.py
+            continue  # replaced by the data set's own value: test_data_sets.py
         argv = [f"--{name}", choice, *COMPANIONS.get((name, choice), [])]
         assert flatten(read_settings("keras", argv))[name] == choice
 
 
-# null here is the data set's own: test_data_sets.py
+# null stands for the data set's own value: test_data_sets.py
 @pytest.mark.parametrize("name", sorted(NULLABLE - {"data.fractions"}))
 def test_null_is_allowed_where_it_has_a_meaning(name: str) -> None:
     assert flatten(read_settings("torch", [f"--{name}", "null"]))[name] is None
@@ -436,7 +436,7 @@ RUN_CONFIGS = [
 def test_every_configuration_of_a_run_works_in_both_frameworks(file: Path, framework: Any) -> None:
     settings = read_settings(framework, ["--config", str(file)])
     written = yaml.safe_load(file.read_text())
-    assert settings.sweep.space == written.get("sweep", {}).pop("space", None)  # its names are those of settings
+    assert settings.sweep.space == written.get("sweep", {}).pop("space", None)  # its keys are names of settings
     for name, value in flatten_mapping(written).items():
         found = flatten(settings)[name]
         assert found == (float(value) if isinstance(found, float) else value)
@@ -616,7 +616,7 @@ def test_network_off_the_shelf_needs_weights_with_an_imagenet_head(weights: str)
 
 
 def gradual(phases: str) -> Iterator[list[str]]:
-    """The arguments that give these phases on the command line, and in a file."""
+    """Words that give phases on the command line and in a file."""
     yield ["--regime", "gradual", f"--phases={phases}"]
     yield config(f"regime: gradual\nphases: {phases}\n")
 

@@ -27,8 +27,8 @@ def started_by(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         ({}, 1),
         ({"RANK": "1", "WORLD_SIZE": "4"}, 4),
         ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8"}, 8),
-        ({"SLURM_PROCID": "0"}, 1),  # within sbatch, but not started by srun
-        ({"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, 2),  # torchrun within srun
+        ({"SLURM_PROCID": "0"}, 1),  # in sbatch, but not started by srun
+        ({"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, 2),  # torchrun in srun
         ({"WORLD_SIZE": "2"}, 1),
     ],
 )
