@@ -9,7 +9,6 @@ removed.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -29,7 +28,7 @@ from tandem.data.manifest import hash_of
 from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
 from tandem.protocol.regimes import Phase, num_cached_views
-from tandem.protocol.settings import AugmentationSettings, Settings, feature_settings
+from tandem.protocol.settings import AugmentationSettings, Settings, feature_settings, hashed_settings
 
 FORMAT_VERSION = 1  # to be raised when features are made in another way: all are then computed again
 
@@ -136,7 +135,7 @@ def _open_view(
     view_key = {
         **key,
         "view": view,
-        "augmentation": dataclasses.asdict(settings.augmentation),
+        "augmentation": hashed_settings(settings.augmentation, "augmentation."),
         "seed": (settings.seed, phase.number),
         # random numbers of an image depend on its position among the rows
         "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),

@@ -120,9 +120,7 @@ def _read_dimension(name: Any, content: Any) -> Dimension:
         allowed = "a range such as {low: 1, high: 8} or a list of values" if number else "a list of values"
         raise UserError(f"{where}: received {content!r}, allowed: {allowed}")
     if number is None:
-        raise UserError(
-            f"{where}: received a range, allowed: a list of values, since this is not a single number"
-        )
+        raise UserError(f"{where}: received a range, allowed: a list of values, since this is not a single number")
     if unknown := set(content) - {"low", "high", "log"}:
         raise UserError(f"{where}: there is no key {sorted(map(str, unknown))[0]!r} here, allowed: low, high, log")
     values: Mapping[str, Any] = {"low": None, "high": None, "log": False, **content}

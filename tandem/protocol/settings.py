@@ -495,7 +495,7 @@ def settings_hash(settings: Settings) -> str:
     Args:
         settings: As they were read, that is, resolved.
     """
-    content = json.dumps(_hashed(settings), sort_keys=True, separators=(",", ":"))
+    content = json.dumps(hashed_settings(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -512,17 +512,22 @@ def feature_settings(settings: Settings) -> dict[str, Any]:
     return {name: found[name] for name in sorted(found, key=lambda name: ("." in name, name))}
 
 
-def _hashed(owner: Any, prefix: str = "") -> dict[str, Any]:
-    """The settings of a group that belong to the hash, nested as they are declared."""
+def hashed_settings(owner: Any, prefix: str = "") -> dict[str, Any]:
+    """The settings of a run, or of a group, that belong to its hash, nested as they are declared.
+
+    Args:
+        owner: Settings, one of its groups, or a phase.
+        prefix: What precedes the names: `augmentation.` for that group.
+    """
     content: dict[str, Any] = {}
     for item in dataclasses.fields(owner):
         name, value = prefix + item.name, getattr(owner, item.name)
         if dataclasses.is_dataclass(value):
-            if of_group := _hashed(value, f"{name}."):
+            if of_group := hashed_settings(value, f"{name}."):
                 content[item.name] = of_group
         elif _is_hashed(name, item, value):
             phases = isinstance(value, list) and all(isinstance(part, PhaseSettings) for part in value)
-            content[item.name] = [_hashed(part, f"{name}.") for part in value] if phases else value
+            content[item.name] = [hashed_settings(part, f"{name}.") for part in value] if phases else value
     return content
 
 

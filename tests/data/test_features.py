@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import resource
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from tandem.data.features import Compute, open_features
+from tandem.data.features import NO_FEATURES, Compute, find_phase_features, open_features
+from tandem.data.phase_streams import training_stream
+from tandem.data.prepare import PreparedData
+from tandem.protocol.regimes import Phase
+from tandem.protocol.settings import AccelerationSettings, AugmentationSettings, Settings, with_values
+from tests.small_runs import small_data, small_settings
 
 NUM_IMAGES, NUM_FEATURES, BATCH = 12, 5, 4
 
@@ -210,3 +216,118 @@ def test_features_that_do_not_fit_on_the_disk_are_not_written(
     assert len(caches(tmp_path)) == 1
     message = capfd.readouterr().err
     assert f"(they need 0.0 MB in {tmp_path}/features, where 0.0 MB are free)" in message
+
+
+# -------------------------------------------------------------------------------------------------- features of a phase
+
+HEAD = Phase(number=1, trainable="head", learning_rate=0.1, max_epochs=3)
+MADE_WITH = {"framework": "torch 2", "weights": "abc"}
+FLIPS = AugmentationSettings(horizontal_flip=True)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> PreparedData:
+    return small_data(tmp_path)
+
+
+def first_pixels(images_of: Callable[[np.ndarray], np.ndarray]) -> Compute:
+    """A backbone whose features are the first pixels of each image's middle row."""
+
+    def compute(rows: np.ndarray) -> Iterator[np.ndarray]:
+        for start in range(0, len(rows), 7):
+            yield images_of(rows[start : start + 7])[:, 4, :, 0].astype(np.float32)
+
+    return compute
+
+
+def new_caches(
+    tmp_path: Path, data: PreparedData, settings: Settings, made_with: Mapping[str, str] = MADE_WITH
+) -> list[str]:
+    """Names of the caches that a run makes."""
+    before = {path.name for path in caches(tmp_path)} if (tmp_path / "features").exists() else set()
+    find_phase_features(HEAD, settings, data, made_with, first_pixels)
+    return sorted({path.name for path in caches(tmp_path)} - before)
+
+
+def test_caches_have_the_names_of_earlier_versions(tmp_path: Path, data: PreparedData) -> None:
+    frozen = small_settings(regime="frozen")
+    assert new_caches(tmp_path, data, frozen) == ["e818728e61c2662edb2a93d228549cee"]
+    changed = dataclasses.replace(
+        frozen, precision="bfloat16", threads=2, acceleration=AccelerationSettings(tf32=False)
+    )
+    assert new_caches(tmp_path, data, changed) == ["8343a59d43dab0629414b9cef5092f82"]
+    views = dataclasses.replace(frozen, cache_views=2, augmentation=FLIPS)
+    # the validation images' features are found among those of the first run
+    assert new_caches(tmp_path, data, views) == [
+        "05deef6f0e8cef03a6233b558bdf8e72",
+        "b4d459cc8b4fc4edb92982039d236af8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "own"),
+    [
+        *(("backbone", "vgg16", True), ("pixel_scaling", "tf", True), ("precision", "bfloat16", True)),
+        *(("data.image_size", 64, True), ("acceleration.tf32", False, True), ("threads", 3, True)),
+        *(("seed", 5, False), ("learning_rate", 0.5, False), ("batch_size", 16, False), ("head.dropout", 0.5, False)),
+        *(("acceleration.compile", True, False), ("tracking.experiment", "other", False), ("max_epochs", 7, False)),
+    ],
+)
+def test_settings_that_change_features_have_caches_of_their_own(
+    name: str, value: object, own: bool, tmp_path: Path, data: PreparedData
+) -> None:
+    settings = small_settings(regime="frozen")
+    assert len(new_caches(tmp_path, data, settings)) == 1
+    assert len(new_caches(tmp_path, data, with_values(settings, {name: value}))) == own
+
+
+@pytest.mark.parametrize("name", ["framework", "weights"])
+def test_other_frameworks_and_weights_have_caches_of_their_own(name: str, tmp_path: Path, data: PreparedData) -> None:
+    settings = small_settings(regime="frozen")
+    new_caches(tmp_path, data, settings)
+    assert new_caches(tmp_path, data, settings) == []
+    assert len(new_caches(tmp_path, data, settings, {**MADE_WITH, name: "other"})) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "own"),
+    [
+        ({"seed": 5}, 2),
+        ({"augmentation.crop_padding": 1}, 2),
+        ({"cache_views": 3}, 1),
+        ({"learning_rate": 0.5}, 0),
+    ],
+)
+def test_views_are_shared_by_runs_with_the_same_augmentation_and_seed(
+    change: dict[str, object], own: int, tmp_path: Path, data: PreparedData
+) -> None:
+    settings = small_settings(regime="frozen", cache_views=2, augmentation=FLIPS)
+    assert len(new_caches(tmp_path, data, settings)) == 3  # two views, and the validation images
+    assert len(new_caches(tmp_path, data, with_values(settings, change))) == own
+
+
+def test_features_of_a_phase_are_those_of_its_images(data: PreparedData) -> None:
+    found = find_phase_features(HEAD, small_settings(regime="frozen"), data, MADE_WITH, first_pixels)
+    for values, part in ((found.training[0], "train"), (found.validation[0], "val")):
+        rows = data.rows(part)
+        assert np.array_equal(values[rows], data.images[rows][:, 4, :, 0])
+    assert len(found.training) == 1 and found.seconds > 0
+
+
+def test_features_of_views_are_those_of_the_augmented_images(data: PreparedData) -> None:
+    settings = small_settings(regime="frozen", cache_views=2, augmentation=FLIPS)
+    found = find_phase_features(HEAD, settings, data, MADE_WITH, first_pixels)
+    rows = data.rows("train")
+    stream = training_stream(settings, data, HEAD, shuffle=False)
+    for view, values in enumerate(found.training):
+        images = stream.images_at(view, np.arange(len(rows)))
+        assert np.array_equal(values[rows], images[:, 4, :, 0])
+    assert not np.array_equal(found.training[0][rows], found.training[1][rows])
+    val_rows = data.rows("val")
+    assert np.array_equal(found.validation[0][val_rows], data.images[val_rows][:, 4, :, 0])
+
+
+def test_phase_that_trains_the_backbone_has_no_features(tmp_path: Path, data: PreparedData) -> None:
+    everything = dataclasses.replace(HEAD, trainable="all")
+    assert find_phase_features(everything, small_settings(), data, MADE_WITH, first_pixels) == NO_FEATURES
+    assert not (tmp_path / "features").exists()

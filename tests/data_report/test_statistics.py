@@ -141,6 +141,16 @@ def test_different_images_are_not_near_duplicates(scenes: Path, tmp_path: Path) 
     assert near.pairs.empty and near.num_blank == 0 and near.skipped == ""
 
 
+def test_images_are_near_up_to_six_bits(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = prepared(scenes, tmp_path)
+    hashes = np.random.default_rng(0).integers(0, 2**64, len(data.keys), dtype=np.uint64)
+    hashes[1] = hashes[0] ^ np.uint64(0b111111)
+    hashes[3] = hashes[2] ^ np.uint64(0b1111111)
+    monkeypatch.setattr(module, "on_all_cores", lambda work, rows, **_: [int(hashes[row]) for row in rows])
+    pairs = near_duplicates(data, quiet=True).pairs
+    assert pairs[["row_a", "row_b", "distance"]].to_numpy().tolist() == [[0, 1, 6]]
+
+
 def test_distance_is_that_of_the_stored_images_hashes(scenes: Path, tmp_path: Path) -> None:
     with Image.open(scenes / "a/03.png") as image:
         ImageEnhance.Contrast(image).enhance(0.6).save(scenes / "b/pale.png")
