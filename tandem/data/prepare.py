@@ -86,14 +86,7 @@ def prepare(
     Raises:
         UserError: The settings or the images are wrong; one message names all bad files.
     """
-    cache_folder = Path(settings.cache_folder).expanduser()
-    try:
-        cache_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"data.cache_folder: received {settings.cache_folder}, which cannot be created ({error.strerror}); "
-            "allowed: any folder that can be written"
-        ) from None
+    cache_folder = _make_cache_folder(settings)
     source = find_source(settings.source, settings.classes, cache_folder=cache_folder, quiet=quiet)
     for note in source.notes:
         say(f"{source.name}: {note}", quiet=quiet)
@@ -108,11 +101,8 @@ def prepare(
                 store.keep(key, image)
 
         manifest, problems = scan(source, cache_folder, keep=keep, quiet=quiet)
-        if problems and settings.on_bad_image == "error":
-            raise UserError(
-                f"data.source: {len(problems)} files or class folders in {source.location} cannot be used; fix or "
-                "remove them, or leave them out with data.on_bad_image skip:\n  " + "\n  ".join(problems)
-            )
+        if settings.on_bad_image == "error":
+            _refuse_bad_images(source, problems)
         split = split_images(manifest, settings)
         images, training_images = open_stores(
             source, manifest, settings, for_crops=for_crops, staged=staged, quiet=quiet
@@ -133,6 +123,26 @@ def prepare(
     )
     _summarize(prepared, quiet=quiet)
     return prepared
+
+
+def _make_cache_folder(settings: DataSettings) -> Path:
+    folder = Path(settings.cache_folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"data.cache_folder: received {settings.cache_folder}, which cannot be created ({error.strerror}); "
+            "allowed: any folder that can be written"
+        ) from None
+    return folder
+
+
+def _refuse_bad_images(source: Source, problems: tuple[str, ...]) -> None:
+    if problems:
+        raise UserError(
+            f"data.source: {len(problems)} files or class folders in {source.location} cannot be used; fix or remove "
+            "them, or leave them out with data.on_bad_image skip:\n  " + "\n  ".join(problems)
+        )
 
 
 def _find_duplicates(manifest: Manifest, split: Split) -> pd.DataFrame:
