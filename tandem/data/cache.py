@@ -19,7 +19,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from tandem.data.console import say
 
 PARTIAL = ".partial"
-"""Ending of names of what is not complete yet."""
+"""Ending of the names of incomplete files and folders."""
 
 
 class NoRoom(Exception):
@@ -46,7 +46,7 @@ def wait_for_lock(entry: Path, *, busy: str, quiet: bool) -> AcquireReturnProxy:
 
     Args:
         entry: As in lock_of.
-        busy: What another process is doing, said in one line if this one has to wait: "decoding the same images".
+        busy: Words for the line that is printed if this process has to wait: "decoding the same images".
         quiet: Says nothing.
 
     Raises:

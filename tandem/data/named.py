@@ -183,7 +183,7 @@ class ClassFolders:
     names: dict[str, str] | None = None
     """Class of each class folder, in the order of the labels; None if the folders are called like their classes."""
     parts: dict[str, str] | None = None
-    """Part that each of the publisher's parts is used as; None if each is used as what it is called."""
+    """Use of the publisher's parts, such as {"val": "test"}; None if they are used as they are called."""
     notes: tuple[str, ...] = ()
     """Lines that users should know about the data set."""
 

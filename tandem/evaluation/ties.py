@@ -35,8 +35,8 @@ def rounds_to(value: float, stated: float, decimals: int) -> bool:
 
     Args:
         value: Computed.
-        stated: A number of so many decimals, as a document states it.
-        decimals: Number of decimals.
+        stated: A rounded number, as a document states it.
+        decimals: Number of decimals of `stated`.
     """
     return abs(value - stated) <= 0.5 * 10.0**-decimals + TOLERANCE
 
