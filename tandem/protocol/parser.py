@@ -341,7 +341,7 @@ def _check_weights(weights: str, framework: Framework, backbone: Backbone) -> No
         _refuse("weights", weights, allowed)
     path = Path(weights).expanduser()
     if not path.is_file():
-        _refuse("weights", weights, f"{allowed}; this file does not exist")
+        _refuse("weights", weights, f"{allowed}; there is no such file")
     if path.suffix not in endings:
         _refuse("weights", weights, f"{allowed} for train_{framework}.py")
 
