@@ -212,10 +212,10 @@ def detectable_difference(num_images: int, disagreement: float) -> float | None:
         disagreement: The share p, 0..1.
 
     Returns:
-        The difference; None if it is larger than the disagreement, which no difference can be.
+        The difference; None if there is no disagreement, or if the difference is larger, which none can be.
     """
     z_alpha, z_power = stats.norm.ppf(1 - ALPHA / 2), stats.norm.ppf(POWER)
     a, b = z_alpha * math.sqrt(disagreement), num_images + z_power**2
     root = math.sqrt(max(a**2 * num_images - b * (a**2 - z_power**2 * disagreement), 0.0))
     difference = float((a * math.sqrt(num_images) + root) / b)
-    return difference if difference <= disagreement else None
+    return difference if 0 < difference <= disagreement else None

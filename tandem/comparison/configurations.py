@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import statistics
 import typing
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -97,8 +96,7 @@ class Configuration:
     def mean(self, metric: str) -> float | None:
         """Mean over the runs; None unless all of them have the metric."""
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
-        # fmean, unlike sum, gives the same last bit on every Python and in every order of the runs.
-        return statistics.fmean(values) if len(values) == len(self.runs) else None
+        return sum(values) / len(values) if len(values) == len(self.runs) else None
 
     @property
     def accuracy(self) -> float:

@@ -271,4 +271,4 @@ def _score_column(name: str) -> Column:
 def _mean(values: Sequence[float | None]) -> float | None:
     """None unless all values are known."""
     known = [value for value in values if value is not None]
-    return statistics.fmean(known) if len(known) == len(values) else None
+    return sum(known) / len(known) if len(known) == len(values) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 
 from mlflow.entities import Metric
@@ -181,7 +180,7 @@ def _at_end_of_first_phase(configuration: Configuration, metric: str, history: H
     for run in configuration.runs:
         last = run.metrics.get(FIRST_PHASE + vocabulary.EPOCHS, 0) - 1
         values += [one.value for one in history(run, metric) if one.step == last]
-    return statistics.fmean(values) if len(values) == len(configuration.runs) else None
+    return sum(values) / len(values) if len(values) == len(configuration.runs) else None
 
 
 def _minutes(row: Row) -> float | None:

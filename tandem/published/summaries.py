@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Literal
 
@@ -74,7 +73,7 @@ def best_accuracy(entries: Sequence[Entry]) -> Estimate | float | None:
 
 
 def _mean(scores: Sequence[Estimate | float], *, independent: bool) -> Estimate | float:
-    mean = statistics.fmean(score.value if isinstance(score, Estimate) else score for score in scores)
+    mean = sum(score.value if isinstance(score, Estimate) else score for score in scores) / len(scores)
     estimates = [score for score in scores if isinstance(score, Estimate)]
     if len(estimates) < len(scores):
         return mean

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -247,7 +245,7 @@ def _matrix(theirs: Results, ours: Results) -> Table:
             for words, entries in found.items():
                 values = [number_of(best_accuracy([one for one in entries if one.data == data])) for data in data_sets]
                 known = [value for value in values if value is not None]
-                mean = statistics.fmean(known) if len(known) == len(data_sets) else None
+                mean = sum(known) / len(known) if len(known) == len(data_sets) else None
                 rows.append((regime, backbone, words, *values, mean))
     return Table(
         name="published_data_sets",
@@ -423,6 +421,6 @@ def _average(classes: Mapping[str, ClassScores], *, weighted: bool) -> ClassScor
     weights = {name: scores.support / total if weighted else 1 / len(classes) for name, scores in classes.items()}
 
     def mean(part: str) -> float:
-        return math.fsum(weight * getattr(classes[name], part) for name, weight in weights.items())
+        return sum(weight * getattr(classes[name], part) for name, weight in weights.items())
 
     return ClassScores(precision=mean("precision"), recall=mean("recall"), f1=mean("f1"), support=total)
