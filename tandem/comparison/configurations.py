@@ -170,9 +170,9 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
     notes = []
     for group in ordered[1:]:
         other_images = group[0].tags[vocabulary.TEST_HASH] != ordered[0][0].tags[vocabulary.TEST_HASH]
-        reason = "with other test images" if other_images else "with another budget"
+        reason = "their test images differ from those" if other_images else "their budget differs from that"
         notes.append(
-            f"In separate tables, {reason} than the first group ({_describe_data(group)}): {name_runs(group)}."
+            f"In separate tables because {reason} of the first tables ({_describe_data(group)}): {name_runs(group)}."
         )
     if unfinished:
         by_status = Counter(run.status for run in unfinished)
