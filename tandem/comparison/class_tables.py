@@ -30,7 +30,7 @@ class _Confusion:
     predicted: str
     num_images: int
     share: float
-    """Of the images of the true class, 0..1."""
+    """Share of the images of the true class, 0..1."""
     of_rows: Mapping[str, int]
     """Number of these images by the label of a row."""
 

@@ -28,7 +28,7 @@ class Model(NamedTuple):
 
     @property
     def name(self) -> str:
-        """All of it in one line."""
+        """Backbone, regime, framework and settings in one line."""
         return " ".join([*self[:3], *(f"{name} {value}" for name, value in self.settings if value)])
 
 
@@ -41,9 +41,9 @@ class ModelRanks:
     cliques: tuple[tuple[Model, ...], ...]
     """The largest sets of models within which no two average ranks differ significantly."""
     critical_difference: float
-    """Two average ranks as far apart differ significantly."""
+    """Smallest significant difference of two average ranks (Nemenyi)."""
     friedman_p_value: float
-    """Of all models being equal."""
+    """p value of Friedman's test that all models are equal."""
     approximate: bool
     """True for so few data sets or models that the p value is an approximation."""
 

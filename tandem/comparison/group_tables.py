@@ -232,7 +232,7 @@ def off_the_shelf_table(analysis: Analysis) -> Table:
 
 
 def thawing_table(analysis: Analysis) -> Table:
-    """What the second phase of two_stage, in which everything is trained, added to the first, the head alone."""
+    """Effect of the second phase of two_stage, in which everything is trained, after the head alone in the first."""
     pairs = analysis.thawing
     return table_of(
         pairs,

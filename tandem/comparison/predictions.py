@@ -22,9 +22,9 @@ class SavedPredictions:
     """Predictions by run id."""
 
     final: dict[str, Predictions] = field(default_factory=dict)
-    """Of the trained networks."""
+    """Predictions of the trained networks."""
     first_phase: dict[str, Predictions] = field(default_factory=dict)
-    """Of two_stage runs after the first phase."""
+    """Predictions of two_stage runs after the first phase."""
     notes: tuple[str, ...] = ()
     """Names of the runs without usable predictions, with the reason."""
 

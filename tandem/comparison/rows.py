@@ -30,7 +30,7 @@ class Row:
     configuration: Configuration
     after_first_phase: bool = False
     predictions: tuple[Predictions, ...] = ()
-    """Of each run, in the order of the seeds; images are in the same order in all rows. Empty if a run has none."""
+    """One per run in the order of the seeds, with images in the same order in all rows. Empty if a run has none."""
     intervals: Mapping[str, Estimate] = field(default_factory=dict)
     """Scores with their 95 % intervals, under the names of tandem.evaluation.metrics; empty without predictions."""
     letters: str | None = None
@@ -73,9 +73,9 @@ class PairedDifference:
 
     value: Estimate
     p_value: float
-    """Of no difference, two-sided."""
+    """Two-sided p value of no difference."""
     p_holm: float
-    """The same, corrected by Holm's method over all pairs of its table."""
+    """The p value corrected by Holm's method over all pairs of its table."""
     significant: bool
     test: Literal["mcnemar", "bootstrap"]
 
@@ -108,7 +108,7 @@ class ClassDifference:
     recall: Estimate
     f1: Estimate
     p_holm: float
-    """Of no difference in recall, two-sided, corrected by Holm's method over the classes."""
+    """Two-sided p value of no difference in recall, corrected by Holm's method over the classes."""
     change: Literal["worse", "better"] | None
     """Significant change of recall from the second row to the first."""
 

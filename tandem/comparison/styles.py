@@ -12,7 +12,7 @@ import numpy as np
 
 from tandem.comparison.configurations import Configuration
 
-# Okabe and Ito's palette, which colour-blind people can tell apart, without its yellow, black and sky blue, which are
+# Okabe and Ito's palette, which colour-blind people can distinguish, without its yellow, black and sky blue, which are
 # too close to the page's background or to shades of the other colours. Fixed, so that reports agree.
 REGIME_COLORS = {
     "scratch": "#CC79A7",
@@ -37,13 +37,13 @@ class RunStyle:
     regime: str
     framework: str
     color: str
-    """#rrggbb, of its regime and backbone."""
+    """Colour of its regime in the shade of its backbone, #rrggbb."""
     shade: float
-    """Of its backbone: the share of the way from the regime's colour to white, or if negative to black."""
+    """Shade of its backbone: the share of the way from the regime's colour to white, or if negative to black."""
     symbol: str
-    """Of its framework, a name of plotly's."""
+    """Symbol of its framework, by plotly's name."""
     dash: str
-    """The same for lines."""
+    """Line of its framework, by plotly's name."""
 
 
 def run_styles(configurations: Sequence[Configuration]) -> dict[str, RunStyle]:

@@ -64,7 +64,7 @@ class PublishedResult:
     classes: Mapping[str, ClassScores] = field(default_factory=dict)
     """By name; empty if the document has no classification report."""
     train_accuracy: float | None = None
-    """Of the last epoch, 0..1, like the next one."""
+    """Accuracy of the last epoch, 0..1, like the next one."""
     val_accuracy: float | None = None
     train_loss: float | None = None
     """Cross entropy of the last epoch, like the next one."""
@@ -75,10 +75,10 @@ class PublishedResult:
     best_epoch: int | None = None
     """The epoch with the lowest validation loss, counted from 1."""
     train_minutes: float | None = None
-    """Of all phases."""
+    """Training time of all phases."""
     parameters: float | None = None
     note: str | None = None
-    """What a reader has to know besides."""
+    """Anything else that a reader has to know."""
 
 
 @dataclass(frozen=True, kw_only=True)

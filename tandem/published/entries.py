@@ -32,7 +32,7 @@ class Entry:
     name: str = ""
     """Label of our row in the other tables; empty for a published entry."""
     stand_in: str = ""
-    """Why our entry only stands in for the network of its name, such as "small budget"; it then decides no claim."""
+    """Reason why our entry decides no claim, such as "small budget"; empty for other entries."""
     accuracy: Estimate | float | None = None
     precision: Estimate | float | None = None
     recall: Estimate | float | None = None
@@ -40,9 +40,9 @@ class Entry:
     test_loss: Estimate | float | None = None
     """Cross entropy on the test images."""
     minutes: float | None = None
-    """Of training, excluding evaluation."""
+    """Training time, excluding evaluation."""
     milliseconds: float | None = None
-    """To predict one image."""
+    """Latency: time to predict one image."""
     parameters: float | None = None
     epochs: float | None = None
     """Number of trained epochs."""
@@ -51,7 +51,7 @@ class Entry:
     best_epoch: float | None = None
     """The epoch with the lowest validation loss, counted from 1."""
     train_accuracy: float | None = None
-    """Of the last epoch, 0..1, like the next three."""
+    """Accuracy of the last epoch, 0..1, like the next one; losses are those of the last epoch too."""
     val_accuracy: float | None = None
     train_loss: float | None = None
     val_loss: float | None = None

@@ -47,11 +47,11 @@ class PhaseOutcome:
     backbone_before: str
     """Hash of all weights and statistics of the backbone before the phase."""
     backbone_after: str
-    """The same after the phase."""
+    """Hash of the backbone after the phase."""
     frozen_before: str
     """Hash of the part that the phase freezes: the backbone, its first blocks, or nothing."""
     frozen_after: str
-    """The same after the phase."""
+    """Hash of this part after the phase."""
     first_epoch_hash: str | None
     """Hash of the batches of the first epoch; None if the epoch was not finished."""
     feature_seconds: float = 0.0

@@ -205,7 +205,7 @@ def _without_noise(value: float) -> float:
 
 
 def _duration(seconds: float) -> str:
-    # A larger unit only from two of it on: "90 s" and "1.5 min" side by side are harder to compare.
+    # "90 s", not "1.5 min": the larger unit starts at two, so that times of similar length have the same unit.
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{_three_digits(seconds / length)} {unit}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-# From Okabe and Ito's palette, which colour-blind people can tell apart.
+# From Okabe and Ito's palette, which colour-blind people can distinguish.
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
 
 # With more classes their names would overlap on an axis; the name of a class appears under the mouse.

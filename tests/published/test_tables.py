@@ -416,7 +416,7 @@ def test_transfer_marks_eight_negative_pairs_and_one_tie() -> None:
     assert [pair for pair, mark in marks.items() if mark == "tie"] == [("Caltech 101", "alexnet")]
     assert list(marks.values()).count("negative") == 8
     assert table.notes[0] == "Of 24 published pairs 8 are negative and 1 is a tie."
-    # The most negative first; nothing of ours.
+    # Most negative first, without ours.
     assert [row["difference_published"] for row in found] == sorted(row["difference_published"] for row in found)
     assert all(row["row"] is row["difference"] is row["mark"] is None for row in found)
 

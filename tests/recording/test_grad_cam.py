@@ -212,7 +212,7 @@ def test_contact_sheet_shows_each_image_beside_its_two_maps() -> None:
         rows = [(y, x) for y, x in corners.tolist() if (sheet[y : y + 160, x : x + 160] == enlarged).all()]
         assert len(rows) == 1
         found += rows
-    # the fourth image begins the second row of groups, its maps stand right of it
+    # The fourth image starts the second row of groups; its maps are on its right.
     assert len({y for y, _ in found}) == 1 and [x for _, x in found] == sorted(x for _, x in found)
     assert found[0][0] > 160
 
