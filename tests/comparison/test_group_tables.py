@@ -222,7 +222,10 @@ def test_negative_transfer_is_found_with_its_classes(compared: Callable[..., Com
     assert of_rows["finetune", "torch"]["verdict"] == "negative"
     assert of_rows["two_stage", "torch"]["verdict"] == "positive"
     worse = of_rows["finetune", "torch"]
-    assert worse["classes_worse"] == 4 and worse["worse"] == "class 0, class 1, class 2, class 3"
+    assert (worse["classes_worse"], worse["classes_better"]) == (4, 0)
+    assert worse["worse"] == "class 0, class 1, class 2, class 3"
+    better = of_rows["two_stage", "torch"]
+    assert (better["classes_worse"], better["classes_better"], better["worse"]) == (0, 4, None)
     assert {row["class"] for row in rows(tables["transfer_classes"])} == {f"class {number}" for number in range(4)}
 
 

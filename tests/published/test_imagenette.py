@@ -89,9 +89,19 @@ def test_hard_classes_of_a_document_are_below_all_others(church: float, verdict:
     assert judge(published("imagenette", entry("efficientnet_b0", classes=classes))).verdict == verdict
 
 
-@pytest.mark.parametrize(("val", "verdict"), [(0.6, HOLDS), (0.99, FAILS)])
+@pytest.mark.parametrize(("val", "verdict"), [(0.6, HOLDS), (0.95, FAILS)])
 def test_overfitting_from_scratch(val: float, verdict: str) -> None:
     of_one = entry("efficientnet_b0", train_accuracy=0.99, val_accuracy=val, num_images={"train": 9000, "val": 900})
+    assert claim("imagenette", "from scratch it overfits")(published("imagenette", of_one)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "verdict"),
+    # 0.95 - 0.85 is 0.09999999999999998.
+    [(0.95, 0.85, HOLDS), (0.95, 0.86, FAILS), (0.94, 0.5, FAILS)],
+)
+def test_limits_of_overfitting_are_included(train: float, val: float, verdict: str) -> None:
+    of_one = entry("efficientnet_b0", train_accuracy=train, val_accuracy=val)
     assert claim("imagenette", "from scratch it overfits")(published("imagenette", of_one)).verdict == verdict
 
 

@@ -194,12 +194,16 @@ def test_difference_within_chance_is_not_sure(tested: Results) -> None:
 def test_difference_to_the_first_phase_is_tested(make_run: MakeRun, make_predictions: MakePredictions) -> None:
     run = two_stage(make_run)
     final, first = {run.run_id: make_predictions(right(0.9))}, {run.run_id: make_predictions(right(0.5))}
-    ours = our_results(document(), groups([run], final, first))
+    (group,) = groups([run], final, first)
+    ours = our_results(document(), [group])
     after, before = ours.entries
-    for pair, value in (((after, before), 0.4), ((before, after), -0.4)):
+    (thawing,) = group.analysis.thawing
+    tested = thawing.tested["accuracy"]
+    for pair, expected in (((after, before), tested), ((before, after), tested.reversed)):
         difference = ours.difference(*pair)
         assert difference is not None and difference.sure
-        assert difference.number == pytest.approx(value)
+        assert difference.value == expected.value
+    assert tested.value.value == pytest.approx(0.4)
 
 
 def test_difference_without_predictions_is_never_sure(make_run: MakeRun) -> None:

@@ -186,9 +186,13 @@ def test_each_published_number_has_ours_beside_it(make_run: MakeRun) -> None:
     result = PublishedResult(data="MNIST", backbone="mobilenet_v2", regime="frozen", **of_theirs)
     tables = published_tables(document(result), compare_runs([run]).groups)
     shown: dict[str, Any] = {}
+    headings: dict[str, str] = {}
     for table in tables:
         if table.name in ("published", "published_training"):
             shown |= rows_of(table)[0]
+            headings |= {column.key: column.heading for column in table.columns}
+    assert {headings[f"{name}_published"].split()[0] for name in of_theirs} == {"published"}
+    assert {headings[name].split()[0] for name in of_theirs} == {"our"}
     assert {name: shown[f"{name}_published"] for name in of_theirs} == of_theirs
     assert {name: shown[name] for name in of_theirs} == {
         **{"precision": 0.7, "recall": 0.71, "f1": 0.72, "test_loss": 0.5, "train_accuracy": 0.99, "val_accuracy": 0.8},
