@@ -62,8 +62,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     # After parsing, so that --help does not wait for MLflow, which takes seconds to import.
-    from tandem.comparison import output
     from tandem.comparison.comparison import compare_runs
+    from tandem.comparison.output import print_comparison, print_published, write_comparison_tables
     from tandem.comparison.predictions import read_predictions
     from tandem.published.documents import read_document
     from tandem.published.tables import published_tables
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         runs, no_runs = [], error
     except UserError:
         if document is not None:  # which needs no runs
-            output.print_published(published_tables(document, ()), None)
+            print_published(published_tables(document, ()), None)
         raise
     with tempfile.TemporaryDirectory(prefix="tandem-compare-") as name:
         folder = Path(name)
@@ -91,21 +91,26 @@ def main(argv: list[str] | None = None) -> None:
                 f"experiment {arguments.experiment!r} has no finished run with results on test images; "
                 "wait for one to finish, or start one with train_torch.py or train_keras.py"
             )
-        output.print_comparison(comparison, arguments.output)
+        print_comparison(comparison, arguments.output)
         if no_runs is not None and document is None:
             raise no_runs
-        output.write_comparison_tables(comparison, arguments.experiment, arguments.output)
+        write_comparison_tables(comparison, arguments.experiment, arguments.output)
+        if no_runs is not None and (arguments.html or arguments.figures):
+            raise no_runs
         if no_runs is not None:
-            if arguments.html or arguments.figures:
-                raise no_runs
             print(no_runs)
-            return
-        plots = output.draw(comparison) if arguments.html or arguments.figures else []
-        if arguments.html:
-            output.write_comparison_page(comparison, plots, arguments.experiment, arguments.html, folder)
-            output.log_comparison_page(runs, arguments.experiment, arguments.html)
-        if arguments.figures:
-            output.write_comparison_figures(comparison, plots, arguments.output / "figures", arguments.figures)
+        elif arguments.html or arguments.figures:
+            from tandem.comparison.drawing import draw_comparison  # imports plotly
+
+            draw_comparison(
+                comparison,
+                runs,
+                experiment=arguments.experiment,
+                page=arguments.html,
+                figures=arguments.output / "figures",
+                kind=arguments.figures,
+                folder=folder,
+            )
 
 
 if __name__ == "__main__":

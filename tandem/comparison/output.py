@@ -1,20 +1,14 @@
-"""Prints and writes a comparison: on the terminal, as tables, on a page, as figures."""
+"""Prints a comparison and writes its tables."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tandem.comparison.analysis import choose_tested
 from tandem.comparison.comparison import Comparison
-from tandem.comparison.page import make_figures, make_page, make_plots, read_histories
-from tandem.comparison.record import record_comparison
 from tandem.errors import UserError
-from tandem.rendering.export import Format, write_figures
-from tandem.rendering.page import Plot, write_page
 from tandem.rendering.tables import Table, print_table, write_tables
-from tandem.tracking.reader import RunRecord
 
 PRINTED_TABLES = ("summary", "frameworks", "thawing")  # the others are only in the files and on the page
 MOST_PRINTED_ROWS = 60  # of a table of published results
@@ -66,7 +60,7 @@ def write_comparison_tables(comparison: Comparison, experiment: str, folder: Pat
         f"## Recommendation: {compared.group.title}\n\n{_as_list(compared.recommendation)}"
         for compared in comparison.groups
     ]
-    with _writing("the tables", folder, "--output"):
+    with writing("the tables", folder, "--output"):
         write_tables(
             folder,
             comparison.tables,
@@ -77,56 +71,8 @@ def write_comparison_tables(comparison: Comparison, experiment: str, folder: Pat
     print(f"Written to {folder}/ ({count} table{'' if count == 1 else 's'} as .md, .csv and .tex, all in tables.md)")
 
 
-def draw(comparison: Comparison) -> list[dict[str, Plot]]:
-    """Draws the figures of each group, by file name; reads the curves of its runs."""
-    return [
-        make_plots(compared, read_histories(choose_tested(compared.group.configurations)))
-        for compared in comparison.groups
-    ]
-
-
-def write_comparison_page(
-    comparison: Comparison, plots: Sequence[Mapping[str, Plot]], experiment: str, path: Path, folder: Path
-) -> None:
-    """Writes the page of a comparison.
-
-    Args:
-        comparison: Of the experiment.
-        plots: From draw.
-        experiment: Its name.
-        path: The HTML file.
-        folder: Where files of the runs are copied to.
-
-    Raises:
-        UserError: The page cannot be written.
-    """
-    page = make_page(comparison, plots, experiment=experiment, folder=folder)
-    with _writing("the page", path, "--html"):
-        write_page(path, page)
-    print(f"Written to {path} ({path.stat().st_size / 1e6:.1f} MB)")
-
-
-def log_comparison_page(runs: Sequence[RunRecord], experiment: str, path: Path) -> None:
-    """Logs the page to the experiment of the runs in MLflow."""
-    run_id = record_comparison(runs, experiment, path)
-    print(f"Logged to the experiment {experiment} as the run {run_id}")
-
-
-def write_comparison_figures(
-    comparison: Comparison, plots: Sequence[Mapping[str, Plot]], folder: Path, kind: Format
-) -> None:
-    """Writes all figures as files of one kind.
-
-    Raises:
-        UserError: The folder cannot be written, or Chrome cannot draw.
-    """
-    with _writing("the figures", folder, "--output"):
-        files = write_figures(make_figures(comparison, plots), folder, formats=(kind,))
-    print(f"Written to {folder}/ ({len(files)} figures)")
-
-
 @contextlib.contextmanager
-def _writing(what: str, path: Path, option: str) -> Iterator[None]:
+def writing(what: str, path: Path, option: str) -> Iterator[None]:
     """Turns a failure to write into one line that names the option to change."""
     try:
         yield
