@@ -15,7 +15,7 @@ from tandem.data_report.tables import key_numbers, make_tables, remarks, shorten
 from tandem.errors import one_line
 from tandem.protocol.settings import TrackingSettings
 from tandem.rendering.page import write_page
-from tandem.rendering.tables import Table, render_csv, render_latex, render_markdown
+from tandem.rendering.tables import Table, write_tables
 
 PAGE_FILE = "data_set.html"
 TABLES_FOLDER = "tables"
@@ -52,17 +52,14 @@ def write_report_page(report: DataReport, path: Path) -> None:
 
 
 def write_report_tables(report: DataReport, folder: Path) -> None:
-    """Writes every table as Markdown, CSV and LaTeX, and all of them in tables.md; the folder is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes every table as Markdown, CSV and LaTeX, and all of them to tables.md."""
     sentences = "".join(f"- {sentence}\n" for sentence in remarks(report.statistics))
-    everything = [f"# Data set {report.data.name}\n\n{sentences}"]
-    for table in report.tables.values():
-        shown = shorten_table(table, MOST_ROWS)
-        everything.append(render_markdown(shown))
-        (folder / f"{table.name}.md").write_text(everything[-1], encoding="utf-8")
-        (folder / f"{table.name}.tex").write_text(render_latex(shown), encoding="utf-8")
-        (folder / f"{table.name}.csv").write_text(render_csv(table), encoding="utf-8")
-    (folder / "tables.md").write_text("\n".join(everything), encoding="utf-8")
+    write_tables(
+        folder,
+        list(report.tables.values()),
+        before=[f"# Data set {report.data.name}\n\n{sentences}"],
+        shorten=lambda table: shorten_table(table, MOST_ROWS),
+    )
 
 
 def record_data_report(data: PreparedData, tracking: TrackingSettings, report: DataReport | None = None) -> str | None:

@@ -1,7 +1,7 @@
-"""Equality of computed scores: those that differ by rounding alone are tied.
+"""Comparisons of computed scores that ignore rounding errors.
 
 The last bits of a mean depend on the order of its terms and on Python's version: `sum` of floats is compensated from
-3.12 on. So scores are never compared with ==, and the best is never taken with max alone.
+3.12 on. Wherever scores decide an order, a rank or a tie, they are compared by these functions.
 """
 
 from __future__ import annotations
@@ -25,23 +25,17 @@ def mean(values: Iterable[float]) -> float:
     return math.fsum(numbers) / len(numbers)
 
 
-def are_tied(first: float, second: float) -> bool:
-    """True if two scores are equal up to rounding."""
-    return abs(first - second) <= TOLERANCE
+def is_above(first: float, second: float) -> bool:
+    """True if the first score is higher than the second by more than a rounding error."""
+    return first > second + TOLERANCE
 
 
-def rounds_to(value: float, stated: float, decimals: int) -> bool:
-    """True if a computed value may be rounded to a stated one, whichever way a tie of the rounding goes.
-
-    Args:
-        value: Computed.
-        stated: A rounded number, as a document states it.
-        decimals: Number of decimals of `stated`.
-    """
-    return abs(value - stated) <= 0.5 * 10.0**-decimals + TOLERANCE
+def merge_ties(scores: Sequence[float]) -> list[float]:
+    """As merge_ties_along, for a list of scores."""
+    return merge_ties_along(np.array(scores, dtype=np.float64)).tolist()
 
 
-def with_equal_ties(scores: np.ndarray, axis: int = -1) -> np.ndarray:
+def merge_ties_along(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     """Scores in which tied ones are equal to the bit, for functions that rank, sort or compare.
 
     Args:
@@ -56,20 +50,17 @@ def with_equal_ties(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     order = np.argsort(along, axis=-1, kind="stable")
     ordered = np.take_along_axis(along, order, axis=-1)
     begins = np.ones(ordered.shape, dtype=bool)
-    begins[..., 1:] = ~(np.diff(ordered, axis=-1) <= TOLERANCE)  # also where the difference is not a number
+    begins[..., 1:] = ~(ordered[..., 1:] <= ordered[..., :-1] + TOLERANCE)  # also if one of them is NaN
     places = np.maximum.accumulate(np.where(begins, np.arange(ordered.shape[-1]), 0), axis=-1)
     result = np.empty_like(along)
     np.put_along_axis(result, order, np.take_along_axis(ordered, places, axis=-1), axis=-1)
     return np.moveaxis(result, -1, axis)
 
 
-def best_first(items: Iterable[Item], score_of: Callable[[Item], float]) -> list[Item]:
-    """Items in descending order of their scores; tied ones keep the order in which they were given."""
-    listed = list(items)
-    scores = with_equal_ties(np.array([score_of(item) for item in listed], dtype=np.float64))
-    return [listed[index] for index in np.argsort(-scores, kind="stable").tolist()]
-
-
-def best_of(items: Sequence[Item], score_of: Callable[[Item], float]) -> Item:
-    """The item with the highest score; of tied ones, the first. There has to be one."""
-    return best_first(items, score_of)[0]
+def highest(items: Iterable[Item], score: Callable[[Item], float]) -> Item | None:
+    """The first of the items with the highest score; None without items."""
+    found = list(items)
+    if not found:
+        return None
+    scores = merge_ties([score(item) for item in found])
+    return found[scores.index(max(scores))]

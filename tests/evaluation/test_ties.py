@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tandem.evaluation.ties import TOLERANCE, are_tied, best_first, best_of, mean, rounds_to, with_equal_ties
+from tandem.evaluation.ties import TOLERANCE, highest, is_above, mean, merge_ties, merge_ties_along
+
+# Equal on paper: the order of the terms of a sum, and with it the version of Python, decides on its last bit.
+ONE, OTHER = 0.1 + 0.2, 0.3
 
 # 0.8 three times and 0.9, 0.7, 0.8 have the same mean, which `sum` finds before Python 3.12 and misses from it on.
 FOLDS = {"alexnet": [0.5, 0.6, 0.7], "vgg16": [0.8, 0.8, 0.8], "vgg19": [0.9, 0.7, 0.8]}
@@ -25,23 +28,34 @@ def test_mean_does_not_depend_on_the_order() -> None:
     assert mean([0.6927374301675978]) == 0.6927374301675978
 
 
+def test_last_bit_is_no_difference() -> None:
+    assert ONE != OTHER
+    assert not is_above(ONE, OTHER) and not is_above(OTHER, ONE)
+
+
 @pytest.mark.parametrize("value", [0.8, 1 / 3, 0.0009765625, 1.0])
 def test_scores_that_differ_in_their_last_bits_are_tied(value: float) -> None:
-    assert all(are_tied(one, other) for one, other in itertools.product(neighbours(value), repeat=2))
-    assert len(set(with_equal_ties(np.array(neighbours(value))).tolist())) == 1
+    assert not any(is_above(one, other) for one, other in itertools.product(neighbours(value), repeat=2))
+    assert set(merge_ties(neighbours(value))) == {min(neighbours(value))}
 
 
 def test_scores_that_differ_by_one_image_are_not_tied() -> None:
     for images in (10, 50_000, 10_000_000):
-        assert not are_tied(0.5, 0.5 + 1 / images)
-    assert not are_tied(0.5, 0.5 + 2 * TOLERANCE)
+        assert is_above(0.5 + 1 / images, 0.5) and not is_above(0.5, 0.5 + 1 / images)
+        assert merge_ties([0.5 + 1 / images, 0.5]) == [0.5 + 1 / images, 0.5]
+    assert is_above(0.5 + 2 * TOLERANCE, 0.5)
+
+
+def test_tied_scores_become_the_lowest_of_them_in_their_order() -> None:
+    assert merge_ties([ONE, 0.9, OTHER, 0.1]) == [0.3, 0.9, 0.3, 0.1]
+    assert merge_ties([]) == []
 
 
 def test_tied_scores_have_one_rank() -> None:
     means = np.array([mean(scores) for scores in FOLDS.values()])
     nudge = np.array([0, 2e-16, 0])
     nudged = [means, means + nudge, means - nudge]
-    data_sets = with_equal_ties(np.array([*nudged, [0.9, 0.1, 0.2]]), axis=1)
+    data_sets = merge_ties_along(np.array([*nudged, [0.9, 0.1, 0.2]]), axis=1)
     ranks = stats.rankdata(-data_sets, axis=1)
     assert ranks.tolist() == [[3, 1.5, 1.5]] * 3 + [[1, 3, 2]]
 
@@ -50,7 +64,7 @@ def test_mean_rank_of_the_folds_is_the_same_with_any_sum() -> None:
     # vgg16 and vgg19 share a rank on the first data set: (1.5 + 2 + 2) / 3 = 1.833 instead of (1 + 2 + 2) / 3 = 1.667
     others = [[0.9, 0.8, 0.7], [0.9, 0.8, 0.7]]
     for vgg16, vgg19 in itertools.product(neighbours(0.8), repeat=2):
-        scores = with_equal_ties(np.array([[0.6, vgg16, vgg19], *others]))
+        scores = merge_ties_along(np.array([[0.6, vgg16, vgg19], *others]))
         average = stats.rankdata(-scores, axis=1).mean(axis=0)
         assert average.tolist() == pytest.approx([5 / 3, 5.5 / 3, 7.5 / 3])
 
@@ -58,44 +72,26 @@ def test_mean_rank_of_the_folds_is_the_same_with_any_sum() -> None:
 def test_scores_that_are_not_tied_are_unchanged() -> None:
     scores = np.array([[0.5, 0.25, 0.75], [0.1, 0.3, 0.2]])
     for axis in (0, 1, -1):
-        assert np.array_equal(with_equal_ties(scores, axis=axis), scores)
-    assert with_equal_ties(np.array([])).tolist() == []
+        assert np.array_equal(merge_ties_along(scores, axis=axis), scores)
 
 
 def test_axis_decides_which_scores_are_compared() -> None:
     above = float(np.nextafter(0.5, 1))
     scores = np.array([[0.5, 0.9], [above, 0.1]])
-    assert np.array_equal(with_equal_ties(scores, axis=0), [[0.5, 0.9], [0.5, 0.1]])
-    assert np.array_equal(with_equal_ties(scores, axis=1), scores)
+    assert np.array_equal(merge_ties_along(scores, axis=0), [[0.5, 0.9], [0.5, 0.1]])
+    assert np.array_equal(merge_ties_along(scores, axis=1), scores)
 
 
 def test_missing_scores_stay_missing_and_tie_with_nothing() -> None:
-    found = with_equal_ties(np.array([np.nan, 0.5, np.nan, float(np.nextafter(0.5, 1))]))
+    found = merge_ties_along(np.array([np.nan, 0.5, np.nan, float(np.nextafter(0.5, 1))]))
     assert np.isnan(found[[0, 2]]).all() and found[1] == found[3] == 0.5
 
 
-def test_order_of_tied_items_is_the_given_one() -> None:
-    low, value, high, higher = neighbours(0.8)
-    scores = {"a": value, "b": high, "c": 0.9, "d": low, "e": 0.1, "f": higher}
-    assert best_first(scores, scores.__getitem__) == ["c", "a", "b", "d", "f", "e"]
-    assert best_of(list(scores), scores.__getitem__) == "c"
-    assert best_of(["a", "b", "d"], scores.__getitem__) == "a"
-    assert best_first([], scores.__getitem__) == []
+@pytest.mark.parametrize("scores", [(ONE, OTHER, 0.1), (OTHER, ONE, 0.1), (0.1, OTHER, ONE)])
+def test_first_of_equal_scores_is_the_highest(scores: tuple[float, ...]) -> None:
+    named = dict(zip("abc", scores, strict=True))
+    assert highest(named, lambda name: named[name]) == ("b" if scores[0] == 0.1 else "a")
 
 
-@pytest.mark.parametrize(
-    ("value", "stated", "expected"),
-    [
-        (0.89245, 0.8924, True),
-        (0.89245, 0.8925, True),
-        (float(np.nextafter(0.89245, 0)), 0.8925, True),
-        (0.892451, 0.8924, False),
-        (0.892449, 0.8925, False),
-        (0.8924, 0.8924, True),
-        (0.8925, 0.8924, False),
-    ],
-)
-def test_rounding_to_a_stated_number_does_not_depend_on_the_last_bit(
-    value: float, stated: float, expected: bool
-) -> None:
-    assert rounds_to(value, stated, 4) is expected
+def test_nothing_has_no_highest() -> None:
+    assert highest([], float) is None
