@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
 def make_runs(uri: str, first: int, count: int, *, num_metrics: int, num_parameters: int) -> None:
     """Adds runs to a store: a grid over what users vary, and when that is through, with another learning rate.
 
-    Through MLflow's own tables in one transaction, since its client needs five transactions and 0.2 s a run.
+    Through MLflow's own tables in one transaction, since its client needs five transactions and 0.2 s per run.
     """
     experiment = int(find_or_create_experiment(MlflowClient(uri), EXPERIMENT).experiment_id)
     rows: dict[type, list[dict[str, Any]]] = {

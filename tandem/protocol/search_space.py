@@ -1,4 +1,4 @@
-"""The search space of a sweep: which settings its trials vary, and within what.
+"""The search space of a sweep: the settings that its trials vary, and their ranges or choices.
 
 sweep:
   space:
@@ -19,7 +19,7 @@ from tandem.errors import UserError
 from tandem.protocol.settings import FIELDS, Settings
 
 DEFAULT_SPACE: Mapping[str, Any] = {"learning_rate": {"low": 1e-5, "high": 0.1, "log": True}}
-"""From where hardly anything is learned to where Adam diverges; settings of our own choice."""
+"""From a rate at which hardly anything is learned to one at which Adam diverges; our own choice."""
 
 VARIED_OF_DATA = ("data.image_size", "data.resize")
 """The only settings of the data that trials may differ in: all trials are judged by the same images."""
@@ -30,30 +30,37 @@ _SHARED = ("seed", "seeds", "phases", "allow_random_weights")
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """A setting that is a number, and is drawn from a range with both ends."""
+    """A number that is drawn from a range, including both ends."""
 
     name: str
+    """Dotted name of the setting."""
     low: float
+    """Smallest value."""
     high: float
+    """Largest value."""
     log: bool
-    """Whether it is uniform in its logarithm."""
+    """True for a distribution that is uniform in the logarithm."""
     whole: bool
-    """Whether it is a whole number."""
+    """True for whole numbers."""
 
     @property
     def extremes(self) -> tuple[Any, ...]:
+        """Values to be checked: both ends."""
         return self.low, self.high
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A setting of which one of several values is drawn."""
+    """A setting whose value is drawn from a list."""
 
     name: str
+    """Dotted name of the setting."""
     values: tuple[Any, ...]
+    """Two or more different values."""
 
     @property
     def extremes(self) -> tuple[Any, ...]:
+        """Values to be checked: all."""
         return self.values
 
 
@@ -61,12 +68,12 @@ Dimension = Range | Choice
 
 
 def read_space(settings: Settings) -> tuple[Dimension, ...]:
-    """The settings that a sweep varies, in the order of the file, by default the learning rate.
+    """The settings that a sweep varies, in the order of the file; by default the learning rate.
 
-    Whether their values are within the settings' own limits is for the parser to say.
+    The parser checks the values against the settings' own limits.
 
     Raises:
-        UserError: A setting is not there or cannot be varied, or what stands for it is neither a range nor a list.
+        UserError: A setting does not exist or cannot be varied, or has neither a range nor a list.
     """
     space = DEFAULT_SPACE if settings.sweep.space is None else settings.sweep.space
     if not space:
@@ -75,7 +82,8 @@ def read_space(settings: Settings) -> tuple[Dimension, ...]:
 
 
 def combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
-    """Ends or choices of each one and each two dimensions, the others at their first one: what has to go together."""
+    """Combinations of values that are checked: all extremes of each dimension and each pair of dimensions, with the
+    first value of the others."""
     firsts = {dimension.name: dimension.extremes[0] for dimension in dimensions}
     for number in (1, 2):
         for some in itertools.combinations(dimensions, number):
@@ -84,7 +92,7 @@ def combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
 
 
 def varied_backbones(settings: Settings) -> tuple[str, ...]:
-    """The names of all backbones that a run with these settings, or the trials of its sweep, may build."""
+    """Names of all backbones that a run with these settings, or the trials of its sweep, may build."""
     if settings.sweep.num_trials is not None:
         for dimension in read_space(settings):
             if dimension.name == "backbone":
@@ -100,9 +108,8 @@ def _read_dimension(name: Any, content: Any) -> Dimension:
         )
     if not _can_vary(name):
         raise UserError(
-            f"{where}: a sweep cannot vary this, since it changes no result, or since trials have to be judged by the "
-            f"same images, with the same seed and on the same machine; of data it can vary "
-            f"{' and '.join(VARIED_OF_DATA)}"
+            f"{where}: a sweep cannot vary this, since it changes no result, or since all trials use the same images, "
+            f"seed and machine; of data it can vary {' and '.join(VARIED_OF_DATA)}"
         )
     if isinstance(content, list):
         if len(content) < 2 or len({repr(value) for value in content}) < len(content):
@@ -113,7 +120,7 @@ def _read_dimension(name: Any, content: Any) -> Dimension:
         allowed = "a range such as {low: 1, high: 8} or a list of values" if number else "a list of values"
         raise UserError(f"{where}: received {content!r}, allowed: {allowed}")
     if number is None:
-        raise UserError(f"{where}: received a range, allowed: a list of values, since this setting is no single number")
+        raise UserError(f"{where}: received a range, allowed: a list of values, since this is not a single number")
     if unknown := set(content) - {"low", "high", "log"}:
         raise UserError(f"{where}: there is no key {sorted(map(str, unknown))[0]!r} here, allowed: low, high, log")
     values: Mapping[str, Any] = {"low": None, "high": None, "log": False, **content}
@@ -138,7 +145,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _number_type(name: str) -> type | None:
-    """int or float where the setting is such a number, perhaps beside others such as null; otherwise None."""
+    """int or float if the setting can be such a number, perhaps among other values such as null; otherwise None."""
     owner: Any = Settings
     *groups, last = name.split(".")
     for group in groups:

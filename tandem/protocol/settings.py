@@ -19,7 +19,7 @@ Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", 
 Trainable = Literal["head", "last", "all"]
 
 Affects = Literal["numbers", "cost", "nothing"]
-"""What a setting can change.
+"""Kinds of effect that a setting can have.
 
 `numbers`: what a network learns, or is tested on. Runs that differ in such a setting are different experiments.
 `cost`: time or memory; numbers by rounding at most.
@@ -83,11 +83,11 @@ class DataSettings:
     image_size: int = setting(224, affects="numbers", at_least=8, at_most=2048, changes_features=True)
     """Height and width, in pixels, of the images that the backbone sees."""
     resize: Literal["squash", "crop"] = setting("squash", affects="numbers")
-    """How images that are not square become square: `squash` changes their proportions, `crop` keeps their centre."""
+    """Way of making images square: `squash` changes their proportions, `crop` keeps their centre."""
     split: Literal["auto", "fractions", "publisher", "folds"] = setting(
         "auto", affects="numbers", stands_for=lambda settings: resolve_split(settings.data).split
     )
-    """How images are divided into training, validation and test images. `auto`: as the named data set defines it
+    """Division into training, validation and test images. `auto`: as the named data set defines it
     (tandem/protocol/data_sets.py), `fractions` for a folder; the run records which. `fractions`: all images are merged,
     then split per class. `publisher`: the publisher's test images are kept; validation images, if the publisher gives
     none, are taken from the training images. `folds`: cross-validation; fold number `fold` of `folds` is the test
@@ -114,8 +114,7 @@ class DataSettings:
     train_images_per_class: int | None = setting(None, affects="numbers", at_least=1)
     """Use at most this many training images per class, drawn after the split; all when not given."""
     on_bad_image: Literal["error", "skip"] = setting("error", affects="numbers")
-    """What to do about files that cannot be read as images: `error` lists all of them and stops, `skip` leaves them
-    out."""
+    """Reaction to files that cannot be read as images: `error` lists all of them and stops, `skip` leaves them out."""
     duplicates: Literal["together", "allow"] = setting("together", affects="numbers")
     """`together`: exact copies of an image never end up in different parts of the split. `allow`: they may; the report
     on the data counts them."""
@@ -226,7 +225,7 @@ class PhaseSettings:
     """One phase of the regime `gradual`."""
 
     trainable: Trainable = setting(affects="numbers")
-    """What is trained: only the head, the head and the last blocks of the backbone, or everything."""
+    """The trained part: only the head, the head and the last blocks of the backbone, or everything."""
     blocks: int | None = setting(None, affects="numbers", at_least=1)
     """Number of the backbone's last blocks that are trained (`trainable: last`)."""
     learning_rate: float | None = setting(None, affects="numbers", above=0, at_most=10)
@@ -309,8 +308,8 @@ class SweepSettings:
     continued by its name. When not given, the name is made from the settings, so the same command continues its
     search."""
     storage: str | None = setting(None, affects="nothing")
-    """Where the study is stored: a URL such as sqlite:///FILE.db or postgresql://...; when not given, a journal file in
-    the sweep's folder, which several machines can use if they share the folder."""
+    """Place of the study: a URL such as sqlite:///FILE.db or postgresql://...; when not given, a journal file in the
+    sweep's folder, which several machines can use if they share the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,7 +371,7 @@ class Settings:
     cores, torch runs many times slower. KERAS_BACKEND=jax cannot be limited like this; limit the process itself
     (taskset)."""
     cache_features: bool = setting(True, affects="cost", before=False)
-    """Where only the head is trained, compute the backbone's features of each image once and keep them in
+    """If only the head is trained, compute the backbone's features of each image once and keep them in
     data.cache_folder for this run and later ones, instead of computing them in every epoch (on one device only). For
     augmented images see `cache_views`."""
     cache_views: int | None = setting(None, affects="numbers", at_least=1, before=None)
@@ -496,7 +495,7 @@ def settings_hash(settings: Settings) -> str:
     Args:
         settings: As they were read, that is, resolved.
     """
-    content = json.dumps(_hashed(settings), sort_keys=True, separators=(",", ":"))
+    content = json.dumps(hashed_settings(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -513,17 +512,22 @@ def feature_settings(settings: Settings) -> dict[str, Any]:
     return {name: found[name] for name in sorted(found, key=lambda name: ("." in name, name))}
 
 
-def _hashed(owner: Any, prefix: str = "") -> dict[str, Any]:
-    """The settings of a group that belong to the hash, nested as they are declared."""
+def hashed_settings(owner: Any, prefix: str = "") -> dict[str, Any]:
+    """The settings of a run, or of a group, that belong to its hash, nested as they are declared.
+
+    Args:
+        owner: Settings, one of its groups, or a phase.
+        prefix: What precedes the names: `augmentation.` for that group.
+    """
     content: dict[str, Any] = {}
     for item in dataclasses.fields(owner):
         name, value = prefix + item.name, getattr(owner, item.name)
         if dataclasses.is_dataclass(value):
-            if of_group := _hashed(value, f"{name}."):
+            if of_group := hashed_settings(value, f"{name}."):
                 content[item.name] = of_group
         elif _is_hashed(name, item, value):
             phases = isinstance(value, list) and all(isinstance(part, PhaseSettings) for part in value)
-            content[item.name] = [_hashed(part, f"{name}.") for part in value] if phases else value
+            content[item.name] = [hashed_settings(part, f"{name}.") for part in value] if phases else value
     return content
 
 

@@ -35,7 +35,7 @@ GROUPS = ["data", "augmentation", "head", "optimizer", "schedule", "early_stoppi
 GROUPS += ["acceleration", "tracking"]
 
 
-def test_names_stand_in_the_order_of_declaration() -> None:
+def test_names_are_in_the_order_of_declaration() -> None:
     names = list(flatten(Settings()))
     assert names[:5] == ["regime", "phases", "backbone", "weights", "allow_random_weights"]
     assert names[names.index("find_learning_rate") + 1] == "data.source"
@@ -113,7 +113,7 @@ def test_values_replace_settings_at_any_depth() -> None:
 
 
 def other_values(hint: Any) -> Iterator[Any]:
-    """Values of a setting's type, one or more of each kind that it may be."""
+    """Values of a type, at least one of each kind that it allows."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for argument in arguments:
@@ -130,7 +130,7 @@ def other_values(hint: Any) -> Iterator[Any]:
 
 
 def changes() -> Iterator[tuple[str, Any]]:
-    """Each setting with each other value that it is tried with, by its dotted name."""
+    """Dotted names of settings, with values other than the default."""
     for name in FIELDS:
         owner: Any = Settings
         *groups, last = name.split(".")
@@ -181,8 +181,8 @@ def test_settings_hash_changes_with_every_setting_of_a_phase(name: str) -> None:
     assert settings_hash(before) != settings_hash(Settings(regime="gradual", phases=phases[::-1]))
 
 
-# Computed by version 0.1.0, before settings said what they affect: hashes of finished runs have to stay what they are.
-# A new setting that changes them is to be given `before`, the value that runs had before it existed.
+# Hashes computed by version 0.1.0. They have to stay what they are, since finished runs are found by them. If a new
+# setting changes them, give it `before`, the value that runs had before it existed.
 STORED_HASHES = [
     (Settings(), "26650d45096154f13c3b7dc1ff601e0a5047c4a176a414cc13fab88b34b3200c"),
     (Settings(cache_features=False, threads=3), "26650d45096154f13c3b7dc1ff601e0a5047c4a176a414cc13fab88b34b3200c"),
@@ -236,7 +236,7 @@ class NewHeadSettings(HeadSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class NewSettings(Settings):
-    """Settings of a later version: new ones, a new group, and two whose default is not what runs did before."""
+    """Settings of a later version: new ones, a new group, and two whose default differs from older runs."""
 
     label_smoothing: float = setting(0.0, affects="numbers", at_least=0)
     prefetch: int = setting(4, affects="cost", at_least=1)
@@ -268,7 +268,7 @@ def test_new_setting_at_its_default_leaves_the_hash_unchanged() -> None:
 
 
 def test_default_that_changed_has_a_hash_of_its_own() -> None:
-    # runs before the setting did without dithering, so a run with it, though that is the default, is another one
+    # older runs did not dither, so a run that does is a different experiment, although that is the default
     changed = NewSettings(patch_size=16)
     assert changed.dithering
     assert settings_hash(changed) != settings_hash(Settings())
@@ -286,19 +286,19 @@ def test_automatic_split_is_hashed_by_what_it_means(monkeypatch: pytest.MonkeyPa
     automatic = settings_hash(read_settings("torch", []))
     words = ["--data.split", "fractions", "--data.fractions", "[0.7, 0.1, 0.2]"]
     assert automatic == settings_hash(read_settings("keras", words))
-    # if a later version divides the data set in another way, `auto` is another experiment, and the old one stays
+    # if a later version splits the data set differently, `auto` becomes a different experiment
     changed = SplitProtocol(split="fractions", fractions=(0.6, 0.2, 0.2))
     monkeypatch.setitem(data_sets.DATA_SETS, "digits", changed)
     words[-1] = "[0.6, 0.2, 0.2]"
     assert settings_hash(read_settings("torch", [])) == settings_hash(read_settings("torch", words)) != automatic
 
 
-def test_settings_that_stand_for_themselves_are_resolved_to_themselves() -> None:
+def test_explicit_settings_are_unchanged_when_resolved() -> None:
     settings = Settings(data=DataSettings(split="publisher", fractions=[0.5, 0.25, 0.25]), seed=3)
     assert resolve(settings) == settings
 
 
-def test_runs_that_are_older_than_a_setting_had_its_value_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values_before() == {
         "cache_features": False,
         "cache_views": None,
