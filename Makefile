@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # on two cores, two processes with two threads each are many times slower than with one thread each
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo serve test test-long test-common test-frameworks test-torch test-keras lint types clean
+.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types clean
 
 help:
 	@echo "make demo        five runs per framework on handwritten digits, then their comparison (under 5 minutes)"
@@ -43,11 +43,7 @@ serve: $(VENV)/requirements.done
 
 # One framework per process: together they crash, or compete for the GPU's memory. Two processes at a time.
 test: $(VENV)/requirements-dev.done
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-common test-frameworks
-
-test-frameworks:
-	@$(MAKE) --no-print-directory test-torch
-	@$(MAKE) --no-print-directory test-keras
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target test-common test-torch test-keras
 
 test-common: $(VENV)/requirements-dev.done
 	$(PYTEST) tests -m "not long" --ignore tests/on_torch --ignore tests/on_keras
