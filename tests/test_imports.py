@@ -152,6 +152,19 @@ def test_options_of_the_data_report_import_no_heavy_package() -> None:
     assert loaded_after_importing(["tandem.data_report.__main__"]) & {*FRAMEWORKS, *HEAVY} == set()
 
 
+def test_missing_shared_memory_is_not_a_warning() -> None:
+    code = (
+        "import _multiprocessing\n"
+        "def refuse(*_, **__): raise OSError(30, 'Read-only file system')\n"
+        "_multiprocessing.SemLock = refuse\n"
+        "import {} joblib\n"
+        "assert joblib.parallel.mp is None"
+    )
+    for first, warns in (("", True), ("tandem.evaluation.metrics,", False)):
+        done = subprocess.run([sys.executable, "-c", code.format(first)], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0 and ("joblib will operate" in done.stderr) == warns, done.stderr
+
+
 def test_torch_package_does_not_import_keras() -> None:
     loaded = loaded_after_importing([*modules_of("on_torch"), "train_torch"])
     assert {"torch", "torchvision", "pytorch_lightning"} <= loaded
