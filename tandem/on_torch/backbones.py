@@ -17,7 +17,7 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
-from tandem.errors import UserError, WeightsNotDownloaded
+from tandem.errors import UserError, WeightsNotDownloaded, one_line
 from tandem.protocol.backbones import (
     IMAGENET_CLASSES,
     Backbone,
@@ -64,7 +64,7 @@ def check_builder(entry: Backbone) -> None:
         timm.get_pretrained_cfg(build.builder)
     except RuntimeError as error:
         raise UserError(
-            f"backbone: timm cannot build {entry.name!r} ({_one_line(error)}); take another backbone"
+            f"backbone: timm cannot build {entry.name!r} ({one_line(error, with_type=False)}); take another backbone"
         ) from None
 
 
@@ -132,8 +132,8 @@ def load_weights(network: nn.Module, file: Path) -> None:
         found = {name: state[name] for name in wanted if isinstance(state.get(name), Tensor)}
     except Exception as error:  # torch raises many kinds of exceptions here, depending on the bytes
         raise UserError(
-            f"weights: {file} cannot be read as a state dict ({type(error).__name__}: {_one_line(error)}); give a file "
-            "made by torch.save or safetensors"
+            f"weights: {file} cannot be read as a state dict ({one_line(error)}); give a file "
+            "that torch.save or safetensors has made"
         ) from None
     lacking = sorted(set(wanted) - set(found))
     misshapen = sorted(name for name in found if found[name].shape != wanted[name].shape)
@@ -171,8 +171,9 @@ def build_torchvision(entry: Backbone, *, pretrained: bool) -> nn.Module:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if not pretrained:
             raise
+        reason = one_line(error, with_type=False)
         raise WeightsNotDownloaded(
-            f"weights: imagenet could not be downloaded or read ({_one_line(error)}); put {weights.url} into "
+            f"weights: imagenet could not be downloaded or read ({reason}); put {weights.url} into "
             f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or give a file with --weights"
         ) from None
     if getattr(network, "aux_logits", False):
@@ -198,9 +199,8 @@ def _build_timm(entry: Backbone, pretrained: bool) -> nn.Module:
         return timm.create_model(name, pretrained=pretrained, **build.options)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         if not pretrained:
-            raise UserError(
-                f"backbone: timm cannot build {entry.name!r} ({_one_line(error)}); take another backbone"
-            ) from None
+            reason = one_line(error, with_type=False)
+            raise UserError(f"backbone: timm cannot build {entry.name!r} ({reason}); take another backbone") from None
         raise _no_timm_weights(name, error) from None
 
 
@@ -219,8 +219,8 @@ def _check_hub(name: str) -> None:
 
 def _no_timm_weights(name: str, error: Exception) -> WeightsNotDownloaded:
     return WeightsNotDownloaded(
-        f"weights: imagenet could not be downloaded or read for {name} ({_one_line(error)}); run once where "
-        f"{hub_constants.ENDPOINT} can be reached, or give a file with --weights"
+        f"weights: imagenet could not be downloaded or read for {name} ({one_line(error, with_type=False)}); run once "
+        f"where {hub_constants.ENDPOINT} can be reached, or give a file with --weights"
     )
 
 
@@ -270,14 +270,10 @@ def _count_features(network: nn.Module, entry: Backbone, image_size: int) -> int
             features = network(torch.zeros(1, 3, image_size, image_size))
     except (ValueError, RuntimeError, AssertionError) as error:
         raise UserError(
-            f"data.image_size: received {image_size}, but {entry.name} does not take images of that size "
-            f"({_one_line(error)})"
+            f"data.image_size: received {image_size}, but {entry.name} takes no images of that size "
+            f"({one_line(error, with_type=False)})"
         ) from None
     network.train()
     if not isinstance(features, Tensor) or features.ndim != 2:
         raise UserError(f"backbone: {entry.name!r} does not give one feature vector per image; take another backbone")
     return features.shape[1]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tandem.data.features import PhaseFeatures, find_phase_features, in_batches
+from tandem.data.features import PhaseFeatures, find_phase_features
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
+from tandem.evaluation.batching import computed_as_fits, in_batches
 from tandem.on_torch.acceleration import autocast, is_out_of_memory
 from tandem.on_torch.networks import Classifier
 from tandem.on_torch.versions import versions
@@ -79,12 +80,8 @@ def backbone_pass(
 
     def compute(rows: np.ndarray) -> Iterator[np.ndarray]:
         assert not network.backbone.training
-        return in_batches(
-            rows,
-            compute_batch,
-            batch_size=CPU_BATCH_SIZE if network.device.type == "cpu" else GPU_BATCH_SIZE,
-            out_of_memory=is_out_of_memory,
-        )
+        batches = in_batches(rows, CPU_BATCH_SIZE if network.device.type == "cpu" else GPU_BATCH_SIZE)
+        return computed_as_fits(compute_batch, batches, is_out_of_memory=is_out_of_memory)
 
     return compute
 

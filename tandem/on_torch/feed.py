@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from tandem.data.stream import Batch, Part, Stream
+from tandem.data.stream import Batch, ShareOf, Stream
 
 NUM_COPIED_AHEAD = 2  # batches on the GPU besides the current one
 
@@ -21,16 +21,16 @@ class StreamLoader:
     its own, so a DataLoader and its worker processes would have nothing to do.
     """
 
-    def __init__(self, stream: Stream, *, pin_memory: bool, part: Part | None = None) -> None:
+    def __init__(self, stream: Stream, *, pin_memory: bool, share_of: ShareOf | None = None) -> None:
         """
         Args:
             stream: Makes the batches.
             pin_memory: Serve the batches on the GPU, copied there from pinned memory.
-            part: This process's part of a batch; batches of which it has no image are left out. None for all images.
+            share_of: This process's share of a batch; batches without an image for it are omitted. None for all images.
         """
         self.stream = stream
         self.pin_memory = pin_memory
-        self._part = part
+        self._share_of = share_of
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class StreamLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # in a generator: Lightning makes iterators that it does not use, which must not count as epochs
         epoch, self.epoch = self.epoch, self.epoch + 1
-        batches = (batch for batch in self.stream.epoch(epoch, part=self._part) if len(batch[1]))
+        batches = (batch for batch in self.stream.epoch(epoch, share_of=self._share_of) if len(batch[1]))
         if self.pin_memory:
             yield from copied_ahead(batches, torch.device("cuda", torch.cuda.current_device()))
         else:

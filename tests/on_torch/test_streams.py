@@ -10,7 +10,7 @@ import pytorch_lightning as lightning
 from torch import Tensor, nn
 
 from tandem.data.prepare import PreparedData
-from tandem.data.stream import Stream
+from tandem.data.stream import Augmentation, Stream
 from tandem.on_torch.networks import Classifier, Pixels
 from tandem.on_torch.streams import open_streams
 from tandem.protocol.regimes import Phase
@@ -81,7 +81,7 @@ def expected(settings: Settings, data: PreparedData) -> Stream:
         batch_size=8,
         seed=(3, 2),
         shuffle=True,
-        augmentation=settings.augmentation,
+        augmentation=Augmentation(settings=settings.augmentation),
     )
 
 
