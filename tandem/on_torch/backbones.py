@@ -81,7 +81,7 @@ def build_backbone(
 
     Raises:
         UserError: The library has no such name or weights, the download failed, the file belongs to another network,
-            or the network takes no images of that size.
+            or the network does not take images of that size.
     """
     check_builder(entry)
     build = entry.builds["torch"]
@@ -270,7 +270,7 @@ def _count_features(network: nn.Module, entry: Backbone, image_size: int) -> int
             features = network(torch.zeros(1, 3, image_size, image_size))
     except (ValueError, RuntimeError, AssertionError) as error:
         raise UserError(
-            f"data.image_size: received {image_size}, but {entry.name} takes no images of that size "
+            f"data.image_size: received {image_size}, but {entry.name} does not take images of that size "
             f"({one_line(error, with_type=False)})"
         ) from None
     network.train()
