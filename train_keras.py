@@ -144,18 +144,17 @@ def train_phase(
     )
 
 
-def build_early_stopping(settings: Settings, phase: Phase) -> keras.callbacks.EarlyStopping:
-    """Keras's early stopping, which restores the best weights, also at the epoch limit.
+def build_early_stopping(settings: Settings, phase: Phase) -> on_keras.EarlyStoppingWithBestWeights:
+    """Keras's early stopping, which also restores the weights of the epoch with the lowest validation loss.
 
     Without patience it never stops, but still finds the best epoch.
     """
-    stopping = settings.early_stopping
-    return keras.callbacks.EarlyStopping(
+    return on_keras.EarlyStoppingWithBestWeights(
         monitor="val_loss",
         mode="min",
-        patience=stopping.patience or phase.max_epochs,
-        min_delta=stopping.min_delta,
-        restore_best_weights=stopping.restore == "best",
+        patience=settings.early_stopping.patience or phase.max_epochs,
+        min_delta=settings.early_stopping.min_delta,
+        restore=settings.early_stopping.restore,
     )
 
 

@@ -153,7 +153,7 @@ def train_phase(
 
 
 def build_early_stopping(settings: Settings, phase: Phase) -> on_torch.EarlyStoppingWithBestWeights:
-    """Lightning's early stopping, which does not restore the best weights by itself.
+    """Lightning's early stopping, which also restores the weights of the epoch with the lowest validation loss.
 
     Without patience it never stops, but still finds the best epoch.
     """

@@ -88,20 +88,28 @@ LOSS_LISTS = (
         left_epoch=1,
     ),
     LossList(
-        name="lower by exactly min_delta is not better",
+        name="lower by exactly min_delta does not restart the wait, but is the lowest",
         losses=(1, 0.75, 0.75, 0.25),
         early_stopping=stop(2, min_delta=0.25),
         epochs=3,
-        best_epoch=0,
-        left_epoch=0,
+        best_epoch=1,
+        left_epoch=1,
     ),
     LossList(
         name="lower by more than min_delta is better",
         losses=(1, 0.734375, 0.5, 0.484375, 0.125),
         early_stopping=stop(2, min_delta=0.25),
         epochs=4,  # 0.484375 is lower than 0.734375 by exactly 0.25
-        best_epoch=1,
-        left_epoch=1,
+        best_epoch=3,
+        left_epoch=3,
+    ),
+    LossList(
+        name="lowest weights are restored although no later loss is lower by min_delta",
+        losses=(1, 0.875, 0.8125, 0.9375),
+        early_stopping=stop(3, min_delta=0.5),
+        epochs=4,
+        best_epoch=2,
+        left_epoch=2,
     ),
     LossList(
         name="min_delta counts from the best, not from the epoch before",

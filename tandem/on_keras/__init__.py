@@ -22,6 +22,7 @@ from tandem.on_keras.backends import (
 )
 from tandem.on_keras.cost import count_macs
 from tandem.on_keras.distributed import join_devices
+from tandem.on_keras.early_stopping import EarlyStoppingWithBestWeights
 from tandem.on_keras.features import find_features, head_on_features, steps_per_execution
 from tandem.on_keras.feed import CountEpochs
 from tandem.on_keras.gradcam import features_and_gradients

@@ -1,7 +1,8 @@
-"""Early stopping that restores the best weights, which Keras's does and Lightning's does not."""
+"""Early stopping that restores the weights of the epoch with the lowest validation loss."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -12,6 +13,8 @@ from torch import Tensor
 class EarlyStoppingWithBestWeights(EarlyStopping):
     """Lightning's early stopping, which also keeps the best epoch's weights in memory and restores them at the end.
 
+    The best epoch is the one with the lowest loss. `min_delta` decides only how long the phase waits for a better one.
+
     Example: EarlyStoppingWithBestWeights(restore="best", monitor="val/loss", patience=3)
     """
 
@@ -19,15 +22,17 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
         super().__init__(**kwargs)
         self.restore = restore
         self.best_epoch = 0
+        self.lowest = math.inf
         self.best_weights: dict[str, Tensor] = {}
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         super().on_train_epoch_end(trainer, module)
-        if self.wait_count == 0:  # this epoch is the best so far
-            self.best_epoch = trainer.current_epoch
+        loss = float(trainer.callback_metrics[self.monitor])
+        if loss < self.lowest:
+            self.lowest, self.best_epoch = loss, trainer.current_epoch
             if self.restore == "best":
                 self.best_weights = {name: value.clone() for name, value in module.state_dict().items()}
 
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        if self.restore == "best":
+        if self.best_weights:
             module.load_state_dict(self.best_weights)

@@ -215,9 +215,10 @@ class EarlyStoppingSettings:
     patience: int | None = setting(3, affects="numbers", at_least=1)
     """Epochs without a lower validation loss before a phase stops; null trains to the epoch limit."""
     min_delta: float = setting(0.0, affects="numbers", at_least=0)
-    """A validation loss counts as an improvement if it is lower by more than this."""
+    """A validation loss counts as an improvement, which restarts the patience, if it is lower by more than this."""
     restore: Literal["best", "last"] = setting("best", affects="numbers")
-    """Weights that a phase ends with: those of the epoch with the lowest validation loss, or of the last epoch."""
+    """Weights that a phase ends with: those of the epoch with the lowest validation loss, whatever `min_delta` is, or
+    those of the last epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)

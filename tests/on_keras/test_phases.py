@@ -123,7 +123,9 @@ def test_thawed_backbone_and_its_batch_norm_statistics_change(two_stages: TwoSta
 
 def test_second_phase_trains_although_the_first_stopped_early(two_stages: TwoStages) -> None:
     assert [outcome.epochs for outcome in two_stages.outcomes] == [2, 2]
-    assert [outcome.best_epoch for outcome in two_stages.outcomes] == [0, 0]
+    losses = [row["val/loss"] for row in two_stages.curves.rows]
+    best = [int(np.argmin(losses[:2])), int(np.argmin(losses[2:]))]
+    assert [outcome.best_epoch for outcome in two_stages.outcomes] == best
 
 
 def test_epochs_are_counted_over_the_phases(two_stages: TwoStages) -> None:
@@ -145,15 +147,14 @@ def test_each_phase_has_batches_of_its_own(two_stages: TwoStages, data: Prepared
     assert expected[0] != expected[1]
 
 
-@pytest.mark.parametrize(("phase", "row"), [(0, 1), (1, 2)], ids=["restore last", "restore best"])
-def test_logged_validation_is_that_of_the_kept_weights(
-    two_stages: TwoStages, data: PreparedData, phase: int, row: int
-) -> None:
+@pytest.mark.parametrize("phase", [0, 1], ids=["restore last", "restore best"])
+def test_logged_validation_is_that_of_the_kept_weights(two_stages: TwoStages, data: PreparedData, phase: int) -> None:
+    row = 1 if phase == 0 else 2 + two_stages.outcomes[1].best_epoch
     logits, labels = two_stages.val_logits[phase], data.labels[data.rows("val")]
     logged = two_stages.curves.rows[row]
     assert logged["val/loss"] == pytest.approx(cross_entropy(logits, labels), rel=1e-5)
     assert logged["val/accuracy"] == pytest.approx(accuracy(logits, labels))
-    other = two_stages.curves.rows[2 * phase + 1 - row % 2]
+    other = two_stages.curves.rows[2 * phase + (1 - row % 2)]
     assert other["val/loss"] != pytest.approx(cross_entropy(logits, labels), rel=1e-5)
 
 
