@@ -28,7 +28,7 @@ import numpy as np
 
 from tandem import experiment, on_keras
 from tandem.data.prepare import PreparedData
-from tandem.protocol import Phase, Settings, find_backbone, phases_of, split_blocks
+from tandem.protocol import Phase, Settings, find_backbone, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
 
@@ -53,18 +53,20 @@ def set_up_framework(settings: Settings) -> None:
 def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None:
     """A run in order: first weights, each phase and its evaluation, cost of inference, explanation, summary."""
     network = experiment.first_network(FRAMEWORK, settings, data, run)
-    curves, outcomes, results = Curves(run), [], []
+    progress = experiment.Progress(FRAMEWORK, network, settings, run)  # begins where the run was interrupted, if it was
     if settings.regime == "off_the_shelf":
         network, predictions = experiment.evaluate_off_the_shelf(FRAMEWORK, network, settings, data, run)
-    for phase in phases_of(settings):
-        outcomes.append(train_phase(network, phase, settings, data, curves))
+    for phase in progress.phases_left():
+        if not progress.is_trained(phase):
+            progress.add_outcome(train_phase(network, phase, settings, data, progress.curves))
         predictions = experiment.predict_test(FRAMEWORK, network, settings, data)
         # fails if a hash of frozen weights or batch-norm statistics has changed
-        results.append(experiment.record_phase(run, phase, outcomes[-1], predictions, curves))
+        outcome = progress.outcomes[phase.number - 1]
+        progress.add_result(experiment.record_phase(run, phase, outcome, predictions, progress.curves))
     experiment.save_network(FRAMEWORK, network, settings, data, run)
     cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
     experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
-    experiment.record_end(run, settings, data, curves, outcomes, results, predictions, cost)
+    experiment.record_end(run, settings, data, progress.curves, progress.outcomes, progress.results, predictions, cost)
 
 
 # ------------------------------------------------------------------------------------------------------------- network
@@ -115,7 +117,9 @@ def train_phase(
         steps_per_execution = on_keras.steps_per_execution(len(training))
         network.compile(jit_compile=on_keras.jit_compile(settings))  # to predict
     learning_rate, schedule = on_keras.build_schedule(settings.schedule, phase, len(training))
-    early_stopping = build_early_stopping(settings, phase)
+    early_stopping, log_epochs = build_early_stopping(settings, phase), on_keras.LogEpochs(curves, phase)
+    checkpoints = curves.checkpoints_of(phase)  # one of them is the beginning, if the run continues an interrupted one
+    keep_checkpoints = on_keras.KeepCheckpoints(checkpoints, training, log_epochs, schedule, early_stopping)
     trained.compile(
         optimizer=on_keras.build_optimizer(settings.optimizer, learning_rate, blocks),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -125,18 +129,19 @@ def train_phase(
     )
     # the head alone is traced in a second
     compile_seconds = 0.0 if features.training else on_keras.warm_up(network, training.stream, validation.stream)
-    with meter.training():
+    with meter.training(checkpoints.seconds), on_keras.continued_fit():
         history = trained.fit(
             training,
             validation_data=validation,
+            initial_epoch=checkpoints.epoch,
             epochs=phase.max_epochs,
             steps_per_epoch=steps_per_epoch,
             shuffle=False,  # the stream shuffles
-            callbacks=[on_keras.CountEpochs(training), on_keras.LogEpochs(curves, phase), *schedule, early_stopping],
+            callbacks=[on_keras.CountEpochs(training), keep_checkpoints, log_epochs, *schedule, early_stopping],
             verbose=1 if sys.stdout.isatty() else 0,
         )
     return meter.outcome(
-        epochs=len(history.epoch),
+        epochs=checkpoints.epoch + len(history.epoch),
         best_epoch=early_stopping.best_epoch,
         compile_seconds=compile_seconds,
         features=features,

@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from tandem import experiment, on_torch
 from tandem.data.prepare import PreparedData
-from tandem.protocol import Phase, Settings, find_backbone, phases_of, split_blocks
+from tandem.protocol import Phase, Settings, find_backbone, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
 
@@ -56,18 +56,20 @@ def set_up_framework(settings: Settings) -> None:
 def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None:
     """A run in order: first weights, each phase and its evaluation, cost of inference, explanation, summary."""
     network = experiment.first_network(FRAMEWORK, settings, data, run)
-    curves, outcomes, results = Curves(run), [], []
+    progress = experiment.Progress(FRAMEWORK, network, settings, run)  # begins where the run was interrupted, if it was
     if settings.regime == "off_the_shelf":
         network, predictions = experiment.evaluate_off_the_shelf(FRAMEWORK, network, settings, data, run)
-    for phase in phases_of(settings):
-        outcomes.append(train_phase(network, phase, settings, data, curves))
+    for phase in progress.phases_left():
+        if not progress.is_trained(phase):
+            progress.add_outcome(train_phase(network, phase, settings, data, progress.curves))
         predictions = experiment.predict_test(FRAMEWORK, network, settings, data)
         # fails if a hash of frozen weights or batch-norm statistics has changed
-        results.append(experiment.record_phase(run, phase, outcomes[-1], predictions, curves))
+        outcome = progress.outcomes[phase.number - 1]
+        progress.add_result(experiment.record_phase(run, phase, outcome, predictions, progress.curves))
     experiment.save_network(FRAMEWORK, network, settings, data, run)
     cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
     experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
-    experiment.record_end(run, settings, data, curves, outcomes, results, predictions, cost)
+    experiment.record_end(run, settings, data, progress.curves, progress.outcomes, progress.results, predictions, cost)
 
 
 # ------------------------------------------------------------------------------------------------------------- network
@@ -131,16 +133,18 @@ def train_phase(
     callbacks: list[Callback] = [FreezeOrThaw(phase, blocks)]
     if features.training:  # of a frozen backbone, computed once for all epochs: only the head is trained
         trained, callbacks = on_torch.HeadOnFeatures(network.head).train(), []
-    early_stopping = build_early_stopping(settings, phase)
+    early_stopping, log_epochs = build_early_stopping(settings, phase), on_torch.LogEpochs(curves, phase)
+    checkpoints = curves.checkpoints_of(phase)  # one of them is the beginning, if the run continues an interrupted one
+    keep_checkpoints = on_torch.KeepCheckpoints(checkpoints, training, log_epochs, early_stopping)
     steps = TrainingSteps(trained, settings, phase, blocks, len(training))
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
-        callbacks=[*callbacks, on_torch.LogEpochs(curves, phase), early_stopping],
+        callbacks=[*callbacks, keep_checkpoints, log_epochs, early_stopping],
         precision=PRECISIONS[settings.precision],
         **on_torch.trainer_options(settings, phase),
     )
     compile_seconds = on_torch.warm_up(trained, steps.forward_pass, settings, training.stream, validation.stream)
-    with meter.training(), on_torch.keyboard_interrupts():
+    with meter.training(checkpoints.seconds), on_torch.keyboard_interrupts():
         trainer.fit(steps, training, validation)
     on_torch.to_device(network, settings).eval()  # Lightning has moved it off the GPU
     return meter.outcome(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+from tandem import interrupts
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of an OSError on a full disk; the second one is that of a user's quota."""
@@ -55,9 +58,13 @@ def one_line(error: BaseException, *, with_type: bool = True) -> str:
 
 
 def run_program(program: str, main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
-    """Calls main(argv). A UserError or a full disk prints one line and exits with status 2, Ctrl-C with status 130."""
+    """Calls main(argv). A UserError or a full disk prints one line and exits with status 2.
+
+    Ctrl-C exits with status 130 and another signal with 143, after a line and the exception's notes.
+    """
     try:
-        main(argv)
+        with interrupts.watch():
+            main(argv)
     except UserError as error:
         exit_with(program, error)
     except OSError as error:
@@ -65,6 +72,8 @@ def run_program(program: str, main: Callable[[list[str] | None], None], argv: li
             raise
         where = f" at {error.filename}" if error.filename else ""
         exit_with(program, UserError(f"the disk is full{where} ({error.strerror}): make room, then repeat the command"))
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, interrupts.Interrupted) else None
+        cause = f" by {error}" if number not in (None, signal.SIGINT) else ""
+        print("\n".join([f"{program}: interrupted{cause}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        sys.exit(interrupts.exit_status(number))

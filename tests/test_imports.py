@@ -16,7 +16,7 @@ HEAVY = {"mlflow", "pandas", "sklearn", "scipy", "plotly"}
 SIDES = ("on_torch", "on_keras")
 
 # Packages that each package may import beside itself; every package may import EVERYWHERE.
-EVERYWHERE = {"errors", ""}
+EVERYWHERE = {"errors", "interrupts", ""}
 ALLOWED = {
     "errors": set(),
     "protocol": set(),

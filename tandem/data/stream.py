@@ -231,6 +231,14 @@ class Stream:
             return None
         return xxhash.xxh3_128_hexdigest(b"".join(digests.values()))
 
+    def digests(self, count: int | None = None) -> list[str]:
+        """Hashes, in hex, of the first `count` of epoch 0's batches that were served; of all by default."""
+        return [digest.hex() for digest in list(self._first_epoch_digests.values())[:count]]
+
+    def restore_digests(self, digests: Sequence[str]) -> None:
+        """Sets the hashes of the batches that a continued run served in epoch 0 before it was interrupted."""
+        self._first_epoch_digests = {index: bytes.fromhex(digest) for index, digest in enumerate(digests)}
+
     @property
     def _batch_bytes(self) -> int:
         return self.batch_size * self._size[0] * self._size[1] * 3

@@ -9,6 +9,7 @@ from tandem.experiment.evaluation import (
 from tandem.experiment.first_weights import first_network
 from tandem.experiment.framework import Framework
 from tandem.experiment.phase_meter import PhaseMeter
+from tandem.experiment.progress import Progress
 from tandem.experiment.run import run_experiment
 from tandem.experiment.saving import save_network
 from tandem.protocol.learning_rate_finder import LearningRateFinder

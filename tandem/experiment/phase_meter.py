@@ -38,11 +38,15 @@ class PhaseMeter:
         self._seconds = 0.0
 
     @contextlib.contextmanager
-    def training(self) -> Iterator[None]:
-        """Times the with block, which trains and validates all epochs."""
+    def training(self, seconds_before: float = 0.0) -> Iterator[None]:
+        """Times the with block, which trains and validates all epochs.
+
+        Args:
+            seconds_before: Time that this took before an interruption.
+        """
         start = time.perf_counter()
         yield
-        self._seconds = time.perf_counter() - start
+        self._seconds = seconds_before + time.perf_counter() - start
 
     def outcome(
         self, *, epochs: int, best_epoch: int, compile_seconds: float, features: PhaseFeatures, stream: Stream

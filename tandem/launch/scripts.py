@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from tandem import interrupts
 from tandem.errors import run_program
 from tandem.protocol.environment import prepare_environment
 from tandem.protocol.parser import Framework, parse_settings
@@ -26,6 +27,7 @@ def begin(framework: Framework) -> Settings:
     --help and invalid settings end the process here. So do settings that ask for several runs: each of them is trained
     in a process of its own. For a single run, the environment variables that frameworks read at their import are set.
     """
+    interrupts.end_on_signals(training_script(framework).name)
     settings = parse_settings(framework)
     if repeats_of(settings):
         from tandem.launch.repeats import run_repeats  # imports MLflow, which --help does not need

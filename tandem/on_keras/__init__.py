@@ -16,10 +16,13 @@ from tandem.on_keras.backends import (
     backend,
     limit_threads,
     peak_gpu_memory_megabytes,
+    random_state,
+    restore_random_state,
     trials_per_process,
     uses_gpu,
     versions,
 )
+from tandem.on_keras.checkpoints import KeepCheckpoints, continued_fit
 from tandem.on_keras.cost import count_macs
 from tandem.on_keras.distributed import join_devices
 from tandem.on_keras.early_stopping import EarlyStoppingWithBestWeights
@@ -33,4 +36,11 @@ from tandem.on_keras.networks import Classifier, build_classifier, build_off_the
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_keras.serving import save_model
 from tandem.on_keras.streams import open_streams
-from tandem.on_keras.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
+from tandem.on_keras.weights import (
+    BACKBONE_FILE,
+    copy_weights,
+    count_parameters,
+    hash_weights,
+    restore_weights,
+    save_weights,
+)

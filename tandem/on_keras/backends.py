@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import keras
+import numpy as np
 
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings
@@ -79,6 +80,26 @@ def peak_gpu_memory_megabytes() -> float:
     if backend() == "jax":
         return module.devices()[0].memory_stats()["peak_bytes_in_use"] / 1e6
     return module.cuda.max_memory_allocated() / 1e6
+
+
+def random_state() -> list[np.ndarray]:
+    """State of the backend's own random numbers, on the CPU and each GPU; empty where Keras keeps it in variables."""
+    if backend() != "torch":
+        return []
+    module = backend_module()
+    on_gpus = module.cuda.get_rng_state_all() if module.cuda.is_available() else []
+    return [state.numpy() for state in (module.get_rng_state(), *on_gpus)]
+
+
+def restore_random_state(states: list[np.ndarray]) -> None:
+    """Sets the backend's random numbers to an earlier random_state."""
+    if not states:
+        return
+    module = backend_module()
+    on_cpu, *on_gpus = (module.from_numpy(state.copy()) for state in states)
+    module.set_rng_state(on_cpu)
+    if len(on_gpus) == module.cuda.device_count() > 0:
+        module.cuda.set_rng_state_all(on_gpus)
 
 
 def gradients_of(function: Callable[[Any], Any], value: Any) -> Any:

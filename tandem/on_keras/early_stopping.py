@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from keras.callbacks import EarlyStopping
 
+STATE = ("wait", "stopped_epoch", "best", "best_epoch", "lowest", "lowest_epoch", "lowest_weights")
+
 
 class EarlyStoppingWithBestWeights(EarlyStopping):
     """Keras's early stopping, which also keeps the best epoch's weights in memory and restores them at the end.
@@ -24,6 +26,15 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
         self.lowest_epoch = 0
         self.lowest = math.inf
         self.lowest_weights: list[np.ndarray] = []
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the callback knows, for a checkpoint."""
+        return {name: getattr(self, name) for name in STATE}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Continues from a checkpoint; called after on_train_begin, which begins anew."""
+        for name in STATE:
+            setattr(self, name, state[name])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         super().on_epoch_end(epoch, logs)

@@ -40,12 +40,21 @@ class FeatureLoader(StreamLoader):
     takes TensorFlow longer than the head's steps.
     """
 
+    begins_within_epochs = False
+    _first_epoch = 0
+
     @property
     def num_batches(self) -> None:
         return None
 
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """Makes the only pass begin with an epoch, counted from 0."""
+        assert batch == 0
+        self._first_epoch = epoch
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.stream.batch(*divmod(index, len(self)))
+        epoch, index = divmod(index, len(self))
+        return self.stream.batch(self._first_epoch + epoch, index)
 
 
 def validation_batches(stream: Stream) -> Any:

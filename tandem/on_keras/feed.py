@@ -25,15 +25,31 @@ class StreamLoader(keras.utils.PyDataset):
         super().__init__(**kwargs)
         self.stream = stream
         self.epoch = 0
+        self._first_batch = 0
         self._ahead: Iterator[Batch] = iter(())
         self._next = (-1, 0)  # epoch and index of the next batch in _ahead
 
+    begins_within_epochs = True
+
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """Makes the next pass that of an epoch, from a batch on, both counted from 0.
+
+        It has fewer batches than fit expects; Keras then ends the epoch with a warning.
+        """
+        self.begin_epoch(epoch)
+        self._first_batch = batch
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Makes the next pass that of an epoch, counted from 0."""
+        self.epoch, self._first_batch = epoch, 0
+
     def __len__(self) -> int:
-        return len(self.stream)
+        return len(self.stream) - self._first_batch
 
     def __getitem__(self, index: int) -> Batch:
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
+        index += self._first_batch
         if self._next != (self.epoch, index):
             self._ahead = self.stream.epoch(self.epoch, start=index)
         self._next = self.epoch, index + 1
@@ -48,4 +64,4 @@ class CountEpochs(keras.callbacks.Callback):
         self.loader = loader
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.loader.epoch = epoch
+        self.loader.begin_epoch(epoch)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from tandem.on_keras.backbones import leaf_layers
 from tandem.on_keras.networks import Classifier
@@ -20,6 +22,27 @@ def save_weights(classifier: Classifier, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     classifier.backbone.save_weights(folder / BACKBONE_FILE)
     classifier.head.save_weights(folder / HEAD_FILE)
+
+
+def copy_weights(classifier: Classifier) -> list[np.ndarray]:
+    """All weights and statistics, and the states of random generators, in the order of the network's variables."""
+    return values_of(classifier.variables)
+
+
+def restore_weights(classifier: Classifier, weights: Sequence[np.ndarray]) -> None:
+    """Sets the network to copy_weights of the same network."""
+    assign(classifier.variables, weights)
+
+
+def values_of(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """The variables' values, copied."""
+    return [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
+
+
+def assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
+    """Sets the variables to values_of these variables in another process."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def hash_weights(*layers: keras.layers.Layer) -> str:

@@ -16,6 +16,7 @@ from tandem.on_torch.acceleration import (
     warm_up,
 )
 from tandem.on_torch.backbones import blocks_of, check_builder
+from tandem.on_torch.checkpoints import KeepCheckpoints
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.distributed import is_first, join_processes, let_others_begin, train_along
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
@@ -27,7 +28,15 @@ from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.mapped_head import map_head
 from tandem.on_torch.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
+from tandem.on_torch.random_numbers import random_state, restore_random_state
 from tandem.on_torch.serving import save_model
 from tandem.on_torch.streams import open_streams
 from tandem.on_torch.versions import backend, versions
-from tandem.on_torch.weights import BACKBONE_FILE, count_parameters, hash_weights, save_weights
+from tandem.on_torch.weights import (
+    BACKBONE_FILE,
+    copy_weights,
+    count_parameters,
+    hash_weights,
+    restore_weights,
+    save_weights,
+)

@@ -25,6 +25,15 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
         self.lowest = math.inf
         self.best_weights: dict[str, Tensor] = {}
 
+    def state_dict(self) -> dict[str, Any]:
+        own = {"lowest": self.lowest, "best_epoch": self.best_epoch, "best_weights": self.best_weights}
+        return {**super().state_dict(), **own}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.lowest, self.best_epoch = state_dict["lowest"], state_dict["best_epoch"]
+        self.best_weights = state_dict["best_weights"]
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         super().on_train_epoch_end(trainer, module)
         loss = float(trainer.callback_metrics[self.monitor])

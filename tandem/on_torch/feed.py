@@ -32,6 +32,13 @@ class StreamLoader:
         self.pin_memory = pin_memory
         self._share_of = share_of
         self.epoch = 0
+        self._first_batch = 0
+
+    begins_within_epochs = True
+
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """Makes the next pass that of an epoch, from a batch on, both counted from 0."""
+        self.epoch, self._first_batch = epoch, batch
 
     def __len__(self) -> int:
         return len(self.stream)
@@ -39,7 +46,8 @@ class StreamLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # in a generator: Lightning makes iterators that it does not use, which must not count as epochs
         epoch, self.epoch = self.epoch, self.epoch + 1
-        batches = (batch for batch in self.stream.epoch(epoch, share_of=self._share_of) if len(batch[1]))
+        first, self._first_batch = self._first_batch, 0
+        batches = (batch for batch in self.stream.epoch(epoch, first, share_of=self._share_of) if len(batch[1]))
         if self.pin_memory:
             yield from copied_ahead(batches, torch.device("cuda", torch.cuda.current_device()))
         else:

@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 
+from tandem import interrupts
 from tandem.on_torch.acceleration import uses_gpu
 from tandem.on_torch.distributed import device_options, sum_over_processes
 from tandem.protocol.regimes import Phase
@@ -35,11 +36,13 @@ def trainer_options(settings: Settings, phase: Phase) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def keyboard_interrupts() -> Iterator[None]:
-    """Raises KeyboardInterrupt for a Ctrl-C within a with block; Lightning makes SystemExit of it."""
+    """Raises KeyboardInterrupt for a signal within a with block; Lightning makes SystemExit of it."""
     try:
-        yield
-    except SystemExit:
-        raise KeyboardInterrupt from None
+        with interrupts.asking():
+            yield
+    except SystemExit as error:
+        # Interrupted, if KeepCheckpoints has raised it
+        raise error.__context__ if isinstance(error.__context__, KeyboardInterrupt) else KeyboardInterrupt from None
 
 
 class EpochSums:
@@ -63,6 +66,15 @@ class EpochSums:
         correct = (logits.argmax(dim=1) == labels).sum()
         loss_sum, num_correct, num_images = self._sums.get(part, (0, 0, 0))
         self._sums[part] = loss_sum + loss.detach() * len(labels), num_correct + correct, num_images + len(labels)
+
+    def state_dict(self) -> dict[str, tuple[Any, Any, int]]:
+        """The sums so far, to continue an epoch with."""
+        return dict(self._sums)
+
+    def load_state_dict(self, sums: dict[str, tuple[Any, Any, int]], device: torch.device) -> None:
+        self._sums = {
+            part: (loss.to(device), correct.to(device), count) for part, (loss, correct, count) in sums.items()
+        }
 
     def means(self) -> dict[str, float]:
         """Mean loss and accuracy of both parts over all devices, named as in callback_metrics; resets the sums."""

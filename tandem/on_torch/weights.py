@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -20,6 +22,16 @@ def save_weights(classifier: Classifier, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part, name in ((classifier.backbone, BACKBONE_FILE), (classifier.head, HEAD_FILE)):
         save_file({key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}, folder / name)
+
+
+def copy_weights(classifier: Classifier) -> dict[str, np.ndarray]:
+    """All weights and statistics, by their names, on the CPU."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in classifier.state_dict().items()}
+
+
+def restore_weights(classifier: Classifier, weights: Mapping[str, np.ndarray]) -> None:
+    """Sets the network to copy_weights of the same network."""
+    classifier.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
 
 
 def hash_weights(*modules: nn.Module) -> str:

@@ -384,6 +384,12 @@ class Settings:
     `batch_size` is the global batch size, so nothing else about the training changes. `auto` uses all GPUs. On one
     machine train_torch.py starts its processes itself, on several torchrun or srun starts them; train_keras.py needs
     KERAS_BACKEND=jax."""
+    resume: str = setting("auto", affects="nothing")
+    """Reaction to a run that was interrupted: `auto` continues the run of the same settings in the same folder whose
+    process is gone, or else starts a new run; `never` always starts a new one; or the folder or id of a run to
+    continue."""
+    checkpoint_minutes: float | None = setting(10.0, affects="nothing", above=0)
+    """Minutes between two checkpoints within an epoch; null for none. There is one at the end of each epoch, too."""
     find_learning_rate: bool = setting(False, affects="nothing")
     """Run the learning-rate range test instead of training: raise the rate step by step in the first phase, record the
     loss, and suggest a rate."""

@@ -13,10 +13,11 @@ from typing import Any
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
+from tandem import interrupts
 from tandem.errors import UserError
 from tandem.tracking.mlflow_store import METRICS_PER_REQUEST, PARAMS_PER_REQUEST, chunks, explained
 from tandem.tracking.provenance import parameter_text
-from tandem.tracking.run import signals_as_interrupts, status_after
+from tandem.tracking.run import status_after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def auxiliary_run(
 
     It has no framework tag, by which comparisons and grids find trained networks. It ends as training runs do:
     FINISHED; FAILED after an exception; KILLED after Ctrl-C, SIGTERM or SIGHUP. The exception propagates;
-    the two signals become a KeyboardInterrupt.
+    a signal becomes an Interrupted.
 
     Args:
         client: A client of the MLflow that records the run.
@@ -98,7 +99,7 @@ def auxiliary_run(
         UserError: MLflow does not answer or refuses the run. After an exception of the block, a run that cannot be
             ended is a warning instead.
     """
-    with signals_as_interrupts():
+    with interrupts.watch():
         with explained(client.tracking_uri):
             if continued is None:
                 run_id = client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id
@@ -110,8 +111,10 @@ def auxiliary_run(
             if continued is None and params:
                 run.log_params(params)
             yield run
+            interrupts.check()
             stays = in_use()
         except BaseException as error:
+            interrupts.handled()
             try:
                 if not _is_true(in_use):
                     _terminate(run, status_after(error))

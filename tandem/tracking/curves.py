@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tandem.errors import TrainingDiverged
 from tandem.protocol.regimes import Phase
 from tandem.tracking import vocabulary
+from tandem.tracking.checkpoints import Checkpoints, PhaseCheckpoints
 
 if TYPE_CHECKING:
     from tandem.tracking.run import Run
@@ -20,14 +21,21 @@ class Curves:
     Args:
         run: The run that logs the metrics.
         after_epoch: Called with each new row, such as by a sweep; an exception it raises ends the training.
+        checkpoints: The run's; none by default.
 
     Attributes:
         rows: One dictionary per epoch: `epoch` counted from 0 over all phases, `phase` from 1, and the metrics.
     """
 
-    def __init__(self, run: Run, after_epoch: Callable[[Mapping[str, float]], None] = lambda row: None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        after_epoch: Callable[[Mapping[str, float]], None] = lambda row: None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self.run = run
         self.after_epoch = after_epoch
+        self.checkpoints = checkpoints or Checkpoints(None)
         self.rows: list[dict[str, float]] = []
 
     def add(
@@ -64,6 +72,10 @@ class Curves:
                 f"use a learning_rate below {learning_rate:g}"
             )
         self.after_epoch(self.rows[-1])
+
+    def checkpoints_of(self, phase: Phase) -> PhaseCheckpoints:
+        """Checkpoints within a phase. If it continues an interrupted one, the rows are those of the checkpoint."""
+        return PhaseCheckpoints(self.checkpoints, phase.number, self.rows)
 
     def seconds_of(self, phase: Phase) -> list[float]:
         """Seconds of training and validation for each epoch of a phase."""

@@ -10,23 +10,24 @@ Logging never waits for MLflow: entries go to the journal in the run's folder, a
 from __future__ import annotations
 
 import contextlib
-import os
+import dataclasses
 import shlex
-import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from tandem.errors import TrainingPruned, UserError, one_line
+from tandem import interrupts
+from tandem.errors import FULL_DISK, TrainingPruned, UserError, one_line
 from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
+from tandem.tracking.checkpoints import Checkpoints
 from tandem.tracking.journal import Journal, encode_values, read_journal
 from tandem.tracking.mlflow_store import (
     RunWriter,
@@ -36,9 +37,21 @@ from tandem.tracking.mlflow_store import (
     find_or_create_experiment,
     resolve_uri,
 )
+from tandem.tracking.process import SignsOfLife, this_process
 from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml, without_password
 from tandem.tracking.sender import Sender
 from tandem.tracking.system import SystemSampler
+from tandem.tracking.unfinished import (
+    ENDED,
+    INTERRUPTED,
+    RUNNING,
+    Record,
+    Unfinished,
+    command_hash,
+    find_unfinished,
+    mark_dead_runs,
+    process_tag,
+)
 
 TAG_LIMIT = 5000  # characters per value
 
@@ -46,19 +59,60 @@ TAG_LIMIT = 5000  # characters per value
 class Run:
     """Open run. Its methods may be called from any thread."""
 
-    def __init__(self, client: MlflowClient, *, run_id: str, experiment_id: str, name: str, folder: Path) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        *,
+        run_id: str,
+        experiment_id: str,
+        name: str,
+        folder: Path,
+        continued: Journal | None = None,
+    ) -> None:
+        """
+        Args:
+            client: The MLflow that has the run.
+            run_id: The run.
+            experiment_id: Its experiment.
+            name: Its name.
+            folder: Its folder.
+            continued: The open journal of an interrupted run that goes on: what it has is not logged again.
+        """
         self.id = run_id
         self.folder = folder
+        self.name = name
+        self.checkpoints: Checkpoints | None = None
+        """Set by the code that trains, for the message after an interruption."""
         self._uri = client.tracking_uri
         self._experiment_id = experiment_id
-        self._name = name
         self._params: dict[str, str] = {}
         self._models: set[str] = set()
         self._lock = threading.Lock()
-        self._journal = Journal(folder)
+        self._logged: set[tuple[str, int]] = set()
+        self._has_dataset = False
+        self._journal = continued or Journal(folder)
         writer = RunWriter(client, run_id=run_id, experiment_id=experiment_id, folder=folder)
         self._sender = Sender(writer, self._journal, without_password(self._uri))
-        self._record("run", run_id=run_id, experiment_id=experiment_id, name=name, uri=without_password(self._uri))
+        if continued:
+            self._continue()
+        else:
+            self._record("run", run_id=run_id, experiment_id=experiment_id, name=name, uri=without_password(self._uri))
+
+    def _continue(self) -> None:
+        content = read_journal(self._journal.path)
+        for entry in content.entries:
+            match entry.kind:
+                case "metrics":
+                    self._logged |= {(name, entry.content["step"]) for name in entry.content["values"]}
+                case "params":
+                    self._params |= entry.content["values"]
+                case "dataset":
+                    self._has_dataset = True
+        for entry in content.unsent():
+            if entry.kind == "end":  # that of the interruption
+                self._journal.mark_sent(entry.number, entry.number)
+            else:
+                self._sender.put(entry)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs parameters: strings, numbers, lists, None.
@@ -68,17 +122,27 @@ class Run:
         """
         texts = {name: parameter_text(value) for name, value in params.items()}
         for name, text in texts.items():
-            if self._params.setdefault(name, text) != text:
+            if self._params.get(name, text) != text:
                 raise ValueError(f"parameter {name} is {self._params[name]!r} already. Received: {text!r}")
-        self._record("params", values=texts)
+        if new := {name: text for name, text in texts.items() if name not in self._params}:
+            self._params |= new
+            self._record("params", values=new)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags; a later value replaces an earlier one."""
         self._record("tags", values={name: str(value)[:TAG_LIMIT] for name, value in tags.items()})
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Logs metrics at a step, in microseconds; values may be NaN or infinite."""
-        self._record("metrics", step=int(step), values=encode_values(values))
+        """Logs metrics at a step, in microseconds; values may be NaN or infinite.
+
+        A point that the run logged before it was interrupted stays as it is.
+        """
+        if new := {name: value for name, value in values.items() if (name, int(step)) not in self._logged}:
+            self._record("metrics", step=int(step), values=encode_values(new))
+
+    def num_logged(self, prefix: str) -> int:
+        """Number of steps that an interrupted run has logged of the metrics whose names begin like this."""
+        return 1 + max((step for name, step in self._logged if name.startswith(prefix)), default=-1)
 
     def log_artifact(self, path: str | Path, folder: str = "", remove: bool = False) -> None:
         """Uploads a file, or a folder under its own name, in the background.
@@ -106,6 +170,8 @@ class Run:
             profile: Facts about the data that JSON can hold.
         """
         assert len(digest) <= 36, digest
+        if self._has_dataset:
+            return
         self._record("dataset", name=name, digest=digest, source=source, contexts=list(contexts), profile=dict(profile))
 
     def log_model(self, path: str | Path, name: str = "model", remove: bool = False) -> None:
@@ -130,11 +196,11 @@ class Run:
         if database:
             at_default = self._uri == resolve_uri(vocabulary.DEFAULT_URI)
             command = "python mlflow_server/serve.py" + ("" if at_default else f" --uri {shlex.quote(self._uri)}")
-            look = [f"Start the MLflow UI: {command}", f"Run {self._name}: http://127.0.0.1:5000{page}"]
+            look = [f"Start the MLflow UI: {command}", f"Run {self.name}: http://127.0.0.1:5000{page}"]
         elif self._uri.startswith("http"):
-            look = [f"Run {self._name}: {without_password(self._uri)}{page}"]
+            look = [f"Run {self.name}: {without_password(self._uri)}{page}"]
         else:
-            look = [f"Run {self._name}: {self.id} in {without_password(self._uri)}"]
+            look = [f"Run {self.name}: {self.id} in {without_password(self._uri)}"]
         return [*look, f"Files of the run: {self.folder}"]
 
     def _record(self, kind: str, **content: Any) -> None:
@@ -183,11 +249,11 @@ def start_run(
     versions: Mapping[str, str],
     not_compared: Mapping[str, str] | None = None,
 ) -> Iterator[Run]:
-    """Training run in MLflow for the length of a with block; it never stays RUNNING afterwards.
+    """Training run in MLflow for the length of a with block, new or continued; it never stays RUNNING afterwards.
 
-    The status becomes FINISHED; FAILED after an exception, with the traceback as an artifact; KILLED after Ctrl-C,
-    SIGTERM or SIGHUP, or if a sweep pruned the run. The exception propagates; the two signals become a
-    KeyboardInterrupt.
+    The status becomes FINISHED; FAILED after an exception, with the traceback as an artifact; KILLED after a signal, or
+    if a sweep pruned the run. The exception propagates; a signal becomes an Interrupted, with notes that say what is
+    kept and how to continue.
 
     Args:
         settings: All settings of the run.
@@ -195,7 +261,7 @@ def start_run(
         backend: torch, tensorflow or jax.
         versions: Versions of the relevant packages by name.
         not_compared: Tags of a run that is not a result, such as a sweep's trial. They replace the framework tag, by
-            which comparisons and grids find their runs.
+            which comparisons and grids find their runs. Such a run is never continued.
 
     Raises:
         UserError: MLflow does not answer, or its experiment or the run's folder cannot be written.
@@ -203,41 +269,73 @@ def start_run(
     client = connect(resolve_uri(settings.tracking.uri))
     experiment = find_or_create_experiment(client, settings.tracking.experiment)
     shown = hide_password(settings)
-    tags = run_tags(shown, framework, backend, versions)
+    tags = {**run_tags(shown, framework, backend, versions), **process_tag()}
     if not_compared is not None:
         del tags[vocabulary.FRAMEWORK]
         tags |= not_compared
-    with signals_as_interrupts():
-        run = _create_run(client, experiment.experiment_id, shown, framework, tags)
-        sampler = None
+    parent = _parent_folder(settings)
+    command = command_hash(settings, framework, backend)
+    with interrupts.watch():
+        unfinished = None
+        if not_compared is None:
+            unfinished = find_unfinished(client, settings, parent, command, versions)
+        if unfinished is None:
+            run = _create_run(client, experiment.experiment_id, shown, framework, tags, parent)
+        else:
+            run = _continue_run(client, unfinished, settings)
+        record = Record(
+            run_id=run.id,
+            experiment_id=experiment.experiment_id,
+            name=run.name,
+            uri=without_password(client.tracking_uri),
+            command=command,
+            versions=dict(versions),
+            process=this_process(),
+            state=RUNNING,
+        )
+        record.write(run.folder)
+        mark_dead_runs(client, experiment.experiment_id, parent)
+        signs_of_life, sampler = SignsOfLife(run.folder / vocabulary.PROCESS_FILE), None
+        status = "FAILED"
+        state = ENDED
         try:
-            run.log_params(flatten(shown))
-            settings_file = run.folder / vocabulary.SETTINGS_FILE
-            settings_file.write_text(settings_yaml(shown), encoding="utf-8")
-            run.log_artifact(settings_file)
-            sampler = SystemSampler(run.log_metrics, settings.tracking.system_interval)
+            if unfinished is None:
+                run.log_params(flatten(shown))
+                settings_file = run.folder / vocabulary.SETTINGS_FILE
+                settings_file.write_text(settings_yaml(shown), encoding="utf-8")
+                run.log_artifact(settings_file)
+            sampler = SystemSampler(
+                run.log_metrics, settings.tracking.system_interval, first_number=run.num_logged("system/")
+            )
             yield run
+            interrupts.check()
             status = "FINISHED"
+            if run.checkpoints:
+                run.checkpoints.remove()
         except BaseException as error:
+            interrupts.handled()
             status = status_after(error)
             if status == "FAILED":
                 run._fail(error)
+            if _can_be_continued(error, status) and not_compared is None:
+                state = INTERRUPTED
+                _say_how_to_continue(run, settings, error)
             raise
         finally:
             try:
+                signs_of_life.stop()
                 if sampler:
                     sampler.stop()
             finally:
                 run._end(status)
+                with contextlib.suppress(OSError):  # the disk may be full; without it, the process is gone all the same
+                    dataclasses.replace(record, state=state).write(run.folder)
 
 
-def _create_run(
-    client: MlflowClient, experiment_id: str, settings: Settings, framework: str, tags: dict[str, str]
-) -> Run:
-    started = time.time()
-    title = f"{settings.backbone}-{settings.regime}-{framework}"
-    name = settings.tracking.run_name or title
-    parent = Path(settings.tracking.folder).expanduser().absolute() / vocabulary.file_name(settings.tracking.experiment)
+def _parent_folder(settings: Settings) -> Path:
+    """The folder of the experiment's runs."""
+    experiment = vocabulary.file_name(settings.tracking.experiment)
+    parent = Path(settings.tracking.folder).expanduser().absolute() / experiment
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -245,6 +343,15 @@ def _create_run(
             f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
             f"({error.strerror}); give a folder that you may write with --tracking.folder"
         ) from error
+    return parent
+
+
+def _create_run(
+    client: MlflowClient, experiment_id: str, settings: Settings, framework: str, tags: dict[str, str], parent: Path
+) -> Run:
+    started = time.time()
+    title = f"{settings.backbone}-{settings.regime}-{framework}"
+    name = settings.tracking.run_name or title
     with explained(client.tracking_uri):
         created = client.create_run(experiment_id, start_time=int(started * 1000), tags=tags, run_name=name)
     run_id = created.info.run_id
@@ -258,6 +365,60 @@ def _create_run(
         raise
 
 
+def _continue_run(client: MlflowClient, unfinished: Unfinished, settings: Settings) -> Run:
+    record = unfinished.record
+    times = 1
+    with explained(client.tracking_uri):
+        tags = client.get_run(record.run_id).data.tags
+        times += int(tags.get(vocabulary.RESUMED, 0))
+        client.update_run(record.run_id, status="RUNNING")
+    run = Run(
+        client,
+        run_id=record.run_id,
+        experiment_id=record.experiment_id,
+        name=record.name,
+        folder=unfinished.folder,
+        continued=unfinished.journal,
+    )
+    changed = {**process_tag(), vocabulary.RESUMED: str(times)}
+    if settings.tracking.parent_run is not None:
+        changed[MLFLOW_PARENT_RUN_ID] = settings.tracking.parent_run
+    run.set_tags(changed)
+    print(
+        f"Continuing the run {record.name} ({record.run_id[:8]}) in {unfinished.folder}; "
+        "--resume never starts a new one",
+        file=sys.stderr,
+    )
+    return run
+
+
+def _can_be_continued(error: BaseException, status: str) -> bool:
+    """True after an interruption, and after a failure whose cause lies outside of the run: a full disk or memory."""
+    if status == "KILLED":
+        return not isinstance(error, TrainingPruned)
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FULL_DISK)
+
+
+def _say_how_to_continue(run: Run, settings: Settings, error: BaseException) -> None:
+    kept = run.checkpoints.place if run.checkpoints else "nothing yet: it would begin again"
+    cause = str(error) if isinstance(error, interrupts.Interrupted) else type(error).__name__
+    run.set_tags({vocabulary.INTERRUPTED: f"{cause}; kept: {kept}"})
+    error.add_note(f"kept: {kept}, in {run.folder}")
+    words = list(sys.argv[1:])
+    if settings.resume != "auto":
+        words = [*_without_option(words, "--resume"), "--resume", str(run.folder)]
+    error.add_note(f"to continue: {shlex.join(['python', sys.argv[0], *words])}")
+
+
+def _without_option(words: list[str], option: str) -> list[str]:
+    kept, skip = [], False
+    for word in words:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            kept.append(word)
+        skip = word == option
+    return kept
+
+
 def status_after(error: BaseException) -> str:
     """Status in MLflow of a run that an exception ended: KILLED, FAILED, or FINISHED after a successful exit."""
     # Lightning answers a KeyboardInterrupt in fit() with sys.exit(1).
@@ -269,28 +430,3 @@ def status_after(error: BaseException) -> str:
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return "FINISHED"
     return "FAILED"
-
-
-@contextlib.contextmanager
-def signals_as_interrupts() -> Iterator[None]:
-    """Makes SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread instead of ending the process at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    process = os.getpid()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a forked worker ends as if it had not inherited this handler
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    # An ignored signal stays ignored, such as SIGHUP under nohup.
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

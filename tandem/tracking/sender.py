@@ -8,10 +8,13 @@ from collections import deque
 
 from rich.console import Console
 
+from tandem import interrupts
 from tandem.tracking.journal import Entry, Journal, read_journal
 from tandem.tracking.mlflow_store import Outage, RunWriter
 
 SECONDS_BETWEEN_BATCHES = 1.0
+SECONDS_AFTER_SIGNAL = 5.0  # of sending the rest; a scheduler kills the process soon
+SECONDS_BETWEEN_QUESTIONS = 0.1
 LONGEST_PAUSE = 60.0  # seconds between two attempts while MLflow does not answer
 
 
@@ -41,10 +44,14 @@ class Sender:
         self._pending.append(entry)
 
     def close(self) -> None:
-        """Sends all pending entries; gives up if MLflow does not answer."""
+        """Sends all pending entries; gives up if MLflow does not answer, or some seconds after a signal."""
         self._closing.set()
-        with Console(stderr=True).status("Sending the rest of the run to MLflow"):
-            self._thread.join()
+        seconds_left = SECONDS_AFTER_SIGNAL
+        with Console(stderr=True).status("Sending the rest of the run to MLflow"), interrupts.holding():
+            while self._thread.is_alive() and seconds_left > 0:
+                self._thread.join(SECONDS_BETWEEN_QUESTIONS)
+                if interrupts.received() is not None:
+                    seconds_left -= SECONDS_BETWEEN_QUESTIONS
 
     def _send_until_closed(self) -> None:
         pause = SECONDS_BETWEEN_BATCHES

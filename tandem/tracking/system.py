@@ -29,15 +29,19 @@ def describe_hardware() -> str:
 class SystemSampler:
     """Thread that samples the use of CPU, memory and GPUs; the step is the sample's number."""
 
-    def __init__(self, log: Callable[[Mapping[str, float], int], None], interval: float) -> None:
+    def __init__(
+        self, log: Callable[[Mapping[str, float], int], None], interval: float, *, first_number: int = 0
+    ) -> None:
         """Starts sampling.
 
         Args:
             log: Called from the sampling thread with a sample's values and number.
             interval: Seconds between two samples.
+            first_number: Number of the first sample.
         """
         self._log = log
         self._interval = interval
+        self._first_number = first_number
         self._stopping = threading.Event()
         self._gpus = _gpus()
         self._process = psutil.Process()
@@ -51,7 +55,7 @@ class SystemSampler:
         self._thread.join()
 
     def _sample_until_stopped(self) -> None:
-        number = 0
+        number = self._first_number
         while not self._stopping.wait(self._interval):
             self._log(self._sample(), number)
             number += 1

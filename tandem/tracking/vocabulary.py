@@ -18,6 +18,9 @@ DATA_NAME = "tandem.data"
 HARDWARE = "tandem.hardware"
 DEVICE = "tandem.device"  # cpu or gpu, whichever the framework used
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
+PROCESS = "tandem.process"  # host, boot, number and start time of the process that works on the run, as JSON
+RESUMED = "tandem.resumed"  # number of times that the run was continued after an interruption
+INTERRUPTED = "tandem.interrupted"  # signal, and what is kept; only on interrupted runs
 FAILURE = "tandem.failure"  # reason for the status FAILED, one line
 OFF_THE_SHELF = "tandem.off_the_shelf"  # why scores over all ImageNet outputs and over the classes differ
 GRAD_CAM = "tandem.grad_cam"  # number of test images with maps, or why there are none
@@ -93,6 +96,8 @@ RANGE_TEST_FILE = "range_test.csv"
 RANGE_TEST_PAGE_FILE = "range_test.html"
 WEIGHTS_FOLDER = "weights"
 TRACEBACK_FILE = "traceback.txt"
+PROCESS_FILE = "process.json"
+CHECKPOINT_FOLDER = "checkpoint"
 JOURNAL_FILE = "journal.jsonl"
 
 

@@ -1,0 +1,81 @@
+"""Progress of a run through its phases: curves, outcomes and results, kept so that an interrupted run continues."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from tandem.experiment.framework import Framework, Network
+from tandem.protocol.regimes import Phase, phases_of
+from tandem.protocol.settings import Settings
+from tandem.recording.run import PhaseOutcome
+from tandem.recording.summary import PhaseResult
+from tandem.tracking import vocabulary
+from tandem.tracking.checkpoints import Checkpoints
+from tandem.tracking.curves import Curves
+from tandem.tracking.run import Run
+
+
+class Progress:
+    """Progress of a run, from its beginning or from where it was interrupted.
+
+        progress = Progress(FRAMEWORK, network, settings, run)
+        for phase in progress.phases_left():
+            if not progress.is_trained(phase):
+                progress.add_outcome(train_phase(network, phase, settings, data, progress.curves))
+            progress.add_result(...)
+
+    Attributes:
+        curves: Of all epochs so far.
+        outcomes: Of each trained phase.
+        results: Of each evaluated phase.
+    """
+
+    def __init__(self, framework: Framework, network: Network, settings: Settings, run: Run) -> None:
+        """
+        Args:
+            framework: Reads and sets the network's weights.
+            network: With its first weights. It gets those after the last trained phase, if the run is continued.
+            settings: The run's.
+            run: Its folder keeps the checkpoints.
+        """
+        self._framework = framework
+        self._network = network
+        self._phases = phases_of(settings)
+        # one process of several would have to tell the others where to begin
+        keeps = settings.num_devices == 1 or framework.name == "keras"
+        folder = run.folder / vocabulary.CHECKPOINT_FOLDER if keeps else None
+        self._checkpoints = run.checkpoints = Checkpoints(folder, minutes=settings.checkpoint_minutes)
+        self.curves = Curves(run, checkpoints=self._checkpoints)
+        self.outcomes: list[PhaseOutcome] = []
+        self.results: list[PhaseResult] = []
+        if state := self._checkpoints.after_phase:
+            framework.package.restore_weights(network, state["network"])
+            framework.package.restore_random_state(state["backend_random"])
+            self.curves.rows = state["rows"]
+            self.outcomes = [PhaseOutcome(**outcome) for outcome in state["outcomes"]]
+            self.results = [PhaseResult(**result) for result in state["results"]]
+
+    def phases_left(self) -> Iterator[Phase]:
+        """The phases that have to be trained or evaluated. The last one is always evaluated, for its predictions."""
+        return iter(self._phases[len(self.results) :])
+
+    def is_trained(self, phase: Phase) -> bool:
+        """True if the run trained the phase before it was interrupted."""
+        return phase.number <= len(self.outcomes)
+
+    def add_outcome(self, outcome: PhaseOutcome) -> None:
+        """Keeps the outcome and the weights of the phase that was just trained."""
+        self.outcomes.append(outcome)
+        state = {
+            "network": self._framework.package.copy_weights(self._network),
+            "backend_random": self._framework.package.random_state(),
+            "rows": self.curves.rows,
+            "outcomes": [dataclasses.asdict(each) for each in self.outcomes],
+            "results": [dataclasses.asdict(each) for each in self.results],
+        }
+        self._checkpoints.write_phase(state, number=len(self.outcomes))
+
+    def add_result(self, result: PhaseResult) -> None:
+        """Adds the result of the phase that was just evaluated."""
+        self.results.append(result)

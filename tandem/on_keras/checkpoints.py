@@ -1,0 +1,119 @@
+"""Callback that writes a phase's checkpoints, and continues an interrupted phase from one."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+
+from keras.callbacks import Callback, ReduceLROnPlateau
+
+from tandem import interrupts
+from tandem.on_keras.backends import random_state, restore_random_state
+from tandem.on_keras.early_stopping import EarlyStoppingWithBestWeights
+from tandem.on_keras.feed import StreamLoader
+from tandem.on_keras.log_epochs import LogEpochs
+from tandem.on_keras.weights import assign, values_of
+from tandem.tracking.checkpoints import PhaseCheckpoints
+
+PLATEAU_STATE = ("wait", "best", "cooldown_counter")
+
+
+class KeepCheckpoints(Callback):
+    """Writes a checkpoint at the start of each epoch and, where one is due, between two steps.
+
+    It goes after CountEpochs, and before LogEpochs and the callbacks whose state it restores. A continued phase is
+    equal to the last bit to one without an interruption, wherever two of these are equal.
+
+    Keras's BackupAndRestore does not save the state of callbacks, such as the best weights so far, nor the sums of an
+    epoch under way, and continues at the start of an epoch.
+    """
+
+    def __init__(
+        self,
+        checkpoints: PhaseCheckpoints,
+        loader: StreamLoader,
+        log_epochs: LogEpochs,
+        schedule: Sequence[Callback],
+        early_stopping: EarlyStoppingWithBestWeights,
+    ) -> None:
+        """
+        Args:
+            checkpoints: The phase's.
+            loader: Its training batches; a loader of features is continued at whole epochs only.
+            log_epochs: Its curves' callback.
+            schedule: The callbacks of its learning-rate schedule.
+            early_stopping: Its early stopping.
+        """
+        super().__init__()
+        self.checkpoints = checkpoints
+        self.loader = loader
+        self.log_epochs = log_epochs
+        self.plateaus = [callback for callback in schedule if isinstance(callback, ReduceLROnPlateau)]
+        self.early_stopping = early_stopping
+        self._epoch = self._first_batch = 0
+        if checkpoints.state is not None:
+            loader.stream.restore_digests(checkpoints.state["digests"])
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.checkpoints.begin()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._epoch, self._first_batch = epoch, 0
+        if self.checkpoints.state is not None:
+            self._first_batch = self.checkpoints.batch
+            self.loader.begin_at(epoch, self._first_batch)
+            self._restore()
+        elif epoch > 0:
+            self._save(batch=0)
+        interrupts.check()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        done = self._first_batch + batch + 1
+        if done == self._first_batch + len(self.loader):
+            return  # the epoch ends first
+        if self.loader.begins_within_epochs and self.checkpoints.is_due():
+            self._save(batch=done)
+        interrupts.check()
+
+    def _save(self, batch: int) -> None:
+        if not self.checkpoints.is_kept:
+            return
+        model = self.model
+        plateaus = [{name: getattr(plateau, name) for name in PLATEAU_STATE} for plateau in self.plateaus]
+        state = {
+            "network": values_of(model.variables),
+            "optimizer": values_of(model.optimizer.variables),
+            "metrics": values_of(model.metrics_variables) if batch else [],
+            "plateaus": plateaus,
+            "early_stopping": self.early_stopping.state(),
+            "log_epochs": self.log_epochs.state() if batch else {},
+            "backend_random": random_state(),
+            "digests": self.loader.stream.digests(None if self._epoch else batch),
+        }
+        self.checkpoints.save(self._epoch, batch, state)
+
+    def _restore(self) -> None:
+        state, self.checkpoints.state = self.checkpoints.state, None
+        assert state is not None
+        model = self.model
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        assign(model.variables, state["network"])
+        assign(model.optimizer.variables, state["optimizer"])
+        if state["metrics"]:
+            assign(model.metrics_variables, state["metrics"])
+        for plateau, of_plateau in zip(self.plateaus, state["plateaus"], strict=True):
+            for name in PLATEAU_STATE:
+                setattr(plateau, name, of_plateau[name])
+        self.early_stopping.restore_state(state["early_stopping"])
+        self.log_epochs.restore_state(state["log_epochs"])
+        restore_random_state(state["backend_random"])
+
+
+@contextlib.contextmanager
+def continued_fit() -> Iterator[None]:
+    """For a fit that may begin within an epoch and may be interrupted: silences Keras on the short first epoch."""
+    with warnings.catch_warnings(), interrupts.asking():
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        yield

@@ -1,0 +1,137 @@
+"""Callback that writes a phase's checkpoints, and continues an interrupted phase from one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from tandem import interrupts
+from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
+from tandem.on_torch.log_epochs import LogEpochs
+from tandem.on_torch.random_numbers import random_state, restore_random_state
+from tandem.tracking.checkpoints import PhaseCheckpoints
+
+
+class KeepCheckpoints(Callback):
+    """Writes a checkpoint at the start of each epoch and, where one is due, between two steps.
+
+    It goes before LogEpochs and the early stopping, whose state it restores. A continued phase is equal to the last bit
+    to one without an interruption, wherever two of these are equal.
+
+    Lightning's ModelCheckpoint does not save the step of a plateau schedule after its epoch, nor random numbers, and
+    its loop cannot begin within an epoch without repeating hooks.
+    """
+
+    def __init__(
+        self,
+        checkpoints: PhaseCheckpoints,
+        loader: Any,
+        log_epochs: LogEpochs,
+        early_stopping: EarlyStoppingWithBestWeights,
+    ) -> None:
+        """
+        Args:
+            checkpoints: The phase's.
+            loader: Its training batches; a loader of features is continued at whole epochs only.
+            log_epochs: Its curves' callback.
+            early_stopping: Its early stopping.
+        """
+        self.checkpoints = checkpoints
+        self.loader = loader
+        self.log_epochs = log_epochs
+        self.early_stopping = early_stopping
+
+    def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
+        if self.checkpoints.state is not None:
+            self.loader.stream.restore_digests(self.checkpoints.state["digests"])
+            self.loader.begin_at(self.checkpoints.epoch, self.checkpoints.batch)
+            begin_at(trainer, self.checkpoints.epoch, self.checkpoints.batch)
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        interrupts.install()  # Lightning has set handlers of its own
+        self.checkpoints.begin()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        if self.checkpoints.state is not None:
+            self._restore(trainer, module)
+        elif trainer.current_epoch > 0:
+            self._save(trainer, module, batch=0)
+        interrupts.check()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        if index + 1 == len(self.loader):
+            return  # the epoch ends first
+        if self.loader.begins_within_epochs and self.checkpoints.is_due():
+            self._save(trainer, module, batch=index + 1)
+        interrupts.check()
+
+    def _save(self, trainer: lightning.Trainer, module: Any, batch: int) -> None:
+        if not self.checkpoints.is_kept:
+            return
+        state = {
+            "network": module.network.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+            "schedules": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
+            "precision": trainer.precision_plugin.state_dict(),
+            "early_stopping": self.early_stopping.state_dict(),
+            "sums": module.sums.state_dict(),
+            "log_epochs": self.log_epochs.state_dict() if batch else {},
+            "backend_random": random_state(),
+            "digests": self.loader.stream.digests(None if trainer.current_epoch else batch),
+        }
+        self.checkpoints.save(trainer.current_epoch, batch, as_arrays(state))
+
+    def _restore(self, trainer: lightning.Trainer, module: Any) -> None:
+        found, self.checkpoints.state = self.checkpoints.state, None
+        assert found is not None
+        restore_random_state(found["backend_random"])
+        state = as_tensors(found)
+        module.network.load_state_dict(state["network"])
+        for optimizer, of_optimizer in zip(trainer.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(of_optimizer)
+        for config, of_schedule in zip(trainer.lr_scheduler_configs, state["schedules"], strict=True):
+            config.scheduler.load_state_dict(of_schedule)
+        trainer.precision_plugin.load_state_dict(state["precision"])
+        self.early_stopping.load_state_dict(state["early_stopping"])
+        module.sums.load_state_dict(state["sums"], trainer.strategy.root_device)
+        self.log_epochs.load_state_dict(state["log_epochs"])
+
+
+def begin_at(trainer: lightning.Trainer, epoch: int, batch: int) -> None:
+    """Makes the trainer's fit begin at a batch of an epoch, both counted from 0."""
+    loop = trainer.fit_loop
+    for count in (loop.epoch_progress.total, loop.epoch_progress.current):
+        count.ready = count.started = count.processed = count.completed = epoch  # type: ignore[attr-defined]
+    if batch:
+        # as Lightning saves them after the step of a batch
+        for count in (loop.epoch_loop.batch_progress.total, loop.epoch_loop.batch_progress.current):
+            count.ready = count.started = count.processed = batch  # type: ignore[attr-defined]
+            count.completed = batch - 1
+        loop.epoch_loop.restarting = True
+
+
+def as_arrays(tree: Any) -> Any:
+    """The tree with numpy arrays in place of tensors."""
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu().numpy()
+    if isinstance(tree, dict):
+        return {key: as_arrays(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(map(as_arrays, tree))
+    return tree
+
+
+def as_tensors(tree: Any) -> Any:
+    """The tree with tensors in place of numpy arrays."""
+    if isinstance(tree, np.ndarray):
+        return torch.from_numpy(tree.copy())
+    if isinstance(tree, dict):
+        return {key: as_tensors(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(map(as_tensors, tree))
+    return tree

@@ -1,0 +1,142 @@
+"""Trains a run that is killed after some of its checkpoints and continued, within one process and without MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tandem.data.prepare import PreparedData
+from tandem.experiment import Framework, Progress, predict_test
+from tandem.protocol.settings import (
+    AugmentationSettings,
+    EarlyStoppingSettings,
+    HeadSettings,
+    OptimizerSettings,
+    PhaseSettings,
+    ScheduleSettings,
+    Settings,
+)
+from tandem.tracking.checkpoints import Checkpoints
+from tests.small_runs import RecordingRun, small_settings
+
+EVERY_STEP = 1e-9  # minutes
+
+# Of four batches per epoch: settings, and numbers of the checkpoints after which the run is killed. In the cached first
+# phase of two_stage there is one per epoch but the first, then that of the phase.
+CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "two stages, dropout, restored best weights": (
+        {
+            "regime": "two_stage",
+            "max_epochs": 3,
+            "head": HeadSettings(dropout=0.5),
+            "early_stopping": EarlyStoppingSettings(patience=1),
+        },
+        (1, 3, 5),
+    ),
+    "uncached frozen phase with augmentation, plateau": (
+        {
+            "regime": "frozen",
+            "max_epochs": 4,
+            "augmentation": AugmentationSettings(horizontal_flip=True, crop_padding=1),
+            "schedule": ScheduleSettings(name="plateau", patience=1),
+            "early_stopping": EarlyStoppingSettings(patience=None, restore="last"),
+            "optimizer": OptimizerSettings(name="sgd"),
+        },
+        (2, 5, 12),
+    ),
+    "gradual phases, cosine with a warm-up, batch norm in the head": (
+        {
+            "regime": "gradual",
+            "phases": [PhaseSettings(trainable="head", max_epochs=2), PhaseSettings(trainable="last", blocks=2)],
+            "max_epochs": 2,
+            "head": HeadSettings(hidden=[8], batch_norm=True, dropout=0.2),
+            "schedule": ScheduleSettings(name="cosine", warmup_epochs=1),
+            "optimizer": OptimizerSettings(name="adamw", weight_decay=0.1, layer_decay=0.5),
+        },
+        (2, 4, 6),
+    ),
+}
+
+
+class Killed(BaseException):
+    """The process dies."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run at its end."""
+
+    rows: list[dict[str, float]]
+    """Of the curves, without seconds."""
+    outcomes: list[dict[str, Any]]
+    """Of the phases, without seconds."""
+    probabilities: np.ndarray
+    num_checkpoints: int
+
+
+def train(
+    framework: Framework, settings: Settings, data: PreparedData, folder: Path, *, kill_after: int | None = None
+) -> Trained:
+    """Trains a run, or goes on with the one in a folder, until it is finished or killed."""
+    num_written = 0
+    write = Checkpoints._write
+
+    def count(checkpoints: Checkpoints, *arguments: Any) -> None:
+        nonlocal num_written
+        write(checkpoints, *arguments)
+        num_written += 1
+        if num_written == kill_after:
+            raise Killed
+
+    folder.mkdir(exist_ok=True)
+    framework.set_up(settings)
+    network = framework.build_network(settings, data, None)
+    progress = Progress(framework, network, settings, RecordingRun(folder))  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "_write", count)
+        for phase in progress.phases_left():
+            if not progress.is_trained(phase):
+                progress.add_outcome(framework.train_phase(network, phase, settings, data, progress.curves))
+            predictions = predict_test(framework, network, settings, data)
+    assert progress.curves.checkpoints.problem is None
+    return Trained(
+        rows=[{name: value for name, value in row.items() if "seconds" not in name} for row in progress.curves.rows],
+        outcomes=[
+            {name: value for name, value in dataclasses.asdict(outcome).items() if "seconds" not in name}
+            for outcome in progress.outcomes
+        ],
+        probabilities=predictions.probabilities,
+        num_checkpoints=num_written,
+    )
+
+
+def check_case(name: str, framework: Framework, data: PreparedData, folder: Path, disturb: Callable[[], None]) -> None:
+    """Fails unless a run that is killed again and again is equal to the last bit to one that is not.
+
+    Args:
+        name: One of CASES.
+        framework: Of a training script.
+        data: Small.
+        folder: For the run's files.
+        disturb: Changes the framework's random numbers, as another process has others.
+    """
+    changes, kills = CASES[name]
+    settings = small_settings(**changes, learning_rate=0.01, checkpoint_minutes=EVERY_STEP)
+    whole = train(framework, settings, data, folder / "whole")
+    assert whole.num_checkpoints > max(kills)
+    assert np.ptp(whole.probabilities, axis=0).max() > 1e-4, "the network does not tell the images apart"
+    for number in kills:
+        with pytest.raises(Killed):
+            train(framework, settings, data, folder / f"killed {number}", kill_after=number)
+        disturb()
+        continued = train(framework, settings, data, folder / f"killed {number}")
+        assert continued.num_checkpoints < whole.num_checkpoints
+        assert continued.rows == whole.rows, number
+        assert continued.outcomes == whole.outcomes, number
+        assert np.array_equal(continued.probabilities, whole.probabilities), number
