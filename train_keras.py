@@ -18,6 +18,7 @@ from tandem.launch.scripts import begin, run_script
 if __name__ == "__main__":
     SETTINGS = begin("keras")  # before the slow imports: answers --help, refuses invalid settings, starts repeats
 
+import functools
 import logging
 import sys
 from pathlib import Path
@@ -129,19 +130,19 @@ def train_phase(
     )
     # the head alone is traced in a second
     compile_seconds = 0.0 if features.training else on_keras.warm_up(network, training.stream, validation.stream)
-    with meter.training(checkpoints.seconds), on_keras.continued_fit():
-        history = trained.fit(
-            training,
-            validation_data=validation,
-            initial_epoch=checkpoints.epoch,
-            epochs=phase.max_epochs,
-            steps_per_epoch=steps_per_epoch,
-            shuffle=False,  # the stream shuffles
-            callbacks=[on_keras.CountEpochs(training), keep_checkpoints, log_epochs, *schedule, early_stopping],
-            verbose=1 if sys.stdout.isatty() else 0,
-        )
+    fit = functools.partial(
+        trained.fit,
+        training,
+        validation_data=validation,
+        steps_per_epoch=steps_per_epoch,
+        shuffle=False,  # the stream shuffles
+        callbacks=[on_keras.CountEpochs(training), keep_checkpoints, log_epochs, *schedule, early_stopping],
+        verbose=1 if sys.stdout.isatty() else 0,
+    )
+    with meter.training(checkpoints.seconds):
+        epochs = keep_checkpoints.fit(fit, phase.max_epochs)
     return meter.outcome(
-        epochs=checkpoints.epoch + len(history.epoch),
+        epochs=epochs,
         best_epoch=early_stopping.best_epoch,
         compile_seconds=compile_seconds,
         features=features,

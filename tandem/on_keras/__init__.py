@@ -22,7 +22,7 @@ from tandem.on_keras.backends import (
     uses_gpu,
     versions,
 )
-from tandem.on_keras.checkpoints import KeepCheckpoints, continued_fit
+from tandem.on_keras.checkpoints import KeepCheckpoints
 from tandem.on_keras.cost import count_macs
 from tandem.on_keras.distributed import join_devices
 from tandem.on_keras.early_stopping import EarlyStoppingWithBestWeights

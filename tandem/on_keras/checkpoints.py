@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from keras.callbacks import Callback, ReduceLROnPlateau
 
@@ -52,11 +50,45 @@ class KeepCheckpoints(Callback):
         self.plateaus = [callback for callback in schedule if isinstance(callback, ReduceLROnPlateau)]
         self.early_stopping = early_stopping
         self._epoch = self._first_batch = 0
+        self._is_rest_of_epoch = False
+        self._callbacks: dict[str, Any] | None = None
         if checkpoints.state is not None:
             loader.stream.restore_digests(checkpoints.state["digests"])
 
+    def fit(self, fit: Callable[..., Any], max_epochs: int) -> int:
+        """Calls a model's fit, from the checkpoint on.
+
+        The rest of an epoch is a fit of its own, since fit begins with a whole epoch. fit could not be told either that
+        one epoch is shorter: TensorFlow would take a part of a step before it finds that there is no batch.
+
+        Args:
+            fit: Model.fit with all arguments but the epochs; this callback is one of its callbacks.
+            max_epochs: The epoch limit.
+
+        Returns:
+            The number of epochs trained, including those before the checkpoint.
+        """
+        first, batch = self.checkpoints.epoch, self.checkpoints.batch
+        with interrupts.asking():
+            if batch:
+                self._is_rest_of_epoch = True
+                self.loader.begin_at(first, batch)
+                fit(initial_epoch=first, epochs=first + 1)
+                self._is_rest_of_epoch, first = False, first + 1
+                self.loader.begin_epoch(first)
+                if self.model.stop_training or first == max_epochs:
+                    self.early_stopping.restore_weights()
+                    return first
+            return first + len(fit(initial_epoch=first, epochs=max_epochs).epoch)
+
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self.checkpoints.begin()
+        if self._callbacks is None:
+            self.checkpoints.begin()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self.early_stopping.is_restoring = not self._is_rest_of_epoch
+        if self._is_rest_of_epoch:
+            self._callbacks = self._state_of_callbacks()  # they begin anew in the next fit
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch, self._first_batch = epoch, 0
@@ -64,8 +96,12 @@ class KeepCheckpoints(Callback):
             self._first_batch = self.checkpoints.batch
             self.loader.begin_at(epoch, self._first_batch)
             self._restore()
-        elif epoch > 0:
-            self._save(batch=0)
+        else:
+            if self._callbacks is not None:
+                self._restore_callbacks(self._callbacks)
+                self._callbacks = None
+            if epoch > 0:
+                self._save(batch=0)
         interrupts.check()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -80,13 +116,11 @@ class KeepCheckpoints(Callback):
         if not self.checkpoints.is_kept:
             return
         model = self.model
-        plateaus = [{name: getattr(plateau, name) for name in PLATEAU_STATE} for plateau in self.plateaus]
         state = {
             "network": values_of(model.variables),
             "optimizer": values_of(model.optimizer.variables),
             "metrics": values_of(model.metrics_variables) if batch else [],
-            "plateaus": plateaus,
-            "early_stopping": self.early_stopping.state(),
+            "callbacks": self._state_of_callbacks(),
             "log_epochs": self.log_epochs.state() if batch else {},
             "backend_random": random_state(),
             "digests": self.loader.stream.digests(None if self._epoch else batch),
@@ -103,17 +137,16 @@ class KeepCheckpoints(Callback):
         assign(model.optimizer.variables, state["optimizer"])
         if state["metrics"]:
             assign(model.metrics_variables, state["metrics"])
+        self._restore_callbacks(state["callbacks"])
+        self.log_epochs.restore_state(state["log_epochs"])
+        restore_random_state(state["backend_random"])
+
+    def _state_of_callbacks(self) -> dict[str, Any]:
+        plateaus = [{name: getattr(plateau, name) for name in PLATEAU_STATE} for plateau in self.plateaus]
+        return {"plateaus": plateaus, "early_stopping": self.early_stopping.state()}
+
+    def _restore_callbacks(self, state: dict[str, Any]) -> None:
         for plateau, of_plateau in zip(self.plateaus, state["plateaus"], strict=True):
             for name in PLATEAU_STATE:
                 setattr(plateau, name, of_plateau[name])
         self.early_stopping.restore_state(state["early_stopping"])
-        self.log_epochs.restore_state(state["log_epochs"])
-        restore_random_state(state["backend_random"])
-
-
-@contextlib.contextmanager
-def continued_fit() -> Iterator[None]:
-    """For a fit that may begin within an epoch and may be interrupted: silences Keras on the short first epoch."""
-    with warnings.catch_warnings(), interrupts.asking():
-        warnings.filterwarnings("ignore", message="Your input ran out of data")
-        yield

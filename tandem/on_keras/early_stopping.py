@@ -23,6 +23,8 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
     def __init__(self, *, restore: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.restore = restore
+        self.is_restoring = True
+        """False at the end of a fit that trains only the rest of an epoch."""
         self.lowest_epoch = 0
         self.lowest = math.inf
         self.lowest_weights: list[np.ndarray] = []
@@ -46,5 +48,10 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
         self.best_epoch = self.lowest_epoch
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self.is_restoring:
+            self.restore_weights()
+
+    def restore_weights(self) -> None:
+        """Restores the best epoch's weights, if the settings say so."""
         if self.lowest_weights:
             self.model.set_weights(self.lowest_weights)

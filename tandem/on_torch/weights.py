@@ -30,8 +30,9 @@ def copy_weights(classifier: Classifier) -> dict[str, np.ndarray]:
 
 
 def restore_weights(classifier: Classifier, weights: Mapping[str, np.ndarray]) -> None:
-    """Sets the network to copy_weights of the same network."""
+    """Sets the network to copy_weights of the same network, and to inference mode, as a phase leaves it."""
     classifier.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    classifier.eval()
 
 
 def hash_weights(*modules: nn.Module) -> str:

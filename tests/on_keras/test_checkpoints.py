@@ -18,6 +18,7 @@ from train_keras import FRAMEWORK
 
 def build_small_network(settings: Settings, data: PreparedData, weights_file: Path | None) -> Classifier:
     """Two blocks with batch norm, and the settings' head."""
+    keras.utils.clear_session()  # names of layers begin again, as in another process
     keras.utils.set_random_seed(settings.seed)
     layers = [
         keras.Input((8, 8, 3)),

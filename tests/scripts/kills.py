@@ -1,0 +1,197 @@
+"""Kills training runs at random moments, repeats the command, and compares the predictions with an unkilled run's.
+
+    python -m tests.scripts.kills --kills 50
+    python -m tests.scripts.kills --kills 20 --during checkpoints
+
+Each run is killed with SIGKILL up to five times, between its start and its end, and continued until it ends by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from mlflow.tracking import MlflowClient
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS_PER_RUN = 5
+
+# Two phases, the first one with cached features, dropout, augmentation and a plateau schedule.
+WORDS = (
+    *(
+        "--regime",
+        "two_stage",
+        "--weights",
+        "random",
+        "--backbone",
+        "mobilenet_v2",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ),
+    *("--data.source", "digits", "--data.classes", '["0", "1", "2"]', "--data.images_per_class", "40"),
+    *("--data.image_size", "32", "--batch_size", "16", "--max_epochs", "3", "--learning_rate", "0.01"),
+    *("--head.dropout", "0.2", "--schedule.name", "plateau", "--tracking.data_report", "false"),
+    *("--tracking.grad_cam_images", "0", "--tracking.experiment", "kills", "--data.cache_folder", "cache"),
+    *("--checkpoint_minutes", "0.001"),
+)
+
+
+@dataclass
+class Report:
+    """Figures of many kills."""
+
+    framework: str
+    kills: int = 0
+    runs: int = 0
+    equal: int = 0
+    seconds: float = 0.0
+    """Of the run that nothing killed."""
+    problems: list[str] = field(default_factory=list)
+    places: Counter[str] = field(default_factory=Counter)
+
+
+def command(framework: str) -> list[str]:
+    return [sys.executable, str(ROOT / f"train_{framework}.py"), *WORDS]
+
+
+def kill_runs(framework: str, num_kills: int, *, seed: int, during: str, folder: Path) -> Report:
+    """Kills runs of one framework, and counts those whose predictions and curves are those of an unkilled one."""
+    report, moments = Report(framework), random.Random(seed)
+    whole = folder / "whole"
+    whole.mkdir(parents=True)
+    start = time.monotonic()
+    done = subprocess.run(command(framework), cwd=whole, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report.seconds = time.monotonic() - start
+    while report.kills < num_kills:
+        report.runs += 1
+        work = folder / f"run {report.runs}"
+        work.mkdir()
+        shutil.copytree(whole / "cache", work / "cache")
+        killed = _kill_and_continue(
+            framework, work, min(KILLS_PER_RUN, num_kills - report.kills), report, moments, during
+        )
+        report.kills += killed
+        problem = difference(whole, work)
+        if problem:
+            report.problems.append(f"run {report.runs}: {problem}")
+        else:
+            report.equal += 1
+            shutil.rmtree(work)
+    return report
+
+
+def _kill_and_continue(
+    framework: str, work: Path, num_kills: int, report: Report, moments: random.Random, during: str
+) -> int:
+    """Starts the command until it ends by itself; returns the number of times that it was killed."""
+    killed = 0
+    while True:
+        with (work / "output.txt").open("a") as output:
+            process = subprocess.Popen(command(framework), cwd=work, stdout=output, stderr=subprocess.STDOUT)
+        moment = time.monotonic() + moments.uniform(0.1, 1.0) * report.seconds
+        while process.poll() is None and killed < num_kills:
+            writing = any(work.glob("runs/*/*/checkpoint/*.partial"))
+            if (during == "checkpoints" and writing) or (during == "all" and time.monotonic() >= moment):
+                process.kill()
+                report.places[place(work)] += 1
+                killed += 1
+                break
+            time.sleep(0.0002 if during == "checkpoints" else 0.01)
+        status = process.wait()
+        if status == 0:
+            return killed
+        if status > 0:
+            report.problems.append(f"exit status {status}: {(work / 'output.txt').read_text()[-300:]}")
+            return max(killed, 1)
+
+
+def place(work: Path) -> str:
+    """The part of a run that was killed, by its files."""
+    if not list(work.glob("runs/*/*/journal.jsonl")):
+        return "before the run"
+    if list(work.glob("runs/*/*/final/*")):
+        return "after the training"
+    names = {path.name for path in work.glob("runs/*/*/checkpoint/*")}
+    if "phase.npz" in names:
+        return "in phase 2"
+    return "in phase 1" if names else "before the first checkpoint"
+
+
+def difference(whole: Path, killed: Path) -> str:
+    """The first difference between two runs' predictions or points in MLflow; empty without one."""
+    (one,), runs = _runs(whole), _runs(killed)
+    ended = [run for run in runs if run.info.status == "FINISHED"]
+    if len(ended) != 1 or any(run.info.status == "RUNNING" for run in runs):
+        return f"statuses {[run.info.status for run in runs]}"
+    (other,) = ended
+    frames = [pd.read_parquet(_artifacts(run) / "final/predictions.parquet") for run in (one, other)]
+    if not np.array_equal(*(frame.filter(like="probability:").to_numpy() for frame in frames)):
+        return "predictions differ"
+    for name in one.data.metrics:
+        if name.startswith(("system/", "cost/")) or "seconds" in name or "/cost/" in name:
+            continue
+        points = [_points(folder, run, name) for folder, run in ((whole, one), (killed, other))]
+        if points[0] != points[1]:
+            return f"{name}: {points[0]} and {points[1]}"
+    return ""
+
+
+def _runs(folder: Path) -> list:
+    client = _client(folder)
+    experiment = client.get_experiment_by_name("kills")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def _client(folder: Path) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def _artifacts(run) -> Path:  # type: ignore[no-untyped-def]
+    return Path(run.info.artifact_uri.removeprefix("file://").replace("%20", " "))
+
+
+def _points(folder: Path, run, name: str) -> list[tuple[int, float]]:  # type: ignore[no-untyped-def]
+    return sorted((point.step, point.value) for point in _client(folder).get_metric_history(run.info.run_id, name))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.scripts.kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=50, help="number of kills in each framework")
+    parser.add_argument("--framework", choices=("torch", "keras"), action="append")
+    parser.add_argument("--during", choices=("all", "checkpoints"), default="all", help="moments of the kills")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    failed = False
+    for framework in arguments.framework or ("torch", "keras"):
+        with tempfile.TemporaryDirectory() as folder:
+            report = kill_runs(
+                framework, arguments.kills, seed=arguments.seed, during=arguments.during, folder=Path(folder)
+            )
+        print(
+            f"{framework}: {report.kills} kills in {report.runs} runs of {report.seconds:.0f} s, {report.equal} of them "
+            f"equal to the last bit; killed {dict(report.places)}",
+            *report.problems,
+            sep="\n",
+            flush=True,
+        )
+        failed = failed or report.equal < report.runs or bool(report.problems)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
