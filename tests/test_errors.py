@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tandem.errors import TrainingDiverged, UserError, WeightsNotDownloaded, exit_with, one_line, run_program
+from tandem.interrupts import Interrupted
 
 
 @pytest.mark.parametrize("error", [UserError, TrainingDiverged, WeightsNotDownloaded])
@@ -63,6 +65,18 @@ def test_interruption_is_exit_status_130(capsys: pytest.CaptureFixture[str]) -> 
         run_program("train_keras.py", main)
     assert caught.value.code == 130
     assert capsys.readouterr().err == "train_keras.py: interrupted\n"
+
+
+def test_signal_is_exit_status_143_and_prints_the_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: list[str] | None) -> None:
+        error = Interrupted(signal.SIGTERM)
+        error.add_note("to continue: python train_keras.py")
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_program("train_keras.py", main)
+    assert caught.value.code == 143
+    assert capsys.readouterr().err == ("train_keras.py: interrupted by SIGTERM\nto continue: python train_keras.py\n")
 
 
 def test_message_may_be_followed_by_a_list_of_files(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ class StreamLoader(keras.utils.PyDataset):
     begins_within_epochs = True
 
     def begin_at(self, epoch: int, batch: int) -> None:
-        """Makes the next pass that of an epoch, from a batch on, both counted from 0; its length is that of the rest."""
+        """Makes the next pass that of an epoch, from a batch on, both counted from 0; its length is the rest's."""
         self.begin_epoch(epoch)
         self._first_batch = batch
 

@@ -149,7 +149,7 @@ NO_NUMBERS = {
         *("acceleration.fused_optimizer", "acceleration.cudnn_autotune", "acceleration.keep_memory"),
     },
     "nothing": {
-        *("eval_batch_size", "find_learning_rate", "data.cache_folder"),
+        *("eval_batch_size", "find_learning_rate", "data.cache_folder", "resume", "checkpoint_minutes"),
         *(name for name in flatten(Settings()) if name.startswith(("tracking.", "sweep."))),
     },
 }

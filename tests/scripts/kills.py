@@ -183,8 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 framework, arguments.kills, seed=arguments.seed, during=arguments.during, folder=Path(folder)
             )
         print(
-            f"{framework}: {report.kills} kills in {report.runs} runs of {report.seconds:.0f} s, {report.equal} of them "
-            f"equal to the last bit; killed {dict(report.places)}",
+            f"{framework}: {report.kills} kills in {report.runs} runs of {report.seconds:.0f} s, {report.equal} of "
+            f"them equal to the last bit; killed {dict(report.places)}",
             *report.problems,
             sep="\n",
             flush=True,

@@ -181,7 +181,10 @@ def test_interrupted_run_ends_killed_at_once(
 
     for framework, (store, status, _, errors, seconds) in in_both(interrupt).items():
         assert status == 130, errors
-        assert errors.splitlines()[-1] == f"train_{framework}.py: interrupted"
+        told, kept, command = errors.splitlines()[-3:]
+        assert told == f"train_{framework}.py: interrupted"
+        assert kept.startswith("kept: the training up to ") and "of phase 1, in " in kept
+        assert command.startswith("to continue: python ") and f"train_{framework}.py --config settings.yaml" in command
         assert "Traceback" not in errors
         assert seconds < 15
         (run,) = store.runs("pair")
