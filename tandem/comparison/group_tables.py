@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from tandem.comparison.analysis import Analysis
 from tandem.comparison.configurations import FIRST_PHASE, some
+from tandem.comparison.differences import differences_sentence
 from tandem.comparison.recommendation import thawing_sentence
 from tandem.comparison.rows import ClassDifference, Pair, Row
 from tandem.evaluation.intervals import NOT_SMOOTH
-from tandem.protocol.backbones import CATALOGUE
-from tandem.rendering.tables import Column, Field, Kind, Table, Value, table_of
+from tandem.rendering.tables import MISSING, Column, Field, Kind, Table, Value, table_of
 from tandem.tracking import vocabulary
 
 CLASSES_NAMED = 5
@@ -23,8 +24,13 @@ _SCORES = {
     "precision_macro": "macro precision",
     "recall_macro": "macro recall",
     "f1_macro": "macro F1",
+    "precision_weighted": "weighted precision",
+    "recall_weighted": "weighted recall",
     "f1_weighted": "weighted F1",
+    "precision_min": "worst-class precision",
+    "recall_min": "worst-class recall",
     "f1_min": "worst-class F1",
+    "recall_at_half": "recall at 0.5",
     "calibration_error": "calibration error",
     "log_loss": "log loss",
 }
@@ -141,7 +147,8 @@ def framework_table(analysis: Analysis) -> Table:
     return table_of(
         pairs,
         (
-            *(_of_first(field) for field in (*_NAMES[:2], *_setting_fields(analysis.rows, costs=False))),
+            *map(_of_first, _NAMES[:2]),
+            *map(_of_both, _setting_fields(analysis.rows, costs=False)),
             (Column(key="keras", heading="Keras"), attrgetter("first.configuration.framework")),
             (Column(key="accuracy_torch", heading="torch accuracy", kind="score"), _second_accuracy),
             (Column(key="accuracy_keras", heading="keras accuracy", kind="score"), _first_accuracy),
@@ -177,31 +184,27 @@ def _framework_notes(analysis: Analysis) -> list[str]:
         notes.append(
             "Times are compared only on the same hardware and devices with the same threads and settings of speed."
         )
-    for backbone in dict.fromkeys(pair.first.configuration.backbone for pair in pairs):
-        if backbone in CATALOGUE:
-            notes.append(f"{backbone} differs between the frameworks: {'; '.join(CATALOGUE[backbone].differences)}.")
-    if differing := _differing_settings(pairs):
-        notes.append(f"Settings that differ between the frameworks: {some(differing)}; all others are equal.")
+    if pairs:
+        notes.append(differences_sentence(pairs))
     paired = {row for pair in pairs for row in (pair.first, pair.second)}
-    names = {
-        f"{row.configuration.backbone} {row.configuration.regime} ({row.configuration.framework})"
-        for row in analysis.rows
-        if row not in paired
-    }
-    if names:
-        notes.append(f"In one framework only: {some(sorted(names))}.")
+    frameworks = defaultdict(set)
+    for row in analysis.rows:
+        frameworks[_kind_of(row)].add(row.configuration.framework)
+    alone: list[str] = []
+    unlike: list[str] = []
+    for row in analysis.rows:
+        if row not in paired:
+            one_framework = len(frameworks[_kind_of(row)]) == 1
+            (alone if one_framework else unlike).append(row.label)
+    if alone:
+        notes.append(f"In one framework only: {some(alone)}.")
+    if unlike:
+        notes.append(f"Without a row of the other framework with equal settings: {some(unlike)}.")
     return notes
 
 
-def _differing_settings(pairs: Sequence[Pair]) -> list[str]:
-    """Names of the settings that differ within a pair, except the seed and where the run is recorded."""
-    names: dict[str, None] = {}
-    for pair in pairs:
-        first, second = (row.configuration.runs[0].params for row in (pair.first, pair.second))
-        for name in sorted(first.keys() | second.keys()):
-            if not name.startswith("tracking.") and name != "seed" and first.get(name) != second.get(name):
-                names[name] = None
-    return list(names)
+def _kind_of(row: Row) -> tuple[str, str]:
+    return row.configuration.backbone, row.configuration.regime
 
 
 def off_the_shelf_table(analysis: Analysis) -> Table:
@@ -405,6 +408,17 @@ def _of_first(field: RowField) -> PairField:
     """The field of the first row of a pair."""
     column, value_of = field
     return column, lambda pair: value_of(pair.first)
+
+
+def _of_both(field: RowField) -> PairField:
+    """The field of both rows of a pair: one value if they agree."""
+    column, value_of = field
+
+    def value(pair: Pair) -> Value:
+        first, second = value_of(pair.first), value_of(pair.second)
+        return first if first == second else f"{first or MISSING} and {second or MISSING}"
+
+    return column, value
 
 
 def _first_accuracy(pair: Pair) -> Value:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tandem.comparison.analysis import Analysis, detectable_difference
 from tandem.comparison.configurations import some
+from tandem.comparison.differences import MOST_CLAUSES, differences_sentence
 from tandem.comparison.rows import Pair, Row
 from tandem.evaluation.ties import TOLERANCE, highest, is_above
 from tandem.rendering.tables import Kind, format_value
@@ -158,7 +159,7 @@ def _frameworks(analysis: Analysis) -> list[str]:
     sentence = f"Keras and PyTorch differ significantly in accuracy in {keras + torch} of {len(tested)} pairs"
     if keras or torch:
         sentence += f": Keras is better in {keras}, PyTorch in {torch}"
-    return [sentence + "."]
+    return [f"{sentence}. {differences_sentence(tested, most=MOST_CLAUSES)}"]
 
 
 def _undecided(analysis: Analysis) -> list[str]:

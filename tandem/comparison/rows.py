@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from tandem.comparison.configurations import FIRST_PHASE, Configuration
+from tandem.comparison.configurations import FIRST_PHASE, Configuration, same_costs
 from tandem.evaluation.intervals import Interval
 from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions
@@ -153,7 +153,7 @@ class Pair:
     @property
     def same_costs(self) -> bool:
         """True if hardware and settings of speed are the same, so that times can be compared."""
-        return self.first.configuration.costs == self.second.configuration.costs
+        return same_costs(dict(self.first.configuration.costs), dict(self.second.configuration.costs))
 
     @property
     def better(self) -> Row | None:

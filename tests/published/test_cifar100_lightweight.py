@@ -7,22 +7,52 @@ import pytest
 
 from tandem.published.entries import Entry
 from tests.compared import MakeRun
-from tests.published.judged import FAILS, HOLDS, OPEN, claim, claims_of, entry, published
+from tests.published.judged import FAILS, HOLDS, OPEN, claim, claims_of, documented, entry, published
+
+
+# Of two GPUs that no list knows.
+SLOW, FAST = "8 CPUs, 1 x NVIDIA GeForce RTX 4060", "8 CPUs, 1 x NVIDIA RTX 6000 Ada Generation"
+
+
+def on_both(backbone: str, fast: float, **of_fast: Any) -> list[Entry]:
+    """Training takes 10 minutes on the slow GPU, which predicts 100 images per second."""
+    slow = entry(backbone, minutes=10, gpu=SLOW, images_per_second=100)
+    return [replace(slow, minutes=fast, gpu=FAST, **{"images_per_second": 200, **of_fast}), slow]
 
 
 @pytest.mark.parametrize(("fast", "does", "does_not"), [(5, HOLDS, FAILS), (9.5, FAILS, HOLDS), (11, FAILS, HOLDS)])
 def test_faster_gpus(fast: float, does: str, does_not: str) -> None:
-    def on_both(backbone: str) -> list[Entry]:
-        slow = entry(backbone, minutes=10, gpu="8 CPUs, Tesla T4")
-        return [replace(slow, minutes=fast, gpu="8 CPUs, NVIDIA A100-SXM4-40GB"), slow]
-
-    shortens = claim("cifar100_lightweight", "ResNet-50 and AlexNet train faster")
-    of_both = published("cifar100_lightweight", *on_both("resnet50"), *on_both("alexnet"))
-    assert shortens(of_both).verdict == does
+    of_both = published("cifar100_lightweight", *on_both("resnet50", fast), *on_both("alexnet", fast))
+    assert claim("cifar100_lightweight", "ResNet-50 and AlexNet train faster")(of_both).verdict == does
+    # The document's other claim is the opposite.
+    contradiction = claim("cifar100_lightweight", "a slower GPU (T4) does not slow down")
+    assert contradiction(of_both).verdict == does_not
     stays = claim("cifar100_lightweight", "a faster GPU does not")
-    assert stays(published("cifar100_lightweight", *on_both("efficientnet_b0"))).verdict == does_not
-    one_gpu = published("cifar100_lightweight", *on_both("efficientnet_b0")[:1])
+    found = stays(published("cifar100_lightweight", *on_both("efficientnet_b0", fast)))
+    assert found.verdict == does_not
+    words = f"on NVIDIA RTX 6000 Ada Generation {fast / 10:.2f} times the training on NVIDIA GeForce RTX 4060"
+    assert words in found.because
+    one_gpu = published("cifar100_lightweight", *on_both("efficientnet_b0", fast)[:1])
     assert stays(one_gpu).verdict == OPEN
+
+
+@pytest.mark.parametrize("values", [{"images_per_second": None}, {"images_per_second": 100}])
+def test_gpu_that_nothing_shows_to_be_faster_decides_nothing(values: dict[str, Any]) -> None:
+    stays = claim("cifar100_lightweight", "a faster GPU does not")
+    entries = on_both("efficientnet_b0", 5, **values)
+    found = stays(published("cifar100_lightweight", *entries))
+    assert found.verdict == OPEN and "which of the two is faster" in found.because
+    # The training of another network shows it.
+    others = on_both("resnet50", 6, **values)
+    assert stays(published("cifar100_lightweight", *entries, *others)).verdict == FAILS
+
+
+@pytest.mark.parametrize("name", ["batch_size", "data.image_size", "learning_rate"])
+def test_gpus_are_compared_with_equal_settings(name: str) -> None:
+    one, two = on_both("efficientnet_b0", 5)
+    unlike = replace(one, settings=((name, "1"),)), replace(two, settings=((name, "2"),))
+    found = claim("cifar100_lightweight", "a faster GPU does not")(published("cifar100_lightweight", *unlike))
+    assert found.verdict == OPEN and found.lacking
 
 
 def test_times_on_a_cpu_do_not_count_for_the_gpu_of_its_machine(make_run: MakeRun) -> None:
@@ -30,17 +60,22 @@ def test_times_on_a_cpu_do_not_count_for_the_gpu_of_its_machine(make_run: MakeRu
         runs = [
             make_run(
                 regime="scratch",
-                params={"backbone": "efficientnet_b0"},
-                metrics={"cost/train_seconds": seconds},
+                params=documented("cifar100_lightweight", "efficientnet_b0", "scratch"),
+                metrics={"cost/train_seconds": seconds, "cost/inference_images_per_second": 1 / seconds},
                 tags={"tandem.data": "cifar100", "tandem.hardware": f"8 CPUs, {name}", "tandem.device": device},
             )
             for name, seconds in (("Tesla T4", 600.0), ("NVIDIA A100-SXM4-40GB", 300.0))
         ]
-        return claims_of("cifar100_lightweight", runs)[3]
+        (found,) = [
+            one
+            for one in claims_of("cifar100_lightweight", runs)
+            if one["claim"].startswith("a faster GPU does not shorten")
+        ]
+        return found
 
     assert judge("gpu")["ours"] == FAILS
     found = judge("cpu")
-    assert found["ours"] == OPEN and "times on two of T4" in found["ours_because"]
+    assert found["ours"] == OPEN and "times of efficientnet_b0 on two GPUs" in found["ours_because"]
 
 
 @pytest.mark.parametrize(("times", "verdict"), [(0.5, FAILS), (0.95, HOLDS), (1.5, HOLDS)])

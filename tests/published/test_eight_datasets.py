@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.compared import MakePredictions, MakeRun, right_images
-from tests.published.judged import HOLDS, OPEN, claims_of
+from tests.published.judged import HOLDS, OPEN, claims_of, documented
 from tests.published.numbers import FAMILIES, FROZEN
 
 right = partial(right_images, images=300)
@@ -39,8 +39,9 @@ def test_one_significant_pair_is_enough_for_negative_transfer(
     for data, accuracies in pairs.items():
         for regime, accuracy in zip(("scratch", "frozen"), accuracies, strict=True):
             tags = {"tandem.data": data, "tandem.test_hash": data}
-            run = make_run(regime=regime, accuracy=accuracy, params={"backbone": "vgg16"}, tags=tags)
+            params = documented("eight_datasets", "vgg16", regime, data)
+            run = make_run(regime=regime, accuracy=accuracy, params=params, tags=tags)
             final[run.run_id] = make_predictions(right(accuracy))
             runs.append(run)
-    found = claims_of("eight_datasets", runs, final)[4]
+    found = claims_of("eight_datasets", runs, final)[-1]
     assert (found["ours"], found["ours_because"]) == (verdict, because)

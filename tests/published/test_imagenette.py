@@ -6,7 +6,7 @@ import pytest
 from tandem.evaluation.predictions import Predictions
 from tandem.published.documents import ClassScores
 from tests.compared import MakeRun
-from tests.published.judged import FAILS, HOLDS, OPEN, claim, claims_of, entry, published
+from tests.published.judged import FAILS, HOLDS, OPEN, claim, claims_of, documented, entry, published
 
 CLASSES = ("tench", "cassette player", "chain saw", "garbage truck", "gas pump")
 
@@ -51,7 +51,7 @@ def test_hard_classes_of_ours_are_judged_by_resamples(
     run = make_run(
         regime="scratch",
         accuracy=float(np.mean(predictions.predicted == predictions.truth)),
-        params={"backbone": "efficientnet_b0"},
+        params=documented("imagenette", "efficientnet_b0", "scratch"),
         tags={"tandem.data": "imagenette"},
     )
     found = claims_of("imagenette", [run], {run.run_id: predictions})
@@ -67,7 +67,10 @@ def test_hard_classes_are_judged_over_all_seeds(make_run: MakeRun) -> None:
     ]
     runs = [
         make_run(
-            regime="scratch", seed=seed, params={"backbone": "efficientnet_b0"}, tags={"tandem.data": "imagenette"}
+            regime="scratch",
+            seed=seed,
+            params=documented("imagenette", "efficientnet_b0", "scratch"),
+            tags={"tandem.data": "imagenette"},
         )
         for seed in range(len(by_seed))
     ]
