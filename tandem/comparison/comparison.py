@@ -92,7 +92,7 @@ def compare_runs(
                 f"Intervals and tests of {group.name} cover only its {MOST_TESTED} most accurate rows of "
                 f"{len(group.configurations)}."
             )
-        saved = read(chosen)
+        saved = read(chosen).with_equal_classes()
         more_notes += saved.notes
         compared.append(_compare_group(group, analyse(group.configurations, saved)))
     over_data_sets, ranks = data_set_tables(groups)

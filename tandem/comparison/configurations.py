@@ -8,6 +8,7 @@ holds the configurations with the same test images and the same budget.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 import typing
@@ -309,16 +310,16 @@ def costs_of(run: RunRecord) -> dict[str, str]:
     return costs
 
 
-def same_costs(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
-    """True if the times of two runs can be compared: on the same hardware, with the same settings of speed.
+def same_costs(costs: Iterable[Iterable[tuple[str, str]]]) -> bool:
+    """True if the times of some runs can be compared: on the same hardware, with the same settings of speed.
 
     Args:
-        first: From costs_of. A cost that does not apply to one of the two does not count.
-        second: The same of the other run.
+        costs: (name, value) of what the times of each run depend on. What does not apply to a run does not count.
     """
-    names = first.keys() | second.keys()
-    values = ({first.get(name, ""), second.get(name, "")} - {NOT_APPLICABLE} for name in names)
-    return all(len(found) < 2 for found in values)
+    values = defaultdict(set)
+    for name, value in itertools.chain.from_iterable(costs):
+        values[name].add(value)
+    return all(len(found - {NOT_APPLICABLE}) < 2 for found in values.values())
 
 
 def caches_features(run: RunRecord) -> bool:

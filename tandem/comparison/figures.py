@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from tandem.comparison.configurations import same_costs
 from tandem.comparison.rows import Pair, Row
 from tandem.comparison.styles import REGIME_COLORS, RunStyle, shaded
 from tandem.evaluation.ties import merge_ties
@@ -112,13 +113,16 @@ def _add_curves(figure: go.Figure, label: str, history: pd.DataFrame, thawed: pd
 def accuracy_against_time(rows: Sequence[Row], styles: Mapping[str, RunStyle]) -> go.Figure:
     """Accuracy against training time, with the Pareto front: the rows that no other row beats in both.
 
+    Times on different machines are not compared, so that such rows have no front.
+
     Args:
         rows: With an accuracy and a training time above 0.
         styles: From run_styles.
     """
     figure = go.Figure()
     seconds, accuracies = [_train_seconds(row) for row in rows], [_accuracy(row) for row in rows]
-    front = pareto_front(seconds, [accuracy.value for accuracy in accuracies])
+    comparable = same_costs(row.configuration.costs for row in rows)
+    front = pareto_front(seconds, [accuracy.value for accuracy in accuracies]) if comparable else []
     if len(front) > 1:
         figure.add_scatter(
             x=[seconds[index] for index in front],

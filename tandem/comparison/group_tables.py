@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import attrgetter
 
 from tandem.comparison.analysis import Analysis
-from tandem.comparison.configurations import FIRST_PHASE, some
+from tandem.comparison.configurations import FIRST_PHASE, same_costs, some
 from tandem.comparison.differences import differences_sentence
 from tandem.comparison.recommendation import thawing_sentence
 from tandem.comparison.rows import ClassDifference, Pair, Row
@@ -75,6 +76,13 @@ _COSTS: tuple[tuple[str, Column], ...] = (
         Column(key="peak_gpu_memory_megabytes", heading="GPU memory, MB", kind="number"),
     ),
 )
+_TIMES = (
+    vocabulary.SECONDS_PER_EPOCH,
+    vocabulary.TRAIN_SECONDS,
+    vocabulary.COMPILE_SECONDS,
+    vocabulary.LATENCY_MILLISECONDS,
+    vocabulary.IMAGES_PER_SECOND,
+)
 _IN_SUMMARY = (
     vocabulary.TRAIN_SECONDS,
     vocabulary.SECONDS_PER_EPOCH,
@@ -117,7 +125,7 @@ def summary_table(analysis: Analysis) -> Table:
             _score_field("f1_macro"),
             # Without its interval, which is only a rough one.
             (_score_column("f1_min"), _mean(vocabulary.TEST_PREFIX + "f1_min")),
-            *(_cost_field(metric) for metric in _IN_SUMMARY),
+            *_cost_fields(rows, _IN_SUMMARY),
             _NUM_RUNS,
         ),
         name="summary",
@@ -352,7 +360,7 @@ def cost_table(analysis: Analysis) -> Table:
             *_NAMES,
             *_setting_fields(rows, costs=False),
             (Column(key="hardware", heading="hardware"), _hardware),
-            *map(_cost_field, measured),
+            *_cost_fields(rows, measured),
         ),
         name="cost",
         title="Time and cost",
@@ -396,8 +404,21 @@ def _score_field(score: str) -> RowField:
     return _score_column(score), lambda row: row.score(score)
 
 
-def _cost_field(metric: str) -> RowField:
-    return dict(_COSTS)[metric], _mean(metric)
+def _cost_fields(rows: Sequence[Row], metrics: Sequence[str]) -> list[RowField]:
+    """Columns of costs; times have a best value only if all rows were measured on equal machines.
+
+    Args:
+        rows: All rows of the table.
+        metrics: Names of the costs.
+    """
+    comparable = same_costs(row.configuration.costs for row in rows)
+    fields = []
+    for metric in metrics:
+        column = dict(_COSTS)[metric]
+        if metric in _TIMES and not comparable:
+            column = replace(column, better=None)
+        fields.append((column, _mean(metric)))
+    return fields
 
 
 def _mean(metric: str) -> Callable[[Row], Value]:

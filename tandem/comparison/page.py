@@ -13,7 +13,7 @@ from tandem.comparison.analysis import Analysis
 from tandem.comparison.class_figures import confusion_over_runs, f1_over_runs
 from tandem.comparison.class_tables import class_f1
 from tandem.comparison.comparison import Comparison, GroupComparison
-from tandem.comparison.configurations import Configuration, some
+from tandem.comparison.configurations import Configuration, same_costs, some
 from tandem.comparison.data_set_tables import ModelRanks
 from tandem.comparison.figures import (
     accuracy_against_time,
@@ -92,8 +92,12 @@ def make_plots(compared: GroupComparison, histories: Mapping[str, pd.DataFrame])
     if timed:
         plots["accuracy_time"] = Plot(
             figure=accuracy_against_time(timed, styles),
-            caption="Accuracy against training time, with 95 % intervals. No row beats those on the dotted line in "
-            "both.",
+            caption="Accuracy against training time, with 95 % intervals. "
+            + (
+                "No row beats those on the dotted line in both."
+                if same_costs(row.configuration.costs for row in timed)
+                else "Times on different machines or with different settings of speed cannot be compared."
+            ),
         )
     if histories:
         plots["curves"] = Plot(

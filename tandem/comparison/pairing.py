@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
-from tandem.comparison.configurations import AN_EARLIER_RUN, CLASSES
+from tandem.comparison.configurations import AN_EARLIER_RUN, CLASSES, same_costs
 from tandem.comparison.rows import Row
 from tandem.evaluation.ties import highest
 
@@ -55,8 +55,8 @@ def _partners(keras: Row, of_torch: Sequence[Row], of_keras: Sequence[Row]) -> l
     chosen = []
     for weights in dict.fromkeys(map(_weights, same_weights)):
         choice = [row for row in same_weights if _weights(row) == weights]
-        same_costs = (row for row in choice if row.configuration.costs == keras.configuration.costs)
-        chosen.append(next(same_costs, choice[0]))
+        alike = (row for row in choice if same_costs((row.configuration.costs, keras.configuration.costs)))
+        chosen.append(next(alike, choice[0]))
     return chosen
 
 
@@ -109,4 +109,4 @@ def _data_settings(row: Row) -> list[tuple[str, str]]:
 def _num_equal_settings(first: Row, second: Row) -> int:
     one, two = first.configuration, second.configuration
     equal = sum(mine == other for mine, other in zip(one.settings, two.settings, strict=True))
-    return equal + (one.costs == two.costs)
+    return equal + same_costs((one.costs, two.costs))

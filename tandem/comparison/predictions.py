@@ -33,6 +33,18 @@ class SavedPredictions:
     notes: tuple[str, ...] = ()
     """Names of the runs without usable predictions, with the reason."""
 
+    def with_equal_classes(self) -> SavedPredictions:
+        """The predictions with the classes of all runs in the order of the first one."""
+        every = (*self.final.values(), *self.first_phase.values())
+        if not every:
+            return self
+        classes = every[0].classes
+        return replace(
+            self,
+            final={run_id: _with_classes(one, classes) for run_id, one in self.final.items()},
+            first_phase={run_id: _with_classes(one, classes) for run_id, one in self.first_phase.items()},
+        )
+
 
 def read_predictions(configurations: Sequence[Configuration], folder: Path) -> SavedPredictions:
     """Downloads and reads the predictions of the runs of one group.
@@ -42,7 +54,7 @@ def read_predictions(configurations: Sequence[Configuration], folder: Path) -> S
         folder: Where the files are copied to.
 
     Returns:
-        All readable predictions of the images and classes that most of them have, with the classes in one order.
+        All readable predictions of the images and classes that most of them have; classes may be in another order.
     """
     runs = [run for configuration in configurations for run in configuration.runs]
     wanted = [(run, vocabulary.FINAL_FOLDER) for run in runs]
@@ -62,7 +74,6 @@ def read_predictions(configurations: Sequence[Configuration], folder: Path) -> S
     images = [None if isinstance(one, UserError) else images_of(one) for one in found]
     times = Counter(one for one in images if one is not None)
     most = max(times, key=lambda one: times[one], default=None)
-    classes: tuple[str, ...] = ()
     saved = SavedPredictions()
     unread: dict[str, RunRecord] = {}
     reason = ""
@@ -75,8 +86,7 @@ def read_predictions(configurations: Sequence[Configuration], folder: Path) -> S
             others[run.run_id] = run
         else:
             of_phase = saved.final if artifact_folder == vocabulary.FINAL_FOLDER else saved.first_phase
-            classes = classes or predictions.classes
-            of_phase[run.run_id] = _with_classes(predictions, classes)
+            of_phase[run.run_id] = predictions
     notes = []
     if unread:
         names = name_runs(unread.values())
@@ -97,8 +107,8 @@ def images_of(predictions: Predictions) -> Images:
 
 
 def _with_classes(predictions: Predictions, classes: tuple[str, ...]) -> Predictions:
-    """The predictions with the same classes in another order."""
-    if predictions.classes == classes:
+    """The predictions with the same classes in another order; unchanged if the classes are others."""
+    if predictions.classes == classes or set(predictions.classes) != set(classes):
         return predictions
     places = [predictions.classes.index(name) for name in classes]
     new_label = np.argsort(places)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tandem.comparison.analysis import Analysis, detectable_difference
-from tandem.comparison.configurations import some
+from tandem.comparison.configurations import same_costs, some
 from tandem.comparison.differences import MOST_CLAUSES, differences_sentence
 from tandem.comparison.rows import Pair, Row
 from tandem.evaluation.ties import TOLERANCE, highest, is_above
@@ -95,7 +95,7 @@ def _best(best: Row, tied: Sequence[Row]) -> str:
 
 
 def _cheapest(best: Row, tied: Sequence[Row]) -> list[str]:
-    comparable = [row for row in tied if row.configuration.costs == best.configuration.costs]
+    comparable = [row for row in tied if same_costs((row.configuration.costs, best.configuration.costs))]
     if len(comparable) < 2:
         return []
     sentences = []

@@ -153,7 +153,7 @@ class Pair:
     @property
     def same_costs(self) -> bool:
         """True if hardware and settings of speed are the same, so that times can be compared."""
-        return same_costs(dict(self.first.configuration.costs), dict(self.second.configuration.costs))
+        return same_costs(row.configuration.costs for row in (self.first, self.second))
 
     @property
     def better(self) -> Row | None:

@@ -197,12 +197,12 @@ def _on_two_gpus(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
         for one, two in itertools.combinations(timed, 2)
         if _gpu_of(one) != _gpu_of(two)
         and all(getattr(one, name) == getattr(two, name) for name in _EQUAL)
-        and same_costs(_without_hardware(one), _without_hardware(two))
+        and same_costs((_without_hardware(one), _without_hardware(two)))
     ]
 
 
-def _without_hardware(entry: Entry) -> dict[str, str]:
-    return {name: value for name, value in entry.costs if name != "hardware"}
+def _without_hardware(entry: Entry) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in entry.costs if name != "hardware"]
 
 
 def _faster_gpu(results: Results, first: Entry, second: Entry) -> Literal[-1, 0, 1]:

@@ -168,4 +168,3 @@ def _of_weights(run: RunRecord, configuration: Configuration) -> list[Departure]
     if run.params.get("weights", "").startswith("runs:/"):
         words.append("weights of an earlier run")
     return [Departure(subject=WEIGHTS, words=one) for one in words]
-

@@ -225,7 +225,7 @@ def ratio_of(
     one, two = cost(first), cost(second)
     if one is None or not two:
         return None
-    if not same_costs(dict(first.costs), dict(second.costs)) or first.machine != second.machine:
+    if not same_costs((first.costs, second.costs)) or first.machine != second.machine:
         return f"measured on unlike machines ({first.machine or 'unknown'}; {second.machine or 'unknown'})"
     if unlike := unlike_settings(first, second, CHANGE_TRAINING_TIME if changed_by is None else changed_by):
         return f"unlike: {', '.join(unlike)}"

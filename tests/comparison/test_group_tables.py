@@ -168,8 +168,14 @@ def test_frameworks_with_different_settings_are_not_compared(make_run: MakeRun) 
     frameworks = table_of(runs, "frameworks")
     assert [row["regime"] for row in rows(frameworks)] == ["frozen"]
     assert frameworks.notes[-1] == (
-        "In one framework only: mobilenet_v2 finetune (keras), mobilenet_v2 finetune (torch)."
+        "Without a row of the other framework with equal settings: finetune keras (learning_rate 0.001), finetune "
+        "torch (learning_rate 0.01)."
     )
+
+
+def test_regime_of_one_framework_is_named(make_run: MakeRun) -> None:
+    runs = [make_run("torch", "frozen"), make_run("keras", "frozen"), make_run("torch", "finetune")]
+    assert table_of(runs, "frameworks").notes[-1] == "In one framework only: finetune torch."
 
 
 def test_times_on_different_machines_have_no_ratio(make_run: MakeRun) -> None:
@@ -188,13 +194,19 @@ def test_notes_say_how_the_frameworks_differ(compared: Callable[..., Comparison]
     assert row["accuracy_difference"].value == pytest.approx(-0.02)
     # torch is right on images 0 to 179, keras on 10 to 185: 10 and 6 images are right in one only.
     assert row["p_value"] == pytest.approx(stats.binomtest(10, 16).pvalue)
-    assert any(note.startswith("mobilenet_v2 differs between the frameworks: stride-2") for note in table.notes)
+    (note,) = [note for note in table.notes if note.startswith("Besides the framework")]
+    assert "stride-2 convolutions pad both sides in torchvision" in note
 
 
-def test_settings_that_differ_within_a_pair_are_named(make_run: MakeRun) -> None:
-    runs = [make_run("torch", params={"weights": "a.pth"}), make_run("keras", params={"weights": "a.h5"})]
-    table = table_of(runs, "frameworks")
-    assert "Settings that differ between the frameworks: weights; all others are equal." in table.notes
+def test_times_on_different_machines_have_no_best(make_run: MakeRun) -> None:
+    def better(*runs: RunRecord) -> dict[str, str | None]:
+        return {column.key: column.better for column in table_of(list(runs), "cost").columns}
+
+    other = {"tandem.hardware": "H200"}
+    assert better(make_run("torch"), make_run("keras"))["train_seconds"] == "lower"
+    found = better(make_run("torch"), make_run("keras", tags=other))
+    assert found["train_seconds"] is found["latency_milliseconds"] is found["seconds_per_epoch"] is None
+    assert found["parameters"] == "lower"
 
 
 def test_thawing_is_the_whole_run_minus_its_first_phase(make_run: MakeRun) -> None:

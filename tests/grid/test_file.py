@@ -4,16 +4,22 @@ import functools
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tandem.comparison.configurations import group_runs
 from tandem.errors import UserError
 from tandem.grid.file import Grid, GridCell, read_grid, small_budget
 from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.settings import DataSettings, PhaseSettings, ScheduleSettings, Settings, flatten
+from tandem.published.departures import departures
+from tandem.published.documents import read_document
+from tandem.tracking.provenance import parameter_text
+from tests.compared import MakeRun
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DOCUMENTS = ("birds", "cifar100_lightweight", "eight_datasets", "imagenette", "mobilenet_vs_efficientnetv2")
@@ -121,6 +127,28 @@ def test_article_is_three_frozen_networks_on_data_that_only_the_user_has() -> No
     given = read_grid(CONFIGS / "mobilenet_vs_efficientnetv2.yaml", more_options=["--data.source", "five"])
     assert given.missing == {}
     assert all(cell.options.count("--data.source") == 1 for cell in (*grid.cells, *given.cells))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_cells_of_a_document_do_as_the_document_did(name: str, make_run: MakeRun) -> None:
+    """No setting of a cell differs from what is known of the document, so that its run can decide claims of any kind.
+
+    The images are the document's, which a test has not.
+    """
+    document = replace(read_document(name), facts={})
+    runs = [
+        make_run(
+            cell.framework,
+            cell.settings.regime,
+            params={key: parameter_text(value) for key, value in flatten(cell.settings).items()},
+            tags={"tandem.data": cell.settings.data.source},
+        )
+        for cell in document_grid(name).cells
+    ]
+    (group,), _ = group_runs(runs)
+    assert len(group.configurations) == len(runs)
+    for configuration in group.configurations:
+        assert departures(configuration, document, None) == (), configuration.label
 
 
 def test_every_backbone_stands_in_every_regime_that_trains_on_digits() -> None:

@@ -9,7 +9,6 @@ from tandem.published.entries import Entry
 from tests.compared import MakeRun
 from tests.published.judged import FAILS, HOLDS, OPEN, claim, claims_of, documented, entry, published
 
-
 # Of two GPUs that no list knows.
 SLOW, FAST = "8 CPUs, 1 x NVIDIA GeForce RTX 4060", "8 CPUs, 1 x NVIDIA RTX 6000 Ada Generation"
 
