@@ -1,8 +1,9 @@
 """Sorts the runs of an experiment into groups of configurations, which the comparison shows as rows.
 
-A configuration is all runs that differ only in their seed; of several runs with the same seed the latest counts. Every
-setting in which the runs of a group differ separates configurations, so that unlike runs are never averaged. A group
-holds the configurations with the same test images and the same budget.
+A configuration is all runs that differ only in their seed, or in their fold of the training images; of several runs
+with the same seed and fold the latest counts. Every setting in which the runs of a group differ separates
+configurations, so that unlike runs are never averaged. A group holds the configurations with the same test images and
+the same budget.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _SETTINGS_OF_REGIMES = {
 }
 
 _REGIMES = typing.get_args(Regime)
+_REPEATED = ("seed", "data.fold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class _Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """Runs that differ only in their seed, the latest of each seed."""
+    """Runs that differ only in their seed, or in their fold of the training images; the latest of each."""
 
     label: str
     """Name in tables and figures, unique in its group."""
@@ -86,7 +88,7 @@ class Configuration:
     costs: tuple[tuple[str, str], ...]
     """(name, value) of what the runs of the group differ in and what changes only their costs, such as the hardware."""
     runs: tuple[RunRecord, ...]
-    """At least one, in the order of the seeds."""
+    """At least one, in the order of the seeds and folds."""
 
     def mean(self, metric: str) -> float | None:
         """Mean over the runs; None unless all of them have the metric."""
@@ -264,12 +266,19 @@ def settings_of(run: RunRecord) -> dict[str, str]:
     for name, value in {**_values_before("numbers"), **run.params}.items():
         if _affects(name) == "numbers" and name not in _SHOWN_OTHERWISE:
             settings[name] = value
+    if has_folds_of_training(run):
+        settings["data.fold"] = NOT_APPLICABLE  # A row averages over these folds, which share their test images.
     for name, regime in _SETTINGS_OF_REGIMES.items():
         if run.params.get("regime") != regime:
             settings[name] = NOT_APPLICABLE
     if run.params.get("regime") == "off_the_shelf":
         settings |= {name: NOT_APPLICABLE for name in settings if name.startswith(_SETTINGS_OF_TRAINING)}
     return settings
+
+
+def has_folds_of_training(run: RunRecord) -> bool:
+    """True if the run is one of a cross-validation within the training images."""
+    return run.params.get("data.split") == "publisher_folds"
 
 
 def _sorted_names(text: str) -> str:
@@ -365,7 +374,7 @@ def _latest_of_each_seed(
     latest: dict[tuple, RunRecord] = {}
     repeated = []
     for run in sorted(runs, key=lambda run: run.start_time):
-        seeds = run.params.get("seed"), weights[run.run_id].seeds
+        seeds = run.params.get("seed"), run.params.get("data.fold"), weights[run.run_id].seeds
         identity = (framework_of(run), *seeds, *_training_identity(run, weights), *costs_of(run).items())
         if identity in latest:
             repeated.append(latest[identity])
@@ -387,7 +396,7 @@ def _configurations(runs: Sequence[RunRecord], words: Mapping[str, str]) -> list
     for run in runs:
         own = {"weights": words[run.run_id], **settings_of(run)}
         own[CLASSES] = f"order {orders.index(run.params.get(CLASSES, 'null')) + 1}"
-        own["split"] = run.tags.get(vocabulary.SPLIT_HASH, "")[:8]
+        own["split"] = NOT_APPLICABLE if has_folds_of_training(run) else run.tags.get(vocabulary.SPLIT_HASH, "")[:8]
         settings[run.run_id] = own
     if _settings_explain_splits(settings.values()):
         for own in settings.values():
@@ -416,7 +425,7 @@ def _configurations(runs: Sequence[RunRecord], words: Mapping[str, str]) -> list
             settings=own,
             all_settings=settings[found[0].run_id],
             costs=cost,
-            runs=tuple(sorted(found, key=lambda run: _number_first(run.params.get("seed", "")))),
+            runs=tuple(sorted(found, key=lambda run: [_number_first(run.params.get(name, "")) for name in _REPEATED])),
         )
         for (backbone, regime, framework, own, cost), found in members.items()
     ]

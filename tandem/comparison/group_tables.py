@@ -8,7 +8,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from tandem.comparison.analysis import Analysis
-from tandem.comparison.configurations import FIRST_PHASE, same_costs, some
+from tandem.comparison.configurations import FIRST_PHASE, has_folds_of_training, same_costs, some
 from tandem.comparison.differences import differences_sentence
 from tandem.comparison.recommendation import thawing_sentence
 from tandem.comparison.rows import ClassDifference, Pair, Row
@@ -110,6 +110,9 @@ def summary_table(analysis: Analysis) -> Table:
     notes = []
     if analysis.num_images:
         notes.append(f"In brackets: 95 % intervals over the {analysis.num_images:,} test images.")
+    if any(has_folds_of_training(run) for row in rows for run in row.configuration.runs):
+        notes.append("Rows with several folds of the training images are means over these, as over seeds.")
+    notes += _version_notes(rows)
     if analysis.pairs:
         notes.append(
             "Rows that share a letter do not differ significantly in accuracy (0.05, corrected over "
@@ -133,6 +136,23 @@ def summary_table(analysis: Analysis) -> Table:
         notes=notes,
         tied=frozenset((number, score) for number, row in enumerate(rows) for score in row.tied_with_best),
     )
+
+
+def _version_notes(rows: Sequence[Row]) -> list[str]:
+    """Sentences on frameworks and other packages of which the runs had several versions, in one row or in several."""
+    found: dict[str, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        for run in row.configuration.runs:
+            for tag, version in run.tags.items():
+                if tag.startswith(vocabulary.VERSION_PREFIX):
+                    found[tag.removeprefix(vocabulary.VERSION_PREFIX)][version][row.label] = None
+    return [
+        f"Versions of {name} differ: "
+        + "; ".join(f"{version} in {some(list(of))}" for version, of in versions.items())
+        + "."
+        for name, versions in sorted(found.items())
+        if len(versions) > 1
+    ]
 
 
 def scores_table(analysis: Analysis) -> Table:

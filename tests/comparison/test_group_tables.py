@@ -143,6 +143,31 @@ def test_lower_losses_and_calibration_errors_are_better(make_run: MakeRun) -> No
     assert (better["accuracy"], better["log_loss"], better["calibration_error"]) == ("higher", "lower", "lower")
 
 
+def test_versions_that_differ_within_a_row_or_between_rows_are_named(make_run: MakeRun) -> None:
+    def notes(*versions: str, regimes: tuple[str, str] = ("frozen", "frozen")) -> list[str]:
+        runs = [
+            make_run(regime=regime, seed=seed, tags={"tandem.version.torch": version, "tandem.version.python": "3.13"})
+            for seed, (version, regime) in enumerate(zip(versions, regimes, strict=True))
+        ]
+        return [note for note in table_of(runs, "summary").notes if "ersion" in note]
+
+    assert notes("2.15.0", "2.15.0") == []
+    assert notes("2.14.0", "2.15.0") == ["Versions of torch differ: 2.14.0 in frozen torch; 2.15.0 in frozen torch."]
+    assert notes("2.14.0", "2.15.0", regimes=("frozen", "finetune")) == [
+        "Versions of torch differ: 2.14.0 in frozen torch; 2.15.0 in finetune torch."
+    ]
+
+
+def test_scores_that_documents_define_have_columns(make_run: MakeRun) -> None:
+    """Lowest precision and recall of a class (birds, equations 4 and 5), weighted averages, and recall at 0.5."""
+    names = ("precision_min", "recall_min", "precision_weighted", "recall_weighted", "recall_at_half")
+    metrics = {f"test/{name}": 0.1 * number for number, name in enumerate(names)}
+    table = table_of([make_run(metrics=metrics)], "scores")
+    (row,) = rows(table)
+    assert {name: row[name] for name in names} == {name: metrics[f"test/{name}"] for name in names}
+    assert {column.better for column in table.columns if column.key in names} == {"higher"}
+
+
 def test_frameworks_are_side_by_side(make_run: MakeRun) -> None:
     runs = [
         make_run("torch", accuracy=0.80, metrics={"cost/train_seconds": 50.0}),
