@@ -78,9 +78,10 @@ def _hardest(names: Sequence[str]) -> Callable[[Results], Judgement]:
                 continue
             shown = ", ".join(f"{name} {entry.classes[name].f1:.2f}" for name in by_f1[: len(names) + 1])
             lowest, highest = entry.classes[by_f1[0]].f1, entry.classes[by_f1[-1]].f1
-            all_equal = not is_above(highest, lowest)
-            because = f"{entry.regime}: " + (f"F1 of each class {lowest:.2f}" if all_equal else f"lowest F1 {shown}")
-            if results.published:
+            because = f"{entry.regime}: lowest F1 {shown}"
+            if not is_above(highest, lowest):
+                found.append(undecided(f"{entry.regime}: F1 {lowest:.2f} of every class"))
+            elif results.published:
                 f1 = np.array([entry.classes[name].f1 for name in by_f1])
                 found.append(judged(bool(_have_lowest(f1, places)), because))
             else:
@@ -100,17 +101,33 @@ def _taken_for(names: Sequence[str], others: Sequence[str]) -> Callable[[Results
             places, targets = _places(classes, names), _places(classes, others)
             if places is None or targets is None:
                 continue
-            words = []
-            for place in places:
-                answers = np.concatenate([run.predicted[run.truth == place] for run in entry.predictions])
-                counts = np.bincount(answers, minlength=len(classes))
-                counts[place] = 0
-                words.append(_most_frequent_error(classes, place, counts))
+            errors = [_errors_of(entry.predictions, place) for place in places]
+            words = [_most_frequent_error(classes, place, of) for place, of in zip(places, errors, strict=True)]
+            because = f"{entry.regime}: {', '.join(words)}"
+            if not all(of.any() for of in errors):
+                found.append(undecided(because))
+                continue
             are_taken = partial(_are_taken_for, targets=targets)
-            found.append(_in_resamples(entry.predictions, names, are_taken, f"{entry.regime}: {', '.join(words)}"))
+            found.append(_in_resamples(entry.predictions, names, are_taken, because))
         return all_of(found) if found else missing(results, "confusion matrices")
 
     return judge
+
+
+def _errors_of(runs: Sequence[Predictions], place: int) -> np.ndarray:
+    """How often the images of a class were taken for each other class, by all runs together.
+
+    Args:
+        runs: Of the same images and classes.
+        place: Index of the class.
+
+    Returns:
+        int64 of shape (classes,); 0 for the class itself.
+    """
+    answers = np.concatenate([run.predicted[run.truth == place] for run in runs])
+    counts = np.bincount(answers, minlength=len(runs[0].classes))
+    counts[place] = 0
+    return counts
 
 
 def _most_frequent_error(classes: Sequence[str], place: int, counts: np.ndarray) -> str:
@@ -119,7 +136,7 @@ def _most_frequent_error(classes: Sequence[str], place: int, counts: np.ndarray)
     Args:
         classes: Names of all classes.
         place: Index of the class.
-        counts: How often it is taken for each class, 0 for itself; int64 of shape (classes,).
+        counts: From _errors_of.
     """
     if not counts.any():
         return f"no errors in {classes[place]}"

@@ -95,6 +95,66 @@ def test_inference_time(milliseconds: float, verdict: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("resnet", "alexnet", "verdict"), [(0.8, 0.6, HOLDS), (0.8, 0.85, FAILS), (0.95, 0.6, FAILS), (0.8, None, OPEN)]
+)
+def test_second_in_accuracy(resnet: float, alexnet: float | None, verdict: str) -> None:
+    of_all = [
+        entry(backbone, accuracy=accuracy)
+        for backbone, accuracy in (("efficientnet_b0", 0.9), ("resnet50", resnet), ("alexnet", alexnet))
+    ]
+    judge = claim("cifar100_lightweight", "ResNet-50 has the second")
+    assert judge(published("cifar100_lightweight", *of_all)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "verdict"), [(3, FAILS), (4.2, OPEN), (4.4, HOLDS), (6, HOLDS), (6.1, FAILS), (None, OPEN)]
+)
+def test_slightly_slower_is_up_to_half_more(milliseconds: float | None, verdict: str) -> None:
+    of_both = [entry("efficientnet_b0", milliseconds=4), entry("resnet50", milliseconds=milliseconds)]
+    judge = claim("cifar100_lightweight", "ResNet-50 predicts slightly slower")
+    assert judge(published("cifar100_lightweight", *of_both)).verdict == verdict
+
+
+@pytest.mark.parametrize(("trainable", "verdict"), [(0.4e6, HOLDS), (2.1e6, FAILS), (None, OPEN)])
+def test_fewer_trainable_parameters(trainable: float | None, verdict: str) -> None:
+    of_both = [
+        entry("efficientnet_b0", trainable_parameters=4e6),
+        entry("efficientnet_b0", "frozen", trainable_parameters=trainable),
+    ]
+    judge = claim("cifar100_lightweight", "the pretrained EfficientNet-B0 has significantly")
+    assert judge(published("cifar100_lightweight", *of_both)).verdict == verdict
+
+
+def test_training_times_are_compared_in_the_same_regime() -> None:
+    """The frozen EfficientNet-B0 is the more accurate one, and AlexNet was trained from scratch."""
+    entries = [
+        entry("efficientnet_b0", accuracy=0.6, minutes=300),
+        entry("efficientnet_b0", "frozen", accuracy=0.9, minutes=50),
+        entry("resnet50", "frozen", accuracy=0.8, minutes=20),
+        entry("alexnet", accuracy=0.5, minutes=60),
+    ]
+    ours = replace(published("cifar100_lightweight", *entries), published=False)
+    found = claim("cifar100_lightweight", "EfficientNet-B0 trains slowest")(ours)
+    assert found.verdict == HOLDS
+    assert "training: 2.50 times that of resnet50; training: 5.00 times that of alexnet" in found.because
+    only_frozen = replace(ours, entries=tuple(entries[1:]))
+    found = claim("cifar100_lightweight", "EfficientNet-B0 trains slowest")(only_frozen)
+    assert found.because.endswith("training: 0.83 times that of alexnet (frozen and scratch)")
+
+
+@pytest.mark.parametrize("epochs", ["25", "50"])
+def test_longer_training_than_the_documents_decides_only_what_is_about_it(make_run: MakeRun, epochs: str) -> None:
+    params = documented("cifar100_lightweight", "alexnet", "scratch", max_epochs=epochs)
+    metrics = {"cost/epochs": float(epochs), "phase_1/cost/best_epoch": float(epochs) - 2}
+    run = make_run(regime="scratch", params=params, metrics=metrics, tags={"tandem.data": "cifar100"})
+    found = {one["claim"]: one for one in claims_of("cifar100_lightweight", [run])}
+    needs = found["AlexNet needs more than 25 epochs"]
+    assert needs["ours"] == (HOLDS if epochs == "50" else OPEN)
+    first = found["EfficientNet-B0 has the highest accuracy"]["ours_because"]
+    assert first.startswith("only stand-ins on CIFAR-100: 50 epochs instead of 25") == (epochs == "50")
+
+
+@pytest.mark.parametrize(
     ("best", "epochs", "verdict"),
     [
         (12, 25, FAILS),
