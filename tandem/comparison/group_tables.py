@@ -304,7 +304,8 @@ def transfer_table(analysis: Analysis) -> Table:
     """Pretrained minus from scratch, for each pretrained row with a row from scratch."""
     pairs = analysis.transfer
     notes = [
-        "Differences are pretrained minus from scratch, with the same backbone and framework.",
+        "Differences are pretrained minus from scratch, with the same backbone and framework; training time is "
+        "pretrained divided by from scratch.",
         *_p_value_notes(pairs),
     ]
     if any(pair.tested for pair in pairs):
@@ -323,6 +324,7 @@ def transfer_table(analysis: Analysis) -> Table:
             ),
             *_p_value_fields(pairs),
             (Column(key="verdict", heading="transfer"), _transfer_verdict),
+            *_learning_fields(pairs),
             (
                 Column(key="classes_worse", heading="classes worse", kind="number"),
                 lambda pair: len(_changed(pair, "worse")) if pair.tested else None,
@@ -337,6 +339,35 @@ def transfer_table(analysis: Analysis) -> Table:
         title="Pretrained against from scratch",
         notes=notes,
     )
+
+
+def _learning_fields(pairs: Sequence[Pair]) -> list[PairField]:
+    """Starting performance and time to learn, which are two of three effects of transfer, as far as they are known.
+
+    The three are those of the document on eight data sets; final performance is the third.
+    """
+    start = FIRST_PHASE + vocabulary.START_ACCURACY
+
+    def of_start(row: Row) -> float | None:
+        return row.configuration.mean(start)
+
+    fields: list[PairField] = [
+        (
+            Column(
+                key="start_accuracy_scratch", heading="validation accuracy after 1 epoch, from scratch", kind="score"
+            ),
+            lambda pair: of_start(pair.second),
+        ),
+        (
+            Column(key="start_accuracy", heading="after 1 epoch, pretrained", kind="score"),
+            lambda pair: of_start(pair.first),
+        ),
+        (
+            Column(key="train_seconds_ratio", heading="training time", kind="ratio"),
+            lambda pair: pair.ratio(vocabulary.TRAIN_SECONDS),
+        ),
+    ]
+    return [(column, value_of) for column, value_of in fields if any(value_of(pair) is not None for pair in pairs)]
 
 
 def _transfer_verdict(pair: Pair) -> str | None:

@@ -16,10 +16,12 @@ from tandem.comparison.comparison import Comparison, GroupComparison
 from tandem.comparison.configurations import Configuration, same_costs, some
 from tandem.comparison.data_set_tables import ModelRanks
 from tandem.comparison.figures import (
+    accuracy_against_parameters,
     accuracy_against_time,
     accuracy_differences,
     critical_difference_diagram,
     curves_over_runs,
+    parameters_of,
     reliability_over_runs,
     thawing_gains,
 )
@@ -98,6 +100,13 @@ def make_plots(compared: GroupComparison, histories: Mapping[str, pd.DataFrame])
                 if same_costs(row.configuration.costs for row in timed)
                 else "Times on different machines or with different settings of speed cannot be compared."
             ),
+        )
+    sized = [row for row in analysis.rows if parameters_of(row) and row.score("accuracy") is not None]
+    if len({parameters_of(row) for row in sized}) > 1:
+        plots["accuracy_parameters"] = Plot(
+            figure=accuracy_against_parameters(sized, styles),
+            caption="Accuracy against the number of parameters, with 95 % intervals. No row beats those on the dotted "
+            "line in both.",
         )
     if histories:
         plots["curves"] = Plot(
@@ -221,7 +230,7 @@ def _group_sections(
     maps = read_grad_cam(analysis.rows, folder)
     contents: tuple[tuple[str, str, Sequence[Block | None]], ...] = (
         ("Recommendation", "recommendation", [Text(paragraphs=compared.recommendation)]),
-        ("Summary", "summary", [table("summary"), plot("accuracy_time"), table("scores")]),
+        ("Summary", "summary", [table("summary"), plot("accuracy_time"), plot("accuracy_parameters"), table("scores")]),
         ("Keras against PyTorch", "frameworks", [table("frameworks"), plot("frameworks")]),
         ("Off the shelf", "off-the-shelf", [table("off_the_shelf")]),
         ("Training", "training", [plot("curves")]),

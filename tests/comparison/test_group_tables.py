@@ -275,6 +275,21 @@ def test_transfer_is_pretrained_minus_from_scratch(make_run: MakeRun) -> None:
     assert row["verdict"] is row["classes_worse"] is row["classes_better"] is row["worse"] is None
 
 
+def test_transfer_has_starting_performance_and_time_to_learn(make_run: MakeRun) -> None:
+    def start(accuracy: float, seconds: float) -> dict[str, float]:
+        return {"phase_1/val/start_accuracy": accuracy, "cost/train_seconds": seconds}
+
+    runs = [
+        make_run(regime="scratch", accuracy=0.7, metrics=start(0.1, 100.0)),
+        make_run(regime="two_stage", accuracy=0.9, metrics=start(0.6, 25.0) | {"phase_2/val/start_accuracy": 0.85}),
+    ]
+    (row,) = rows(table_of(runs, "transfer"))
+    assert (row["start_accuracy_scratch"], row["start_accuracy"], row["train_seconds_ratio"]) == (0.1, 0.6, 0.25)
+    # Runs of earlier versions did not log it.
+    (row,) = rows(table_of([make_run(regime="scratch"), make_run(regime="frozen")], "transfer"))
+    assert "start_accuracy" not in row
+
+
 def test_several_seeds_are_tested_by_the_bootstrap(make_run: MakeRun, make_predictions: MakePredictions) -> None:
     runs = [make_run(framework, seed=seed) for framework in ("torch", "keras") for seed in range(2)]
     final = {run.run_id: make_predictions(right(0.8, 7 * number)) for number, run in enumerate(runs)}
