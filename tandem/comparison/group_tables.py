@@ -90,6 +90,12 @@ _IN_SUMMARY = (
     vocabulary.LATENCY_MILLISECONDS,
 )
 
+_LOG_LOSS_NOTE = (
+    "Log loss: the cross entropy of the logits, natural logarithm, computed from saved probabilities in float32; those "
+    "below 1.2e-38 count as that. Rows without saved predictions have what their runs logged; those of version 0.2.0 and "
+    "earlier took 1.2e-7 for all smaller probabilities."
+)
+
 RowField = Field[Row]
 PairField = Field[Pair]
 
@@ -165,7 +171,10 @@ def scores_table(analysis: Analysis) -> Table:
         (*_NAMES, *_setting_fields(rows, costs=True), *map(_score_field, scores)),
         name="scores",
         title="All scores",
-        notes=(f"Intervals of {rough} are rough, because these scores are not smooth.",) if analysis.tested else (),
+        notes=[
+            *([f"Intervals of {rough} are rough, because these scores are not smooth."] if analysis.tested else []),
+            *([_LOG_LOSS_NOTE] if "log_loss" in scores else []),
+        ],
     )
 
 

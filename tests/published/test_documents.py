@@ -107,7 +107,7 @@ def test_grids_of_documents_name_the_folder_of_their_images(name: str, folder: s
 def test_unknown_document_is_refused_with_the_known_names(tmp_path: Path) -> None:
     # Before anything is read: there is no store here.
     with pytest.raises(UserError) as caught:
-        main(["--published", "bird", "--tracking_uri", f"sqlite:///{tmp_path}/none.db"])
+        main(["--published", "bird", "--tracking.uri", f"sqlite:///{tmp_path}/none.db"])
     assert str(caught.value) == f"--published: received 'bird', allowed: {', '.join(NAMES)}"
 
 
