@@ -43,6 +43,9 @@ class Analysis:
     """Keras minus PyTorch; tests are corrected over these pairs."""
     thawing: tuple[Pair, ...] = ()
     """Rows of two_stage minus what they were after the first phase; tests are corrected over these pairs."""
+    first_phases: tuple[Pair, ...] = ()
+    """The most accurate row minus each other row of two_stage after its first phase; tests are corrected over these
+    pairs."""
     transfer: tuple[Pair, ...] = ()
     """Pretrained minus from scratch; tests are corrected over these pairs."""
     num_images: int = 0
@@ -110,12 +113,14 @@ def analyse(configurations: Sequence[Configuration], saved: SavedPredictions) ->
     ]
     row_of = {row.label: row for row in tested}
     rows = tuple(row_of.get(one.label, Row(configuration=one)) for one in configurations)
+    thawing = _thawing(rows, saved)
     return Analysis(
         rows=rows,
         ranking=tuple(tested[place] for place in ranking),
         pairs=_every_pair(tested, tests),
         frameworks=_test(framework_pairs(rows), tested, resampled),
-        thawing=_thawing(rows, saved),
+        thawing=thawing,
+        first_phases=_first_phases(tested[ranking[0]], thawing),
         transfer=tuple(map(_with_classes, _test(scratch_pairs(rows), tested, resampled, ("accuracy",)))),
         num_images=resampled.correct[0].shape[1],
         disagreement=_disagreement([resampled.correct[place][0] for place in ranking[:2]]),
@@ -197,6 +202,16 @@ def _thawing(rows: Sequence[Row], saved: SavedPredictions) -> tuple[Pair, ...]:
         interval = estimate_of(score_interval(resampled, "accuracy", place))
         before[row] = replace(before[row], predictions=predictions[place], intervals={"accuracy": interval})
     return _test(list(before.items()), [*known, *(before[row] for row in known)], resampled)
+
+
+def _first_phases(best: Row, thawing: Sequence[Pair]) -> tuple[Pair, ...]:
+    """The most accurate row, paired with each other two_stage row after its first phase, if that has predictions."""
+    others = [pair.second for pair in thawing if pair.tested and pair.first is not best]
+    if not others:
+        return ()
+    tested = [best, *others]
+    resampled = resample_scores(_align([row.predictions for row in tested]), num_resamples=resamples_for(len(others)))
+    return _test([(best, other) for other in others], tested, resampled, ("accuracy",))
 
 
 def detectable_difference(num_images: int, disagreement: float) -> float | None:

@@ -91,9 +91,9 @@ _IN_SUMMARY = (
 )
 
 _LOG_LOSS_NOTE = (
-    "Log loss: the cross entropy of the logits, natural logarithm, computed from saved probabilities in float32; those "
-    "below 1.2e-38 count as that. Rows without saved predictions have what their runs logged; those of version 0.2.0 and "
-    "earlier took 1.2e-7 for all smaller probabilities."
+    "Log loss: the natural logarithm, from saved probabilities, of which those below 1.2e-38 count as that. Rows "
+    "without saved predictions have what their runs logged; up to version 0.2.0, these took 1.2e-7 for all smaller "
+    "probabilities."
 )
 
 RowField = Field[Row]
