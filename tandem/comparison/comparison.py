@@ -15,6 +15,7 @@ from tandem.comparison.configurations import CLASSES, Configuration, Group, grou
 from tandem.comparison.data_set_tables import ModelRanks, data_set_tables
 from tandem.comparison.group_tables import (
     cost_table,
+    ensemble_table,
     framework_table,
     off_the_shelf_table,
     scores_table,
@@ -137,6 +138,7 @@ def _compare_group(group: Group, analysis: Analysis) -> GroupComparison:
         thawing_table(analysis),
         transfer_table(analysis),
         transfer_class_table(analysis),
+        ensemble_table(analysis),
         cost_table(analysis),
         *class_tables(analysis),
         confusion_table(analysis),

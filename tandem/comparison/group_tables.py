@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 
 from tandem.comparison.analysis import Analysis
 from tandem.comparison.configurations import FIRST_PHASE, has_folds_of_training, same_costs, some
 from tandem.comparison.differences import differences_sentence
 from tandem.comparison.recommendation import thawing_sentence
-from tandem.comparison.rows import ClassDifference, Pair, Row
+from tandem.comparison.rows import ClassDifference, Ensemble, Pair, Row
 from tandem.evaluation.intervals import NOT_SMOOTH
 from tandem.rendering.tables import MISSING, Column, Field, Kind, Table, Value, table_of
 from tandem.tracking import vocabulary
@@ -83,6 +83,7 @@ _TIMES = (
     vocabulary.LATENCY_MILLISECONDS,
     vocabulary.IMAGES_PER_SECOND,
 )
+_OF_ENSEMBLES = ("accuracy", "f1_macro", "log_loss")
 _IN_SUMMARY = (
     vocabulary.TRAIN_SECONDS,
     vocabulary.SECONDS_PER_EPOCH,
@@ -408,6 +409,35 @@ def transfer_class_table(analysis: Analysis) -> Table:
         (Column(key="p_value_holm", heading="corrected p", kind="p_value"), lambda found: found[1].p_holm),
     )
     return table_of(found, fields, name="transfer_classes", title="Classes that pretraining made worse")
+
+
+def ensemble_table(analysis: Analysis) -> Table:
+    """Scores of runs that predict together, beside their most accurate member."""
+    fields: tuple[Field[Ensemble], ...] = (
+        (Column(key="ensemble", heading="ensemble"), attrgetter("label")),
+        (Column(key="networks", heading="networks", kind="number"), attrgetter("num_runs")),
+        *((_score_column(score), methodcaller("score", score)) for score in _OF_ENSEMBLES),
+        (Column(key="best", heading="most accurate member"), attrgetter("best.label")),
+        (Column(key="accuracy_best", heading="its accuracy", kind="score"), lambda one: one.best.score("accuracy")),
+        (
+            Column(key="accuracy_difference", heading="difference", kind="difference", better="higher"),
+            attrgetter("gain.value"),
+        ),
+        (Column(key="p_value_holm", heading="corrected p", kind="p_value"), attrgetter("gain.p_holm")),
+        (Column(key="train_seconds", heading="training of all", kind="seconds"), attrgetter("train_seconds")),
+    )
+    return table_of(
+        analysis.ensembles,
+        fields,
+        name="ensembles",
+        title="Ensembles",
+        notes=(
+            "An ensemble predicts by the mean of its networks' probabilities, here from saved predictions, without "
+            "training. Its latency and memory are those of all its networks together. Differences are the ensemble "
+            "minus its most accurate member, which is a mean over its runs if it has several; p is corrected over the "
+            "rows of this table by Holm's method.",
+        ),
+    )
 
 
 def cost_table(analysis: Analysis) -> Table:

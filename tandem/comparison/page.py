@@ -232,6 +232,7 @@ def _group_sections(
         ("Recommendation", "recommendation", [Text(paragraphs=compared.recommendation)]),
         ("Summary", "summary", [table("summary"), plot("accuracy_time"), plot("accuracy_parameters"), table("scores")]),
         ("Keras against PyTorch", "frameworks", [table("frameworks"), plot("frameworks")]),
+        ("Ensembles", "ensembles", [table("ensembles")]),
         ("Off the shelf", "off-the-shelf", [table("off_the_shelf")]),
         ("Training", "training", [plot("curves")]),
         ("Thawing", "thawing", [table("thawing"), plot("thawing")]),

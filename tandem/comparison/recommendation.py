@@ -9,7 +9,7 @@ from tandem.comparison.configurations import same_costs, some
 from tandem.comparison.differences import MOST_CLAUSES, differences_sentence
 from tandem.comparison.rows import Pair, Row
 from tandem.evaluation.ties import TOLERANCE, highest, is_above
-from tandem.rendering.tables import Kind, format_value
+from tandem.rendering.tables import Estimate, Kind, format_value
 from tandem.tracking import vocabulary
 
 # "Within 1 %": a gain of less than one image in a hundred.
@@ -29,6 +29,7 @@ RULES = (
     "Avoid: pretrained networks that are significantly less accurate than the same backbone trained from scratch in "
     "the same framework; and networks that are significantly less accurate than one whose training on the same "
     "hardware took no longer.",
+    "Ensembles: the most accurate one with the best row in it, if it is significantly more accurate than that.",
     "Undecided: pairs without a significant difference; differences between methods with one run each; and differences "
     "that are too small for the number of test images.",
 )
@@ -46,7 +47,7 @@ def recommend(analysis: Analysis) -> tuple[str, ...]:
     rows = analysis.rows
     if len(rows) == 1:
         nothing = f"Nothing to compare {rows[0].label} with: train another backbone, regime or framework."
-        return (nothing, *_thawing(analysis))
+        return (nothing, *_thawing(analysis), *_ensemble(analysis, rows[0]))
     if len(analysis.tested) < 2:
         best = _most_accurate(rows)
         return (
@@ -65,6 +66,7 @@ def recommend(analysis: Analysis) -> tuple[str, ...]:
         *_negative_transfer(analysis),
         *_dominated(analysis),
         *_frameworks(analysis),
+        *_ensemble(analysis, best),
         *_undecided(analysis),
     )
 
@@ -180,10 +182,10 @@ def _negative_transfer(analysis: Analysis) -> list[str]:
     sentences = []
     for pair in analysis.transfer:
         if pair.better is pair.second:
-            change = pair.tested["accuracy"].value
+            change = _change_with_limits(pair.tested["accuracy"].value)
             sentences.append(
                 f"Avoid {pair.first.label}: pretraining made it significantly less accurate than {pair.second.label} "
-                f"({_change(change.value)}, 95 % interval {_change(change.low)} to {_change(change.high)})."
+                f"({change})."
             )
     return sentences
 
@@ -218,6 +220,20 @@ def _frameworks(analysis: Analysis) -> list[str]:
     if keras or torch:
         sentence += f": Keras is better in {keras}, PyTorch in {torch}"
     return [f"{sentence}. {differences_sentence(tested, most=MOST_CLAUSES)}"]
+
+
+def _ensemble(analysis: Analysis, best: Row) -> list[str]:
+    """The most accurate ensemble, if it is significantly more accurate than the best row, which is in it."""
+    better = [
+        one for one in analysis.ensembles if one.best is best and one.gain.significant and one.gain.value.value > 0
+    ]
+    chosen = highest(better, lambda one: one.gain.value.value)
+    if chosen is None:
+        return []
+    return [
+        f"An ensemble of {chosen.label} ({chosen.num_runs} networks, mean probabilities) is significantly more "
+        f"accurate than {best.label} ({_change_with_limits(chosen.gain.value)})."
+    ]
 
 
 def _undecided(analysis: Analysis) -> list[str]:
@@ -282,6 +298,10 @@ def _score(value: float | None) -> str:
 
 def _change(value: float) -> str:
     return format_value(value, "difference")
+
+
+def _change_with_limits(value: Estimate) -> str:
+    return f"{_change(value.value)}, 95 % interval {_change(value.low)} to {_change(value.high)}"
 
 
 def _range(written: Sequence[str]) -> str:

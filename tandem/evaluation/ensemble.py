@@ -21,7 +21,7 @@ def mean_probabilities(members: Sequence[np.ndarray]) -> np.ndarray:
     Returns:
         float32 of shape (images, classes).
     """
-    return np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
+    return np.asarray(np.mean(members, axis=0, dtype=np.float64), dtype=np.float32)
 
 
 def ensemble(members: Sequence[Predictions]) -> Predictions:

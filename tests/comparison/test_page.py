@@ -154,7 +154,17 @@ def test_methods_list_runs_versions_and_settings(comparison: Comparison, maps: N
 def test_recommendation_comes_first_and_methods_last(comparison: Comparison, maps: None, tmp_path: Path) -> None:
     page = page_of(comparison, tmp_path)
     assert [section.anchor for section in page.sections] == [
-        *("recommendation", "summary", "frameworks", "training", "thawing", "cost", "classes", "confusions"),
+        *(
+            "recommendation",
+            "summary",
+            "frameworks",
+            "ensembles",
+            "training",
+            "thawing",
+            "cost",
+            "classes",
+            "confusions",
+        ),
         *("calibration", "transfer", "images", "grad-cam", "methods"),
     ]
     assert page.lead == "4 runs. digits 5-9, 5 classes, 180 test images."
