@@ -87,6 +87,7 @@ IMAGENET_ANSWERS_FILE = "final/imagenet_answers.csv"  # the highest of all 1000 
 GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.recording.grad_cam
 GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
+ARCHITECTURE_FILE = "architecture.csv"  # one line per layer
 BEST_SETTINGS_FILE = "best.yaml"
 TRIALS_FILE = "trials.csv"
 SWEEP_PAGE_FILE = "sweep.html"

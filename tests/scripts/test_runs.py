@@ -161,7 +161,7 @@ def test_artifacts_are_those_of_the_vocabulary(pair: Runs, framework: str) -> No
     folders = (vocabulary.FINAL_FOLDER, vocabulary.phase_name(1), vocabulary.phase_name(2))
     expected = {f"{name}/{file}" for name in folders for file in evaluation}
     expected |= {f"{vocabulary.DATA_FOLDER}/{file}" for file in (SPLIT_FILE, REPORT_FILE)}
-    expected |= {vocabulary.SETTINGS_FILE, vocabulary.RUN_PAGE_FILE}
+    expected |= {vocabulary.SETTINGS_FILE, vocabulary.RUN_PAGE_FILE, vocabulary.ARCHITECTURE_FILE}
     found = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     assert found == expected | WEIGHT_FILES[framework]
 
