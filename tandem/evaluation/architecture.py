@@ -14,6 +14,6 @@ class Layer:
     kind: str
     """Name of its class in its framework."""
     output_shape: tuple[int | None, ...] | None
-    """For one image, in the framework's own order of axes; None for several outputs, and if it is not called by itself."""
+    """For one image, in the framework's own order of axes; None for several outputs, or if it is not called itself."""
     parameters: int
     """Number of its weights, excluding the statistics of batch norm."""
