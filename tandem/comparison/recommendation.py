@@ -20,8 +20,8 @@ RULES = (
     "Best: the row with the highest accuracy on the test images. Rows that are not significantly less accurate are "
     "tied with it (McNemar's exact test, or the paired bootstrap for several seeds, at 0.05, corrected by Holm's "
     "method over all pairs).",
-    "Cheapest: of the best row and the rows tied with it that ran on the same hardware with the same settings of speed, "
-    "the one with the shortest training and the one with the lowest latency.",
+    "Cheapest: of the best row and the rows tied with it that ran on the same hardware with the same settings of "
+    "speed, the one with the shortest training and the one with the lowest latency.",
     "First phases: a network of two_stage after its first phase is as good as the best row if it is significantly less "
     "accurate neither than that nor than the thawed network, and then may be the cheapest. Stop there if thawing does "
     "not change the accuracy significantly; do not thaw if it lowers it significantly. These tests are corrected over "

@@ -131,10 +131,10 @@ def test_two_frameworks(compared: Any) -> None:
         "Avoid, for the same reason: resnet50 two_stage keras, resnet50 finetune keras.",
         "Keras and PyTorch differ significantly in accuracy in 3 of 3 pairs: Keras is better in 0, PyTorch in 3. "
         "Besides the framework, these differ: the random numbers in the backbone's initial weights (scratch); a "
-        "block's stride is on its 3x3 convolution in torchvision, on its first 1x1 in Keras; Keras's convolutions have biases "
-        "(26,560 parameters more); batch-norm epsilon is 1e-5 in torchvision, 1.001e-5 in Keras; published weights "
-        "were trained separately, by torchvision for PyTorch, He et al. (Caffe) for Keras, with different pixel scalings "
-        "(two_stage, finetune).",
+        "block's stride is on its 3x3 convolution in torchvision, on its first 1x1 in Keras; Keras's convolutions have "
+        "biases (26,560 parameters more); batch-norm epsilon is 1e-5 in torchvision, 1.001e-5 in Keras; published "
+        "weights were trained separately, by torchvision for PyTorch, He et al. (Caffe) for Keras, with different "
+        "pixel scalings (two_stage, finetune).",
         ADD_SEEDS,
         disagreement("3.0%", "1,000"),
     ]
