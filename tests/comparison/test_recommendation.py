@@ -20,6 +20,7 @@ from tests.comparison.made_rows import difference, pair, row
 Sentences = tuple[str, ...]
 
 right = partial(right_images, images=400)
+many = partial(right_images, images=4000)  # enough to show that two rows are as good as each other
 ESTIMATE = Estimate(value=0.5, low=0.4, high=0.6)
 PREDICTIONS = Predictions(
     keys=("a",),
@@ -277,9 +278,9 @@ def phases(make_run: MakeRun, make_predictions: MakePredictions) -> Callable[...
                 metrics |= {"phase_1/test/accuracy": first[0], "phase_1/cost/train_seconds": first[1]}
             one = make_run(framework, regime, share, metrics=metrics)
             records.append(one)
-            saved.final[one.run_id] = make_predictions(right(share))
+            saved.final[one.run_id] = make_predictions(many(share))
             if first:
-                saved.first_phase[one.run_id] = make_predictions(right(first[0]))
+                saved.first_phase[one.run_id] = make_predictions(many(first[0]))
         (group,), _ = group_runs(records)
         return recommend(analyse(group.configurations, saved))
 
@@ -287,9 +288,9 @@ def phases(make_run: MakeRun, make_predictions: MakePredictions) -> Callable[...
 
 
 def test_first_phase_that_is_tied_with_its_thawed_network_is_enough(phases: Callable[..., Sentences]) -> None:
-    sentences = phases(("torch", "two_stage", 0.87, 40.0, 0.865, 5.4), ("torch", "scratch", 0.4, 60.0))
+    sentences = phases(("torch", "two_stage", 0.87, 40.0, 0.8695, 5.4), ("torch", "scratch", 0.4, 60.0))
     assert sentences[1] == (
-        "Stop two_stage torch after the first phase: statistically tied (0.8650 after the first phase, 0.8700 at the "
+        "Stop two_stage torch after the first phase: statistically tied (0.8695 after the first phase, 0.8700 at the "
         "end), 7.4 times cheaper (5.4 s of training against 40.0 s)."
     )
 
@@ -311,7 +312,7 @@ def test_thawing_that_pays_is_not_advised_against(phases: Callable[..., Sentence
 
 
 def test_first_phase_of_another_row_is_the_cheapest_of_the_tied(phases: Callable[..., Sentences]) -> None:
-    sentences = phases(("torch", "finetune", 0.88, 60.0), ("torch", "two_stage", 0.87, 40.0, 0.872, 5.4))
+    sentences = phases(("torch", "finetune", 0.88, 60.0), ("torch", "two_stage", 0.87, 40.0, 0.8795, 5.4))
     assert sentences[1] == (
         "two_stage torch after its first phase is statistically as good and trains fastest: 5.4 s against 60.0 s."
     )
@@ -327,7 +328,7 @@ def test_first_phase_that_is_significantly_worse_than_the_best_is_not_the_cheape
 
 
 @pytest.mark.parametrize(
-    ("share", "words"), [(0.89, "though not significantly, more accurate"), (0.99, "significantly more accurate")]
+    ("share", "words"), [(0.8805, "though not significantly, more accurate"), (0.99, "significantly more accurate")]
 )
 def test_first_phase_can_be_more_accurate_than_every_row(
     phases: Callable[..., Sentences], share: float, words: str
@@ -337,7 +338,7 @@ def test_first_phase_can_be_more_accurate_than_every_row(
 
 
 def test_phases_of_a_single_row_are_compared(phases: Callable[..., Sentences]) -> None:
-    sentences = phases(("torch", "two_stage", 0.87, 40.0, 0.865, 5.4))
+    sentences = phases(("torch", "two_stage", 0.87, 40.0, 0.8695, 5.4))
     assert sentences[0].startswith("Nothing to compare two_stage torch with")
     assert len(starting(sentences, "Stop two_stage torch after the first phase")) == 1
 

@@ -20,7 +20,7 @@ from tandem.tracking.reader import RunRecord
 from tests.compared import MakePredictions, MakeRun, right_images, rows_of
 from tests.published.judged import documented
 
-IMAGES = 1000
+IMAGES = 4000  # enough to show that two networks are as good as each other
 
 
 @dataclass(frozen=True, kw_only=True)
