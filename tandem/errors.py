@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -12,6 +12,9 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 LONGEST_LINE = 300
 """Characters of an error's line."""
+
+MOST_NAMES = 12
+"""Names that a line lists; a data set can have thousands."""
 
 
 class UserError(Exception):
@@ -52,6 +55,13 @@ def one_line(error: BaseException, *, with_type: bool = True) -> str:
     line = f"{type(error).__name__}: {lines[0]}" if with_type and not isinstance(error, UserError) else lines[0]
     # The end of a long message often holds the reason, the beginning only what called what.
     return line if len(line) <= LONGEST_LINE else f"{line[:170]} ... {line[-125:]}"
+
+
+def some_of(names: Sequence[str], most: int = MOST_NAMES) -> str:
+    """Names for a line of text: all of them, or the first ones and the number of the others."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most:,} more"
 
 
 def run_program(program: str, main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:

@@ -16,10 +16,12 @@ from PIL import Image
 
 from tandem.data.console import say
 from tandem.data.manifest import Manifest, is_scanned, scan
-from tandem.data.sources import Source, find_source
+from tandem.data.source import Source
+from tandem.data.sources import find_source
 from tandem.data.split import PARTS, UNUSED, Split, split_images
 from tandem.data.store import StagedStore, open_stores, staged_stores
 from tandem.errors import UserError
+from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.settings import AugmentationSettings, DataSettings
 
 SPLIT_FILE = "split.csv"
@@ -53,6 +55,10 @@ class PreparedData:
     """Description of the data set and its split, in plain JSON values."""
     bad_images: tuple[str, ...]
     """One line per file or class folder that was left out."""
+    passed_over: tuple[str, ...]
+    """Lines on files and folders that are no images or belong to no class."""
+    remarks: tuple[str, ...]
+    """Lines on what was assumed, and on images that are used although their files are unusual."""
     duplicates: pd.DataFrame
     """One row per image that has an exact copy: hash, key, class, part, note."""
 
@@ -87,8 +93,10 @@ def prepare(
         UserError: The settings or the images are wrong; one message names all bad files.
     """
     cache_folder = _make_cache_folder(settings)
-    source = find_source(settings.source, settings.classes, cache_folder=cache_folder, quiet=quiet)
-    for note in source.notes:
+    settings = resolve_split(settings)
+    source = find_source(settings, quiet=quiet)
+    notes = (_about_split(source, settings), *source.notes)
+    for note in (*notes, *source.passed_over):
         say(f"{source.name}: {note}", quiet=quiet)
     for_crops = augmentation is not None and augmentation.random_resized_crop is not None
     with ExitStack() as stack:
@@ -100,7 +108,9 @@ def prepare(
             for store in staged:
                 store.keep(key, image)
 
-        manifest, problems = scan(source, cache_folder, keep=keep, quiet=quiet)
+        manifest, problems = scan(source, cache_folder, pixel_range=settings.pixel_range, keep=keep, quiet=quiet)
+        for remark in manifest.remarks:
+            say(f"{source.name}: {remark}", quiet=quiet)
         if settings.on_bad_image == "error":
             _refuse_bad_images(source, problems)
         split = split_images(manifest, settings)
@@ -119,10 +129,30 @@ def prepare(
         split=split,
         report=_report(source, manifest, settings, split, images, problems, duplicates),
         bad_images=problems,
+        passed_over=source.passed_over,
+        remarks=(*notes, *manifest.remarks),
         duplicates=duplicates,
     )
     _summarize(prepared, quiet=quiet)
     return prepared
+
+
+def _about_split(source: Source, settings: DataSettings) -> str:
+    """Line on the division of the images into parts, and on what becomes of the publisher's own."""
+    train, val, test = (100 * share for share in settings.fractions or ())
+    named = ", ".join(f"{name} is {part}" for part, name in source.parts.items() if name != part)
+    parts = f"its own parts {', '.join(source.parts)}" + (f" ({named})" if named else "")
+    if settings.split == "publisher":
+        if "val" in source.parts:
+            return f"the publisher's split, {parts}"
+        share = 100 * train / (train + val)
+        return f"the publisher's split, {parts}; {100 - share:.3g} % of train validate, since it has no val"
+    dealt = f"train {train:.3g} %, val {val:.3g} %, test {test:.3g} % of each class"
+    if settings.split == "folds":
+        dealt = f"{settings.folds} folds of each class, number {settings.fold} to test on"
+    if {"train", "test"} <= set(source.parts):
+        return f"{parts} are merged and dealt anew (data.split {settings.split}): {dealt}"
+    return f"split into {dealt}" + (f"; {', '.join(source.parts.values())} alone has labels" if source.parts else "")
 
 
 def _make_cache_folder(settings: DataSettings) -> Path:
@@ -172,6 +202,8 @@ def _report(
         "name": manifest.name,
         "source": settings.source,
         "notes": list(source.notes),
+        "passed_over": list(source.passed_over),
+        "remarks": list(manifest.remarks),
         "num_images": len(manifest.images),
         "num_bad_images": len(problems),
         "parts": _parts_of(split.parts),
@@ -182,6 +214,7 @@ def _report(
             "seed": settings.split_seed,
             "hash": split.hash,
             "test_hash": split.test_hash,
+            "test_images_hash": split.test_images_hash,
         },
         "duplicates": {
             "num_images": len(duplicates),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tandem.data.decoding import open_image, resize, to_rgb
+from tandem.data.decoding import FULL_RANGE, PixelRange, decode, resize, to_rgb
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -16,7 +16,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def pixels_of(file: bytes) -> np.ndarray:
-    return np.asarray(to_rgb(open_image(file)))
+    return np.asarray(to_rgb(decode(file), PixelRange(whole=FULL_RANGE)))
 
 
 def noise(*shape: int) -> np.ndarray:

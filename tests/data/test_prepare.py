@@ -31,8 +31,10 @@ folder, cache = sys.argv[1:]
 opened = []
 
 def watch(event, arguments):
-    if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(folder + os.sep):
-        opened.append(arguments[0])
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        path = os.fsdecode(arguments[0])
+        if path.startswith(folder + os.sep):
+            opened.append(path)
 
 sys.addaudithook(watch)
 for _ in range(2):

@@ -29,7 +29,7 @@ def images_of(class_name: str, number: int, part: str = "") -> list[Image]:
 def manifest_of(images: list[Image], classes: tuple[str, ...] | None = None) -> Manifest:
     classes = classes or tuple(sorted({class_name for _, class_name, _, _ in images}))
     rows = [
-        (key, classes.index(class_name), part, hashlib.sha256(content.encode()).hexdigest(), 8, 8, "L", 64)
+        (key, classes.index(class_name), part, hashlib.sha256(content.encode()).hexdigest(), 8, 8, "L", 64, "")
         for key, class_name, part, content in images
     ]
     return Manifest(name="some", classes=classes, images=pd.DataFrame(rows, columns=list(COLUMNS)))

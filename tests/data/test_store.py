@@ -18,7 +18,8 @@ from PIL import Image
 
 from tandem.data import store as store_module
 from tandem.data.manifest import Manifest, scan
-from tandem.data.sources import Source, find_source
+from tandem.data.source import Source
+from tandem.data.sources import find_source
 from tandem.data.store import IMAGES_FILE, NUM_LOOKED_AT, open_store, open_stores, staged_stores
 from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
@@ -38,7 +39,7 @@ from tandem.protocol.settings import DataSettings
 
 folder, cache, wait = sys.argv[1:]
 settings = DataSettings(source=folder, image_size=8, cache_folder=cache)
-source = find_source(folder)
+source = find_source(settings)
 manifest, _ = scan(source, Path(cache), quiet=True)
 
 def read(key):
@@ -54,7 +55,7 @@ print("pixels", hashlib.sha256(images).hexdigest(), flush=True)
 
 
 def scanned(folder: Path, tmp_path: Path) -> tuple[Source, Manifest]:
-    source = find_source(str(folder))
+    source = find_source(DataSettings(source=str(folder)))
     manifest, problems = scan(source, tmp_path / "cache")
     assert problems == ()
     return source, manifest
@@ -339,7 +340,7 @@ def scanned_and_stored(
 ) -> tuple[tuple[np.memmap, np.memmap], list[str], int]:
     """Result of open_stores after a scan that fills stores, the keys that were read, and the number of filled
     stores."""
-    found = find_source(str(folder))
+    found = find_source(DataSettings(source=str(folder)))
     read: list[str] = []
 
     def count(key: str) -> bytes:
@@ -363,7 +364,7 @@ def scanned_and_stored(
 def built_from_files(
     folder: Path, tmp_path: Path, *, for_crops: bool = False, **settings: Any
 ) -> tuple[np.memmap, np.memmap]:
-    source = find_source(str(folder))
+    source = find_source(DataSettings(source=str(folder)))
     manifest, _ = scan(source, tmp_path / "anew/cache", quiet=True)
     wanted = settings_of(tmp_path / "anew", **settings)
     return open_stores(source, manifest, wanted, for_crops=for_crops, quiet=True)
@@ -389,7 +390,7 @@ def test_store_with_a_wrong_guess_is_built_from_the_files(
     write_images: WriteImages, tmp_path: Path, others: tuple[int, int]
 ) -> None:
     folder = write_images({"cat": 2 * NUM_LOOKED_AT, "dog": 2 * NUM_LOOKED_AT}, size=(10, 10))
-    not_looked_at = find_source(str(folder)).images[1].key
+    not_looked_at = find_source(DataSettings(source=str(folder))).images[1].key
     Image.new("RGB", others).save(folder / not_looked_at)
     images, _, num_filled = scanned_and_stored(folder, tmp_path, image_size=14)
     assert num_filled == 0
@@ -418,7 +419,7 @@ def test_failed_scan_leaves_no_half_filled_store(write_images: WriteImages, tmp_
 
 
 def test_no_store_is_filled_without_room_or_beside_another_process(write_images: WriteImages, tmp_path: Path) -> None:
-    source = find_source(str(write_images({"cat": 3, "dog": 3}, size=(30, 20))))
+    source = find_source(DataSettings(source=str(write_images({"cat": 3, "dog": 3}, size=(30, 20)))))
     side = int((shutil.disk_usage(tmp_path).free / 3) ** 0.5)
     settings = settings_of(tmp_path, image_size=8, resize="crop")
     with staged_stores(source, dataclasses.replace(settings, image_size=side), for_crops=False, quiet=True) as staged:
@@ -431,6 +432,6 @@ def test_no_store_is_filled_without_room_or_beside_another_process(write_images:
 
 
 def test_nothing_is_filled_from_a_source_without_images(write_images: WriteImages, tmp_path: Path) -> None:
-    source = dataclasses.replace(find_source(str(write_images({"cat": 1, "dog": 1}))), images=())
+    source = dataclasses.replace(find_source(DataSettings(source=str(write_images({"cat": 1, "dog": 1})))), images=())
     with staged_stores(source, settings_of(tmp_path), for_crops=False, quiet=True) as staged:
         assert staged == ()

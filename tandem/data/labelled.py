@@ -1,0 +1,123 @@
+"""Images whose classes are in a table: the files that its rows name, found in a folder of any layout."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from tandem.data.folders import Walk, decoder_of, opener_of, reader_of
+from tandem.data.source import Source, SourceImage, check_names, choose_classes
+from tandem.errors import UserError, some_of
+from tandem.protocol.folder_layout import ClassFolder, composed, text_of
+from tandem.protocol.label_table import LabelRow, LabelTable
+from tandem.protocol.settings import DataSettings
+
+
+def table_source(root: Path, table: LabelTable, settings: DataSettings) -> Source:
+    """The source of the images that a table names.
+
+    Rows without a file, files with several rows and rows without a class are problems, named all at once. Images that
+    no row names are counted.
+
+    Args:
+        root: Folder of the images.
+        table: Their classes.
+        settings: Classes, and the largest number of pixels.
+
+    Raises:
+        UserError: A wanted class does not exist.
+    """
+    walk = Walk(root=root)
+    walk.take([ClassFolder(path=root, class_name="", part=None)], lambda _: True)
+    files = _Files(walk.images)
+    wanted = None if settings.classes is None else [composed(name) for name in settings.classes]
+    available = table.classes()
+    check_names(available, wanted)
+    classes = choose_classes(available, wanted)
+    problems = [*walk.problems, *table.problems]
+    by_key: dict[str, list[LabelRow]] = defaultdict(list)
+    for row in table.rows:
+        found = files.find(row.path)
+        if isinstance(found, SourceImage):
+            by_key[found.key].append(row)
+        else:
+            problems.append(f"line {row.line}, {row.path}: {found}")
+    images = []
+    for key, rows in by_key.items():
+        if len(rows) > 1:
+            lines = ", ".join(str(row.line) for row in rows)
+            labels = some_of(sorted({row.label or "none" for row in rows}))
+            problems.append(f"{key}: named in lines {lines} (label {labels})")
+        elif not rows[0].label:
+            problems.append(f"line {rows[0].line}, {key}: no label")
+        elif rows[0].label in classes:
+            [row] = rows
+            stamp = files.by_key[key].stamp
+            images.append(SourceImage(key=key, class_name=row.label, part=row.part or None, stamp=stamp, fold=row.fold))
+    unnamed = Counter(f"{key.rpartition('/')[0]}/" for key in files.by_key if key not in by_key)
+    if unnamed:
+        folders = some_of(
+            [f"{folder} {number}" if folder != "/" else str(number) for folder, number in unnamed.items()]
+        )
+        walk.passed_over.unused.append(f"{unnamed.total():,} images that no row names are not used: {folders}")
+    if table.rows and not by_key:
+        raise UserError(
+            f"data.labels: none of the {len(table.rows):,} rows names a file in {root} (the first one names "
+            f"{table.rows[0].path!r}, the first file is {next(iter(files.by_key), 'missing')!r}); say which column has "
+            "the files with data.columns, such as {path: COLUMN}"
+        )
+    return Source(
+        name=text_of(root.name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        location=str(root),
+        classes=classes,
+        images=tuple(images),
+        problems=tuple(problems),
+        parts=table.parts,
+        notes=(*table.notes, *walk.note_on_content()),
+        passed_over=walk.passed_over.lines(),
+        read=reader_of(root),
+        open=opener_of(settings.max_pixels),
+        decode=decoder_of(settings.max_pixels),
+    )
+
+
+class _Files:
+    """Image files by the names that a table can give them."""
+
+    def __init__(self, images: list[SourceImage]) -> None:
+        self.by_key: Mapping[str, SourceImage] = {image.key: image for image in images}
+        self._by_name: dict[str, list[SourceImage]] = defaultdict(list)
+        for image in images:
+            for name in _names(PurePosixPath(composed(image.key))):
+                self._by_name[name].append(image)
+
+    def find(self, path: str) -> SourceImage | str:
+        """The file that a row names, or why there is none.
+
+        A row may name a file by its path in the folder, by an absolute path or one on another machine, whose end is
+        then compared, or by its name alone; the ending may be missing.
+        """
+        cleaned = composed(re.sub(r"^(\./)+", "", path.replace("\\", "/"))).strip("/")
+        parts = cleaned.split("/")
+        for first in range(len(parts)):
+            for name in ("/".join(parts[first:]), "/".join(parts[first:]).casefold()):
+                found = self._by_name.get(name, [])
+                exact = [image for image in found if composed(image.key) == name]
+                if exact:
+                    return exact[0]
+                if len({image.key for image in found}) > 1:
+                    return f"several files are called so ({some_of(sorted({image.key for image in found}), 4)})"
+                if found:
+                    return found[0]
+        return "there is no such file"
+
+
+def _names(path: PurePosixPath) -> Iterator[str]:
+    """The ends of a path, with and without the ending, as they are and in lower case."""
+    whole = path.as_posix()
+    stem = os.path.splitext(whole)[0]
+    ends = {"/".join(text.split("/")[first:]) for text in (whole, stem) for first in range(len(path.parts))}
+    yield from ends | {end.casefold() for end in ends}
