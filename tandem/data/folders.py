@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from tandem.data.console import counted
 from tandem.data.decoding import UNSIGNED_FORMATS, Decoded, decode, open_image, prepare_pillow
 from tandem.data.optional_formats import PACKAGES, is_dicom, is_installed, package_for
 from tandem.data.source import SourceImage, stamp_of
@@ -60,20 +61,24 @@ class PassedOver:
             endings = some_of([f"{ending} {number}" for ending, number in _by_count(self.endings)], MOST_ENDINGS)
             packages = {package_for(ending): ending for ending in self.endings}
             hints = [f"; pip install {package} reads {ending}" for package, ending in packages.items() if package]
-            counts.append(f"{self.endings.total():,} files ({endings}{''.join(hints)})")
+            counts.append(f"{counted(self.endings.total(), 'file')} ({endings}{''.join(hints)})")
         if self.system_folders:
             names = [f"{name} {number}" if number > 1 else name for name, number in _by_count(self.system_folders)]
-            counts.append(f"{self.system_folders.total():,} folders of systems ({some_of(names, MOST_ENDINGS)})")
+            number = self.system_folders.total()
+            of_systems = "folder of a system" if number == 1 else "folders of systems"
+            counts.append(f"{number:,} {of_systems} ({some_of(names, MOST_ENDINGS)})")
         if self.hidden:
-            counts.append(f"{self.hidden:,} hidden files")
+            counts.append(counted(self.hidden, "hidden file"))
         if self.special:
-            counts.append(f"{self.special:,} FIFOs, sockets or devices")
-        strays = [f"{number:,} images directly in {folder}" for folder, number in self.strays.items()]
-        counts += [f"{each}, which have no class" for each in strays]
+            counts.append(f"{self.special:,} of FIFOs, sockets and devices")
+        counts += [
+            f"{counted(number, 'image')} without a class directly in {folder}" for folder, number in self.strays.items()
+        ]
         lines = [f"passed over: {'; '.join(counts)}"] if counts else []
         if self.links:
             lines.append(
-                f"{len(self.links):,} links to folders that are read already are not followed: {some_of(self.links, 4)}"
+                f"passed over: {counted(len(self.links), 'link')} to folders that are read already: "
+                f"{some_of(self.links, 4)}"
             )
         return (*lines, *self.unused)
 
@@ -165,16 +170,16 @@ class Walk:
         lines = []
         if self.by_content:
             endings = some_of([f"{ending} {number}" for ending, number in _by_count(self.by_content)], MOST_ENDINGS)
-            lines.append(f"{self.by_content.total():,} files are images by their content: {endings}")
+            lines.append(f"images by their content: {counted(self.by_content.total(), 'file')} ({endings})")
         if self.linked_files:
             lines.append(
-                f"{len(self.linked_files):,} files are links to files of another class or part, and count as copies: "
+                f"{counted(len(self.linked_files), 'link')} to files of another class or part, which count as copies: "
                 f"{some_of(self.linked_files, 4)}"
             )
         return tuple(lines)
 
     def _take_class(self, folder: ClassFolder) -> None:
-        key = _relative(folder.path, self.root)
+        key = "" if folder.path == self.root else _relative(folder.path, self.root)
         if not is_utf8(key):
             self.problems.append(f"{_readable(key)}/: its name is not UTF-8")
             return
@@ -197,13 +202,13 @@ class Walk:
             name = text_of(entry.name)
             mode = _mode(entry)
             if mode is not None and stat.S_ISDIR(mode):
-                self._take_subfolder(entry, f"{key}/{name}", folder)
+                self._take_subfolder(entry, _join(key, name), folder)
             elif name.startswith("."):
                 self.passed_over.hidden += 1
             elif mode is not None and not stat.S_ISREG(mode):
                 self.passed_over.special += 1
             else:
-                self._take_file(entry, f"{key}/{name}", folder)
+                self._take_file(entry, _join(key, name), folder)
 
     def _take_subfolder(self, entry: os.DirEntry[str], key: str, folder: ClassFolder) -> None:
         name = text_of(entry.name)
@@ -306,6 +311,10 @@ def _mode(entry: os.DirEntry[str]) -> int | None:
         return entry.stat().st_mode
     except OSError:
         return None
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}/{name}" if key else name
 
 
 def _relative(path: Path, root: Path) -> str:

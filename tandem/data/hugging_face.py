@@ -5,10 +5,12 @@ The library datasets reads them, and is imported only when one is asked for. It 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tandem.data.console import counted
 from tandem.data.folders import decoder_of, opener_of
 from tandem.data.source import Source, SourceImage, check_names, choose_classes, stamp_of
 from tandem.errors import UserError, one_line, some_of
@@ -16,7 +18,7 @@ from tandem.protocol.folder_layout import composed
 from tandem.protocol.label_table import NAMES, sorted_classes
 from tandem.protocol.part_names import assign_parts
 from tandem.protocol.settings import DataSettings
-from tandem.protocol.source_kinds import HUB_PREFIX, PARQUET_ENDINGS, files_by_part, kind_of_source
+from tandem.protocol.source_kinds import HUB_PREFIX, PARQUET_ENDINGS, files_by_part, kind_of_source, parquet_parts
 
 LIBRARY = "datasets"
 
@@ -33,10 +35,12 @@ def find_source(settings: DataSettings, cache_folder: Path, *, quiet: bool) -> S
         UserError: The library is missing, the data set cannot be loaded, or its columns or parts are not understood.
     """
     splits, parts, notes = _load(settings, cache_folder, quiet=quiet)
+    if not parts and kind_of_source(settings.source) == "parquet":
+        splits, parts, notes = _split_by_column(splits, settings)
     tables = {name: _Table(name, split, settings) for name, split in splits.items()}
     labelled = {name: table for name, table in tables.items() if table.has_labels}
     unlabelled = [
-        f"{name}: {len(table.labels):,} images without labels are not used"
+        f"{name}: {counted(len(table.labels), 'image')} without labels, not used"
         for name, table in tables.items()
         if name not in labelled
     ]
@@ -94,7 +98,7 @@ def _load(
         ) from None
     source, path = settings.source, Path(settings.source).expanduser()
     cache = str(cache_folder.resolve() / "huggingface")
-    if quiet:
+    if quiet or not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
         if (kind := kind_of_source(source)) == "hub":
@@ -104,7 +108,7 @@ def _load(
             loaded = datasets.load_from_disk(str(path))
         else:
             by_part, parts, notes = files_by_part(path, PARQUET_ENDINGS, settings.parts)
-            files = {part or "all": [str(file) for file in files] for part, files in by_part.items()}
+            files = {part or "images": [str(file) for file in files] for part, files in by_part.items()}
             loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=cache)
             return dict(loaded), {part: part for part in parts}, notes
     except UserError:
@@ -112,11 +116,27 @@ def _load(
     except Exception as error:  # the library and what it is built on have many kinds
         raise UserError(f"data.source: {source} cannot be loaded by {LIBRARY}: {one_line(error)}") from None
     if not isinstance(loaded, dict):
-        return {"all": loaded}, {}, ()
+        return {"images": loaded}, {}, ()
     if len(loaded) == 1 and not settings.parts:
         return dict(loaded), {}, ()
     found, notes = assign_parts(loaded, settings.parts, of=f"splits of {source}")
     return {name: loaded[name] for name in found}, {part: name for name, part in found.items()}, notes
+
+
+def _split_by_column(
+    splits: dict[str, Any], settings: DataSettings
+) -> tuple[dict[str, Any], dict[str, str], tuple[str, ...]]:
+    """The rows of each part, if a column of Parquet files says it; otherwise all rows."""
+    path = Path(settings.source).expanduser()
+    files, _, _ = files_by_part(path, PARQUET_ENDINGS, settings.parts)
+    column = parquet_parts(files[None], settings.columns)
+    if column is None:
+        return splits, {}, ()
+    name, values = column
+    found, notes = assign_parts(values, settings.parts, of=f"parts in {path.name}")
+    [rows] = splits.values()
+    chosen = {value: rows.select([row for row, each in enumerate(values) if each == value]) for value in found}
+    return chosen, {part: value for value, part in found.items()}, (f"parts in column {name}", *notes)
 
 
 class _Table:

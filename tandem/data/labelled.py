@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from tandem.data.console import counted
 from tandem.data.folders import Walk, decoder_of, opener_of, reader_of
 from tandem.data.source import Source, SourceImage, check_names, choose_classes
 from tandem.errors import UserError, some_of
@@ -16,7 +17,7 @@ from tandem.protocol.label_table import LabelRow, LabelTable
 from tandem.protocol.settings import DataSettings
 
 
-def table_source(root: Path, table: LabelTable, settings: DataSettings) -> Source:
+def table_source(root: Path, table_file: Path, table: LabelTable, settings: DataSettings) -> Source:
     """The source of the images that a table names.
 
     Rows without a file, files with several rows and rows without a class are problems, named all at once. Images that
@@ -24,6 +25,7 @@ def table_source(root: Path, table: LabelTable, settings: DataSettings) -> Sourc
 
     Args:
         root: Folder of the images.
+        table_file: The table's file, which is not counted as passed over.
         table: Their classes.
         settings: Classes, and the largest number of pixels.
 
@@ -32,6 +34,8 @@ def table_source(root: Path, table: LabelTable, settings: DataSettings) -> Sourc
     """
     walk = Walk(root=root)
     walk.take([ClassFolder(path=root, class_name="", part=None)], lambda _: True)
+    if table_file.parent.resolve() == root:
+        walk.passed_over.endings -= Counter([table_file.suffix.lower()])
     files = _Files(walk.images)
     wanted = None if settings.classes is None else [composed(name) for name in settings.classes]
     available = table.classes()
@@ -62,7 +66,8 @@ def table_source(root: Path, table: LabelTable, settings: DataSettings) -> Sourc
         folders = some_of(
             [f"{folder} {number}" if folder != "/" else str(number) for folder, number in unnamed.items()]
         )
-        walk.passed_over.unused.append(f"{unnamed.total():,} images that no row names are not used: {folders}")
+        number = counted(unnamed.total(), "image")
+        walk.passed_over.unused.append(f"passed over: {number} that no row of the table names ({folders})")
     if table.rows and not by_key:
         raise UserError(
             f"data.labels: none of the {len(table.rows):,} rows names a file in {root} (the first one names "

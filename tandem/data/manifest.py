@@ -16,7 +16,7 @@ import PIL
 from PIL import Image
 
 from tandem.data.cache import whole_file
-from tandem.data.console import on_all_cores
+from tandem.data.console import counted, on_all_cores
 from tandem.data.decoding import FULL_RANGE, VERSIONS, Decoded, PixelRange, prepare_pillow, to_rgb, white_level
 from tandem.data.optional_formats import missing_package
 from tandem.data.source import Source, SourceImage
@@ -242,9 +242,9 @@ def _pixel_range(scanned: Sequence[_Scanned], how: str) -> tuple[PixelRange | No
     if not by_kind:
         return None, ()
     number = sum(map(len, by_kind.values()))
-    deep = f"{number:,} images have more than 8 bits per pixel"
+    deep = f"more than 8 bits per pixel in {counted(number, 'image')}"
     if how == "per_image":
-        return PixelRange(per_image=True), (f"{deep}: in each, the smallest level is black and the largest is white",)
+        return PixelRange(per_image=True), (f"{deep}: the smallest level of each becomes black and the largest white",)
     white = {is_floating: FULL_RANGE if how == "full" else white_level(max(of)) for is_floating, of in by_kind.items()}
     ranges = [
         f"0 to {white[is_floating]:,} "
@@ -264,7 +264,7 @@ def _remarks(good: list[tuple[SourceImage, _Scanned]]) -> list[str]:
     for image, scanned in good:
         for remark in scanned.remarks:
             by_remark[remark].append(image.key)
-    return [f"{len(keys):,} {remark}: {some_of(sorted(keys), 4)}" for remark, keys in sorted(by_remark.items())]
+    return [f"{remark}: {len(keys):,} ({some_of(sorted(keys), 4)})" for remark, keys in sorted(by_remark.items())]
 
 
 def _read_cache(cache: Path) -> dict[tuple[str, str], _Scanned]:

@@ -140,19 +140,19 @@ def prepare(
 def _about_split(source: Source, settings: DataSettings) -> str:
     """Line on the division of the images into parts, and on what becomes of the publisher's own."""
     train, val, test = (100 * share for share in settings.fractions or ())
-    named = ", ".join(f"{name} is {part}" for part, name in source.parts.items() if name != part)
-    parts = f"its own parts {', '.join(source.parts)}" + (f" ({named})" if named else "")
+    parts = ", ".join(part if name == part else f"{name} is {part}" for part, name in source.parts.items())
     if settings.split == "publisher":
-        if "val" in source.parts:
-            return f"the publisher's split, {parts}"
-        share = 100 * train / (train + val)
-        return f"the publisher's split, {parts}; {100 - share:.3g} % of train validate, since it has no val"
+        carved = f"; {100 * val / (train + val):.3g} % of train becomes val, since there is none"
+        return f"publisher's split ({parts}){'' if 'val' in source.parts else carved}"
     dealt = f"train {train:.3g} %, val {val:.3g} %, test {test:.3g} % of each class"
     if settings.split == "folds":
         dealt = f"{settings.folds} folds of each class, number {settings.fold} to test on"
     if {"train", "test"} <= set(source.parts):
-        return f"{parts} are merged and dealt anew (data.split {settings.split}): {dealt}"
-    return f"split into {dealt}" + (f"; {', '.join(source.parts.values())} alone has labels" if source.parts else "")
+        return (
+            f"the publisher's parts ({parts}) are merged and dealt anew, as data.split {settings.split} says: {dealt}"
+        )
+    alone = f"; {', '.join(source.parts.values())} alone has labels" if source.parts else ""
+    return f"split into {dealt}{alone}"
 
 
 def _make_cache_folder(settings: DataSettings) -> Path:

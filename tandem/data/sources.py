@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tandem.data import hugging_face, labelled, named, tars
+from tandem.data.console import counted
 from tandem.data.decoding import Decoded
 from tandem.data.folders import Walk, decoder_of, opener_of, reader_of
 from tandem.data.source import Source, SourceImage, check_names, choose_classes, stamp_of
@@ -92,8 +93,9 @@ def _own_source(settings: DataSettings, cache_folder: Path, *, quiet: bool) -> S
                 f"data.labels: received {settings.labels!r}, but {settings.source} is no folder of image files; "
                 "data.columns names its columns"
             )
-        table = read_table(find_table(settings.labels, settings.source), settings.columns, settings.parts)
-        return labelled.table_source(path.resolve(), table, settings)
+        file = find_table(settings.labels, settings.source)
+        table = read_table(file, settings.columns, settings.parts)
+        return labelled.table_source(path.resolve(), file, table, settings)
     if kind in ("hub", "saved", "parquet"):
         return hugging_face.find_source(settings, cache_folder, quiet=quiet)
     if kind == "tars":
@@ -237,7 +239,7 @@ def _source_of_layout(name: str, layout: Layout, classes: tuple[str, ...], setti
     # folders of systems beside the class folders count like those in them
     walk.count_system_folders({layout.root, *(folder.path.parent for folder in layout.class_folders)}, wanted)
     unused = [
-        f"{walk.key_of(path)}/: {walk.count_images(path):,} images without labels are not used"
+        f"{walk.key_of(path)}/: {counted(walk.count_images(path), 'image')} without labels, not used"
         for path in layout.unlabelled
     ]
     unused += [f"{walk.key_of(path)}/ is not used: {reason}" for path, reason in layout.unused]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tandem.data.console import counted
 from tandem.data.folders import decoder_of, opener_of, readable_endings
 from tandem.data.source import Source, SourceImage, check_names, choose_classes, stamp_of
 from tandem.errors import UserError, some_of
@@ -73,6 +74,8 @@ def find_source(root: Path, settings: DataSettings) -> Source:
             for name, sample in _samples(file, passed_over):
                 key = f"{prefix}/{name}{sample.ending}"
                 label = _label_of(sample, settings, file)
+                if sample.image is None and not sample.labels:
+                    continue  # counted as passed over
                 if sample.image is None:
                     problems.append(f"{prefix}/{name}: a sample without an image ({some_of(sample.others) or 'label'})")
                 elif label is None:
@@ -108,7 +111,7 @@ def find_source(root: Path, settings: DataSettings) -> Source:
         problems=tuple(problems),
         parts=parts,
         notes=notes,
-        passed_over=(f"passed over: {passed_over.total():,} members ({endings})",) if passed_over else (),
+        passed_over=(f"passed over: {counted(passed_over.total(), 'member')} ({endings})",) if passed_over else (),
         read=read,
         open=opener_of(settings.max_pixels),
         decode=decoder_of(settings.max_pixels),

@@ -19,6 +19,7 @@ from tandem.protocol.source_kinds import (
     TAR_ENDINGS,
     files_by_part,
     kind_of_source,
+    parquet_parts,
     saved_splits,
 )
 
@@ -110,7 +111,10 @@ def _published_parts(data: DataSettings) -> Iterable[str]:
     if kind == "saved":
         return assign_parts(saved_splits(path), data.parts, of=f"splits of {path.name}")[0].values()
     if kind in ("parquet", "tars"):
-        return files_by_part(path, PARQUET_ENDINGS if kind == "parquet" else TAR_ENDINGS, data.parts)[1]
+        files, parts, _ = files_by_part(path, PARQUET_ENDINGS if kind == "parquet" else TAR_ENDINGS, data.parts)
+        if kind == "parquet" and not parts and (column := parquet_parts(files[None], data.columns)):
+            return assign_parts(column[1], data.parts, of=f"parts in {path.name}")[0].values()
+        return parts
     if kind == "folder":
         return find_layout(path.resolve(), parts=data.parts, classes=data.classes).parts
     return ()

@@ -275,7 +275,7 @@ class _Finder:
             root=self.root.path,
             entered="" if entered == Path() else f"{text_of(entered.as_posix())}/",
             class_folders=tuple(sorted(self.class_folders, key=lambda folder: str(folder.path))),
-            parts=found,
+            parts={part: found[part] for part in PARTS if part in found},
             unlabelled=tuple(self.unlabelled),
             unused=tuple(self.unused),
             notes=tuple(self.notes),
@@ -303,6 +303,11 @@ class _Finder:
             return {}
         others = [child for child in self.root.folders if child not in holding]
         names = [child.name for child in holding]
+        if strange := [child.name for child in others if child.kind == SEVERAL and child.folders]:
+            self._refuse(
+                f"holds {self._listed(holding + others)}, and {strange[0]}/ is not understood",
+                self._say_parts([*names, *strange]),
+            )
         if len(holding) == 1 and any(child.kind is None or child.folders for child in others):
             self._refuse(
                 f"holds {self._listed(holding + others)}, and {names[0]}/ could be a part or a class",
@@ -388,12 +393,10 @@ class _Finder:
     def _sort_out(self, other: _Folder, classes: set[str], names: list[str]) -> None:
         """Decides on a folder beside the parts that is no part itself."""
         inside = other.names_inside
-        if not other.folders:
-            reason = "a class folder beside the parts" if other.class_name in classes else ""
-            if reason:
-                self.unused.append((other.path, reason))
-            else:
-                self.unlabelled.append(other.path)
+        if not other.folders and other.class_name in classes:
+            self.unused.append((other.path, "a class folder beside the parts"))
+        elif not other.folders or (other.kind == UNLABELLED and not inside & classes):
+            self.unlabelled.append(other.path)
         elif any(kind_of(name) in PARTS for name in inside):
             self.unused.append((other.path, "it has parts of its own, like a nested copy"))
         elif other.kind is not None or inside & classes or (len(other.folders) == 1 and other.folders[0].folders):
@@ -420,6 +423,8 @@ class _Finder:
 
     def _without_parts(self) -> dict[str, str]:
         folders = self.root.folders
+        if self.wanted and self.wanted <= self.root.names_inside:
+            return self._as_classes()
         self._check_folders_called_like_parts(folders)
         of_folders = [child for child in folders if child.is_of_folders]
         if len(of_folders) == len(folders) > 0 and self._parts_in_classes(folders):

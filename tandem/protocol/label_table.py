@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -38,6 +38,9 @@ NAMES = {
         "fold", "folds", "kfold", "k_fold", "fold_id", "cv_fold",
     ),
 }  # fmt: skip
+
+SURE_PART_NAMES = ("part", "split", "subset", "partition")
+"""Names of columns that say the part whatever their values are; others have to hold words of parts."""
 
 DELIMITERS = ",;\t|"
 
@@ -84,6 +87,24 @@ def sorted_classes(names: set[str]) -> tuple[str, ...]:
     if all(re.fullmatch(r"-?\d+", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
+
+
+def part_column(header: Sequence[str], values_of: Callable[[str], Iterable[str]]) -> str | None:
+    """The column that says the part of each row, recognised by its name and its values.
+
+    Args:
+        header: Names of all columns.
+        values_of: Gives the values of a column.
+    """
+    by_name = _by_plain_name(header)
+    for name in NAMES["part"]:
+        if name in by_name and (name in SURE_PART_NAMES or any(map(kind_of, values_of(by_name[name])))):
+            return by_name[name]
+    return None
+
+
+def _by_plain_name(header: Sequence[str]) -> dict[str, str]:
+    return {re.sub(r"[\s-]+", "_", name.strip().casefold()): name for name in reversed(header)}
 
 
 def find_table(labels: str, source: str) -> Path:
@@ -146,7 +167,9 @@ def read_table(
         num_without_part += part == ""
         found.append(LabelRow(line=line, path=path, label=label, part=part, fold=roles.fold_of(row)))
     if num_without_part:
-        notes.append(f"{num_without_part} rows of {file.name} have no part; the publisher's split does not use them")
+        notes.append(
+            f"rows of {file.name} without a part, which the publisher's split does not use: {num_without_part}"
+        )
     return LabelTable(
         rows=tuple(found),
         parts={part: name for name, part in parts.items()},
@@ -168,6 +191,7 @@ class _Columns:
     ) -> None:
         self.file = file
         self.header = header
+        self.cells = cells
         for role, name in given.items():
             if name not in header:
                 raise UserError(
@@ -242,9 +266,13 @@ class _Columns:
         return composed(set_flags[0]) if set_flags else ""
 
     def _recognised(self, role: str, taken: set[str]) -> str | None:
-        by_name = {re.sub(r"[\s-]+", "_", name.strip().casefold()): name for name in reversed(self.header)}
-        found = (by_name[name] for name in NAMES[role] if name in by_name)
-        return next((name for name in found if name not in taken), None)
+        if role == "part":
+            places = {name: place for place, name in enumerate(self.header)}
+            whole = [row for _, row in self.cells if len(row) == len(self.header)]
+            found = part_column(self.header, lambda name: {row[places[name]] for row in whole})
+            return None if found in taken else found
+        by_name = _by_plain_name(self.header)
+        return next((by_name[name] for name in NAMES[role] if name in by_name and by_name[name] not in taken), None)
 
     @staticmethod
     def _part_of_flag(name: str) -> str | None:

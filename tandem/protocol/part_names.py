@@ -128,7 +128,7 @@ def without_test(parts: Iterable[str]) -> bool:
 def suggestion(names: Sequence[str]) -> str:
     """An example of the setting data.parts with the names of a source."""
     by_part = {kind_of(name): name for name in reversed(names)}
-    train = by_part.get("train", names[0])
-    rest = [name for name in names if name != train]
-    test = by_part.get("test") or by_part.get("val") or (rest[0] if rest else "NAME")
+    test = by_part.get("test") or by_part.get("val")
+    train = by_part.get("train") or next(name for name in (*names, "NAME") if name != test)
+    test = test or next(name for name in (*names, "NAME") if name != train)
     return f"{{train: {train}, test: {test}}}"

@@ -10,6 +10,7 @@ from typing import Literal
 
 from tandem.errors import UserError
 from tandem.protocol.folder_layout import IMAGE_ENDINGS, is_system_folder, text_of
+from tandem.protocol.label_table import part_column
 from tandem.protocol.part_names import PARTS, assign_parts, kind_of
 
 HUB_PREFIX = "hf:"
@@ -122,3 +123,26 @@ def _name_of_part(path: Path, given: Mapping[str, str] | None) -> str:
         if kind is not None:
             return word
     return stem.rstrip("0123456789-_.") or stem
+
+
+def parquet_parts(files: list[Path], columns: Mapping[str, str] | None) -> tuple[str, list[str]] | None:
+    """The column of Parquet files that says the part of each row, and its values; None if there is none.
+
+    Args:
+        files: The files.
+        columns: The setting data.columns.
+    """
+    import pyarrow  # takes half a second to import
+    import pyarrow.parquet
+
+    def values_of(name: str) -> list[str]:
+        tables = [pyarrow.parquet.read_table(file, columns=[name]) for file in files]
+        return [str(value) for table in tables for value in table[name].to_pylist()]
+
+    try:
+        schema = pyarrow.parquet.read_schema(files[0])
+        texts = [field.name for field in schema if pyarrow.types.is_string(field.type)]
+        name = (columns or {}).get("part") or part_column(texts, values_of)
+        return (name, values_of(name)) if name is not None and name in schema.names else None
+    except (OSError, pyarrow.ArrowException):
+        return None  # reported when the images are listed

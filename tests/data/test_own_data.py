@@ -1,0 +1,50 @@
+"""Folders and files as people have them: each is read as it should be and said, or refused in one line."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tandem.data.prepare import prepare
+from tandem.errors import UserError
+from tandem.protocol.data_sets import resolve_split
+from tandem.protocol.settings import DataSettings
+from tests.own_data import CONTAINERS, LAYOUTS, TABLES, Example, all_examples
+
+
+def settings_of(example: Example, tmp_path: Path) -> DataSettings:
+    root = tmp_path / "own"
+    root.mkdir()
+    source = example.make(root) or root
+    settings = {"image_size": 8, **example.settings}
+    inner = settings.pop("source", None)
+    return DataSettings(
+        source=str(source / inner if inner else source), cache_folder=str(tmp_path / "cache"), **settings
+    )
+
+
+@pytest.mark.parametrize("name", {**LAYOUTS, **TABLES, **CONTAINERS})
+def test_example_is_read_or_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = all_examples()[name]
+    settings = settings_of(example, tmp_path)
+    if example.refused:
+        with pytest.raises(UserError, match=example.refused) as caught:
+            resolve_split(settings)
+            prepare(settings)
+        assert "\n" not in str(caught.value)
+        return
+    assert resolve_split(settings).split == example.split
+    data = prepare(settings)
+    manifest = data.split.manifest
+    found = Counter(
+        f"{part}/{kind}" if part else kind
+        for part, kind in zip(manifest.images["part"], manifest.class_names, strict=True)
+    )
+    assert dict(found) == dict(example.images)
+    lines = capsys.readouterr().err.splitlines()
+    assert "split" in lines[0] or "merged" in lines[0]
+    for said in example.said:
+        assert any(re.search(said, line) for line in lines), (said, lines)

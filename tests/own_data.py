@@ -1,0 +1,953 @@
+"""Small generated examples of the folders and files that people have, with what has to become of each.
+
+    python -m tests.own_data FOLDER
+
+writes all of them, each into a folder of its own. tests/data/test_own_data.py tries all; docs/data.md lists them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import tarfile
+import unicodedata
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pyarrow
+import pyarrow.parquet
+from PIL import Image
+
+NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
+
+TRAIN, TEST = 10, 4
+"""Images of a class in its training and its test folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A folder or file, and what has to become of it."""
+
+    make: Callable[[Path], Path | None]
+    """Writes it into an empty folder; returns the source if that is not the folder itself."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the group data."""
+    images: Mapping[str, int] = field(default_factory=dict)
+    """Number of images by publisher's part and class, such as {"train/cat": 10}; without parts {"cat": 10}."""
+    split: str = "publisher"
+    """The split that `auto` stands for."""
+    said: Sequence[str] = ()
+    """Regular expressions, each of which a line of the output has to match."""
+    refused: str = ""
+    """Regular expression that the error has to match; empty if the example is read."""
+
+
+def write_image(path: Path, *, size: tuple[int, int] = (12, 10), **options: Any) -> None:
+    """Writes an image of noise that no other path has."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(zlib.crc32(os.fsencode(path.name + path.parent.name + path.parent.parent.name)))
+    Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path, **options)
+
+
+def folders(numbers: Mapping[str, int], ending: str = ".png") -> Callable[[Path], None]:
+    """A function that writes numbers of images into folders."""
+
+    def make(root: Path) -> None:
+        for folder, number in numbers.items():
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            for index in range(number):
+                write_image(root / folder / f"{index:03d}{ending}")
+
+    return make
+
+
+def parts(**names: str) -> Callable[[Path], None]:
+    """A function that writes cats and dogs into folders for training, validation and test."""
+    numbers = {"train": TRAIN, "val": TEST, "test": TEST}
+    return folders({f"{name}/{kind}": numbers[part] for part, name in names.items() for kind in ("cat", "dog")})
+
+
+def pets(*of: str) -> dict[str, int]:
+    """Number of images that `parts` writes."""
+    numbers = {"train": TRAIN, "val": TEST, "test": TEST}
+    return {f"{part}/{kind}": numbers[part] for part in of for kind in ("cat", "dog")}
+
+
+def both(*makers: Callable[[Path], Any]) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        for maker in makers:
+            maker(root)
+
+    return make
+
+
+def link(name: str, target: str) -> Callable[[Path], None]:
+    """A function that makes a symbolic link with this content."""
+
+    def make(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(target)
+
+    return make
+
+
+def texts(**contents: str) -> Callable[[Path], None]:
+    """A function that writes text files, with __ for a slash in their names."""
+
+    def make(root: Path) -> None:
+        for name, content in contents.items():
+            path = root / name.replace("__", "/").replace("_DOT_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+
+    return make
+
+
+PETS = folders({"cat": TRAIN, "dog": TRAIN})
+PETS_IMAGES = {"cat": TRAIN, "dog": TRAIN}
+
+
+def recognised(**names: str) -> Example:
+    """Folders with the words of parts."""
+    said = [rf"publisher's split \(.*{name} is {part}" for part, name in names.items() if part != name]
+    if "val" not in names:
+        said.append("12.5 % of train becomes val, since there is none")
+    return Example(make=parts(**names), images=pets(*names), said=said)
+
+
+def not_understood(numbers: Mapping[str, int], named: str) -> Example:
+    """Folders that look like parts and have no words of parts."""
+    return Example(make=folders(numbers), refused=rf"data\.source: .* holds .*{named}.*data\.parts")
+
+
+LAYOUTS: dict[str, Example] = {
+    # ------------------------------------------------------------------------------------------ parts by their names
+    "class_folders": Example(
+        make=PETS, images=PETS_IMAGES, split="fractions", said=["split into train 70 %, val 10 %, test 20 %"]
+    ),
+    "train_val_test": Example(
+        make=parts(train="train", val="val", test="test"),
+        images=pets("train", "val", "test"),
+        said=[r"publisher's split \(train, val, test\)$"],
+    ),
+    "train_test": recognised(train="train", test="test"),
+    "training_testing": recognised(train="Training", test="Testing"),
+    "training_set_test_set": recognised(train="training_set", test="test_set"),
+    "upper_case": recognised(train="TRAIN", val="VAL", test="TEST"),
+    "prefixes": recognised(train="seg_train", test="seg_test"),
+    "suffixes": recognised(train="train_images", val="valid_images", test="test_images"),
+    "joined_words": recognised(train="trainset", val="devset", test="testset"),
+    "camel_case": recognised(train="TrainData", test="TestData"),
+    "short_words": recognised(train="trn", val="vld", test="tst"),
+    "numbers": recognised(train="1_train", val="2_validation", test="3_test"),
+    "years": recognised(train="train2017", test="test2017"),
+    "plurals": recognised(train="trainings", test="tests"),
+    "dev": recognised(train="train", val="dev", test="test"),
+    "eval": recognised(train="train", val="eval", test="test"),
+    "holdout": recognised(train="train", test="hold-out"),
+    "train_eval": Example(
+        make=parts(train="train", val="eval"),
+        images={"train/cat": TRAIN, "train/dog": TRAIN, "test/cat": TEST, "test/dog": TEST},
+        said=[
+            "eval is test",
+            "eval/ is used as test, since there is no other held-out part; data.parts says otherwise",
+        ],
+    ),
+    "train_validate": Example(
+        make=parts(train="Train", val="Validate"),
+        images={"train/cat": TRAIN, "train/dog": TRAIN, "test/cat": TEST, "test/dog": TEST},
+        said=["Train is train, Validate is test", "Validate/ is used as test"],
+    ),
+    "train_alone": Example(
+        make=parts(train="train"), images=PETS_IMAGES, split="fractions", said=["looked into train/"]
+    ),
+    "merged_on_request": Example(
+        make=parts(train="train", test="test"),
+        settings={"split": "fractions"},
+        images=pets("train", "test"),
+        split="fractions",
+        said=[
+            r"the publisher's parts \(train, test\) are merged and dealt anew, as data.split fractions says: train 70 %"
+        ],
+    ),
+    "parts_in_classes": Example(
+        make=folders({"cat/train": TRAIN, "cat/test": TEST, "dog/train": TRAIN, "dog/test": TEST}),
+        images=pets("train", "test"),
+        said=["publisher's split"],
+    ),
+    # -------------------------------------------------------------------------------------- what is not understood
+    "trainval": Example(
+        make=parts(train="trainval", test="test"), refused=r"holds .*trainval/.*data\.parts.*trainval.*test"
+    ),
+    "trainval_named": Example(
+        make=parts(train="trainval", test="test"),
+        settings={"parts": {"train": "trainval", "test": "test"}},
+        images=pets("train", "test"),
+        said=["trainval is train"],
+    ),
+    "two_for_training": Example(
+        make=parts(train="trainA", val="trainB", test="testA"), refused="which both look like train.*data.parts"
+    ),
+    "no_training": Example(make=parts(val="val", test="test"), refused="no folder for training.*data.parts"),
+    "batches": not_understood({f"batch{n}/{kind}": 3 for n in "12" for kind in ("cat", "dog")}, "batch1/, batch2/"),
+    "variants": not_understood(
+        {f"{variant}/{kind}": 3 for variant in ("color", "grayscale", "segmented") for kind in ("oak", "elm", "ash")},
+        "color/, grayscale/, segmented/",
+    ),
+    "fold_folders": not_understood({f"fold{n}/{kind}": 3 for n in "123" for kind in ("cat", "dog")}, "fold1/"),
+    "batches_named": Example(
+        make=folders({f"batch{n}/{kind}": 5 for n in "123" for kind in ("cat", "dog")}),
+        settings={"parts": {"train": "batch1", "test": "batch2"}},
+        images={"train/cat": 5, "train/dog": 5, "test/cat": 5, "test/dog": 5},
+        said=["batch3/ is not used: data.parts does not name it"],
+    ),
+    "third_folder_with_the_same_classes": Example(
+        make=both(parts(train="train", test="test"), folders({"augmented/cat": 3, "augmented/dog": 3})),
+        refused=r"augmented/ is not understood.*data\.parts",
+    ),
+    "named_folder_does_not_exist": Example(
+        make=parts(train="train", test="test"),
+        settings={"parts": {"train": "train", "test": "Testing"}},
+        refused=r"data\.parts: received \{test: Testing\}, but the folders in .* are test, train",
+    ),
+    "named_folder_outside": Example(
+        make=parts(train="train", test="test"),
+        settings={"parts": {"train": "train", "test": "../elsewhere"}},
+        refused=r"data\.parts: received \{test: \.\./elsewhere\}",
+    ),
+    # ------------------------------------------------------------------------- classes that are called like parts
+    "class_called_train": Example(
+        make=folders({"bus": 5, "car": 5, "train": 5}),
+        images={"bus": 5, "car": 5, "train": 5},
+        split="fractions",
+        said=["train/ is a class, since it holds images and no class folders"],
+    ),
+    "class_called_train_with_subfolders": Example(
+        make=folders({"bus": 5, "car": 5, "train/steam": 5, "train/diesel": 5}),
+        refused="train/ could be a part or a class; data.parts.*data.classes",
+    ),
+    "class_called_train_named": Example(
+        make=folders({"bus": 5, "car": 5, "train/steam": 5, "train/diesel": 5}),
+        settings={"classes": ["bus", "car", "train"]},
+        images={"bus": 5, "car": 5, "train": 10},
+        split="fractions",
+    ),
+    "class_called_test": Example(
+        make=folders({"exam": 5, "quiz": 5, "test": 5}),
+        refused=r"test/, which could be a class or images without labels; .*data.classes",
+    ),
+    "class_called_test_named": Example(
+        make=folders({"exam": 5, "quiz": 5, "test": 5}),
+        settings={"classes": ["exam", "quiz", "test"]},
+        images={"exam": 5, "quiz": 5, "test": 5},
+        split="fractions",
+    ),
+    # --------------------------------------------------------------------------------------- images without labels
+    "test_of_kaggle": Example(
+        make=both(parts(train="train"), folders({"test/test1": 6})),
+        images={"train/cat": TRAIN, "train/dog": TRAIN},
+        split="fractions",
+        said=["test/test1/: 6 images without labels, not used", "train alone has labels"],
+    ),
+    "flat_test": Example(
+        make=both(parts(train="train", val="val"), folders({"test": 6})),
+        images={"train/cat": TRAIN, "train/dog": TRAIN, "test/cat": TEST, "test/dog": TEST},
+        said=["test/: 6 images without labels, not used", "val/ is used as test"],
+    ),
+    "predict": Example(
+        make=both(
+            folders({f"seg_{part}/seg_{part}/{kind}": 6 for part in ("train", "test") for kind in ("ice", "sea")}),
+            folders({"seg_pred/seg_pred": 5}),
+        ),
+        images={f"{part}/{kind}": 6 for part in ("train", "test") for kind in ("ice", "sea")},
+        said=["looked into seg_train/seg_train/", "seg_pred/: 5 images without labels, not used"],
+    ),
+    "flat_parts": Example(
+        make=folders({"train": 5, "test": 5}),
+        refused=r"test/, train/ hold images that are not in a folder per class; .*data\.labels",
+    ),
+    "flat_folder_with_a_table": Example(
+        make=both(folders({".": 5}), texts(breeds_DOT_csv="id,breed\n000,pug\n")),
+        refused=r"holds images that are not in a folder per class; .*--data\.labels breeds\.csv",
+    ),
+    "flat_train_with_a_table": Example(
+        make=both(folders({"train": 5, "extra": 2}), texts(train_DOT_csv="id,breed\n000,pug\n")),
+        refused=r"train/ holds images that are not in a folder per class; .*--data\.labels train\.csv",
+    ),
+    "wrapped_flat_train": Example(
+        make=folders({"train/images": 5, "test/images": 5}),
+        refused=r"images that are not in a folder per class; .*data\.labels",
+    ),
+    "images_beside_the_classes": Example(
+        make=both(PETS, folders({".": 3})),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=["passed over: 3 images without a class directly in the folder"],
+    ),
+    "images_beside_the_classes_of_a_part": Example(
+        make=both(parts(train="train", test="test"), folders({"train": 2})),
+        images=pets("train", "test"),
+        said=["passed over: 2 images without a class directly in train/"],
+    ),
+    # -------------------------------------------------------------------------------------- classes of one part only
+    "class_of_one_part": Example(
+        make=both(parts(train="train", test="test"), folders({"train/owl": 5})),
+        refused=r"1 of 3 classes are not in every part of .*: owl \(none in test\).*data\.classes \[cat, dog\]",
+    ),
+    "class_of_the_test_part": Example(
+        make=both(parts(train="train", test="test"), folders({"test/owl": 5})),
+        refused=r"owl \(none in train\)",
+    ),
+    "class_of_one_part_left_out": Example(
+        make=both(parts(train="train", test="test"), folders({"train/owl": 5})),
+        settings={"classes": ["cat", "dog"]},
+        images=pets("train", "test"),
+    ),
+    "parts_without_a_common_class": Example(
+        make=folders({"train/cat": 5, "train/dog": 5, "test/oak": 5, "test/elm": 5}),
+        refused=r"no class in both train/ \(cat, dog\) and test/ \(elm, oak\).*data\.parts",
+    ),
+    "class_with_one_image": Example(make=folders({"cat": 9, "dog": 1}), refused="dog has 1 .*at least 3 different"),
+    # ------------------------------------------------------------------------------------------ wrappers and copies
+    "lone_folder": Example(
+        make=folders({"archive/cat": TRAIN, "archive/dog": TRAIN}),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=["looked into archive/"],
+    ),
+    "folder_in_a_folder": Example(
+        make=both(parts(train="archive/archive/train", test="archive/archive/test"), folders({"__MACOSX/archive": 2})),
+        images=pets("train", "test"),
+        said=["looked into archive/archive/"],
+    ),
+    "nested_copy_beside_parts": Example(
+        make=both(
+            parts(train="train", test="test"),
+            folders({f"archive/{part}/{kind}": 3 for part in ("train", "test") for kind in ("cat", "dog")}),
+        ),
+        images=pets("train", "test"),
+        said=["archive/ is not used: it has parts of its own, like a nested copy"],
+    ),
+    "nested_copy_beside_classes": Example(
+        make=both(PETS, folders({"pets/cat": 3, "pets/dog": 3})),
+        refused="pets/, whose folders are called like its neighbours.*data.classes",
+    ),
+    "nested_copy_left_out": Example(
+        make=both(PETS, folders({"pets/cat": 3, "pets/dog": 3})),
+        settings={"classes": ["cat", "dog"]},
+        images=PETS_IMAGES,
+        split="fractions",
+    ),
+    "classes_beside_parts": Example(
+        make=both(parts(train="train", test="test"), PETS),
+        images=pets("train", "test"),
+        said=["cat/ is not used: a class folder beside the parts"],
+    ),
+    "groups_of_classes": Example(
+        make=folders({"animal/cat": 5, "animal/dog": 5, "plant/oak": 5, "plant/elm": 5}),
+        images={"animal": 10, "plant": 10},
+        split="fractions",
+        said=["images in subfolders count for their class folder: animal/cat, animal/dog, plant/elm, plant/oak"],
+    ),
+    "classes_with_the_same_subfolders": Example(
+        make=folders({f"{kind}/{place}": 5 for kind in ("cat", "dog") for place in ("indoors", "outdoors")}),
+        refused=r"cat/, dog/.*same names \(indoors, outdoors\).*if they are classes, name them with data\.classes",
+    ),
+    "classes_with_the_same_subfolders_named": Example(
+        make=folders({f"{kind}/{place}": 5 for kind in ("cat", "dog") for place in ("indoors", "outdoors")}),
+        settings={"classes": ["cat", "dog"]},
+        images={"cat": 10, "dog": 10},
+        split="fractions",
+    ),
+    # --------------------------------------------------------------------------------------------- folders of systems
+    "system_folders": Example(
+        make=both(
+            PETS,
+            folders(
+                {
+                    **{f"{name}/cat": 2 for name in ("lost+found", "$RECYCLE.BIN", "@eaDir", "__MACOSX", "_trash")},
+                    **{f"{name}/cat": 2 for name in (".ipynb_checkpoints", ".Trash-1000", "#recycle", "@Recycle")},
+                    **{f"{name}/cat": 2 for name in ("System Volume Information", "~snapshot", "found.000")},
+                    "cat/@eaDir/000.jpg": 1,
+                    "dog/__MACOSX": 2,
+                }
+            ),
+            texts(cat__Thumbs_DOT_db="no image", dog___DOT_DS_Store="no image", dog__desktop_DOT_ini="[x]"),
+        ),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=[
+            r"passed over: 2 files \(.db 1, .ini 1\); 14 folders of systems \(@eaDir 2, __MACOSX 2, .*; 1 hidden file"
+        ],
+    ),
+    "system_folders_in_parts": Example(
+        make=both(parts(train="train", test="test"), folders({"train/@eaDir": 2, "lost+found": 2})),
+        images=pets("train", "test"),
+        said=[r"passed over: 2 folders of systems \(@eaDir, lost\+found\)"],
+    ),
+    # ------------------------------------------------------------------------------------------------------ spellings
+    "composed_and_decomposed_in_parts": Example(
+        make=folders({f"train/{NFC}": 6, "train/tea": 6, f"test/{NFD}": 3, "test/tea": 3}),
+        images={f"train/{NFC}": 6, "train/tea": 6, f"test/{NFC}": 3, "test/tea": 3},
+        said=["café/ is spelled in 2 ways that look the same"],
+    ),
+    "composed_and_decomposed_in_one_folder": Example(
+        make=folders({NFC: 6, NFD: 5, "tea": 6}),
+        images={NFC: 11, "tea": 6},
+        split="fractions",
+        said=["café/ is spelled in 2 ways that look the same"],
+    ),
+    "decomposed_class_is_chosen": Example(
+        make=folders({NFC: 6, "tea": 6, "milk": 6}),
+        settings={"classes": [NFD, "tea"]},
+        images={NFC: 6, "tea": 6},
+        split="fractions",
+    ),
+    "case": Example(make=folders({"Cat": 5, "cat": 5}), refused="'Cat' and 'cat' differ only by case or blanks"),
+    "blank_at_the_end": Example(make=folders({"cat": 5, "cat ": 5}), refused="'cat' and 'cat ' differ only by"),
+    "blank_within": Example(make=folders({"blue jay": 5, "blue  jay": 5}), refused="'blue  jay' and 'blue jay'"),
+    "invisible_character": Example(make=folders({"cat": 5, "c\u200bat": 5}), refused="differ only by case or blanks"),
+    "case_across_parts": Example(
+        make=folders({"train/Cat": 5, "train/dog": 5, "test/cat": 5, "test/dog": 5}),
+        refused="'Cat' and 'cat' differ only by case or blanks",
+    ),
+    "case_is_meant": Example(
+        make=folders({"A": 5, "a": 5}), settings={"classes": ["A", "a"]}, images={"A": 5, "a": 5}, split="fractions"
+    ),
+    # ----------------------------------------------------------------------------------------------------------- links
+    "link_to_the_parent": Example(
+        make=both(PETS, link("cat/up", "..")),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=["passed over: 1 link to folders that are read already: cat/up -> "],
+    ),
+    "link_above_the_folder": Example(
+        make=both(PETS, link("cat/up", "../.."), link("further", "..")),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=["read already: cat/up -> "],
+    ),
+    "link_to_another_class": Example(
+        make=both(PETS, link("cat/more", "../dog")),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=["read already: cat/more -> dog/"],
+    ),
+    "link_into_another_class": Example(
+        make=both(PETS, folders({"dog/indoors": 3}), link("cat/more", "../dog/indoors")),
+        images={"cat": TRAIN, "dog": TRAIN + 3},
+        split="fractions",
+        said=["read already: cat/more -> dog/indoors/"],
+    ),
+    "link_into_a_class_that_is_not_used": Example(
+        make=both(PETS, folders({"owl/young": 3}), link("cat/more", "../owl/young")),
+        settings={"classes": ["cat", "dog"]},
+        images=PETS_IMAGES,
+        split="fractions",
+        said=["read already: cat/more -> owl/young/"],
+    ),
+    "class_is_a_link_to_another": Example(
+        make=both(PETS, link("kitty", "cat")),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=["kitty/ is not used: a link to cat/"],
+    ),
+    "part_is_a_link_to_another": Example(
+        make=both(parts(train="train", test="test"), link("val", "test")),
+        images=pets("train", "test"),
+        said=["val/ is not used: a link to test/", "12.5 % of train becomes val"],
+    ),
+    "links_in_a_circle": Example(
+        make=both(PETS, link("cat/a", "b"), link("cat/b", "a")),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=[r"passed over: 2 files \(no ending 2\)"],
+    ),
+    "links_to_files_of_another_class": Example(
+        make=both(PETS, link("cat/other.png", "../dog/001.png")),
+        images={"cat": TRAIN + 1, "dog": TRAIN},
+        split="fractions",
+        said=[
+            "1 link to files of another class or part, which count as copies: cat/other.png -> dog/001.png",
+            "1 in several classes",
+        ],
+    ),
+    "links_to_folders_elsewhere": Example(
+        make=both(
+            folders({"elsewhere/photographs": TRAIN, "pets/dog": TRAIN}), link("pets/cat", "../elsewhere/photographs")
+        ),
+        settings={"source": "pets"},
+        images=PETS_IMAGES,
+        split="fractions",
+    ),
+    "links_to_files_elsewhere": Example(
+        make=both(
+            folders({"all": 20}),
+            *(link(f"pets/{kind}/{n}.png", f"../../all/{n:03d}.png") for n, kind in enumerate(["cat", "dog"] * 10)),
+        ),
+        settings={"source": "pets"},
+        images=PETS_IMAGES,
+        split="fractions",
+    ),
+}
+
+
+def table(
+    name: str, rows: Sequence[Sequence[object]], delimiter: str = ",", encoding: str = "utf-8"
+) -> Callable[[Path], None]:
+    """A function that writes a table as text."""
+
+    def make(root: Path) -> None:
+        with (root / name).open("w", newline="", encoding=encoding) as file:
+            csv.writer(file, delimiter=delimiter).writerows(rows)
+
+    return make
+
+
+NUM_FLAT = 12
+FLAT = folders({"images": NUM_FLAT})
+KINDS = ["cat", "dog"] * (NUM_FLAT // 2)
+FLAT_IMAGES = {"cat": 6, "dog": 6}
+PATHS = [f"images/{n:03d}.png" for n in range(NUM_FLAT)]
+IDS = [f"{n:03d}" for n in range(NUM_FLAT)]
+PARTS_OF_ROWS = ["train"] * 8 + ["test"] * 4
+PARTS_IMAGES = {"train/cat": 4, "train/dog": 4, "test/cat": 2, "test/dog": 2}
+
+
+def labelled(
+    header: Sequence[str],
+    *columns: Sequence[object],
+    name: str = "labels.csv",
+    delimiter: str = ",",
+    encoding: str = "utf-8",
+    images: Mapping[str, int] = FLAT_IMAGES,
+    more: Sequence[Sequence[object]] = (),
+    split: str = "fractions",
+    **expected: Any,
+) -> Example:
+    """Twelve images in one folder and a table with these columns."""
+    rows = [*([header] if header else []), *zip(*columns, strict=True), *more]
+    settings = {"labels": name, **expected.pop("settings", {})}
+    make = both(FLAT, table(name, rows, delimiter, encoding))
+    return Example(make=make, settings=settings, images=images, split=split, **expected)
+
+
+def write_records(root: Path) -> None:
+    lines = [json.dumps({"file_name": path, "label": kind}) for path, kind in zip(PATHS, KINDS, strict=True)]
+    (root / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def write_parquet_labels(root: Path) -> None:
+    pandas.DataFrame({"id": IDS, "label": [float(n % 2) for n in range(NUM_FLAT)]}).to_parquet(root / "labels.parquet")
+
+
+TABLES: dict[str, Example] = {
+    "path_and_label": labelled(
+        ["path", "label"], PATHS, KINDS, said=["labels.csv: files in column path, classes in column label"]
+    ),
+    "kaggle_ids": labelled(["id", "breed"], IDS, KINDS, said=["files in column id, classes in column breed"]),
+    "names_alone": labelled(["filename", "class"], [path[7:] for path in PATHS], KINDS),
+    "absolute_paths_of_another_machine": labelled(["image", "target"], [f"/home/ann/{path}" for path in PATHS], KINDS),
+    "backslashes": labelled(["image", "target"], [path.replace("/", "\\") for path in PATHS], KINDS),
+    "upper_case_names": labelled(["file", "label"], [path.upper() for path in PATHS], KINDS),
+    "tabs": labelled(["path", "label"], PATHS, KINDS, name="labels.tsv", delimiter="\t"),
+    "semicolons": labelled(["path", "label"], PATHS, KINDS, delimiter=";"),
+    "no_header": labelled([], PATHS, KINDS, name="list.txt", delimiter=" ", said=["list.txt has no header"]),
+    "marked_utf8": labelled(
+        ["path", "label"], PATHS, ["thé", "café"] * 6, encoding="utf-8-sig", images={"thé": 6, "café": 6}
+    ),
+    "utf16": labelled(["path", "label"], PATHS, ["thé", "café"] * 6, encoding="utf-16", images={"thé": 6, "café": 6}),
+    "windows_1252": labelled(
+        ["path", "label"],
+        PATHS,
+        ["thé", "café"] * 6,
+        encoding="cp1252",
+        images={"thé": 6, "café": 6},
+        said=["labels.csv is not in UTF-8 and was read as Windows-1252"],
+    ),
+    "jsonl": Example(
+        make=both(FLAT, write_records), settings={"labels": "metadata.jsonl"}, images=FLAT_IMAGES, split="fractions"
+    ),
+    "parquet_table": Example(
+        make=both(FLAT, write_parquet_labels),
+        settings={"labels": "labels.parquet"},
+        images={"0": 6, "1": 6},
+        split="fractions",
+    ),
+    "numbers_in_order": labelled(["path", "label"], PATHS, [10, 9, 2] * 4, images={"2": 4, "9": 4, "10": 4}),
+    "one_hot": labelled(
+        ["image_id", "healthy", "rust"],
+        IDS,
+        [1, 0] * 6,
+        [0, 1] * 6,
+        images={"healthy": 6, "rust": 6},
+        said=["classes in the columns healthy, rust"],
+    ),
+    "several_flags_in_a_row": labelled(
+        ["image_id", "healthy", "rust"], IDS, [1] * 12, [0, 1] * 6, refused="gives 001 the classes healthy, rust"
+    ),
+    "part": labelled(
+        ["path", "label", "part"],
+        PATHS,
+        KINDS,
+        PARTS_OF_ROWS,
+        images=PARTS_IMAGES,
+        split="publisher",
+        said=["parts in column part"],
+    ),
+    "part_in_other_words": labelled(
+        ["path", "label", "Split"],
+        PATHS,
+        KINDS,
+        [{"train": "Training", "test": "Testing"}[part] for part in PARTS_OF_ROWS],
+        images=PARTS_IMAGES,
+        split="publisher",
+        said=["Training is train"],
+    ),
+    "part_not_understood": labelled(
+        ["path", "label", "split"],
+        PATHS,
+        KINDS,
+        [int(part == "test") for part in PARTS_OF_ROWS],
+        refused=r"parts in labels.csv are 0, 1, and 0, 1 is not understood; .*data\.parts",
+    ),
+    "part_named": labelled(
+        ["path", "label", "split"],
+        PATHS,
+        KINDS,
+        [int(part == "test") for part in PARTS_OF_ROWS],
+        settings={"parts": {"train": "0", "test": "1"}},
+        images=PARTS_IMAGES,
+        split="publisher",
+    ),
+    "is_test": labelled(
+        ["path", "label", "is_test"],
+        PATHS,
+        KINDS,
+        [part == "test" for part in PARTS_OF_ROWS],
+        images=PARTS_IMAGES,
+        split="publisher",
+    ),
+    "part_missing_in_a_row": labelled(
+        ["path", "label", "part"],
+        PATHS,
+        KINDS,
+        [*PARTS_OF_ROWS[:-1], ""],
+        images={**PARTS_IMAGES, "test/dog": 1, "dog": 1},
+        split="publisher",
+        said=["rows of labels.csv without a part, which the publisher's split does not use: 1"],
+    ),
+    "parts_of_paths": Example(
+        make=both(
+            folders({"train": 8, "test": 4}),
+            table(
+                "labels.csv",
+                [
+                    ["path", "label"],
+                    *([f"train/{n:03d}.png", "cd"[n % 2]] for n in range(8)),
+                    *([f"test/{n:03d}.png", "cd"[n % 2]] for n in range(4)),
+                ],
+            ),
+        ),
+        settings={"labels": "labels.csv"},
+        images={"train/c": 4, "train/d": 4, "test/c": 2, "test/d": 2},
+    ),
+    "labels_of_train_only": Example(
+        make=both(
+            folders({"train": NUM_FLAT, "test": 5}),
+            table("train.csv", [["path", "label"], *zip([f"train/{n}" for n in IDS], KINDS, strict=True)]),
+        ),
+        settings={"labels": "train.csv"},
+        images={"train/cat": 6, "train/dog": 6},
+        split="fractions",
+        said=[r"passed over: 5 images that no row of the table names \(test/ 5\)"],
+    ),
+    "fold": labelled(
+        ["path", "label", "fold"],
+        PATHS,
+        KINDS,
+        [n % 3 for n in range(12)],
+        settings={"split": "folds", "folds": 3, "fold": 1},
+        split="folds",
+        said=["folds in column fold"],
+    ),
+    "number_of_folds": labelled(
+        ["path", "label", "fold"],
+        PATHS,
+        KINDS,
+        [n % 3 for n in range(12)],
+        settings={"split": "folds", "fold": 1},
+        refused=r"data\.folds: received 5, but the table of labels has 3 folds \(0, 1, 2\); give data\.folds 3",
+    ),
+    "class_is_chosen": labelled(
+        ["path", "label"],
+        PATHS,
+        ["cat", "dog", "owl"] * 4,
+        settings={"classes": ["owl", "cat"]},
+        images={"owl": 4, "cat": 4},
+    ),
+    "case_of_labels": labelled(["path", "label"], PATHS, ["Cat", "cat"] * 6, refused="'Cat' and 'cat' differ only by"),
+    "decomposed_names": Example(
+        make=both(
+            lambda root: [write_image(root / "all" / f"{NFD}{n}.png") for n in range(6)],
+            table("labels.csv", [["path", "label"], *([f"{NFC}{n}.png", "ab"[n % 2]] for n in range(6))]),
+        ),
+        settings={"labels": "labels.csv"},
+        images={"a": 3, "b": 3},
+        split="fractions",
+    ),
+    "columns_not_understood": labelled(
+        ["id_code", "diagnosis_2019", "age"],
+        IDS,
+        KINDS,
+        range(12),
+        refused=r"which of them has the files and which the classes is not understood; .*--data\.columns",
+    ),
+    "columns_named": labelled(
+        ["scan", "diagnosis_2019", "age"],
+        IDS,
+        KINDS,
+        range(12),
+        settings={"columns": {"path": "scan", "label": "diagnosis_2019"}},
+    ),
+    "named_column_does_not_exist": labelled(
+        ["path", "label"],
+        PATHS,
+        KINDS,
+        settings={"columns": {"label": "kind"}},
+        refused=r"data\.columns: received label: kind, but labels.csv has the columns path, label",
+    ),
+    "wrong_column": labelled(
+        ["id", "label"], range(500, 512), KINDS, refused=r"none of the 12 rows names a file .*data\.columns"
+    ),
+    "spreadsheet": Example(
+        make=both(FLAT, lambda root: (root / "labels.csv").write_bytes(b"PK\x03\x04" + bytes(50))),
+        settings={"labels": "labels.csv"},
+        refused="is a spreadsheet or an archive; save the table as CSV",
+    ),
+    "table_does_not_exist": Example(
+        make=FLAT,
+        settings={"labels": "lables.csv"},
+        refused=r"data\.labels: received 'lables\.csv', and there is no such",
+    ),
+    "one_column": Example(
+        make=both(FLAT, texts(labels_DOT_csv="path\nimages/000.png\n")),
+        settings={"labels": "labels.csv"},
+        refused=r"has no columns \(first line: 'path'\)",
+    ),
+}
+
+BAD_ROWS = labelled(
+    ["path", "label"],
+    PATHS,
+    KINDS,
+    more=[
+        ["images/999.png", "cat"],
+        ["images/003.png", "cat"],
+        ["images/004.png", "cat"],
+        ["", "cat"],
+        ["images/012.png", ""],
+        ["images/013.png", "dog", "owl"],
+    ],
+    refused="5 files",
+)
+"""Missing files, doubled paths, a row without a class and a row of another length."""
+
+
+# ---------------------------------------------------------------------------------- files that hold many images
+
+
+def encoded(name: str) -> bytes:
+    """An image of noise as PNG, another one for each name."""
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    file = BytesIO()
+    Image.fromarray(random.integers(0, 256, (10, 12, 3), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def tar(path: Path, members: Mapping[str, bytes], mode: Any = "w") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, BytesIO(content))
+
+
+def samples(prefix: str, number: int, label: Callable[[int], bytes], ending: str = ".cls") -> dict[str, bytes]:
+    """Members of a WebDataset tar."""
+    members = {}
+    for index in range(number):
+        members[f"{prefix}{index:04d}.png"] = encoded(f"{prefix}{index}")
+        members[f"{prefix}{index:04d}{ending}"] = label(index)
+    return members
+
+
+def number(index: int) -> bytes:
+    return str(index % 2).encode()
+
+
+def write_shards(root: Path) -> None:
+    for part, size in (("train", 5), ("test", 3)):
+        for shard in range(2):
+            prefix = f"{part}{shard}"
+            tar(root / f"pets-{part}-{shard:06d}.tar", samples(prefix, 2 * size, number))
+
+
+def write_json_tar(root: Path) -> Path:
+    content = samples("", 12, lambda n: json.dumps({"label": ["cat", "dog"][n % 2], "width": 12}).encode(), ".json")
+    tar(root / "pets.tar", {**content, "0003.caption": b"a cat", "README": b"none"})
+    return root / "pets.tar"
+
+
+def table_of(number: int, name: str, **columns: Sequence[Any]) -> Any:
+    """An Arrow table of images as the library datasets writes it, without its metadata."""
+    images = [{"bytes": encoded(f"{name}{index}"), "path": None} for index in range(number)]
+    return pyarrow.table({"image": images, **columns})
+
+
+def write_parquet_shards(root: Path) -> None:
+    (root / "data").mkdir()
+    for part, size in (("train", 12), ("test", 6)):
+        content = table_of(size, part, label=[n % 2 for n in range(size)])
+        pyarrow.parquet.write_table(content, root / "data" / f"{part}-00000-of-00001.parquet")
+
+
+def write_one_parquet(root: Path) -> Path:
+    content = pyarrow.table({"picture": [encoded(f"one{n}") for n in range(12)], "species": KINDS})
+    pyarrow.parquet.write_table(content, root / "pets.parquet")
+    return root / "pets.parquet"
+
+
+def write_parquet_with_parts(root: Path) -> Path:
+    content = table_of(NUM_FLAT, "parts", label=KINDS, split=PARTS_OF_ROWS)
+    pyarrow.parquet.write_table(content, root / "pets.parquet")
+    return root / "pets.parquet"
+
+
+def write_two_labels(root: Path) -> Path:
+    content = table_of(NUM_FLAT, "two", fine=[n % 4 for n in range(12)], coarse=[n % 2 for n in range(12)])
+    pyarrow.parquet.write_table(content, root / "pets.parquet")
+    return root / "pets.parquet"
+
+
+def write_saved(root: Path, splits: Mapping[str, int] | None = None, unlabelled: str = "") -> None:
+    """A data set as the library's save_to_disk writes it."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["dog", "cat"])}  # not in alphabetical order
+    )
+
+    def rows(size: int, name: str) -> Any:
+        images = [{"bytes": encoded(f"{name}{n}"), "path": None} for n in range(size)]
+        labels = [-1 if name == unlabelled else n % 2 for n in range(size)]
+        return datasets.Dataset.from_dict({"image": images, "label": labels}, features=features)
+
+    if splits is None:
+        rows(NUM_FLAT, "all").save_to_disk(root)
+    else:
+        datasets.DatasetDict({name: rows(size, name) for name, size in splits.items()}).save_to_disk(root)
+
+
+CONTAINERS: dict[str, Example] = {
+    "webdataset_shards": Example(
+        make=write_shards,
+        images={"train/0": 10, "train/1": 10, "test/0": 6, "test/1": 6},
+        said=["publisher's split"],
+    ),
+    "webdataset_names": Example(
+        make=both(lambda root: tar(root / "a.tar", samples("", 12, number)), texts(classnames_DOT_txt="dog\ncat\n")),
+        images={"dog": 6, "cat": 6},
+        split="fractions",
+    ),
+    "webdataset_json": Example(
+        make=write_json_tar,
+        images=FLAT_IMAGES,
+        split="fractions",
+        said=[r"passed over: 2 members \(.caption 1, no ending 1\)"],
+    ),
+    "webdataset_text_and_folders": Example(
+        make=lambda root: tar(root / "train" / "0.tar", samples("a/b/", 12, lambda n: b"cd"[n % 2 :][:1], ".txt")),
+        images={"train/c": 6, "train/d": 6},
+        split="fractions",
+    ),
+    "webdataset_pickles": Example(
+        make=lambda root: tar(root / "a.tar", samples("", 12, lambda n: b"cos\nsystem\n(S'false'\ntR.", ".pyd")),
+        refused="a.*has no samples with an image and a label",
+    ),
+    "tar_of_class_folders": Example(
+        make=lambda root: tar(root / "a.tar", {f"{k}/{n}.png": encoded(f"{k}{n}") for k in "cd" for n in range(5)}),
+        refused="has no samples with an image and a label .*unpack a tar of class folders with tar -xf",
+    ),
+    "compressed_tar": Example(
+        make=lambda root: tar(root / "a.tar.gz", samples("", 12, number), "w:gz"), refused="a.tar.gz is compressed"
+    ),
+    "damaged_tar": Example(
+        make=both(
+            lambda root: tar(root / "a.tar", samples("", 12, number)),
+            lambda root: (root / "a.tar").write_bytes((root / "a.tar").read_bytes()[:3000]),
+        ),
+        refused="a.tar is not a whole tar archive",
+    ),
+    "parquet_shards": Example(make=write_parquet_shards, images={"train/0": 6, "train/1": 6, "test/0": 3, "test/1": 3}),
+    "parquet_file": Example(
+        make=write_one_parquet,
+        images=FLAT_IMAGES,
+        split="fractions",
+        said=["images in column picture, classes in column species"],
+    ),
+    "parquet_with_a_column_of_parts": Example(make=write_parquet_with_parts, images=PARTS_IMAGES),
+    "parquet_with_two_labels": Example(
+        make=write_two_labels,
+        refused=r"which has the classes is not understood; .*data\.columns, such as \{label: fine\}",
+    ),
+    "parquet_with_two_labels_named": Example(
+        make=write_two_labels, settings={"columns": {"label": "coarse"}}, images={"0": 6, "1": 6}, split="fractions"
+    ),
+    "parquet_without_images": Example(
+        make=lambda root: pyarrow.parquet.write_table(pyarrow.table({"label": KINDS}), root / "a.parquet"),
+        refused=r"which has the images is not understood; .*data\.columns",
+    ),
+    "saved_dataset": Example(make=write_saved, images={"dog": 6, "cat": 6}, split="fractions"),
+    "saved_splits": Example(
+        make=lambda root: write_saved(root, {"train": 12, "validation": 6, "test": 6}),
+        images={"train/dog": 6, "train/cat": 6, "val/dog": 3, "val/cat": 3, "test/dog": 3, "test/cat": 3},
+        said=["validation is val"],
+    ),
+    "saved_split_without_labels": Example(
+        make=lambda root: write_saved(root, {"train": 12, "validation": 6, "test": 6}, unlabelled="test"),
+        settings={"parts": {"train": "train", "test": "validation"}},
+        images={"train/dog": 6, "train/cat": 6, "test/dog": 3, "test/cat": 3},
+        said=["that data.parts does not name are not used: test"],
+    ),
+    "saved_splits_not_understood": Example(
+        make=lambda root: write_saved(root, {"train": 12, "extra": 6, "test": 6}),
+        refused=r"extra is not understood; .*data\.parts",
+    ),
+}
+
+
+def all_examples() -> dict[str, Example]:
+    """Every example by its name."""
+    return {**LAYOUTS, **TABLES, **CONTAINERS}
+
+
+def main(folder: Path) -> None:
+    for name, example in all_examples().items():
+        (folder / name).mkdir(parents=True)
+        example.make(folder / name)
+    print(f"{len(all_examples())} examples in {folder}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
