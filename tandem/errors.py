@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -64,8 +65,21 @@ def some_of(names: Sequence[str], most: int = MOST_NAMES) -> str:
     return f"{', '.join(names[:most])} and {len(names) - most:,} more"
 
 
+def use_utf8() -> None:
+    """Starts the program again in Python's UTF-8 mode if the locale's encoding is another one.
+
+    Names of files are UTF-8 almost everywhere. With another encoding, such as that of LC_ALL=C, correct names could not
+    be told from damaged ones, printed or recorded. In a notebook nothing is started.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and "IPython" not in sys.modules and sys.executable:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def run_program(program: str, main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
     """Calls main(argv). A UserError or a full disk prints one line and exits with status 2, Ctrl-C with status 130."""
+    if argv is None:
+        use_utf8()
     try:
         main(argv)
     except UserError as error:

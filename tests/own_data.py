@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
+import struct
 import sys
 import tarfile
 import unicodedata
@@ -20,6 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas
 import pyarrow
@@ -48,6 +51,8 @@ class Example:
     """Regular expressions, each of which a line of the output has to match."""
     refused: str = ""
     """Regular expression that the error has to match; empty if the example is read."""
+    listed: Sequence[str] = ()
+    """Regular expressions, each of which a line below the error has to match, in this order."""
 
 
 def write_image(path: Path, *, size: tuple[int, int] = (12, 10), **options: Any) -> None:
@@ -745,21 +750,27 @@ TABLES: dict[str, Example] = {
     ),
 }
 
-BAD_ROWS = labelled(
+TABLES["bad_rows"] = labelled(
     ["path", "label"],
     PATHS,
-    KINDS,
+    [*KINDS[:-1], ""],
     more=[
         ["images/999.png", "cat"],
         ["images/003.png", "cat"],
         ["images/004.png", "cat"],
         ["", "cat"],
-        ["images/012.png", ""],
         ["images/013.png", "dog", "owl"],
     ],
-    refused="5 files",
+    refused="6 files or class folders in .* cannot be used",
+    listed=[
+        r"images/003.png: named in lines 5, 15 \(label cat, dog\)",
+        r"images/004.png: named in lines 6, 16 \(label cat\)",
+        "labels.csv line 17: no file",
+        "labels.csv line 18: 3 cells, and the header has 2",
+        "line 13, images/011.png: no label",
+        "line 14, images/999.png: there is no such file",
+    ],
 )
-"""Missing files, doubled paths, a row without a class and a row of another length."""
 
 
 # ---------------------------------------------------------------------------------- files that hold many images
@@ -937,9 +948,348 @@ CONTAINERS: dict[str, Example] = {
 }
 
 
+# ----------------------------------------------------------------------------------------------- kinds of files
+
+
+def noise(seed: int, *shape: int, most: int = 255) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, most + 1, shape or (24, 40, 3))
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def photograph(kind: str, seed: int = 7, **options: Any) -> bytes:
+    return saved(Image.fromarray(noise(seed).astype(np.uint8)), kind, **options)
+
+
+def added(**files: bytes) -> Callable[[Path], None]:
+    """Ten cats and ten dogs, and files beside the cats; __ in a name is a dot."""
+
+    def make(root: Path) -> None:
+        PETS(root)
+        for name, content in files.items():
+            (root / "cat" / name.replace("__", ".")).write_bytes(content)
+
+    return make
+
+
+def more_cats(number: int) -> dict[str, int]:
+    return {"cat": TRAIN + number, "dog": TRAIN}
+
+
+def png_chunk(name: bytes, content: bytes, *, is_right: bool = True) -> bytes:
+    checksum = zlib.crc32(name + content) ^ (not is_right)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+
+def png_with(*chunks: bytes) -> bytes:
+    """A PNG file with more chunks behind its header."""
+    file = photograph("PNG")
+    header = 8 + 25
+    return file[:header] + b"".join(chunks) + file[header:]
+
+
+def deep_folder(
+    kind: str, most: int, dtype: Any = np.uint16, shape: tuple[int, ...] = (24, 40)
+) -> Callable[[Path], None]:
+    """Twelve cats and twelve dogs whose pixels are from 0 to `most`, in more than 8 bits."""
+
+    def make(root: Path) -> None:
+        for seed, name in enumerate(f"{of}/{n:02d}" for of in ("cat", "dog") for n in range(12)):
+            pixels = noise(seed, *shape, most=most)
+            pixels.flat[:2] = 0, most
+            path = root / f"{name}.{kind}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if pixels.ndim == 3:
+                assert cv2.imwrite(str(path), pixels.astype(dtype))
+            else:
+                Image.fromarray(pixels.astype(dtype)).save(path)
+
+    return make
+
+
+def dicom(pixels: np.ndarray, **elements: Any) -> bytes:
+    """A DICOM file with these pixels: of shape (height, width), or (frames, height, width)."""
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    data.Rows, data.Columns = pixels.shape[-2:]
+    if pixels.ndim == 3:
+        data.NumberOfFrames = len(pixels)
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+    for name, value in elements.items():
+        setattr(data, name, value)
+    data.PixelData = pixels.astype("<u2").tobytes()
+    file = BytesIO()
+    data.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def heic(seed: int = 7) -> bytes:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return photograph("HEIF", seed)
+
+
+def write_special_files(root: Path) -> None:
+    PETS(root)
+    os.mkfifo(root / "cat" / "fifo.jpg")
+    here = os.getcwd()
+    os.chdir(root / "cat")  # a socket's path may have 108 letters
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("socket.png")
+    finally:
+        os.chdir(here)
+
+
+def write_names_that_are_not_utf8(root: Path) -> None:
+    folders({"cat": TRAIN, "dog": TRAIN, "dog/more": 1})(root)
+    (root / "dog/more").rename(root / "dog" / os.fsdecode(b"m\xe9re"))
+    (root / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(encoded("latin"))
+
+
+PAGES = [Image.fromarray(noise(seed).astype(np.uint8)) for seed in (1, 2)]
+
+JPEG = photograph("JPEG")
+PROGRESSIVE = photograph("JPEG", progressive=True)
+
+FILES: dict[str, Example] = {
+    "other_endings": Example(
+        make=added(
+            a__jfif=JPEG,
+            b__jpe=photograph("JPEG", 1),
+            c__JPG=photograph("JPEG", 2),
+            d__jp2=photograph("JPEG2000", 3),
+            e__avif=photograph("AVIF", 4),
+            f__bmp=photograph("BMP", 5),
+            g__dib=photograph("DIB", 6),
+            h__TIF=photograph("TIFF", 7),
+            i__webp=photograph("WEBP", 8),
+            j__pcx=photograph("PCX", 9),
+            k__sgi=photograph("SGI", 10),
+            l__tga=photograph("TGA", 11),
+            m__ico=photograph("ICO", 12),
+            n__dds=photograph("DDS", 13),
+            o__icns=saved(Image.fromarray(noise(14, 16, 16, 3).astype(np.uint8)), "ICNS"),
+            p__mpo=photograph("MPO", 15),
+            q__apng=photograph("PNG", 16),
+            r__pgm=saved(Image.fromarray(noise(17, 9, 9).astype(np.uint8)), "PPM"),
+        ),
+        images=more_cats(18),
+        split="fractions",
+    ),
+    "images_by_content": Example(
+        make=added(a__dat=JPEG, b=photograph("PNG"), c__png__bak=photograph("WEBP"), d__gif=photograph("JPEG", 1)),
+        images=more_cats(4),
+        split="fractions",
+        said=[r"images by their content: 3 files \(.bak 1, .dat 1, no ending 1\)"],
+    ),
+    "heic": Example(
+        make=added(a__heic=heic(), b__HEIC=heic(2), c__heif=heic(3)), images=more_cats(3), split="fractions"
+    ),
+    "dicom": Example(
+        make=added(a__dcm=dicom(noise(1, 24, 40, most=4095)), b=dicom(noise(2, 24, 40, most=4095))),
+        images=more_cats(2),
+        split="fractions",
+        said=[r"images by their content: 1 file \(no ending 1\)"],
+    ),
+    "dicom_without_pixels": Example(
+        make=added(a__dcm=dicom(noise(1, 24, 40, most=4095))[:400]),
+        refused="1 file.* cannot be used",
+        listed=["cat/a.dcm: its DICOM pixels cannot be read"],
+    ),
+    "files_that_are_no_images": Example(
+        make=added(
+            a__svg=b"<svg/>",
+            b__SVG=b"<svg/>",
+            c__xml=b"<a/>",
+            d__mp4=bytes(99),
+            e__txt=b"BMP1",
+            f__npy=b"\x93NUMPY",
+            g__nef=photograph("TIFF"),
+            h__dng=photograph("TIFF"),
+            README=b"P6 of images",
+        ),
+        images=more_cats(0),
+        split="fractions",
+        said=[r"passed over: 9 files \(.svg 2, .dng 1, .mp4 1, .nef 1, .npy 1, .txt 1, .xml 1, no ending 1\)"],
+    ),
+    "class_without_readable_images": Example(
+        make=both(PETS, texts(owl__a_DOT_svg="<svg/>", owl__b_DOT_svg="<svg/>")),
+        refused="1 file",
+        listed=[r"owl/: a class folder without images \(.svg 2\)"],
+    ),
+    "special_files": Example(
+        make=write_special_files,
+        images=more_cats(0),
+        split="fractions",
+        said=["passed over: 2 of FIFOs, sockets and devices"],
+    ),
+    "names_that_are_not_utf8": Example(
+        make=write_names_that_are_not_utf8,
+        refused="2 files or class folders",
+        listed=[r"cat/caf\\xe9.png: its name is not UTF-8", r"dog/m\\xe9re/: its name is not UTF-8"],
+    ),
+    "profile_of_2_megabytes": Example(
+        make=added(a__png=png_with(png_chunk(b"iCCP", b"x\0\0" + zlib.compress(b"x" * 2_000_000)))),
+        images=more_cats(1),
+        split="fractions",
+        said=[r"PNG files whose text or colour profile is damaged or too long, .*: 1 \(cat/a.png\)"],
+    ),
+    "text_of_2_megabytes": Example(
+        make=added(
+            a__png=png_with(png_chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 2_000_000))),
+            b__png=png_with(png_chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(b"x" * 2_000_000))),
+        ),
+        images=more_cats(2),
+        split="fractions",
+        said=[r"text or colour profile.*: 2 \(cat/a.png, cat/b.png\)"],
+    ),
+    "wrong_checksums": Example(
+        make=added(
+            **{
+                f"{name.decode()}__png": png_with(png_chunk(name, content, is_right=False))
+                for name, content in {
+                    b"tEXt": b"Title\0photograph",
+                    b"pHYs": struct.pack(">IIB", 1, 1, 1),
+                    b"gAMA": struct.pack(">I", 45455),
+                    b"eXIf": b"MM\0*" + bytes(4),
+                    b"prVt": b"private",
+                }.items()
+            }
+        ),
+        images=more_cats(5),
+        split="fractions",
+        said=[r"text or colour profile.*: 5 \("],
+    ),
+    "wrong_checksum_of_pixels": Example(
+        make=added(a__png=png_with(png_chunk(b"tEXt", b"a\0b"))[:-20] + b"\0" * 4 + photograph("PNG")[-16:]),
+        refused="1 file",
+        listed=["cat/a.png: "],
+    ),
+    "no_end_mark": Example(
+        make=added(a__jpg=JPEG[:-2], b__jpg=JPEG[:-1], c__jpg=PROGRESSIVE[:-2]),
+        images=more_cats(3),
+        split="fractions",
+        said=[r"JPEG files without their end mark, whose pixels are complete: 3 \(cat/a.jpg, cat/b.jpg, cat/c.jpg\)"],
+    ),
+    "cut_off": Example(
+        make=added(a__jpg=JPEG[:-40], b__jpg=PROGRESSIVE[:-200], c__png=photograph("PNG")[:-500], d__gif=b""),
+        refused="4 files",
+        listed=["cat/a.jpg: ", "cat/b.jpg: ", "cat/c.png: ", "cat/d.gif: the file is empty"],
+    ),
+    "several_pages": Example(
+        make=added(
+            a__tif=saved(PAGES[0], "TIFF", save_all=True, append_images=PAGES[1:]),
+            b__gif=saved(PAGES[0], "GIF", save_all=True, append_images=PAGES[1:]),
+            c__webp=saved(PAGES[0], "WEBP", save_all=True, append_images=PAGES[1:]),
+            d__png=saved(PAGES[0], "PNG", save_all=True, append_images=PAGES[1:]),
+            e__dcm=dicom(noise(3, 2, 24, 40, most=4095)),
+            f__tif=saved(PAGES[0], "TIFF"),
+        ),
+        images=more_cats(6),
+        split="fractions",
+        said=[r"files with several pages or frames, of which the first is used: 5 \(cat/a.tif, cat/b.gif, cat/c.webp"],
+    ),
+    "too_many_pixels": Example(
+        make=added(a__png=photograph("PNG")),
+        settings={"max_pixels": 900},
+        refused="1 file",
+        listed=["cat/a.png: it has 960 pixels, and data.max_pixels allows 900; raise it if you trust the file"],
+    ),
+    "palettes_and_transparency": Example(
+        make=added(
+            a__png=saved(PAGES[0].convert("P"), "PNG", transparency=3),
+            b__png=saved(PAGES[0].convert("LA"), "PNG"),
+            c__gif=saved(PAGES[0].convert("P"), "GIF"),
+            d__png=saved(PAGES[0].convert("1"), "PNG"),
+            e__jpg=saved(PAGES[0].convert("CMYK"), "JPEG"),
+        ),
+        images=more_cats(5),
+        split="fractions",
+    ),
+    "8_bits_in_16": Example(
+        make=deep_folder("png", 255),
+        images={"cat": 12, "dog": 12},
+        split="fractions",
+        said=[
+            r"more than 8 bits per pixel in 24 images; black to white are assumed to be 0 to 255 \(8 bits; the largest"
+        ],
+    ),
+    "8_bits_in_32": Example(
+        make=deep_folder("tif", 255, np.int32), images={"cat": 12, "dog": 12}, split="fractions", said=["0 to 255 "]
+    ),
+    "10_bits": Example(
+        make=deep_folder("tif", 1023), images={"cat": 12, "dog": 12}, split="fractions", said=[r"0 to 1,023 \(10 bits"]
+    ),
+    "12_bits": Example(
+        make=deep_folder("png", 4095), images={"cat": 12, "dog": 12}, split="fractions", said=[r"0 to 4,095 \(12 bits"]
+    ),
+    "12_bits_in_colour": Example(
+        make=deep_folder("png", 4095, shape=(24, 40, 3)),
+        images={"cat": 12, "dog": 12},
+        split="fractions",
+        said=[r"0 to 4,095 \(12 bits"],
+    ),
+    "14_bits": Example(
+        make=deep_folder("png", 16383),
+        images={"cat": 12, "dog": 12},
+        split="fractions",
+        said=[r"0 to 16,383 \(14 bits"],
+    ),
+    "16_bits": Example(
+        make=deep_folder("png", 65535),
+        images={"cat": 12, "dog": 12},
+        split="fractions",
+        said=[r"0 to 65,535 \(16 bits"],
+    ),
+    "floating_point": Example(
+        make=deep_folder("tif", 1, np.float32),
+        images={"cat": 12, "dog": 12},
+        split="fractions",
+        said=[r"0 to 1 \(floating-point numbers; the largest level is 1\)"],
+    ),
+    "full_range_on_request": Example(
+        make=deep_folder("png", 4095),
+        settings={"pixel_range": "full"},
+        images={"cat": 12, "dog": 12},
+        split="fractions",
+        said=[r"black to white are taken to be 0 to 65,535"],
+    ),
+    "range_of_each_image": Example(
+        make=deep_folder("tif", 9_000_000, np.int32),
+        settings={"pixel_range": "per_image"},
+        images={"cat": 12, "dog": 12},
+        split="fractions",
+        said=["the smallest level of each becomes black and the largest white"],
+    ),
+    "no_known_range": Example(
+        make=deep_folder("tif", 70_000, np.int32),
+        refused="readable images of 0 classes",
+        listed=[
+            *(rf"cat/{n:02d}.tif: its pixels are from 0 to 70,000, .*; data.pixel_range per_image" for n in range(12)),
+            "cat/: a class without any readable image",
+            *(f"dog/{n:02d}.tif: " for n in range(12)),
+            "dog/: a class without any readable image",
+        ],
+    ),
+}
+
+
 def all_examples() -> dict[str, Example]:
     """Every example by its name."""
-    return {**LAYOUTS, **TABLES, **CONTAINERS}
+    return {**LAYOUTS, **TABLES, **CONTAINERS, **FILES}
 
 
 def main(folder: Path) -> None:

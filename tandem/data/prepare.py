@@ -22,6 +22,7 @@ from tandem.data.split import PARTS, UNUSED, Split, split_images
 from tandem.data.store import StagedStore, open_stores, staged_stores
 from tandem.errors import UserError
 from tandem.protocol.data_sets import resolve_split
+from tandem.protocol.folder_layout import text_of
 from tandem.protocol.settings import AugmentationSettings, DataSettings
 
 SPLIT_FILE = "split.csv"
@@ -200,7 +201,7 @@ def _report(
     used = duplicates[duplicates["part"] != UNUSED]
     return {
         "name": manifest.name,
-        "source": settings.source,
+        "source": text_of(settings.source),
         "notes": list(source.notes),
         "passed_over": list(source.passed_over),
         "remarks": list(manifest.remarks),

@@ -255,6 +255,12 @@ class _Finder:
         self.notes: list[str] = []
 
     def layout(self) -> Layout:
+        for child in self.root.children:
+            if child.is_unreadable and child.kind is not None and not self.parts:
+                raise UserError(
+                    f"data.source: {child.path} cannot be read; make it readable, or leave it out by naming the other "
+                    "folders with data.parts or data.classes"
+                )
         if self.parts:
             found = self._given_parts(self.parts)
         elif (

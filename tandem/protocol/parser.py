@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from tandem.errors import UserError, exit_with
+from tandem.errors import UserError, exit_with, use_utf8
 from tandem.protocol.backbones import Backbone, find_backbone, num_blocks
 from tandem.protocol.data_sets import DATA_SETS
 from tandem.protocol.label_table import ROLES
@@ -54,6 +54,8 @@ def parse_settings(framework: Framework, argv: list[str] | None = None) -> Setti
         framework: The script that asks; some settings are allowed in one of the two only.
         argv: Words of the command line without the program; those of sys.argv by default.
     """
+    if argv is None:
+        use_utf8()
     program = f"train_{framework}.py"
     try:
         return read_settings(framework, argv)

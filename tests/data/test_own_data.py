@@ -12,7 +12,7 @@ from tandem.data.prepare import prepare
 from tandem.errors import UserError
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.settings import DataSettings
-from tests.own_data import CONTAINERS, LAYOUTS, TABLES, Example, all_examples
+from tests.own_data import Example, all_examples
 
 
 def settings_of(example: Example, tmp_path: Path) -> DataSettings:
@@ -26,7 +26,7 @@ def settings_of(example: Example, tmp_path: Path) -> DataSettings:
     )
 
 
-@pytest.mark.parametrize("name", {**LAYOUTS, **TABLES, **CONTAINERS})
+@pytest.mark.parametrize("name", all_examples())
 def test_example_is_read_or_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example = all_examples()[name]
     settings = settings_of(example, tmp_path)
@@ -34,7 +34,10 @@ def test_example_is_read_or_refused(name: str, tmp_path: Path, capsys: pytest.Ca
         with pytest.raises(UserError, match=example.refused) as caught:
             resolve_split(settings)
             prepare(settings)
-        assert "\n" not in str(caught.value)
+        _, *listed = str(caught.value).splitlines()
+        assert len(listed) == len(example.listed)
+        for pattern, line in zip(example.listed, listed, strict=True):
+            assert re.match(rf"  {pattern}", line)
         return
     assert resolve_split(settings).split == example.split
     data = prepare(settings)

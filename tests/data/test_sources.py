@@ -66,22 +66,6 @@ def test_a_class_called_train_is_a_class(write_images: WriteImages) -> None:
     assert len(source.images) == 4
 
 
-@pytest.mark.parametrize(
-    "folders",
-    [
-        {"train": 3, "test": 3},
-        {"train/cat": 1, "train/dog": 1, "test": 2},
-        {"val/cat": 1, "val/dog": 1, "test/cat": 1},
-        {"train/cat": 1, "train/dog": 1, "val/cat": 1, "valid/cat": 1},
-    ],
-)
-def test_parts_that_cannot_be_used_are_not_taken_for_classes(
-    write_images: WriteImages, folders: dict[str, int]
-) -> None:
-    with pytest.raises(UserError, match=r"data\.source: .* holds .*; allowed: one train/"):
-        find_source(DataSettings(source=str(write_images(folders))))
-
-
 def test_classes_are_kept_in_the_given_order(write_images: WriteImages) -> None:
     root = write_images({"cat": 1, "dog": 1, "owl": 1})
     source = find_source(DataSettings(source=str(root), classes=["owl", "cat"]))
