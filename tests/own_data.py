@@ -826,7 +826,7 @@ def table_of(number: int, name: str, **columns: Sequence[Any]) -> Any:
 
 
 def write_parquet_shards(root: Path) -> None:
-    (root / "data").mkdir()
+    (root / "data").mkdir(parents=True)
     for part, size in (("train", 12), ("test", 6)):
         content = table_of(size, part, label=[n % 2 for n in range(size)])
         pyarrow.parquet.write_table(content, root / "data" / f"{part}-00000-of-00001.parquet")

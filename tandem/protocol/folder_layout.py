@@ -256,7 +256,8 @@ class _Finder:
 
     def layout(self) -> Layout:
         for child in self.root.children:
-            if child.is_unreadable and child.kind is not None and not self.parts:
+            is_left_out = self.parts or (self.wanted and self.wanted <= self.root.names_inside - {child.class_name})
+            if child.kind is not None and child.is_unreadable and not is_left_out:
                 raise UserError(
                     f"data.source: {child.path} cannot be read; make it readable, or leave it out by naming the other "
                     "folders with data.parts or data.classes"
