@@ -132,6 +132,16 @@ def test_test_hash_tells_classes_and_their_order_apart() -> None:
     assert split_of(images).hash != split_of(images, train_images_per_class=2).hash
 
 
+def test_test_images_are_the_same_whatever_the_order_of_their_classes() -> None:
+    images = images_of("cat", 10) + images_of("dog", 10)
+    assert split_of(images).test_images_hash == split_of(images, ("dog", "cat")).test_images_hash
+    assert split_of(images).test_images_hash != split_of(images, split_seed=1).test_images_hash
+    swapped = [(key, "dog" if name == "cat" else "cat", part, content) for key, name, part, content in images]
+    assert split_of(images).test_images_hash != split_of(swapped).test_images_hash
+    # that of older runs, whose classes are in alphabetical order by default
+    assert split_of(images).test_images_hash == split_of(images).test_hash
+
+
 @pytest.mark.parametrize("kind", ["fractions", "folds"])
 @pytest.mark.parametrize("seed", range(5))
 def test_exact_copies_stay_together(kind: str, seed: int) -> None:
