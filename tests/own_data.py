@@ -58,7 +58,7 @@ class Example:
 def write_image(path: Path, *, size: tuple[int, int] = (12, 10), **options: Any) -> None:
     """Writes an image of noise that no other path has."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(zlib.crc32(os.fsencode(path.name + path.parent.name + path.parent.parent.name)))
+    random = np.random.default_rng(zlib.crc32(os.fsencode("/".join(path.parts[-4:]))))
     Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path, **options)
 
 
@@ -321,6 +321,27 @@ LAYOUTS: dict[str, Example] = {
         refused=r"no class in both train/ \(cat, dog\) and test/ \(elm, oak\).*data\.parts",
     ),
     "class_with_one_image": Example(make=folders({"cat": 9, "dog": 1}), refused="dog has 1 .*at least 3 different"),
+    "empty_part": Example(
+        make=folders({"train/cat": TRAIN, "train/dog": TRAIN, "test": 0}),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=["test/ is not used: it holds no images", "looked into train/"],
+    ),
+    "batches_in_training": Example(
+        make=folders({f"{part}/{kind}": 3 for part in ("train/a", "train/b", "test/a") for kind in ("cat", "dog")}),
+        refused=r"train/a/, train/b/, which hold folders of the same names \(cat, dog\): they look like parts; .*parts",
+    ),
+    "groups_in_parts": Example(
+        make=folders(
+            {f"{part}/{kind}": 4 for part in ("train", "test") for kind in ("animal/cat", "animal/dog", "plant/oak")}
+        ),
+        images={"train/animal": 8, "train/plant": 4, "test/animal": 8, "test/plant": 4},
+        said=["images in subfolders count for their class folder: train/animal/cat, train/animal/dog, train/plant/oak"],
+    ),
+    "archive": Example(
+        make=both(folders({"cat": 3}), lambda root: (root / "dogs.zip").touch()),
+        refused="has 1 class folders .*; unpack dogs.zip first",
+    ),
     # ------------------------------------------------------------------------------------------ wrappers and copies
     "lone_folder": Example(
         make=folders({"archive/cat": TRAIN, "archive/dog": TRAIN}),
@@ -709,6 +730,24 @@ TABLES: dict[str, Example] = {
         images={"a": 3, "b": 3},
         split="fractions",
     ),
+    "paths_of_another_folder": labelled(
+        ["path", "label"],
+        [path.replace("images", "photographs") for path in PATHS],
+        KINDS,
+        refused="none of the 12 rows names a file",
+    ),
+    "line_ends_of_old_macs": Example(
+        make=both(
+            FLAT,
+            lambda root: (root / "labels.csv").write_text(
+                "".join(f"{path},{kind}\r" for path, kind in zip(["path", *PATHS], ["label", *KINDS], strict=True)),
+                newline="",
+            ),
+        ),
+        settings={"labels": "labels.csv"},
+        images=FLAT_IMAGES,
+        split="fractions",
+    ),
     "columns_not_understood": labelled(
         ["id_code", "diagnosis_2019", "age"],
         IDS,
@@ -891,6 +930,18 @@ CONTAINERS: dict[str, Example] = {
         make=lambda root: tar(root / "train" / "0.tar", samples("a/b/", 12, lambda n: b"cd"[n % 2 :][:1], ".txt")),
         images={"train/c": 6, "train/d": 6},
         split="fractions",
+    ),
+    "webdataset_masks": Example(
+        make=lambda root: tar(
+            root / "a.tar",
+            {**{f"{n:04d}.depth.png": encoded(f"depth{n}") for n in range(12)}, **samples("", 12, number)},
+        ),
+        images={"0": 6, "1": 6},
+        split="fractions",
+    ),
+    "webdataset_several_images": Example(
+        make=lambda root: tar(root / "a.tar", {"0.left.png": encoded("l"), "0.right.png": encoded("r"), "0.cls": b"0"}),
+        refused=r"several images \(.left.png, .right.png\); .*data\.columns, such as \{path: left.png\}",
     ),
     "webdataset_pickles": Example(
         make=lambda root: tar(root / "a.tar", samples("", 12, lambda n: b"cos\nsystem\n(S'false'\ntR.", ".pyd")),

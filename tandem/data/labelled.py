@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
 
 from tandem.data.console import counted
 from tandem.data.folders import Walk, decoder_of, opener_of, reader_of
@@ -94,35 +94,40 @@ class _Files:
 
     def __init__(self, images: list[SourceImage]) -> None:
         self.by_key: Mapping[str, SourceImage] = {image.key: image for image in images}
-        self._by_name: dict[str, list[SourceImage]] = defaultdict(list)
+        self._by_end: dict[str, list[SourceImage]] = defaultdict(list)
+        self._whole: dict[str, SourceImage] = {}
         for image in images:
-            for name in _names(PurePosixPath(composed(image.key))):
-                self._by_name[name].append(image)
+            for end in _ends(composed(image.key)):
+                self._by_end[end].append(image)
+            self._whole |= {whole.casefold(): image for whole in _without_ending(composed(image.key))}
 
     def find(self, path: str) -> SourceImage | str:
         """The file that a row names, or why there is none.
 
-        A row may name a file by its path in the folder, by an absolute path or one on another machine, whose end is
-        then compared, or by its name alone; the ending may be missing.
+        A row may name a file by the end of its path in the folder, such as its name alone, or by a longer path that
+        ends with the path in the folder, such as an absolute one of another machine. The ending may be missing.
         """
         cleaned = composed(re.sub(r"^(\./)+", "", path.replace("\\", "/"))).strip("/")
+        for text in (cleaned, cleaned.casefold()):
+            found = {image.key: image for image in self._by_end.get(text, [])}
+            if exact := [image for image in found.values() if composed(image.key) == text]:
+                return exact[0]
+            if len(found) > 1:
+                return f"several files are called so ({some_of(sorted(found), 4)})"
+            if found:
+                return next(iter(found.values()))
         parts = cleaned.split("/")
-        for first in range(len(parts)):
-            for name in ("/".join(parts[first:]), "/".join(parts[first:]).casefold()):
-                found = self._by_name.get(name, [])
-                exact = [image for image in found if composed(image.key) == name]
-                if exact:
-                    return exact[0]
-                if len({image.key for image in found}) > 1:
-                    return f"several files are called so ({some_of(sorted({image.key for image in found}), 4)})"
-                if found:
-                    return found[0]
+        for first in range(1, len(parts)):
+            if image := self._whole.get("/".join(parts[first:]).casefold()):
+                return image
         return "there is no such file"
 
 
-def _names(path: PurePosixPath) -> Iterator[str]:
+def _without_ending(path: str) -> tuple[str, str]:
+    return path, os.path.splitext(path)[0]
+
+
+def _ends(path: str) -> set[str]:
     """The ends of a path, with and without the ending, as they are and in lower case."""
-    whole = path.as_posix()
-    stem = os.path.splitext(whole)[0]
-    ends = {"/".join(text.split("/")[first:]) for text in (whole, stem) for first in range(len(path.parts))}
-    yield from ends | {end.casefold() for end in ends}
+    ends = {"/".join(text.split("/")[first:]) for text in _without_ending(path) for first in range(path.count("/") + 1)}
+    return ends | {end.casefold() for end in ends}

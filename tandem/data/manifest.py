@@ -190,7 +190,7 @@ def _to_manifest(
     if len(classes) < 2:
         raise UserError(
             f"data.source: {source.location} has readable images of {len(classes)} classes, and a classifier needs at "
-            "least 2; fix or remove these:\n  " + "\n  ".join(sorted(problems))
+            "least 2; fix or remove these:\n  " + "\n  ".join(sorted(map(_on_one_line, problems)))
         )
     label_of = {name: label for label, name in enumerate(classes)}
     rows = [
@@ -215,7 +215,12 @@ def _to_manifest(
         pixel_range=pixel_range,
         remarks=(*about_levels, *_remarks(good)),
     )
-    return manifest, tuple(sorted(problems))
+    return manifest, tuple(sorted(map(_on_one_line, problems)))
+
+
+def _on_one_line(problem: str) -> str:
+    """A line without the line breaks and other control characters that the names of files may have."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in problem)
 
 
 def _problem_with_levels(scanned: _Scanned, how: str) -> str | None:

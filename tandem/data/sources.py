@@ -23,9 +23,11 @@ from tandem.protocol.folder_layout import Layout, composed, find_layout, is_utf8
 from tandem.protocol.label_table import find_table, read_table
 from tandem.protocol.part_names import PARTS, kind_of
 from tandem.protocol.settings import DataSettings
-from tandem.protocol.source_kinds import kind_of_source
+from tandem.protocol.source_kinds import PACKED_TAR_ENDINGS, kind_of_source
 
 DIGITS = "digits"
+
+ARCHIVES = (".zip", ".7z", ".rar", *PACKED_TAR_ENDINGS, ".tar")
 
 LAYOUT = (
     "a folder with one folder of images per class, or a folder with train/ and perhaps val/ and test/, each with one "
@@ -60,9 +62,17 @@ def find_source(settings: DataSettings, *, quiet: bool = False) -> Source:
     if len(found.classes) < 2:
         raise UserError(
             f"data.source: {source} has {len(found.classes)} class folders ({', '.join(found.classes) or 'none'}), "
-            f"and a classifier needs at least 2 classes; allowed: {LAYOUT}"
+            f"and a classifier needs at least 2 classes; {_archives_in(Path(found.location))}allowed: {LAYOUT}"
         )
     return found
+
+
+def _archives_in(folder: Path) -> str:
+    """Words on archives that would have to be unpacked first."""
+    if not folder.is_dir():
+        return ""
+    archives = sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(ARCHIVES))
+    return f"unpack {some_of(archives)} first; " if archives else ""
 
 
 def _find(settings: DataSettings, cache_folder: Path, *, quiet: bool) -> Source:
@@ -84,6 +94,8 @@ def _own_source(settings: DataSettings, cache_folder: Path, *, quiet: bool) -> S
     path = Path(settings.source).expanduser()
     if kind in ("missing", "file"):
         found = "which is a file" if kind == "file" else "which does not exist"
+        if kind == "file" and path.name.lower().endswith(ARCHIVES):
+            found = "which is an archive that has to be unpacked"
         raise UserError(
             f"data.source: received {settings.source!r}, {found}; allowed: {', '.join(DATA_SETS)}, or {LAYOUT}"
         )

@@ -39,8 +39,7 @@ LONGEST_LABEL = 10_000
 class _Sample:
     """Members with the same name up to the first dot."""
 
-    image: tarfile.TarInfo | None = None
-    ending: str = ""
+    images: dict[str, tarfile.TarInfo] = field(default_factory=dict)
     labels: dict[str, bytes] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
 
@@ -72,18 +71,19 @@ def find_source(root: Path, settings: DataSettings) -> Source:
             stamp = stamp_of(file)
             prefix = file.relative_to(folder).as_posix()
             for name, sample in _samples(file, passed_over):
-                key = f"{prefix}/{name}{sample.ending}"
-                label = _label_of(sample, settings, file)
-                if sample.image is None and not sample.labels:
+                if not sample.images and not sample.labels:
                     continue  # counted as passed over
-                if sample.image is None:
+                ending, image = _image_of(sample, settings, file)
+                key = f"{prefix}/{name}{ending}"
+                label = _label_of(sample, settings, file)
+                if image is None:
                     problems.append(f"{prefix}/{name}: a sample without an image ({some_of(sample.others) or 'label'})")
                 elif label is None:
                     problems.append(f"{key}: a sample without a label")
                 elif key in places:
                     problems.append(f"{key}: twice in the archive")
                 else:
-                    places[key] = (file, sample.image.offset_data, sample.image.size)
+                    places[key] = (file, image.offset_data, image.size)
                     label = names[int(label)] if names and label.isdigit() and int(label) < len(names) else label
                     images.append(SourceImage(key=key, class_name=label, part=part, stamp=stamp))
     if not images:
@@ -131,8 +131,8 @@ def _samples(file: Path, passed_over: Counter[str]) -> Iterator[tuple[str, _Samp
                 stem, dot, rest = name.partition(".")
                 ending = f".{rest.rpartition('.')[2].lower()}" if dot else ""
                 sample = samples.setdefault(f"{folder}/{stem}".lstrip("/"), _Sample())
-                if ending in endings and sample.image is None:
-                    sample.image, sample.ending = member, f".{rest}"
+                if ending in endings:
+                    sample.images[f".{rest}"] = member
                 elif ending in (*LABEL_ENDINGS, *JSON_ENDINGS) and member.size <= LONGEST_LABEL:
                     content = tar.extractfile(member)
                     assert content is not None
@@ -143,6 +143,21 @@ def _samples(file: Path, passed_over: Counter[str]) -> Iterator[tuple[str, _Samp
     except (tarfile.TarError, OSError, EOFError) as error:
         raise UserError(f"data.source: {file} is not a whole tar archive ({error}); copy it again") from None
     yield from samples.items()
+
+
+def _image_of(sample: _Sample, settings: DataSettings, file: Path) -> tuple[str, tarfile.TarInfo | None]:
+    """Ending and member of a sample's image: the only one, or the only one with a single dot before its ending."""
+    column = (settings.columns or {}).get("path")
+    if column is not None:
+        return f".{column}", sample.images.get(f".{column}")
+    simple = [ending for ending in sample.images if ending.count(".") == 1]
+    chosen = list(sample.images) if len(sample.images) == 1 else simple
+    if len(chosen) > 1 or len(sample.images) > len(chosen) == 0:
+        raise UserError(
+            f"data.source: the samples of {file.name} have several images ({some_of(sorted(sample.images))}); say "
+            f"which is meant with data.columns, such as {{path: {min(sample.images).removeprefix('.')}}}"
+        )
+    return (chosen[0], sample.images[chosen[0]]) if chosen else ("", None)
 
 
 def _label_of(sample: _Sample, settings: DataSettings, file: Path) -> str | None:

@@ -7,6 +7,7 @@ a part and holds class folders; a folder with such a name that holds images is a
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,9 +46,11 @@ TABLE_ENDINGS = (".csv", ".tsv", ".jsonl")
 SYSTEM_MARKS = (".", "@", "#", "$", "~")
 SYSTEM_FOLDERS = frozenset(
     (
-        *("lost+found", "found.000", "recycler", "recycled", "system volume information", "_trash", "_recycle"),
+        *("lost+found", "recycler", "recycled", "system volume information", "_trash", "_recycle"),
         *("__macosx", "_macosx", "__pycache__", "_gsdata_", "_thumbs", "_thumbnails", "network trash folder"),
         *("temporary items", "trashes", "resource.frk", "dfsrprivate", "desktop folder", "thevolumesettingsfolder"),
+        *("ipynb_checkpoints", "_vti_cnf", "_notes", "_thumb", "node_modules", "mlruns", "mlartifacts", "wandb"),
+        *("lightning_logs", "site-packages"),
     )
 )
 
@@ -134,7 +137,8 @@ def is_utf8(name: str) -> bool:
 
 def is_system_folder(name: str) -> bool:
     """True for the name of a folder that belongs to a system and not to the user's images."""
-    return name.startswith(SYSTEM_MARKS) or name.casefold() in SYSTEM_FOLDERS
+    folded = name.casefold()
+    return name.startswith(SYSTEM_MARKS) or folded in SYSTEM_FOLDERS or bool(re.fullmatch(r"found\.\d{3}", folded))
 
 
 class _Folder:
@@ -248,11 +252,11 @@ class _Finder:
         self.given = given
         self.wanted = wanted
         self.parts = parts
-        self.root = self._enter(given) if enter else given
         self.class_folders: list[ClassFolder] = []
         self.unlabelled: list[Path] = []
         self.unused: list[tuple[Path, str]] = []
         self.notes: list[str] = []
+        self.root = self._enter(given) if enter else given
 
     def layout(self) -> Layout:
         for child in self.root.children:
@@ -295,8 +299,14 @@ class _Finder:
             has_given_part = any((folder.path / name).is_dir() for name in (self.parts or {}).values())
             if has_given_part or only.class_name in self.wanted or not only.is_of_folders:
                 break
+            self._note_empty_parts(folder)
             folder = only
         return folder
+
+    def _note_empty_parts(self, folder: _Folder) -> None:
+        """Notes the folders that are called like parts and hold no images."""
+        empty = [child for child in folder.children if child.kind is not None and not child.holds_images]
+        self.unused += [(child.path, "it holds no images") for child in empty]
 
     # ----------------------------------------------------------------------------------------------- folders with parts
 
@@ -333,9 +343,14 @@ class _Finder:
         return by_part
 
     def _as_parts(self, by_part: dict[str, _Folder]) -> dict[str, str]:
+        self._note_empty_parts(self.root)
         train = self._class_folders_in(by_part["train"])
         if sum(folder.holds_images for folder in train) == 1:
             self._refuse_unlabelled(by_part["train"])
+        if not self.wanted:
+            self._check_folders_of_folders(
+                [folder for folder in train if folder.is_of_folders], within=f"{by_part['train'].name}/"
+            )
         classes = {folder.class_name for folder in train}
         found: dict[str, str] = {}
         for part, folder in by_part.items():
@@ -431,7 +446,7 @@ class _Finder:
     def _without_parts(self) -> dict[str, str]:
         folders = self.root.folders
         if self.wanted and self.wanted <= self.root.names_inside:
-            return self._as_classes()
+            return self._as_classes()  # data.classes says so
         self._check_folders_called_like_parts(folders)
         of_folders = [child for child in folders if child.is_of_folders]
         if len(of_folders) == len(folders) > 0 and self._parts_in_classes(folders):
@@ -444,19 +459,23 @@ class _Finder:
                     f"({some_of(sorted(child.names_inside & flat))})",
                     f"name the class folders with data.classes to leave {child.name}/ out, or move it elsewhere",
                 )
+        self._check_folders_of_folders(of_folders)
+        return self._as_classes()
+
+    def _check_folders_of_folders(self, of_folders: list[_Folder], within: str = "") -> None:
+        """Refuses class folders that hold folders of the same names, like parts; otherwise notes what they hold."""
         for first, second in combinations(of_folders, 2):
             common, together = first.names_inside & second.names_inside, first.names_inside | second.names_inside
             if len(common) >= ALIKE * len(together):
-                names = [child.name for child in of_folders]
+                names = [f"{within}{child.name}" for child in of_folders]
                 self._refuse(
-                    f"holds {self._listed(of_folders)}, which hold folders of the same names "
+                    f"holds {some_of([f'{name}/' for name in names])}, which hold folders of the same names "
                     f"({some_of(sorted(common))}): they look like parts",
                     f"{self._say_parts(names)}; if they are classes, name them with data.classes",
                 )
         if of_folders:
-            inside = [f"{child.name}/{grandchild.name}" for child in of_folders for grandchild in child.folders]
+            inside = [f"{within}{child.name}/{grandchild.name}" for child in of_folders for grandchild in child.folders]
             self.notes.append(f"images in subfolders count for their class folder: {some_of(inside, 4)}")
-        return self._as_classes()
 
     def _as_classes(self) -> dict[str, str]:
         if not self.root.folders and self.root.has_images:

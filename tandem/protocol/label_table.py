@@ -28,8 +28,9 @@ NAMES = {
         "name", "key",
     ),
     "label": (
-        "label", "class", "class_name", "classname", "label_name", "category", "category_name", "target", "labels",
-        "classes", "y", "species", "breed", "diagnosis", "dx", "disease", "type", "tag",
+        "label", "class", "class_name", "classname", "label_name", "category", "category_name", "target",
+        "class_id", "classid", "label_id", "labels", "classes", "y", "species", "breed", "diagnosis", "dx",
+        "disease", "type", "tag",
     ),
     "part": (
         "part", "split", "subset", "set", "partition", "phase", "usage",
@@ -294,7 +295,7 @@ def _read_cells(file: Path, notes: list[str]) -> tuple[list[str], list[tuple[int
     if not first.count(delimiter):
         delimiter = " "  # lists of the form PATH LABEL
     try:
-        rows = list(csv.reader(StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True))
+        rows = list(csv.reader(StringIO(text, newline=None), delimiter=delimiter, skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise UserError(f"data.labels: {file} is not a table ({error}); save it as CSV in UTF-8") from None
     cells = [(line, row) for line, row in enumerate(rows, start=1) if any(cell.strip() for cell in row)]
