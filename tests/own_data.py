@@ -1338,6 +1338,43 @@ FILES: dict[str, Example] = {
 }
 
 
+def write_messy_folder(root: Path) -> None:
+    """Flowers as an archive from the web and a network drive leave them; the examples above have each kind alone."""
+    flowers = root / "garden" / "garden"
+    for part, size in (("Training", 24), ("Testing", 6)):
+        for kind in ("daisy", "poppy", "tulip"):
+            folder = flowers / part / kind
+            folders({".": size}, ".JPG")(folder)
+            folders({"@eaDir": 2})(folder)
+            (folder / "last.jfif").write_bytes(photograph("JPEG", zlib.crc32(f"{part}{kind}".encode())))
+            (folder / "outline.svg").write_text("<svg/>")
+            (folder / ".DS_Store").touch()
+    for copied in ("000.JPG", "001.JPG"):  # photographs of the test images, copied into training
+        copy = (flowers / "Testing" / "daisy" / copied).read_bytes()
+        (flowers / "Training" / "daisy" / f"copy of {copied}").write_bytes(copy)
+    (flowers / "Training" / "poppy" / "005.JPG").write_bytes(JPEG[:300])
+    folders({"__MACOSX/garden": 3})(root)
+
+
+MESSY_IMAGES = {
+    **{f"train/{kind}": number for kind, number in (("daisy", 27), ("poppy", 24), ("tulip", 25))},
+    **{f"test/{kind}": 7 for kind in ("daisy", "poppy", "tulip")},
+}
+
+FILES["messy_folder"] = Example(
+    make=write_messy_folder,
+    settings={"on_bad_image": "skip"},
+    images=MESSY_IMAGES,
+    said=[
+        r"publisher's split \(Training is train, Testing is test\); 12.5 % of train becomes val, since there is none",
+        "looked into garden/garden/",
+        r"passed over: 6 files \(.svg 6\); 7 folders of systems \(@eaDir 6, __MACOSX\); 6 hidden files",
+        r"97 images of 3 classes \(train .*, val .*, test 21, unused 2\)",
+        "1 file or class folder left out as unreadable; 4 images have exact copies .*; 2 images left out",
+    ],
+)
+
+
 def all_examples() -> dict[str, Example]:
     """Every example by its name."""
     return {**LAYOUTS, **TABLES, **CONTAINERS, **FILES}

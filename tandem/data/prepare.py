@@ -171,9 +171,13 @@ def _make_cache_folder(settings: DataSettings) -> Path:
 def _refuse_bad_images(source: Source, problems: tuple[str, ...]) -> None:
     if problems:
         raise UserError(
-            f"data.source: {len(problems)} files or class folders in {source.location} cannot be used; fix or remove "
-            "them, or leave them out with data.on_bad_image skip:\n  " + "\n  ".join(problems)
+            f"data.source: {_files_or_folders(len(problems))} in {source.location} cannot be used; fix or remove them, or "
+            " leave them out with data.on_bad_image skip:\n  " + "\n  ".join(problems)
         )
+
+
+def _files_or_folders(number: int) -> str:
+    return "1 file or class folder" if number == 1 else f"{number:,} files or class folders"
 
 
 def _find_duplicates(manifest: Manifest, split: Split) -> pd.DataFrame:
@@ -260,7 +264,7 @@ def _summarize(prepared: PreparedData, *, quiet: bool) -> None:
     say(f"{prepared.name}: {len(prepared.keys):,} images of {len(prepared.classes)} classes ({parts})", quiet=quiet)
     remarks = []
     if prepared.bad_images:
-        remarks.append(f"{len(prepared.bad_images)} unreadable images or class folders left out")
+        remarks.append(f"{_files_or_folders(len(prepared.bad_images))} left out as unreadable")
     duplicates = prepared.report["duplicates"]
     if duplicates["num_images"]:
         remarks.append(

@@ -249,7 +249,8 @@ def _source_of_layout(name: str, layout: Layout, classes: tuple[str, ...], setti
     for folder in {folder.path.parent for folder in layout.class_folders}:
         walk.count_strays(folder)
     # folders of systems beside the class folders count like those in them
-    walk.count_system_folders({layout.root, *(folder.path.parent for folder in layout.class_folders)}, wanted)
+    around = {layout.root, *(folder for folder in layout.root.parents if folder.is_relative_to(layout.given))}
+    walk.count_system_folders({*around, *(folder.path.parent for folder in layout.class_folders)}, wanted)
     unused = [
         f"{walk.key_of(path)}/: {counted(walk.count_images(path), 'image')} without labels, not used"
         for path in layout.unlabelled

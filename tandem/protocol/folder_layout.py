@@ -76,6 +76,8 @@ class Layout:
 
     root: Path
     """The folder that the keys of images begin in: the given one, or one that it wraps."""
+    given: Path
+    """The given folder."""
     entered: str
     """Path from the given folder to the root, with a slash at its end; empty if they are the same."""
     class_folders: tuple[ClassFolder, ...]
@@ -284,6 +286,7 @@ class _Finder:
         entered = self.root.path.relative_to(self.given.path)
         return Layout(
             root=self.root.path,
+            given=self.given.path,
             entered="" if entered == Path() else f"{text_of(entered.as_posix())}/",
             class_folders=tuple(sorted(self.class_folders, key=lambda folder: str(folder.path))),
             parts={part: found[part] for part in PARTS if part in found},
