@@ -139,6 +139,7 @@ def decode(file: bytes, *, ending: str = "", max_pixels: int = DataSettings.max_
     remarks: list[str] = []
     try:
         image = open_image(file, ending=ending, max_pixels=max_pixels)
+        is_deep = _has_deep_colours(image)
         image.load()  # Image.verify() accepts truncated JPEGs
     except Exception:
         repaired, remark = _repair(file)
@@ -146,12 +147,13 @@ def decode(file: bytes, *, ending: str = "", max_pixels: int = DataSettings.max_
             raise
         file = repaired
         image = open_image(file, ending=ending, max_pixels=max_pixels)
+        is_deep = _has_deep_colours(image)
         image.load()
         remarks.append(remark)
     _check_size(image, max_pixels)  # some files hold another size than their header says
-    if image.info.get(optional_formats.FRAMES, 1) > 1 or (image.format in FRAME_FORMATS and _num_frames(file) > 1):
+    if _has_several_frames(image, file):
         remarks.append(SEVERAL_FRAMES)
-    return Decoded(image=image, levels=_levels(image, file), remarks=tuple(remarks))
+    return Decoded(image=image, levels=_levels(image, file, is_deep=is_deep), remarks=tuple(remarks))
 
 
 def to_rgb(decoded: Decoded, pixel_range: PixelRange | None = None) -> Image.Image:
@@ -223,24 +225,31 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _num_frames(file: bytes) -> int:
+def _has_several_frames(image: Image.Image, file: bytes) -> bool:
+    if image.format not in FRAME_FORMATS:
+        return bool(image.info.get(optional_formats.FRAMES, 1) > 1)
+    if image.format == "PNG":
+        return int(getattr(image, "n_frames", 1)) > 1  # the number stands at the beginning of the file
     # in an image of its own, since counting reads the file to its end
-    with suppress(Exception), Image.open(BytesIO(file), formats=prepare_pillow()) as image:
-        return int(getattr(image, "n_frames", 1))
-    return 1
+    with suppress(Exception), Image.open(BytesIO(file), formats=(image.format,)) as unread:
+        return int(getattr(unread, "n_frames", 1)) > 1
+    return False
 
 
 # ---------------------------------------------------------------------------------------------- more than 8 bits
 
 
-def _levels(image: Image.Image, file: bytes) -> np.ndarray | None:
+def _has_deep_colours(image: Image.Image) -> bool:
+    """True for an image, not yet decoded, whose colours have 16 bits."""
+    is_possible = image.mode in ("RGB", "RGBA", "LA") and image.format in ("PNG", "TIFF")
+    return is_possible and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _levels(image: Image.Image, file: bytes, *, is_deep: bool) -> np.ndarray | None:
     if image.mode.startswith("I") or image.mode == "F":
         return np.asarray(image)
-    if image.mode not in ("RGB", "RGBA", "LA") or image.format not in ("PNG", "TIFF"):
+    if not is_deep:
         return None
-    with Image.open(BytesIO(file), formats=(image.format,)) as unread:
-        if not any(";16" in str(tile[3]) for tile in unread.tile):
-            return None
     # Pillow keeps the upper 8 of the 16 bits of a colour; OpenCV reads all
     levels: np.ndarray | None = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
     if levels is None or levels.dtype != np.uint16 or levels.ndim != 3:

@@ -171,8 +171,8 @@ def _make_cache_folder(settings: DataSettings) -> Path:
 def _refuse_bad_images(source: Source, problems: tuple[str, ...]) -> None:
     if problems:
         raise UserError(
-            f"data.source: {_files_or_folders(len(problems))} in {source.location} cannot be used; fix or remove them, or "
-            " leave them out with data.on_bad_image skip:\n  " + "\n  ".join(problems)
+            f"data.source: {_files_or_folders(len(problems))} in {source.location} cannot be used; fix or remove them, "
+            "or leave them out with data.on_bad_image skip:\n  " + "\n  ".join(problems)
         )
 
 
