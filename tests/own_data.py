@@ -277,7 +277,7 @@ LAYOUTS: dict[str, Example] = {
     ),
     "flat_parts": Example(
         make=folders({"train": 5, "test": 5}),
-        refused=r"test/, train/ hold images that are not in a folder per class; .*data\.labels",
+        refused=r"holds test/, train/ with images that are not in a folder per class; .*data\.labels",
     ),
     "flat_folder_with_a_table": Example(
         make=both(folders({".": 5}), texts(breeds_DOT_csv="id,breed\n000,pug\n")),
@@ -285,7 +285,7 @@ LAYOUTS: dict[str, Example] = {
     ),
     "flat_train_with_a_table": Example(
         make=both(folders({"train": 5, "extra": 2}), texts(train_DOT_csv="id,breed\n000,pug\n")),
-        refused=r"train/ holds images that are not in a folder per class; .*--data\.labels train\.csv",
+        refused=r"holds train/ with images that are not in a folder per class; .*--data\.labels train\.csv",
     ),
     "wrapped_flat_train": Example(
         make=folders({"train/images": 5, "test/images": 5}),
@@ -340,7 +340,7 @@ LAYOUTS: dict[str, Example] = {
     ),
     "archive": Example(
         make=both(folders({"cat": 3}), lambda root: (root / "dogs.zip").touch()),
-        refused="has 1 class folders .*; unpack dogs.zip first",
+        refused=r"has 1 class folder \(cat\), .*; unpack dogs.zip first",
     ),
     # ------------------------------------------------------------------------------------------ wrappers and copies
     "lone_folder": Example(
@@ -413,6 +413,32 @@ LAYOUTS: dict[str, Example] = {
         said=[
             r"passed over: 2 files \(.db 1, .ini 1\); 14 folders of systems \(@eaDir 2, __MACOSX 2, .*; 1 hidden file"
         ],
+    ),
+    "folders_that_look_like_a_systems": Example(
+        make=folders({"$1": 5, "$5": 5, "#recycle": 2}), refused=r"holds \$1/, \$5/, which could be classes or folders"
+    ),
+    "folders_that_look_like_a_systems_in_parts": Example(
+        make=both(parts(train="train", test="test"), folders({"train/@new_thumbs": 2, "test/@new_thumbs": 2})),
+        refused=r"holds train/@new_thumbs/, which could be .*data\.classes, such as \[cat, dog\]",
+    ),
+    "folders_that_look_like_a_systems_named": Example(
+        make=folders({"$1": 5, "$5": 5, "@new_thumbs": 2, "$1/@new_thumbs": 2}),
+        settings={"classes": ["$1", "$5"]},
+        images={"$1": 5, "$5": 5},
+        split="fractions",
+        said=[r"passed over: 1 folder of a system \(@new_thumbs\)"],
+    ),
+    "archive_beside_the_classes": Example(
+        make=both(PETS, lambda root: (root / "owls.zip").touch(), texts(README="pets")),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=[r"passed over: 2 files \(.zip 1, no ending 1\)"],
+    ),
+    "files_in_the_cloud": Example(
+        make=both(PETS, texts(cat___DOT_a_DOT_jpg_DOT_icloud="bplist", cat___DOT_b_DOT_jpg_DOT_icloud="bplist")),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=["passed over: 2 files that iCloud has not downloaded"],
     ),
     "system_folders_in_parts": Example(
         make=both(parts(train="train", test="test"), folders({"train/@eaDir": 2, "lost+found": 2})),
@@ -495,7 +521,13 @@ LAYOUTS: dict[str, Example] = {
         make=both(PETS, link("cat/a", "b"), link("cat/b", "a")),
         images=PETS_IMAGES,
         split="fractions",
-        said=[r"passed over: 2 files \(no ending 2\)"],
+        said=[r"passed over: 2 links to what does not exist \(cat/a -> b, cat/b -> a\)"],
+    ),
+    "links_that_lead_nowhere": Example(
+        make=both(PETS, link("owl", "/mnt/gone/owl"), link("cat/more", "../gone")),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=[r"passed over: 2 links to what does not exist \(cat/more -> ../gone, owl -> /mnt/gone/owl\)"],
     ),
     "links_to_files_of_another_class": Example(
         make=both(PETS, link("cat/other.png", "../dog/001.png")),
@@ -1185,7 +1217,7 @@ FILES: dict[str, Example] = {
         make=write_special_files,
         images=more_cats(0),
         split="fractions",
-        said=["passed over: 2 of FIFOs, sockets and devices"],
+        said=["passed over: 2 FIFOs, sockets or devices"],
     ),
     "names_that_are_not_utf8": Example(
         make=write_names_that_are_not_utf8,

@@ -18,7 +18,7 @@ from tandem.data.decoding import UNSIGNED_FORMATS, Decoded, decode, open_image, 
 from tandem.data.optional_formats import PACKAGES, is_dicom, is_installed, package_for
 from tandem.data.source import SourceImage, stamp_of
 from tandem.errors import some_of
-from tandem.protocol.folder_layout import ClassFolder, is_system_folder, is_utf8, text_of
+from tandem.protocol.folder_layout import MARKS, ClassFolder, is_system_folder, is_utf8, text_of
 
 # Camera raw files. Pillow takes many of them for TIFF files and would read their thumbnails.
 CAMERA_RAW = frozenset(
@@ -30,6 +30,11 @@ CAMERA_RAW = frozenset(
 
 FIRST_BYTES = 256
 """Bytes of a file that its signature is looked for in."""
+
+NO_ENDING = "no ending"
+
+ICLOUD_ENDING = ".icloud"
+"""Ending of the hidden files that stand for files in Apple's iCloud: .photograph.jpg.icloud."""
 
 MOST_ENDINGS = 8
 """Endings that a line lists."""
@@ -45,10 +50,14 @@ class PassedOver:
     """Folders of systems, by name."""
     hidden: int = 0
     """Files whose names begin with a dot."""
+    in_the_cloud: int = 0
+    """Files that iCloud lists and has not downloaded."""
     special: int = 0
     """FIFOs, sockets and devices."""
     links: list[str] = field(default_factory=list)
     """Links to folders that are read anyway."""
+    broken_links: list[str] = field(default_factory=list)
+    """Links to files or folders that do not exist."""
     strays: Counter[str] = field(default_factory=Counter)
     """Images beside the class folders, by folder."""
     unused: list[str] = field(default_factory=list)
@@ -70,7 +79,12 @@ class PassedOver:
         if self.hidden:
             counts.append(counted(self.hidden, "hidden file"))
         if self.special:
-            counts.append(f"{self.special:,} of FIFOs, sockets and devices")
+            counts.append(f"{self.special:,} FIFOs, sockets or devices")
+        if self.in_the_cloud:
+            counts.append(f"{counted(self.in_the_cloud, 'file')} that iCloud has not downloaded")
+        if self.broken_links:
+            links = some_of(self.broken_links, 4)
+            counts.append(f"{counted(len(self.broken_links), 'link')} to what does not exist ({links})")
         counts += [
             f"{counted(number, 'image')} without a class directly in {folder}" for folder, number in self.strays.items()
         ]
@@ -153,17 +167,23 @@ class Walk:
                     if is_system_folder(name) and name not in wanted and stat.S_ISDIR(_mode(entry) or 0):
                         self.passed_over.system_folders[name] += 1
 
-    def count_strays(self, folder: Path) -> None:
-        """Counts the images that are directly in a folder of class folders."""
+    def count_files(self, folder: Path) -> None:
+        """Counts the files that are directly in a folder of class folders."""
         try:
-            names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+            entries = list(os.scandir(folder))
         except OSError:
             return
-        number = sum(
-            os.path.splitext(name)[1].lower() in readable_endings() and not name.startswith(".") for name in names
-        )
-        if number:
-            self.passed_over.strays[f"{_relative(folder, self.root)}/".removeprefix("./") or "the folder"] += number
+        for entry in entries:
+            mode = _mode(entry)
+            ending = os.path.splitext(entry.name)[1].lower()
+            if mode is None:
+                self._add_broken_link(entry, _relative(Path(entry.path), self.root))
+            elif stat.S_ISREG(mode) and not entry.name.startswith("."):
+                if ending in readable_endings():
+                    shown = f"{_relative(folder, self.root)}/".removeprefix("./") or "the folder"
+                    self.passed_over.strays[shown] += 1
+                else:
+                    self.passed_over.endings[ending or NO_ENDING] += 1
 
     def note_on_content(self) -> tuple[str, ...]:
         """Lines on files that are used although their names do not look like it."""
@@ -204,7 +224,8 @@ class Walk:
             if mode is not None and stat.S_ISDIR(mode):
                 self._take_subfolder(entry, _join(key, name), folder)
             elif name.startswith("."):
-                self.passed_over.hidden += 1
+                self.passed_over.in_the_cloud += name.endswith(ICLOUD_ENDING)
+                self.passed_over.hidden += not name.endswith(ICLOUD_ENDING)
             elif mode is not None and not stat.S_ISREG(mode):
                 self.passed_over.special += 1
             else:
@@ -212,7 +233,7 @@ class Walk:
 
     def _take_subfolder(self, entry: os.DirEntry[str], key: str, folder: ClassFolder) -> None:
         name = text_of(entry.name)
-        if is_system_folder(name):
+        if is_system_folder(name) or name.startswith(MARKS):
             self.passed_over.system_folders[name] += 1
         elif not is_utf8(name):
             self.problems.append(f"{_readable(key)}/: its name is not UTF-8")
@@ -226,10 +247,13 @@ class Walk:
     def _take_file(self, entry: os.DirEntry[str], key: str, folder: ClassFolder) -> None:
         ending = os.path.splitext(entry.name)[1].lower()
         if ending not in readable_endings():
-            if ending in CAMERA_RAW or package_for(ending) or not _is_image(entry.path):
-                self.passed_over.endings[ending or "no ending"] += 1
+            if entry.is_symlink() and _mode(entry) is None:
+                self._add_broken_link(entry, key)
                 return
-            self.by_content[ending or "no ending"] += 1
+            if ending in CAMERA_RAW or package_for(ending) or not _is_image(entry.path):
+                self.passed_over.endings[ending or NO_ENDING] += 1
+                return
+            self.by_content[ending or NO_ENDING] += 1
         if not is_utf8(key):
             self.problems.append(f"{_readable(key)}: its name is not UTF-8")
             return
@@ -255,6 +279,10 @@ class Walk:
             return False
         self._seen[identity] = name
         return True
+
+    def _add_broken_link(self, entry: os.DirEntry[str], key: str) -> None:
+        if entry.is_symlink():
+            self.passed_over.broken_links.append(f"{_readable(key)} -> {_readable(text_of(os.readlink(entry.path)))}")
 
     def _add_link(self, path: str) -> None:
         target = Path(os.path.realpath(path))

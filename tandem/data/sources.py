@@ -61,7 +61,8 @@ def find_source(settings: DataSettings, *, quiet: bool = False) -> Source:
         ) from None
     if len(found.classes) < 2:
         raise UserError(
-            f"data.source: {source} has {len(found.classes)} class folders ({', '.join(found.classes) or 'none'}), "
+            f"data.source: {source} has {counted(len(found.classes), 'class folder')} "
+            f"({', '.join(found.classes) or 'none'}), "
             f"and a classifier needs at least 2 classes; {_archives_in(Path(found.location))}allowed: {LAYOUT}"
         )
     return found
@@ -246,8 +247,8 @@ def _source_of_layout(name: str, layout: Layout, classes: tuple[str, ...], setti
     walk = Walk(root=layout.root)
     wanted = set(classes)
     walk.take(layout.class_folders, lambda class_name: class_name in wanted)
-    for folder in {folder.path.parent for folder in layout.class_folders}:
-        walk.count_strays(folder)
+    for folder in {layout.root, *(folder.path.parent for folder in layout.class_folders)}:
+        walk.count_files(folder)
     # folders of systems beside the class folders count like those in them
     around = {layout.root, *(folder for folder in layout.root.parents if folder.is_relative_to(layout.given))}
     walk.count_system_folders({*around, *(folder.path.parent for folder in layout.class_folders)}, wanted)

@@ -41,9 +41,11 @@ IMAGE_ENDINGS = frozenset(
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl")
 
-# Folders that operating systems, network storage, archives and notebooks put beside a user's own. Names that begin with
-# one of the marks are theirs too: .Trash-1000, @eaDir, #recycle, $RECYCLE.BIN, ~snapshot.
-SYSTEM_MARKS = (".", "@", "#", "$", "~")
+MARKS = ("@", "#", "$", "~")
+"""First letters that many folders of systems have, and few classes."""
+
+# Folders that operating systems, network storage, archives and notebooks put beside a user's own. Hidden folders, whose
+# names begin with a dot, are theirs too.
 SYSTEM_FOLDERS = frozenset(
     (
         *("lost+found", "recycler", "recycled", "system volume information", "_trash", "_recycle"),
@@ -51,6 +53,9 @@ SYSTEM_FOLDERS = frozenset(
         *("temporary items", "trashes", "resource.frk", "dfsrprivate", "desktop folder", "thevolumesettingsfolder"),
         *("ipynb_checkpoints", "_vti_cnf", "_notes", "_thumb", "node_modules", "mlruns", "mlartifacts", "wandb"),
         *("lightning_logs", "site-packages"),
+        *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "@sharebin", "@__thumb", "@sharesnap", "@appstore"),
+        *("#recycle", "#snapshot", "~snapshot", "~tmp", "$recycle.bin", "$recycled", "$extend", "$windows.~bt"),
+        *("$windows.~ws", "$winreagent", "$sysreset", "$getcurrent", "$av_asw"),
     )
 )
 
@@ -140,7 +145,7 @@ def is_utf8(name: str) -> bool:
 def is_system_folder(name: str) -> bool:
     """True for the name of a folder that belongs to a system and not to the user's images."""
     folded = name.casefold()
-    return name.startswith(SYSTEM_MARKS) or folded in SYSTEM_FOLDERS or bool(re.fullmatch(r"found\.\d{3}", folded))
+    return name.startswith(".") or folded in SYSTEM_FOLDERS or bool(re.fullmatch(r"found\.\d{3}", folded))
 
 
 class _Folder:
@@ -261,6 +266,7 @@ class _Finder:
         self.root = self._enter(given) if enter else given
 
     def layout(self) -> Layout:
+        self._refuse_marked(self.root)
         for child in self.root.children:
             is_left_out = self.parts or (self.wanted and self.wanted <= self.root.names_inside - {child.class_name})
             if child.kind is not None and child.is_unreadable and not is_left_out:
@@ -305,6 +311,18 @@ class _Finder:
             self._note_empty_parts(folder)
             folder = only
         return folder
+
+    def _refuse_marked(self, folder: _Folder) -> None:
+        """Refuses folders that could be classes or a system's, unless data.classes says which are classes."""
+        marked = [child for child in folder.folders if child.name.startswith(MARKS)]
+        if marked and not self.wanted:
+            others = [child.name for child in folder.folders if child not in marked]
+            self._refuse(
+                f"holds {some_of([f'{self._path_of(child.path)}/' for child in marked])}, which could be classes or "
+                "folders of a system",
+                f"name the classes with data.classes, such as [{some_of(others or [marked[0].name], 4)}], or move "
+                "what is no class elsewhere",
+            )
 
     def _note_empty_parts(self, folder: _Folder) -> None:
         """Notes the folders that are called like parts and hold no images."""
@@ -410,6 +428,7 @@ class _Finder:
             inside = inside.folders[0]
         if inside is not part:
             self.notes.append(f"looked into {self._path_of(inside.path)}/, the only folder in {part.name}/")
+        self._refuse_marked(inside)
         return inside.children
 
     def _add_part(self, part: str, folder: _Folder, inside: list[_Folder]) -> None:
@@ -536,10 +555,8 @@ class _Finder:
         tables = [table for folder in (self.given, self.root, *folders) for table in folder.tables()]
         example = tables[0] if tables else "labels.csv"
         as_classes = ", or name them with data.classes if they are classes" if len(folders) > 1 else ""
-        verb = "hold" if len(folders) > 1 else "holds"
-        subject = f"{names} {verb}" if names else "holds"
         self._refuse(
-            f"{'in it ' if names else ''}{subject} images that are not in a folder per class",
+            f"holds {f'{names} with ' if names else ''}images that are not in a folder per class",
             f"give a table of their classes with data.labels, such as --data.labels {example}{as_classes}",
         )
 
