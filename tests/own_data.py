@@ -735,7 +735,7 @@ TABLES: dict[str, Example] = {
         [n % 3 for n in range(12)],
         settings={"split": "folds", "folds": 3, "fold": 1},
         split="folds",
-        said=["folds in column fold"],
+        said=["folds, for data.split folds, in column fold"],
     ),
     "number_of_folds": labelled(
         ["path", "label", "fold"],
@@ -803,6 +803,50 @@ TABLES: dict[str, Example] = {
     ),
     "wrong_column": labelled(
         ["id", "label"], range(500, 512), KINDS, refused=r"none of the 12 rows names a file .*data\.columns"
+    ),
+    "several_labels": labelled(
+        ["path", "labels"],
+        PATHS,
+        ["scab", "rust", "scab|rust"] * 4,
+        refused=r"the label 'scab\|rust' holds the classes scab, rust, and an image has one class",
+    ),
+    "several_labels_with_blanks": labelled(
+        ["path", "labels"], PATHS, ["scab", "rust", "rust scab"] * 4, refused="'rust scab' holds the classes rust, scab"
+    ),
+    "several_labels_are_meant": labelled(
+        ["path", "label"],
+        PATHS,
+        ["apple", "pie", "apple pie"] * 4,
+        settings={"classes": ["apple", "pie", "apple pie"]},
+        images={"apple": 4, "pie": 4, "apple pie": 4},
+    ),
+    "lists_of_labels": Example(
+        make=both(
+            FLAT,
+            lambda root: pandas.DataFrame({"path": PATHS, "label": [["a", "b"]] * 12}).to_json(
+                root / "labels.jsonl", orient="records", lines=True
+            ),
+        ),
+        settings={"labels": "labels.jsonl"},
+        refused="labels.jsonl gives an image the classes a, b in label, and an image has one class",
+    ),
+    "labels_that_are_missing_values": labelled(
+        ["path", "label"],
+        PATHS,
+        ["1.0", "2.0"] * 5 + ["nan", "N/A"],
+        refused="2 files or class folders",
+        listed=[
+            r"line 12, images/010.png: no label \(nan; data.classes can name it\)",
+            r"line 13, images/011.png: no label \(N/A; data.classes can name it\)",
+        ],
+    ),
+    "labels_that_are_missing_values_left_out": labelled(
+        ["path", "label"],
+        PATHS,
+        ["1.0", "2.0"] * 5 + ["nan", "nan"],
+        settings={"on_bad_image": "skip"},
+        images={"1": 5, "2": 5},
+        said=["2 files or class folders left out"],
     ),
     "spreadsheet": Example(
         make=both(FLAT, lambda root: (root / "labels.csv").write_bytes(b"PK\x03\x04" + bytes(50))),
@@ -921,14 +965,17 @@ def write_two_labels(root: Path) -> Path:
     return root / "pets.parquet"
 
 
-def write_saved(root: Path, splits: Mapping[str, int] | None = None, unlabelled: str = "") -> None:
+def write_saved(
+    root: Path,
+    splits: Mapping[str, int] | None = None,
+    unlabelled: str = "",
+    names: Sequence[str] = ("dog", "cat"),  # not in alphabetical order
+) -> None:
     """A data set as the library's save_to_disk writes it."""
     import datasets
 
     datasets.disable_progress_bars()
-    features = datasets.Features(
-        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["dog", "cat"])}  # not in alphabetical order
-    )
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(names))})
 
     def rows(size: int, name: str) -> Any:
         images = [{"bytes": encoded(f"{name}{n}"), "path": None} for n in range(size)]
@@ -951,6 +998,20 @@ CONTAINERS: dict[str, Example] = {
         make=both(lambda root: tar(root / "a.tar", samples("", 12, number)), texts(classnames_DOT_txt="dog\ncat\n")),
         images={"dog": 6, "cat": 6},
         split="fractions",
+    ),
+    "webdataset_number_without_name": Example(
+        make=both(
+            lambda root: tar(root / "a.tar", samples("", 12, lambda n: b"013"[n % 3 :][:1])),
+            texts(classes_DOT_txt="dog\ncat\nowl\n"),
+        ),
+        settings={"on_bad_image": "skip"},
+        images={"dog": 4, "cat": 4},
+        split="fractions",
+        said=["1 class without images, left out: owl", "4 files or class folders left out"],
+    ),
+    "webdataset_several_labels": Example(
+        make=lambda root: tar(root / "a.tar", samples("", 12, lambda n: b'{"label": [1, 2]}', ".json")),
+        refused=r"a.tar have several values as their label \(\[1, 2\]\)",
     ),
     "webdataset_json": Example(
         make=write_json_tar,
@@ -1008,11 +1069,23 @@ CONTAINERS: dict[str, Example] = {
     "parquet_with_two_labels_named": Example(
         make=write_two_labels, settings={"columns": {"label": "coarse"}}, images={"0": 6, "1": 6}, split="fractions"
     ),
+    "parquet_with_several_labels": Example(
+        make=lambda root: pyarrow.parquet.write_table(
+            table_of(12, "l", label=[[0, n % 2] for n in range(12)]), root / "a.parquet"
+        ),
+        refused=r"column label holds several values per image \(\[0, 0\]\)",
+    ),
     "parquet_without_images": Example(
         make=lambda root: pyarrow.parquet.write_table(pyarrow.table({"label": KINDS}), root / "a.parquet"),
         refused=r"which has the images is not understood; .*data\.columns",
     ),
     "saved_dataset": Example(make=write_saved, images={"dog": 6, "cat": 6}, split="fractions"),
+    "saved_class_without_images": Example(
+        make=lambda root: write_saved(root, names=["dog", "cat", "owl"]),
+        images={"dog": 6, "cat": 6},
+        split="fractions",
+        said=["1 class without images, left out: owl"],
+    ),
     "saved_splits": Example(
         make=lambda root: write_saved(root, {"train": 12, "validation": 6, "test": 6}),
         images={"train/dog": 6, "train/cat": 6, "val/dog": 3, "val/cat": 3, "test/dog": 3, "test/cat": 3},
@@ -1141,6 +1214,9 @@ def write_names_that_are_not_utf8(root: Path) -> None:
     (root / "dog/more").rename(root / "dog" / os.fsdecode(b"m\xe9re"))
     (root / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(encoded("latin"))
 
+
+DEEP = noise(99, 24, 40, most=65535).astype(np.uint16)
+DEEP[0, 0] = 65535
 
 PAGES = [Image.fromarray(noise(seed).astype(np.uint8)) for seed in (1, 2)]
 
@@ -1343,12 +1419,18 @@ FILES: dict[str, Example] = {
         split="fractions",
         said=[r"0 to 1 \(floating-point numbers; the largest level is 1\)"],
     ),
+    "one_image_with_a_larger_range": Example(
+        make=both(deep_folder("png", 4095), lambda root: Image.fromarray(DEEP).save(root / "cat/hot.png")),
+        images={"cat": 13, "dog": 12},
+        split="fractions",
+        said=[r"0 to 65,535 \(16 bits; the largest level is 65,535, and half of the images reach at most 4,095\)"],
+    ),
     "full_range_on_request": Example(
         make=deep_folder("png", 4095),
         settings={"pixel_range": "full"},
         images={"cat": 12, "dog": 12},
         split="fractions",
-        said=[r"black to white are taken to be 0 to 65,535"],
+        said=[r"taken to be 0 to 65,535 \(16 bits; the largest level is 4,095, and half of the images reach at most"],
     ),
     "range_of_each_image": Example(
         make=deep_folder("tif", 9_000_000, np.int32),

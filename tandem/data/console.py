@@ -25,9 +25,9 @@ def say(line: str, *, quiet: bool) -> None:
         Console(stderr=True).print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun: 1 file, 2,000 files."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def on_all_cores(work: Callable[[T], R], items: Sequence[T], *, title: str, quiet: bool) -> Iterator[R]:

@@ -18,7 +18,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, ImageChops
 
 from tandem.data import optional_formats
 from tandem.protocol.settings import DataSettings
@@ -34,6 +34,9 @@ UNSIGNED_FORMATS = {".tga": "TGA", ".icb": "TGA", ".vda": "TGA", ".vst": "TGA"}
 """Formats without a signature, which are tried only for files with their endings."""
 
 EXIF_ORIENTATION = 0x0112
+
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""A tag of TIFF files, and its value for files with 0 as white."""
 
 # Transposition that brings an image with an EXIF orientation upright. ImageOps.exif_transpose also rewrites the EXIF
 # data and fails on files with other damaged tags.
@@ -87,6 +90,8 @@ class Decoded:
     levels: np.ndarray | None = None
     """Pixels of an image with more than 8 bits: of shape (height, width), or (height, width, channels) for RGB and
     RGBA. None for other images."""
+    is_inverted: bool = False
+    """True if 0 is white in `levels`."""
     remarks: tuple[str, ...] = ()
     """Remarks on the file, from the list above."""
 
@@ -153,7 +158,12 @@ def decode(file: bytes, *, ending: str = "", max_pixels: int = DataSettings.max_
     _check_size(image, max_pixels)  # some files hold another size than their header says
     if _has_several_frames(image, file):
         remarks.append(SEVERAL_FRAMES)
-    return Decoded(image=image, levels=_levels(image, file, is_deep=is_deep), remarks=tuple(remarks))
+    return Decoded(
+        image=image,
+        levels=_levels(image, file, is_deep=is_deep),
+        is_inverted=_is_inverted(image),
+        remarks=tuple(remarks),
+    )
 
 
 def to_rgb(decoded: Decoded, pixel_range: PixelRange | None = None) -> Image.Image:
@@ -173,6 +183,7 @@ def to_rgb(decoded: Decoded, pixel_range: PixelRange | None = None) -> Image.Ima
         # Pillow has scaled colours of 16 bits already
         if image.mode not in ("RGB", "RGBA", "LA") or pixel_range.per_image or pixel_range.whole != FULL_RANGE:
             image = _to_eight_bits(decoded.levels, pixel_range)
+            image = ImageChops.invert(image) if decoded.is_inverted else image
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -257,6 +268,12 @@ def _levels(image: Image.Image, file: bytes, *, is_deep: bool) -> np.ndarray | N
     levels = levels[..., [2, 1, 0, 3][: levels.shape[2]]]
     kept = np.asarray(image.convert("RGBA" if levels.shape[2] == 4 else "RGB"))
     return levels if np.array_equal(levels >> 8, kept) else None
+
+
+def _is_inverted(image: Image.Image) -> bool:
+    """True for a TIFF file with 0 as white, which Pillow turns over only if it has 8 bits or fewer."""
+    tags = getattr(image, "tag_v2", {})
+    return image.format == "TIFF" and image.mode.startswith("I") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
 
 
 def _to_eight_bits(levels: np.ndarray, pixel_range: PixelRange) -> Image.Image:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tandem.data.console import counted
 from tandem.data.folders import decoder_of, opener_of
-from tandem.data.source import Source, SourceImage, check_names, choose_classes, stamp_of
+from tandem.data.source import Source, SourceImage, check_labels, choose_classes, stamp_of
 from tandem.errors import UserError, one_line, some_of
 from tandem.protocol.folder_layout import composed
 from tandem.protocol.label_table import NAMES, sorted_classes
@@ -49,10 +49,12 @@ def find_source(settings: DataSettings, cache_folder: Path, *, quiet: bool) -> S
     parts = {part: name for part, name in parts.items() if name in labelled}
     part_of = {name: part for part, name in parts.items()}
     wanted = None if settings.classes is None else [composed(name) for name in settings.classes]
-    available = next(iter(labelled.values())).classes or sorted_classes(
-        {label for table in labelled.values() for label in table.labels if label is not None}
-    )
-    check_names(available, wanted)
+    found = {label for table in labelled.values() for label in table.labels if label is not None}
+    published = dict.fromkeys(name for table in labelled.values() for name in table.classes)
+    available = tuple(name for name in published if name in found) or sorted_classes(found)
+    if without := [name for name in published if name not in found]:
+        notes = (*notes, f"{counted(len(without), 'class', 'classes')} without images, left out: {some_of(without)}")
+    check_labels(available, wanted)
     kept = choose_classes(available, wanted)
     images, problems, rows = [], [], {}
     for name, table in labelled.items():
@@ -167,7 +169,7 @@ class _Table:
             self.classes = tuple(composed(name) for name in feature.names)
             self.labels = [self.classes[value] if value is not None and value >= 0 else None for value in values]
         else:
-            self.labels = [_as_label(value) for value in values]
+            self.labels = [_as_label(value, label) for value in values]
         self.has_labels = any(label is not None for label in self.labels)
 
     def read(self, row: int) -> bytes:
@@ -210,9 +212,14 @@ def _holds_images(feature: Any) -> bool:
     return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
 
 
-def _as_label(value: Any) -> str | None:
+def _as_label(value: Any, column: str) -> str | None:
     if value is None or value != value:
         return None
+    if isinstance(value, list | dict):
+        raise UserError(
+            f"data.source: column {column} holds several values per image ({str(value)[:60]}), and an image has one "
+            f"class; name another column with data.columns, such as {{label: COLUMN}}"
+        )
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return composed(str(value)) or None

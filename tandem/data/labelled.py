@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tandem.data.console import counted
 from tandem.data.folders import Walk, decoder_of, opener_of, reader_of
-from tandem.data.source import Source, SourceImage, check_names, choose_classes
+from tandem.data.source import Source, SourceImage, check_labels, choose_classes
 from tandem.errors import UserError, some_of
 from tandem.protocol.folder_layout import ClassFolder, composed, text_of
-from tandem.protocol.label_table import LabelRow, LabelTable
+from tandem.protocol.label_table import NO_LABELS, LabelRow, LabelTable, sorted_classes
 from tandem.protocol.settings import DataSettings
 
 
@@ -38,8 +38,9 @@ def table_source(root: Path, table_file: Path, table: LabelTable, settings: Data
         walk.passed_over.endings -= Counter([table_file.suffix.lower()])
     files = _Files(walk.images)
     wanted = None if settings.classes is None else [composed(name) for name in settings.classes]
-    available = table.classes()
-    check_names(available, wanted)
+    no_labels = {row.label for row in table.rows if row.label.casefold() in NO_LABELS} - set(wanted or ())
+    available = sorted_classes({row.label for row in table.rows if row.label} - no_labels)
+    check_labels(available, wanted)
     classes = choose_classes(available, wanted)
     problems = [*walk.problems, *table.problems]
     by_key: dict[str, list[LabelRow]] = defaultdict(list)
@@ -55,8 +56,9 @@ def table_source(root: Path, table_file: Path, table: LabelTable, settings: Data
             lines = ", ".join(str(row.line) for row in rows)
             labels = some_of(sorted({row.label or "none" for row in rows}))
             problems.append(f"{key}: named in lines {lines} (label {labels})")
-        elif not rows[0].label:
-            problems.append(f"line {rows[0].line}, {key}: no label")
+        elif not rows[0].label or rows[0].label in no_labels:
+            written = f" ({rows[0].label}; data.classes can name it)" if rows[0].label else ""
+            problems.append(f"line {rows[0].line}, {key}: no label{written}")
         elif rows[0].label in classes:
             [row] = rows
             stamp = files.by_key[key].stamp

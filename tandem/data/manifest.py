@@ -254,13 +254,19 @@ def _pixel_range(scanned: Sequence[_Scanned], how: str) -> tuple[PixelRange | No
     ranges = [
         f"0 to {white[is_floating]:,} "
         f"({'floating-point numbers' if is_floating else f'{white[is_floating].bit_length()} bits'}; the largest level "
-        f"is {max(of):,.6g})"
+        f"is {max(of):,.6g}{_half_of(of, white[is_floating])})"
         for is_floating, of in sorted(by_kind.items())
     ]
     assumed = "are taken" if how == "full" else "are assumed"
     return PixelRange(whole=white.get(False), floating=white.get(True)), (
         f"{deep}; black to white {assumed} to be {' and '.join(ranges)}; data.pixel_range changes it",
     )
+
+
+def _half_of(largest: list[float], white: float) -> str:
+    """Words on images that become dark since a few others have far larger levels."""
+    middle = white_level(sorted(largest)[(len(largest) - 1) // 2])
+    return f", and half of the images reach at most {middle:,}" if middle < white else ""
 
 
 def _remarks(good: list[tuple[SourceImage, _Scanned]]) -> list[str]:

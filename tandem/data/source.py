@@ -12,6 +12,9 @@ from PIL import Image
 from tandem.data.decoding import Decoded
 from tandem.errors import UserError, some_of
 
+SEPARATORS = "|;, "
+"""Characters that tables put between several classes of one image."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceImage:
@@ -96,6 +99,25 @@ def check_names(names: Iterable[str], wanted: list[str] | None) -> None:
                 "make them one class, or name each class that is meant with data.classes"
             )
         alike[folded] = name
+
+
+def check_labels(names: Iterable[str], wanted: list[str] | None) -> None:
+    """Raises UserError if labels differ by case or blanks alone, or one is a list of others: `rust|scab`.
+
+    Args:
+        names: Names of the classes.
+        wanted: As in check_names.
+    """
+    names = list(names)
+    check_names(names, wanted)
+    for name in names if wanted is None else ():
+        for separator in SEPARATORS:
+            pieces = [piece.strip() for piece in name.split(separator)]
+            if len(pieces) > 1 and set(pieces) <= set(names):
+                raise UserError(
+                    f"data.source: the label {name!r} holds the classes {some_of(pieces)}, and an image has one class; "
+                    "give each image one class, or name each class that is meant with data.classes"
+                )
 
 
 def stamp_of(path: str | bytes | Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tandem.data.console import counted
 from tandem.data.folders import decoder_of, opener_of, readable_endings
-from tandem.data.source import Source, SourceImage, check_names, choose_classes, stamp_of
+from tandem.data.source import Source, SourceImage, check_labels, choose_classes, stamp_of
 from tandem.errors import UserError, some_of
 from tandem.protocol.folder_layout import composed
 from tandem.protocol.label_table import sorted_classes
@@ -82,9 +82,11 @@ def find_source(root: Path, settings: DataSettings) -> Source:
                     problems.append(f"{key}: a sample without a label")
                 elif key in places:
                     problems.append(f"{key}: twice in the archive")
+                elif names and label not in names and not (label.isdecimal() and int(label) < len(names)):
+                    problems.append(f"{key}: label {label}, which is not among the {len(names)} names of classes")
                 else:
                     places[key] = (file, image.offset_data, image.size)
-                    label = names[int(label)] if names and label.isdigit() and int(label) < len(names) else label
+                    label = names[int(label)] if names and label not in names else label
                     images.append(SourceImage(key=key, class_name=label, part=part, stamp=stamp))
     if not images:
         raise UserError(
@@ -92,8 +94,11 @@ def find_source(root: Path, settings: DataSettings) -> Source:
             "unpack a tar of class folders with tar -xf and name the folder"
         )
     wanted = None if settings.classes is None else [composed(name) for name in settings.classes]
-    available = names or sorted_classes({image.class_name for image in images})
-    check_names(available, wanted)
+    found = {image.class_name for image in images}
+    available = tuple(name for name in names if name in found) or sorted_classes(found)
+    if without := [name for name in names if name not in found]:
+        notes = (*notes, f"{counted(len(without), 'class', 'classes')} without images, left out: {some_of(without)}")
+    check_labels(available, wanted)
     kept = choose_classes(available, wanted)
     endings = some_of([f"{ending} {number}" for ending, number in sorted(passed_over.items())])
 
@@ -164,7 +169,10 @@ def _label_of(sample: _Sample, settings: DataSettings, file: Path) -> str | None
     column = (settings.columns or {}).get("label")
     for ending in LABEL_ENDINGS:
         if ending in sample.labels and column is None:
-            return composed(sample.labels[ending].decode("utf-8", "replace").strip()) or None
+            try:
+                return composed(sample.labels[ending].decode("utf-8-sig").strip()) or None
+            except UnicodeDecodeError:
+                return None
     for ending in JSON_ENDINGS:
         if ending not in sample.labels:
             continue
@@ -173,15 +181,24 @@ def _label_of(sample: _Sample, settings: DataSettings, file: Path) -> str | None
         except ValueError:
             return None
         if not isinstance(record, dict):
-            return composed(str(record))
+            return _as_text(record, file)
         found = [name for name in ((column,) if column else LABEL_KEYS) if name in record]
         if not found:
             raise UserError(
                 f"data.source: the samples of {file.name} have the values {some_of(sorted(record))}, and which is the "
                 f"label is not understood; say so with data.columns, such as {{label: {next(iter(record), 'NAME')}}}"
             )
-        return composed(str(record[found[0]]))
+        return _as_text(record[found[0]], file)
     return None
+
+
+def _as_text(value: object, file: Path) -> str | None:
+    if isinstance(value, list | dict):
+        raise UserError(
+            f"data.source: the samples of {file.name} have several values as their label ({str(value)[:60]}), and an "
+            "image has one class; name another value with data.columns, such as {label: NAME}"
+        )
+    return None if value is None else composed(str(value)) or None
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

@@ -40,6 +40,9 @@ NAMES = {
     ),
 }  # fmt: skip
 
+NO_LABELS = frozenset(("nan", "<na>", "n/a", "#n/a", "null"))
+"""Texts, in lower case, that programs write for a missing value."""
+
 SURE_PART_NAMES = ("part", "split", "subset", "partition")
 """Names of columns that say the part whatever their values are; others have to hold words of parts."""
 
@@ -77,10 +80,6 @@ class LabelTable:
     """One line per row that cannot be used."""
     notes: tuple[str, ...]
     """Lines on what was assumed."""
-
-    def classes(self) -> tuple[str, ...]:
-        """All classes, sorted; by value if all are whole numbers."""
-        return sorted_classes({row.label for row in self.rows if row.label})
 
 
 def sorted_classes(names: set[str]) -> tuple[str, ...]:
@@ -220,7 +219,8 @@ class _Columns:
                 f"--data.columns '{{path: {header[0]}, label: {header[-1]}}}'"
             )
         label = f"the columns {some_of(rest, 4)}" if self.one_hot else f"column {self.names['label']}"
-        more = [f"{role}s in column {self.names[role]}" for role in ("part", "fold") if self.names[role]]
+        more = [f"parts in column {self.names['part']}"] if self.names["part"] else []
+        more += [f"folds, for data.split folds, in column {self.names['fold']}"] if self.names["fold"] else []
         more += [f"parts in column {self.flag}"] if self.flag else []
         notes.append(f"{file.name}: files in column {self.names['path']}, classes in {', '.join([label, *more])}")
 
@@ -253,7 +253,8 @@ class _Columns:
         assert name is not None
         labels = [composed(row[name].strip()) for row in rows]
         # 3.0 is how tables with missing values write the whole number 3
-        numbers = all(re.fullmatch(r"-?\d+(\.0+)?", label) for label in labels if label)
+        present = [label for label in labels if label and label.casefold() not in NO_LABELS]
+        numbers = all(re.fullmatch(r"-?\d+(\.0+)?", label) for label in present)
         return [_whole(label) if numbers else label for label in labels]
 
     def _label_of_flags(self, row: Mapping[str, str]) -> str:
@@ -355,13 +356,20 @@ def _from_records(file: Path, records: list[Any]) -> tuple[list[str], list[tuple
     if not records or not all(isinstance(record, dict) for record in records):
         raise UserError(f"data.labels: {file} has no rows with names; allowed: one object per line, or a table")
     header = list(dict.fromkeys(str(name) for record in records for name in record))
-    rows = [[_as_text(record.get(name)) for name in header] for record in records]
+    rows = [[_as_text(record.get(name), name, file) for name in header] for record in records]
     return header, list(enumerate(rows, start=1))
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: Any, name: str, file: Path) -> str:
     if value is None or value != value:
         return ""
+    if isinstance(value, list) and name.casefold() in NAMES["label"]:
+        if len(value) > 1:
+            raise UserError(
+                f"data.labels: {file.name} gives an image the classes {some_of([str(each) for each in value])} in "
+                f"{name}, and an image has one class"
+            )
+        return str(value[0]) if value else ""
     return str(value)
 
 

@@ -79,6 +79,20 @@ def test_colours_of_sixteen_bits_are_scaled_like_grey(kind: str) -> None:
         assert np.array_equal(pixels_of(file), np.asarray(image))
 
 
+def test_tiff_with_white_as_zero_is_turned_over() -> None:
+    levels = np.arange(0, 64, dtype=np.uint16).reshape(8, 8) * 1040
+    upright, inverted = (
+        saved(Image.fromarray(levels), "TIFF"),
+        saved(Image.fromarray(levels), "TIFF", tiffinfo={262: 0}),
+    )
+    pixel_range = PixelRange(whole=65535)
+    expected = 255 - np.asarray(to_rgb(decode(upright), pixel_range))
+    assert np.array_equal(np.asarray(to_rgb(decode(inverted), pixel_range)), expected)
+    # Pillow turns files of 8 bits over itself
+    grey = Image.fromarray((levels >> 8).astype(np.uint8))
+    assert np.array_equal(np.asarray(to_rgb(decode(saved(grey, "TIFF", tiffinfo={262: 0}))))[..., 0], np.asarray(grey))
+
+
 def test_transparency_of_sixteen_bits_is_not_scaled_with_the_colours() -> None:
     levels = np.zeros((1, 2, 4), np.uint16)
     levels[0, 0] = 4095, 0, 0, 65535
