@@ -535,7 +535,7 @@ LAYOUTS: dict[str, Example] = {
         split="fractions",
         said=[
             "1 link to files of another class or part, which count as copies: cat/other.png -> dog/001.png",
-            "1 in several classes",
+            "in several classes: 1",
         ],
     ),
     "links_to_folders_elsewhere": Example(
@@ -846,7 +846,7 @@ TABLES: dict[str, Example] = {
         ["1.0", "2.0"] * 5 + ["nan", "nan"],
         settings={"on_bad_image": "skip"},
         images={"1": 5, "2": 5},
-        said=["2 files or class folders left out"],
+        said=["2 files or class folders left out as unreadable"],
     ),
     "spreadsheet": Example(
         make=both(FLAT, lambda root: (root / "labels.csv").write_bytes(b"PK\x03\x04" + bytes(50))),
@@ -1484,7 +1484,7 @@ FILES["messy_folder"] = Example(
         "looked into garden/garden/",
         r"passed over: 6 files \(.svg 6\); 7 folders of systems \(@eaDir 6, __MACOSX\); 6 hidden files",
         r"97 images of 3 classes \(train .*, val .*, test 21, unused 2\)",
-        "1 file or class folder left out as unreadable; 4 images have exact copies .*; 2 images left out",
+        r"1 file or class folder left out as unreadable \(Training/poppy/005.JPG\); 4 images have exact copies .*; left out: 2",
     ],
 )
 

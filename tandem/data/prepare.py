@@ -20,7 +20,7 @@ from tandem.data.source import Source
 from tandem.data.sources import find_source
 from tandem.data.split import PARTS, UNUSED, Split, split_images
 from tandem.data.store import StagedStore, open_stores, staged_stores
-from tandem.errors import UserError
+from tandem.errors import UserError, some_of
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.folder_layout import text_of
 from tandem.protocol.settings import AugmentationSettings, DataSettings
@@ -264,13 +264,13 @@ def _summarize(prepared: PreparedData, *, quiet: bool) -> None:
     say(f"{prepared.name}: {len(prepared.keys):,} images of {len(prepared.classes)} classes ({parts})", quiet=quiet)
     remarks = []
     if prepared.bad_images:
-        remarks.append(f"{_files_or_folders(len(prepared.bad_images))} left out as unreadable")
+        names = some_of([problem.partition(": ")[0] for problem in prepared.bad_images], 3)
+        remarks.append(f"{_files_or_folders(len(prepared.bad_images))} left out as unreadable ({names})")
     duplicates = prepared.report["duplicates"]
     if duplicates["num_images"]:
         remarks.append(
-            f"{duplicates['num_images']} images have exact copies ({duplicates['across_parts']} of the different ones "
-            f"in several parts, {duplicates['across_classes']} in several classes; "
-            f"{duplicates['num_left_out']} images left out)"
+            f"{duplicates['num_images']:,} images have exact copies (in several parts: {duplicates['across_parts']:,}, "
+            f"in several classes: {duplicates['across_classes']:,}; left out: {duplicates['num_left_out']:,})"
         )
     if remarks:
-        say("; ".join(remarks), quiet=quiet)
+        say(f"{prepared.name}: {'; '.join(remarks)}", quiet=quiet)

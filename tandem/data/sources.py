@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tandem.data import hugging_face, labelled, named, tars
-from tandem.data.console import counted
+from tandem.data.console import counted, say
 from tandem.data.decoding import Decoded
 from tandem.data.folders import Walk, decoder_of, opener_of, reader_of
 from tandem.data.source import Source, SourceImage, check_names, choose_classes, stamp_of
@@ -48,6 +48,8 @@ def find_source(settings: DataSettings, *, quiet: bool = False) -> Source:
             cannot be downloaded.
     """
     source, cache_folder = settings.source, Path(settings.cache_folder).expanduser()
+    if source in DATA_SETS and Path(source).is_dir():
+        say(f"{source}: the data set of this name and not the folder, which is ./{source}", quiet=quiet)
     try:
         found = _find(settings, cache_folder, quiet=quiet)
     except OSError as error:

@@ -14,6 +14,8 @@ from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.settings import DataSettings
 from tests.own_data import Example, all_examples
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def settings_of(example: Example, tmp_path: Path) -> DataSettings:
     root = tmp_path / "own"
@@ -51,3 +53,19 @@ def test_example_is_read_or_refused(name: str, tmp_path: Path, capsys: pytest.Ca
     assert "split" in lines[0] or "merged" in lines[0]
     for said in example.said:
         assert any(re.search(said, line) for line in lines), (said, lines)
+
+
+def test_document_lists_every_example_and_names_a_test_in_each_row() -> None:
+    lines = (ROOT / "docs/data.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("|") and not line.startswith("|---")]
+    rows = [row for row in rows if not row.endswith("| test |")]
+    named = [re.findall(r"`(\w+)`", row.rpartition(" | ")[2]) for row in rows]
+    functions = {
+        name
+        for file in (ROOT / "tests/data").glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert len(rows) > 50 and all(named)
+    found = {name for names in named for name in names}
+    assert found <= functions | all_examples().keys()
+    assert found >= all_examples().keys()

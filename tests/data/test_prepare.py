@@ -216,7 +216,10 @@ def test_summary_says_what_was_found(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "pets: 21 images of 2 classes (train 15, val 2, test 4)\n" in captured.err
-    assert "1 file or class folder left out as unreadable; 2 images have exact copies" in captured.err
+    assert (
+        "pets: 1 file or class folder left out as unreadable (dog/bad.png); 2 images have exact copies ("
+        in captured.err
+    )
 
 
 def test_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

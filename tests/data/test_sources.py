@@ -98,3 +98,14 @@ def test_one_class_is_not_enough(write_images: WriteImages, tmp_path: Path, fold
 def test_folder_that_cannot_be_listed_is_named() -> None:
     with pytest.raises(UserError, match=r"data\.source: n{300} cannot be listed: .*; allowed: a folder with"):
         find_source(DataSettings(source="n" * 300))
+
+
+def test_folder_with_the_name_of_a_data_set_is_not_passed_over_silently(
+    write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images({"cat": 3, "dog": 3}).rename(tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    assert find_source(DataSettings(source="digits")).classes == tuple("0123456789")
+    assert capsys.readouterr().err == "digits: the data set of this name and not the folder, which is ./digits\n"
+    assert find_source(DataSettings(source="./digits")).classes == ("cat", "dog")
+    assert capsys.readouterr().err == ""
