@@ -414,6 +414,26 @@ LAYOUTS: dict[str, Example] = {
             r"passed over: 2 files \(.db 1, .ini 1\); 14 folders of systems \(@eaDir 2, __MACOSX 2, .*; 1 hidden file"
         ],
     ),
+    "masks_beside_the_images_of_a_class": Example(
+        make=folders({"cat": TRAIN, "cat/masks": 4, "dog": TRAIN, "dog/masks/old": 3}),
+        images={"cat": TRAIN + 4, "dog": TRAIN + 3},
+        split="fractions",
+        said=["7 images in folders beside the images of a class count for the class: cat/masks/ 4, dog/masks/old/ 3"],
+    ),
+    "masks_beside_the_images": Example(
+        make=folders({"images": 5, "masks": 5}),
+        refused=r"holds images/, masks/, and images/ is not called like a class",
+    ),
+    "annotations_beside_the_images": Example(
+        make=folders({"Images/cat": 5, "Images/dog": 5, "annotations/trimaps": 5}),
+        refused=r"Images/ is not called like a class; name the folder that holds the class folders with data\.source",
+    ),
+    "classes_called_like_folders": Example(
+        make=folders({"labels": 5, "tins": 5}),
+        settings={"classes": ["labels", "tins"]},
+        images={"labels": 5, "tins": 5},
+        split="fractions",
+    ),
     "folders_that_look_like_a_systems": Example(
         make=folders({"$1": 5, "$5": 5, "#recycle": 2}), refused=r"holds \$1/, \$5/, which could be classes or folders"
     ),

@@ -111,6 +111,8 @@ class Walk:
     """Images that do not have the ending of one, by ending."""
     linked_files: list[str] = field(default_factory=list)
     """Files that are links to files in another folder of the source."""
+    _class_keys: set[str] = field(default_factory=set)
+    """Keys of the class folders."""
     _seen: dict[tuple[int, int], str] = field(default_factory=dict)
     """Folders that were walked, by device and number, with their paths."""
     _links: list[tuple[str, str, ClassFolder]] = field(default_factory=list)
@@ -196,13 +198,28 @@ class Walk:
                 f"{counted(len(self.linked_files), 'link')} to files of another class or part, which count as copies: "
                 f"{some_of(self.linked_files, 4)}"
             )
+        if deeper := self._deeper_images():
+            folders = some_of([f"{key}/ {number}" for key, number in sorted(deeper.items())], 4)
+            number = counted(deeper.total(), "image")
+            lines.append(f"{number} in folders beside the images of a class count for the class: {folders}")
         return tuple(lines)
+
+    def _deeper_images(self) -> Counter[str]:
+        """Images in folders of class folders that hold images themselves, by folder."""
+        folders = Counter(image.key.rpartition("/")[0] for image in self.images)
+        deeper: Counter[str] = Counter()
+        for key in folders.keys() - self._class_keys:
+            parents = ["/".join(key.split("/")[:depth]) for depth in range(1, key.count("/") + 1)]
+            if any(parent in self._class_keys and parent in folders for parent in parents):
+                deeper[key] = folders[key]
+        return deeper
 
     def _take_class(self, folder: ClassFolder) -> None:
         key = "" if folder.path == self.root else _relative(folder.path, self.root)
         if not is_utf8(key):
             self.problems.append(f"{_readable(key)}/: its name is not UTF-8")
             return
+        self._class_keys.add(key)
         before = len(self.images), len(self.problems), self.passed_over.endings.copy()
         self._see(folder.path, str(folder.path))
         self._take_folder(str(folder.path), key, folder)

@@ -59,6 +59,15 @@ SYSTEM_FOLDERS = frozenset(
     )
 )
 
+NO_CLASSES = frozenset(
+    (
+        *("image", "images", "img", "imgs", "picture", "pictures", "jpegimages", "data", "dataset", "raw"),
+        *("mask", "masks", "label", "labels", "annotation", "annotations", "segmentation", "segmentations"),
+        *("trimaps", "bboxes", "ground_truth", "groundtruth", "thumbnails", "thumbs"),
+    )
+)
+"""Names, in lower case, of folders that data sets have beside each other, and that nobody gives to classes."""
+
 ALIKE = 0.5
 """Share of common names from which on two folders of class folders look like parts of one data set."""
 
@@ -470,6 +479,11 @@ class _Finder:
         if self.wanted and self.wanted <= self.root.names_inside:
             return self._as_classes()  # data.classes says so
         self._check_folders_called_like_parts(folders)
+        if strange := [child for child in folders if child.name.casefold() in NO_CLASSES]:
+            self._refuse(
+                f"holds {self._listed(folders)}, and {strange[0].name}/ is not called like a class",
+                "name the folder that holds the class folders with data.source, or all classes with data.classes",
+            )
         of_folders = [child for child in folders if child.is_of_folders]
         if len(of_folders) == len(folders) > 0 and self._parts_in_classes(folders):
             return self._with_test(self._as_parts_in_classes(folders))
