@@ -340,7 +340,7 @@ LAYOUTS: dict[str, Example] = {
     ),
     "archive": Example(
         make=both(folders({"cat": 3}), lambda root: (root / "dogs.zip").touch()),
-        refused=r"has 1 class folder \(cat\), .*; unpack dogs.zip first",
+        refused=r"has 1 class \(cat\), .*; unpack dogs.zip first",
     ),
     # ------------------------------------------------------------------------------------------ wrappers and copies
     "lone_folder": Example(
@@ -422,7 +422,7 @@ LAYOUTS: dict[str, Example] = {
     ),
     "masks_beside_the_images": Example(
         make=folders({"images": 5, "masks": 5}),
-        refused=r"holds images/, masks/, and images/ is not called like a class",
+        refused=r"holds images/, masks/ with images that are not in a folder per class; .*data\.labels",
     ),
     "annotations_beside_the_images": Example(
         make=folders({"Images/cat": 5, "Images/dog": 5, "annotations/trimaps": 5}),
@@ -447,6 +447,12 @@ LAYOUTS: dict[str, Example] = {
         images={"$1": 5, "$5": 5},
         split="fractions",
         said=[r"passed over: 1 folder of a system \(@new_thumbs\)"],
+    ),
+    "archive_of_the_test_images": Example(
+        make=both(parts(train="train"), lambda root: (root / "test.zip").touch()),
+        images=PETS_IMAGES,
+        split="fractions",
+        said=[r"passed over: 1 file \(.zip 1\)"],
     ),
     "archive_beside_the_classes": Example(
         make=both(PETS, lambda root: (root / "owls.zip").touch(), texts(README="pets")),
@@ -483,13 +489,26 @@ LAYOUTS: dict[str, Example] = {
         images={NFC: 6, "tea": 6},
         split="fractions",
     ),
-    "case": Example(make=folders({"Cat": 5, "cat": 5}), refused="'Cat' and 'cat' differ only by case or blanks"),
+    "case": Example(
+        make=folders({"Cat": 5, "cat": 5}), refused="'Cat' and 'cat' differ only by case, blanks or hyphens"
+    ),
     "blank_at_the_end": Example(make=folders({"cat": 5, "cat ": 5}), refused="'cat' and 'cat ' differ only by"),
     "blank_within": Example(make=folders({"blue jay": 5, "blue  jay": 5}), refused="'blue  jay' and 'blue jay'"),
-    "invisible_character": Example(make=folders({"cat": 5, "c\u200bat": 5}), refused="differ only by case or blanks"),
+    "invisible_character": Example(
+        make=folders({"cat": 5, "c\u200bat": 5}), refused="differ only by case, blanks or hyphens"
+    ),
+    "hyphens": Example(
+        make=folders({"train/blue_jay": 5, "train/crow": 5, "test/blue-jay": 5, "test/crow": 5}),
+        refused="'blue-jay' and 'blue_jay' differ only by case, blanks or hyphens",
+    ),
+    "hyphens_of_numbers": Example(
+        make=folders({"1-2": 5, "12": 5, "A-": 5, "A": 5}),
+        images={"1-2": 5, "12": 5, "A-": 5, "A": 5},
+        split="fractions",
+    ),
     "case_across_parts": Example(
         make=folders({"train/Cat": 5, "train/dog": 5, "test/cat": 5, "test/dog": 5}),
-        refused="'Cat' and 'cat' differ only by case or blanks",
+        refused="'Cat' and 'cat' differ only by case, blanks or hyphens",
     ),
     "case_is_meant": Example(
         make=folders({"A": 5, "a": 5}), settings={"classes": ["A", "a"]}, images={"A": 5, "a": 5}, split="fractions"
@@ -868,6 +887,11 @@ TABLES: dict[str, Example] = {
         images={"1": 5, "2": 5},
         said=["2 files or class folders left out as unreadable"],
     ),
+    "no_rows": Example(
+        make=both(FLAT, texts(labels_DOT_csv="path,label\n")),
+        settings={"labels": "labels.csv"},
+        refused=r"data\.labels: .*labels.csv has the columns path, label and no rows",
+    ),
     "spreadsheet": Example(
         make=both(FLAT, lambda root: (root / "labels.csv").write_bytes(b"PK\x03\x04" + bytes(50))),
         settings={"labels": "labels.csv"},
@@ -1075,6 +1099,9 @@ CONTAINERS: dict[str, Example] = {
         refused="a.tar is not a whole tar archive",
     ),
     "parquet_shards": Example(make=write_parquet_shards, images={"train/0": 6, "train/1": 6, "test/0": 3, "test/1": 3}),
+    "parquet_and_tars": Example(
+        make=both(write_shards, write_parquet_shards), refused=r"holds both \.parquet and \.tar files"
+    ),
     "parquet_file": Example(
         make=write_one_parquet,
         images=FLAT_IMAGES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,7 @@ def choose_classes(available: Iterable[str], wanted: list[str] | None) -> tuple[
 
 
 def check_names(names: Iterable[str], wanted: list[str] | None) -> None:
-    """Raises UserError if two classes have names that differ by case or blanks alone.
+    """Raises UserError if two classes have names that differ by case, blanks or hyphens alone.
 
     Args:
         names: Names of the classes.
@@ -92,17 +93,18 @@ def check_names(names: Iterable[str], wanted: list[str] | None) -> None:
     for name in names:
         if wanted is not None:
             continue
-        folded = "".join(character for character in name.casefold() if character.isprintable() and character != " ")
+        joined = re.sub(r"(?<=[^\W\d])[-_]+(?=[^\W\d])", "", name.casefold())  # 1-2 is not 12
+        folded = "".join(character for character in joined if character.isprintable() and character != " ")
         if folded in alike:
             raise UserError(
-                f"data.source: the classes {alike[folded]!r} and {name!r} differ only by case or blanks; rename one to "
-                "make them one class, or name each class that is meant with data.classes"
+                f"data.source: the classes {alike[folded]!r} and {name!r} differ only by case, blanks or hyphens; "
+                "rename one to make them one class, or name each class that is meant with data.classes"
             )
         alike[folded] = name
 
 
 def check_labels(names: Iterable[str], wanted: list[str] | None) -> None:
-    """Raises UserError if labels differ by case or blanks alone, or one is a list of others: `rust|scab`.
+    """Raises UserError if labels differ by case, blanks or hyphens alone, or one is a list of others: `rust|scab`.
 
     Args:
         names: Names of the classes.

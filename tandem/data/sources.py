@@ -63,7 +63,7 @@ def find_source(settings: DataSettings, *, quiet: bool = False) -> Source:
         ) from None
     if len(found.classes) < 2:
         raise UserError(
-            f"data.source: {source} has {counted(len(found.classes), 'class folder')} "
+            f"data.source: {source} has {counted(len(found.classes), 'class', 'classes')} "
             f"({', '.join(found.classes) or 'none'}), "
             f"and a classifier needs at least 2 classes; {_archives_in(Path(found.location))}allowed: {LAYOUT}"
         )
@@ -249,11 +249,12 @@ def _source_of_layout(name: str, layout: Layout, classes: tuple[str, ...], setti
     walk = Walk(root=layout.root)
     wanted = set(classes)
     walk.take(layout.class_folders, lambda class_name: class_name in wanted)
-    for folder in {layout.root, *(folder.path.parent for folder in layout.class_folders)}:
-        walk.count_files(folder)
-    # folders of systems beside the class folders count like those in them
+    # what is beside the class folders, or around the folder that was looked into, counts like what is in them
     around = {layout.root, *(folder for folder in layout.root.parents if folder.is_relative_to(layout.given))}
-    walk.count_system_folders({*around, *(folder.path.parent for folder in layout.class_folders)}, wanted)
+    around |= {folder.path.parent for folder in layout.class_folders}
+    for folder in sorted(around):
+        walk.count_files(folder)
+    walk.count_system_folders(around, wanted)
     unused = [
         f"{walk.key_of(path)}/: {counted(walk.count_images(path), 'image')} without labels, not used"
         for path in layout.unlabelled

@@ -480,6 +480,8 @@ class _Finder:
             return self._as_classes()  # data.classes says so
         self._check_folders_called_like_parts(folders)
         if strange := [child for child in folders if child.name.casefold() in NO_CLASSES]:
+            if not any(child.is_of_folders for child in folders) and strange == folders:
+                self._refuse_unlabelled(*folders)
             self._refuse(
                 f"holds {self._listed(folders)}, and {strange[0].name}/ is not called like a class",
                 "name the folder that holds the class folders with data.source, or all classes with data.classes",

@@ -140,6 +140,8 @@ def read_table(
     """
     notes: list[str] = []
     header, cells = _read_cells(file, notes)
+    if not cells:
+        raise UserError(f"data.labels: {file} has the columns {some_of(header)} and no rows")
     roles = _Columns(file, header, cells, columns or {}, notes)
     problems = [
         f"{file.name} line {line}: {len(row)} cells, and the header has {len(header)}"

@@ -34,6 +34,9 @@ def kind_of_source(source: str) -> Kind:
 
     Args:
         source: The setting data.source.
+
+    Raises:
+        UserError: A folder holds files of both kinds.
     """
     if source.startswith(HUB_PREFIX):
         return "hub"
@@ -54,6 +57,11 @@ def kind_of_source(source: str) -> Kind:
                 return "folder"
             endings_found |= {ending for ending in (*PARQUET_ENDINGS, *TAR_ENDINGS) if lower.endswith(ending)}
             endings_found |= {TAR_ENDINGS[0] for ending in PACKED_TAR_ENDINGS if lower.endswith(ending)}
+    if len(endings_found) > 1:
+        raise UserError(
+            f"data.source: {source} holds both {' and '.join(sorted(endings_found))} files; move one kind elsewhere, "
+            "or name the folder of the other"
+        )
     if endings_found & set(PARQUET_ENDINGS):
         return "parquet"
     return "tars" if endings_found else "folder"
