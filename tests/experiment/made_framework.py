@@ -68,6 +68,18 @@ class MadePackage:
     def map_head(self, network: LinearNetwork, outputs: Sequence[Sequence[int]]) -> LinearNetwork:
         return LinearNetwork(network.backbone, network.head[:, [members[0] for members in outputs]])
 
+    def random_state(self) -> list[np.ndarray]:
+        return []
+
+    def restore_random_state(self, states: list[np.ndarray]) -> None:
+        assert states == []
+
+    def copy_weights(self, network: LinearNetwork) -> dict[str, np.ndarray]:
+        return {"backbone": network.backbone.copy(), "head": network.head.copy()}
+
+    def restore_weights(self, network: LinearNetwork, weights: dict[str, np.ndarray]) -> None:
+        network.backbone, network.head = weights["backbone"], weights["head"]
+
     def hash_weights(self, *modules: Any) -> str:
         return "+".join(str(float(np.sum(module))) for module in modules)
 

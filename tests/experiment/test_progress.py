@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tandem.data.prepare import PreparedData
+from tandem.experiment import Progress
+from tandem.protocol.settings import Settings
+from tandem.recording.summary import PhaseResult
+from tests.experiment.made_framework import LinearNetwork, MadeScript
+from tests.small_runs import RecordingRun, small_settings
+
+
+def begin(script: MadeScript, settings: Settings, data: PreparedData, folder: Path) -> tuple[Progress, LinearNetwork]:
+    network = script.build_network(settings, data, None)
+    return Progress(script.framework(), network, settings, RecordingRun(folder)), network  # type: ignore[arg-type]
+
+
+def test_run_continues_after_its_last_trained_phase(data: PreparedData, tmp_path: Path) -> None:
+    script, settings = MadeScript(), small_settings(regime="two_stage")
+    progress, network = begin(script, settings, data, tmp_path)
+    first, second = progress.phases_left()
+    assert not progress.is_trained(first)
+    network.head = network.head + 1
+    progress.add_outcome(script.train_phase(network, first, settings, data, progress.curves))
+    # it is killed while the phase is evaluated
+    continued, again = begin(script, settings, data, tmp_path)
+    assert list(continued.phases_left()) == [first, second]
+    assert continued.is_trained(first) and not continued.is_trained(second)
+    assert np.array_equal(again.head, network.head)
+    assert continued.outcomes == progress.outcomes and continued.curves.rows == progress.curves.rows
+    result = PhaseResult(
+        number=1, trainable="head", epochs=1, best_epoch=0, train_seconds=1.0, scores={"accuracy": 0.5}
+    )
+    continued.add_result(result)
+    continued.add_outcome(script.train_phase(again, second, settings, data, continued.curves))
+    # the last phase is evaluated again, for its predictions; the result of the first one is kept
+    last, _ = begin(script, settings, data, tmp_path)
+    assert list(last.phases_left()) == [second] and last.is_trained(second)
+    assert last.results == [result]
+
+
+def test_torch_on_several_devices_keeps_no_checkpoints(data: PreparedData, tmp_path: Path) -> None:
+    script, settings = MadeScript(), small_settings(num_devices=2)
+    progress, network = begin(script, settings, data, tmp_path)
+    phase = next(progress.phases_left())
+    progress.add_outcome(script.train_phase(network, phase, settings, data, progress.curves))
+    assert list(tmp_path.iterdir()) == []
