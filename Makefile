@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # on two cores, two processes with two threads each are many times slower than with one thread each
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types clean
+.PHONY: help setup demo serve test test-long kills test-common test-torch test-keras lint types clean
 
 help:
 	@echo "make demo        five runs per framework on handwritten digits, then their comparison (under 5 minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make setup       the environment in $(VENV) with all development tools"
 	@echo "make test        the tests (under 10 minutes)"
 	@echo "make test-long   the tests that take minutes each"
+	@echo "make kills       kills 50 runs per framework at random moments, and continues them (an hour or two)"
 	@echo "make lint types  ruff and mypy"
 	@echo "make clean       removes $(VENV); runs and caches are unchanged"
 	@echo "one test file:   $(PYTEST) tests/data/test_split.py"
@@ -58,6 +59,10 @@ test-long: $(VENV)/requirements-dev.done
 	$(PYTEST) tests -m long --ignore tests/on_torch --ignore tests/on_keras
 	$(PYTEST) tests/on_torch -m long
 	$(PYTEST) tests/on_keras -m long
+
+kills: $(VENV)/requirements-dev.done
+	$(BIN)/python -m tests.scripts.kills --kills 50
+	$(BIN)/python -m tests.scripts.kills --kills 20 --during checkpoints
 
 lint: $(VENV)/requirements-dev.done
 	$(BIN)/ruff check .

@@ -163,5 +163,8 @@ class RecordingRun:
     def log_artifact(self, path: Path, folder: str = "", remove: bool = False) -> None:
         self.artifacts.append(path)
 
+    def is_logged(self, path: Path) -> bool:
+        return path in (*self.artifacts, *self.models)
+
     def log_model(self, path: Path, remove: bool = False) -> None:
         self.models.append(path)

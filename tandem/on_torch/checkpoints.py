@@ -94,12 +94,21 @@ class KeepCheckpoints(Callback):
         module.network.load_state_dict(state["network"])
         for optimizer, of_optimizer in zip(trainer.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(of_optimizer)
+            _lay_out_like_weights(optimizer)
         for config, of_schedule in zip(trainer.lr_scheduler_configs, state["schedules"], strict=True):
             config.scheduler.load_state_dict(of_schedule)
         trainer.precision_plugin.load_state_dict(state["precision"])
         self.early_stopping.load_state_dict(state["early_stopping"])
         module.sums.load_state_dict(state["sums"], trainer.strategy.root_device)
         self.log_epochs.load_state_dict(state["log_epochs"])
+
+
+def _lay_out_like_weights(optimizer: torch.optim.Optimizer) -> None:
+    # torch's fused kernels step through the memory of weights and moments alike, so both need the same memory format
+    for weight, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                moments[name] = torch.empty_like(weight).copy_(value)
 
 
 def begin_at(trainer: lightning.Trainer, epoch: int, batch: int) -> None:

@@ -89,6 +89,7 @@ class Run:
         self._models: set[str] = set()
         self._lock = threading.Lock()
         self._logged: set[tuple[str, int]] = set()
+        self._logged_files: set[tuple[str, str]] = set()
         self._has_dataset = False
         self._journal = continued or Journal(folder)
         writer = RunWriter(client, run_id=run_id, experiment_id=experiment_id, folder=folder)
@@ -108,6 +109,10 @@ class Run:
                     self._params |= entry.content["values"]
                 case "dataset":
                     self._has_dataset = True
+                case "artifact" if entry.number not in content.refusals:
+                    self._logged_files.add((entry.content["path"], entry.content["folder"]))
+                case "model" if entry.number not in content.refusals:
+                    self._logged_files.add((entry.content["path"], ""))
         for entry in content.unsent():
             if entry.kind == "end":  # that of the interruption
                 self._journal.mark_sent(entry.number, entry.number)
@@ -155,7 +160,14 @@ class Run:
         Raises:
             FileNotFoundError: There is no such file.
         """
-        self._record("artifact", path=self._existing(path), folder=folder, remove=remove)
+        if not self.is_logged(path, folder):
+            self._record("artifact", path=self._existing(path), folder=folder, remove=remove)
+
+    def is_logged(self, path: str | Path, folder: str = "") -> bool:
+        """True if the run logged this file, folder or model before it was interrupted."""
+        absolute = Path(path).absolute()
+        is_within = absolute.is_relative_to(self.folder)
+        return (str(absolute.relative_to(self.folder) if is_within else absolute), folder) in self._logged_files
 
     def log_dataset(
         self, *, name: str, digest: str, source: str, contexts: Sequence[str], profile: Mapping[str, Any]

@@ -9,6 +9,7 @@ from torch import nn
 
 from tandem import on_torch
 from tandem.data.prepare import PreparedData
+from tandem.on_torch.acceleration import to_device
 from tandem.on_torch.head import build_head
 from tandem.on_torch.networks import Classifier, Pixels
 from tandem.protocol.settings import Settings
@@ -18,11 +19,12 @@ from train_torch import FRAMEWORK
 
 
 def build_small_network(settings: Settings, data: PreparedData, weights_file: Path | None) -> Classifier:
-    """Two blocks with batch norm, and the settings' head."""
+    """Two blocks with batch norm, the first one with a convolution, and the settings' head."""
     torch.manual_seed(settings.seed)
-    first = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 8), nn.BatchNorm1d(8), nn.ReLU())
-    second = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Dropout(0.2))
-    return Classifier(Pixels(8, "unit"), nn.Sequential(first, second), build_head(settings, 6, NUM_CLASSES))
+    first = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    second = nn.Sequential(nn.Linear(4 * 3 * 3, 6), nn.BatchNorm1d(6), nn.Dropout(0.2))
+    network = Classifier(Pixels(8, "unit"), nn.Sequential(first, second), build_head(settings, 6, NUM_CLASSES))
+    return to_device(network, settings)  # weights of the convolution in channels_last
 
 
 @pytest.mark.parametrize("name", CASES)
