@@ -306,7 +306,7 @@ def start_run(
             state=RUNNING,
         )
         record.write(run.folder)
-        mark_dead_runs(client, experiment.experiment_id, parent)
+        mark_dead_runs(client, experiment.experiment_id, parent, but=run.id)
         signs_of_life, sampler = SignsOfLife(run.folder / vocabulary.PROCESS_FILE), None
         status = "FAILED"
         state = ENDED

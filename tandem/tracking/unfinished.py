@@ -122,13 +122,14 @@ def find_unfinished(
     return found
 
 
-def mark_dead_runs(client: MlflowClient, experiment_id: str, parent: Path) -> None:
+def mark_dead_runs(client: MlflowClient, experiment_id: str, parent: Path, *, but: str) -> None:
     """Marks runs as KILLED that MLflow shows as RUNNING although their process is gone.
 
     Args:
         client: The MLflow that shows them.
         experiment_id: The experiment in which to look; for runs of other folders, by their tags.
         parent: Folder of the experiment's runs.
+        but: Id of this process's run, whose tags may still name an earlier process.
     """
     dead = set()
     for folder, record in _records(parent):
@@ -137,7 +138,8 @@ def mark_dead_runs(client: MlflowClient, experiment_id: str, parent: Path) -> No
     with contextlib.suppress(MlflowException):
         running = client.search_runs([experiment_id], filter_string="attributes.status = 'RUNNING'")
         for run in running:
-            if run.info.run_id in dead or _has_dead_process(run.data.tags):
+            is_dead = run.info.run_id in dead or _has_dead_process(run.data.tags)
+            if is_dead and run.info.run_id != but:
                 client.set_terminated(run.info.run_id, "KILLED")
 
 
