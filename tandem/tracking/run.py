@@ -305,12 +305,11 @@ def start_run(
             process=this_process(),
             state=RUNNING,
         )
-        record.write(run.folder)
-        mark_dead_runs(client, experiment.experiment_id, parent, but=run.id)
         signs_of_life, sampler = SignsOfLife(run.folder / vocabulary.PROCESS_FILE), None
-        status = "FAILED"
-        state = ENDED
+        status, state = "FAILED", ENDED
         try:
+            record.write(run.folder)
+            mark_dead_runs(client, experiment.experiment_id, parent, but=run.id)
             if unfinished is None:
                 run.log_params(flatten(shown))
                 settings_file = run.folder / vocabulary.SETTINGS_FILE
