@@ -2,7 +2,7 @@
 
     python compare.py --experiment demo --html report.html
 
-prints a recommendation and the main tables, writes all tables to comparison/ as Markdown, CSV and LaTeX, and writes
+prints a recommendation and the main table, writes all tables to comparison/ as Markdown, CSV and LaTeX, and writes
 tables and figures to one page. It needs neither PyTorch nor Keras.
 """
 
@@ -32,6 +32,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--tracking_uri",
         help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or else the sqlite file mlflow.db in this folder)",
     )
+    parser.add_argument("--all", action="store_true", help="print all tables, not only the main one")
     parser.add_argument(
         "--output",
         type=Path,
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
                 f"experiment {arguments.experiment!r} has no finished run with results on test images; "
                 "wait for one to finish, or start one with train_torch.py or train_keras.py"
             )
-        print_comparison(comparison, arguments.output)
+        print_comparison(comparison, arguments.output, all_tables=arguments.all)
         if no_runs is not None and document is None:
             raise no_runs
         write_comparison_tables(comparison, arguments.experiment, arguments.output)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from tandem.rendering.tables import Column, Table, print_table
+from tandem.rendering.tables import Column, Table
+from tandem.rendering.terminal import print_table
 
 
 @dataclass(frozen=True, kw_only=True)
