@@ -61,6 +61,7 @@ IMAGES_PER_SECOND = "cost/inference_images_per_second"  # median over batches of
 PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
 PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # of the first GPU; 0 without a GPU
 BEST_EPOCH = "cost/best_epoch"  # per phase, counted from 0 within the phase
+START_ACCURACY = "val/start_accuracy"  # per phase: validation accuracy after its first epoch
 
 DATA_PREFIX = "data/"  # followed by num_images and the like; only on reports on a data set
 
@@ -87,6 +88,7 @@ IMAGENET_ANSWERS_FILE = "final/imagenet_answers.csv"  # the highest of all 1000 
 GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.recording.grad_cam
 GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
+ARCHITECTURE_FILE = "architecture.csv"  # one line per layer
 BEST_SETTINGS_FILE = "best.yaml"
 TRIALS_FILE = "trials.csv"
 SWEEP_PAGE_FILE = "sweep.html"
