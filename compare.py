@@ -25,11 +25,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--experiment",
+        "--tracking.experiment",
+        dest="experiment",
         default=TrackingSettings().experiment,
         help="MLflow experiment whose runs are compared (default: %(default)s)",
     )
     parser.add_argument(
         "--tracking_uri",
+        "--tracking.uri",
+        dest="tracking_uri",
         help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or else the sqlite file mlflow.db in this folder)",
     )
     parser.add_argument(

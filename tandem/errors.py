@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from tandem.output import protect_output
+from tandem.secrets import hide_secrets
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of an OSError on a full disk; the second one is that of a user's quota."""
 
@@ -35,18 +38,18 @@ class WeightsNotDownloaded(UserError):
 
 def exit_with(program: str, error: UserError) -> NoReturn:
     """Prints `program: error: ...` to stderr and exits with status 2."""
-    print(f"{program}: error: {error}", file=sys.stderr)
+    print(f"{program}: error: {hide_secrets(str(error))}", file=sys.stderr)
     sys.exit(2)
 
 
 def one_line(error: BaseException, *, with_type: bool = True) -> str:
-    """The first line of an error's message, cut in the middle if it is long.
+    """The first line of an error's message, without secrets, and cut in the middle if it is long.
 
     Args:
         error: Any exception; a UserError's type is never shown.
         with_type: Puts the exception's type before the message.
     """
-    lines = str(error).strip().splitlines()
+    lines = hide_secrets(str(error)).strip().splitlines()
     if not lines:
         return type(error).__name__
     line = f"{type(error).__name__}: {lines[0]}" if with_type and not isinstance(error, UserError) else lines[0]
@@ -56,6 +59,7 @@ def one_line(error: BaseException, *, with_type: bool = True) -> str:
 
 def run_program(program: str, main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
     """Calls main(argv). A UserError or a full disk prints one line and exits with status 2, Ctrl-C with status 130."""
+    protect_output()
     try:
         main(argv)
     except UserError as error:

@@ -22,11 +22,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from tandem.data.cache import NoRoom, check_room, remove_leftovers, wait_for_lock, whole_file
+from tandem.data.cache import NoRoom, check_room, remove_leftovers, wait_for_lock
 from tandem.data.console import say
 from tandem.data.manifest import hash_of
 from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
+from tandem.files import whole_file
 from tandem.protocol.regimes import Phase, num_cached_views
 from tandem.protocol.settings import AugmentationSettings, Settings, feature_settings, hashed_settings
 
@@ -256,7 +257,7 @@ def _write_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compu
         compile_seconds = _take_compiling_off(seconds, first, missing)
         try:
             os.fsync(file)
-            with whole_file(folder / SECONDS_FILE, "wb") as seconds_file:
+            with whole_file(folder / SECONDS_FILE, "wb", sync=True) as seconds_file:
                 np.save(seconds_file, seconds)
         except OSError as error:
             raise NoRoom(error.strerror or str(error)) from None

@@ -13,11 +13,11 @@ import pandas as pd
 import PIL
 from PIL import Image
 
-from tandem.data.cache import whole_file
 from tandem.data.console import on_all_cores
 from tandem.data.decoding import to_rgb
 from tandem.data.sources import Source, SourceImage
 from tandem.errors import UserError
+from tandem.files import whole_file
 
 SCAN_VERSION = 1  # to be raised when files are judged or measured in another way: all are then scanned again
 
@@ -181,7 +181,7 @@ def _write_cache(cache: Path, known: dict[tuple[str, str], _Scanned]) -> None:
     # A file that could not be read has no hash, and may be readable next time.
     entries = [{"key": key, "stamp": stamp, **vars(result)} for (key, stamp), result in known.items() if result.hash]
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(cache) as file:
+    with whole_file(cache, sync=True) as file:
         json.dump(entries, file)
 
 

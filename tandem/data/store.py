@@ -24,7 +24,6 @@ from filelock import Timeout
 from PIL import Image
 
 from tandem.data.cache import (
-    PARTIAL,
     NoRoom,
     check_room,
     in_megabytes,
@@ -40,6 +39,7 @@ from tandem.data.decoding import resize, to_rgb
 from tandem.data.manifest import Manifest, hash_of
 from tandem.data.sources import Source
 from tandem.errors import UserError
+from tandem.files import PARTIAL
 from tandem.protocol.settings import DataSettings
 
 FORMAT_VERSION = 1  # to be raised when pixels are made in another way: all stores are then built again

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.text import Text
 
-from tandem.rendering.files import write_text
+from tandem.files import write_text
 
 Kind = Literal["text", "score", "difference", "p_value", "ratio", "seconds", "milliseconds", "number", "amount"]
 

@@ -7,7 +7,6 @@ import gc
 import hashlib
 import json
 import os
-import shlex
 import sys
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
+from tandem.commands import script_command
 from tandem.data.prepare import PreparedData, prepare
 from tandem.errors import TrainingDiverged, TrainingPruned, UserError, one_line
 from tandem.protocol.parser import Framework, change_settings
@@ -51,10 +51,11 @@ from tandem.search.study import (
     signs_of_life,
     values_of,
 )
+from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment, resolve_uri
-from tandem.tracking.provenance import settings_yaml, without_password
+from tandem.tracking.provenance import settings_yaml
 from tandem.tracking.run import Run, start_run
 
 METRICS = {"val_loss": vocabulary.VAL_LOSS, "val_accuracy": vocabulary.VAL_ACCURACY}
@@ -374,16 +375,17 @@ def _write_results(sweep: Sweep) -> None:
     if best is None:
         sweep.console.print("No trial has come to its end, so there are no best settings")
         return
-    config = shlex.quote(str(files[1]))
     sweep.console.print(f"Page of the sweep: {files[2]}")
-    sweep.console.print(f"Train with the best settings: python train_{sweep.framework}.py --config {config}")
+    sweep.console.print(
+        f"Train with the best settings: {script_command(f'train_{sweep.framework}.py', '--config', files[1])}"
+    )
 
 
 def best_settings_yaml(sweep: Sweep, best: FrozenTrial) -> str:
     """The settings of a trial as a configuration file for both scripts, which trains once."""
     settings = change_settings(sweep.settings, sweep.framework, {**values_of(best), "sweep": SweepSettings()})
     uri = settings.tracking.uri
-    if uri is not None and without_password(uri) != uri:  # no password into a file
+    if uri is not None and shown_uri(uri) != uri:  # no password into a file
         settings = with_values(settings, {"tracking.uri": None})
     return (
         f"# Trial {best.number} of the sweep {sweep.study.study_name} in train_{sweep.framework}.py, the best of "

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -24,8 +22,12 @@ from typing import Any
 
 from mlflow.tracking import MlflowClient
 
+from tandem.commands import module_command, script_command
 from tandem.errors import TrainingPruned, UserError, one_line
+from tandem.files import write_text
+from tandem.output import warn
 from tandem.protocol.settings import Settings, flatten
+from tandem.secrets import hide_secrets, shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import Journal, encode_values, read_journal
 from tandem.tracking.mlflow_store import (
@@ -36,7 +38,7 @@ from tandem.tracking.mlflow_store import (
     find_or_create_experiment,
     resolve_uri,
 )
-from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml, without_password
+from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml
 from tandem.tracking.sender import Sender
 from tandem.tracking.system import SystemSampler
 
@@ -57,8 +59,8 @@ class Run:
         self._lock = threading.Lock()
         self._journal = Journal(folder)
         writer = RunWriter(client, run_id=run_id, experiment_id=experiment_id, folder=folder)
-        self._sender = Sender(writer, self._journal, without_password(self._uri))
-        self._record("run", run_id=run_id, experiment_id=experiment_id, name=name, uri=without_password(self._uri))
+        self._sender = Sender(writer, self._journal, shown_uri(self._uri))
+        self._record("run", run_id=run_id, experiment_id=experiment_id, name=name, uri=shown_uri(self._uri))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs parameters: strings, numbers, lists, None.
@@ -129,12 +131,12 @@ class Run:
         database = database_file(self._uri)
         if database:
             at_default = self._uri == resolve_uri(vocabulary.DEFAULT_URI)
-            command = "python mlflow_server/serve.py" + ("" if at_default else f" --uri {shlex.quote(self._uri)}")
+            command = script_command("mlflow_server/serve.py", *([] if at_default else ["--uri", self._uri]))
             look = [f"Start the MLflow UI: {command}", f"Run {self._name}: http://127.0.0.1:5000{page}"]
         elif self._uri.startswith("http"):
-            look = [f"Run {self._name}: {without_password(self._uri)}{page}"]
+            look = [f"Run {self._name}: {shown_uri(self._uri)}{page}"]
         else:
-            look = [f"Run {self._name}: {self.id} in {without_password(self._uri)}"]
+            look = [f"Run {self._name}: {self.id} in {shown_uri(self._uri)}"]
         return [*look, f"Files of the run: {self.folder}"]
 
     def _record(self, kind: str, **content: Any) -> None:
@@ -151,7 +153,7 @@ class Run:
     def _fail(self, error: BaseException) -> None:
         file = self.folder / vocabulary.TRACEBACK_FILE
         with contextlib.suppress(OSError):  # the failure may be a full disk
-            file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            write_text(file, hide_secrets("".join(traceback.format_exception(error))))
             self.log_artifact(file)
         self.set_tags({vocabulary.FAILURE: one_line(error)})
 
@@ -167,10 +169,9 @@ class Run:
         content = read_journal(self._journal.path)
         if unsent := content.unsent():
             reason = f" (first refusal: {next(iter(content.refusals.values()))})" if content.refusals else ""
-            print(
-                f"warning: {len(unsent)} journal entries of this run are not in MLflow{reason}; to send them: "
-                f"python -m tandem.tracking.replay {shlex.quote(str(self.folder))}",
-                file=sys.stderr,
+            warn(
+                f"{len(unsent)} journal entries of this run are not in MLflow{reason}; to send them: "
+                f"{module_command('tandem.tracking.replay', self.folder)}"
             )
 
 
@@ -213,7 +214,7 @@ def start_run(
         try:
             run.log_params(flatten(shown))
             settings_file = run.folder / vocabulary.SETTINGS_FILE
-            settings_file.write_text(settings_yaml(shown), encoding="utf-8")
+            write_text(settings_file, settings_yaml(shown))
             run.log_artifact(settings_file)
             sampler = SystemSampler(run.log_metrics, settings.tracking.system_interval)
             yield run

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 
 from rich.console import Console
 
+from tandem.output import warn
 from tandem.tracking.journal import Entry, Journal, read_journal
 from tandem.tracking.mlflow_store import Outage, RunWriter
 
@@ -61,10 +61,9 @@ class Sender:
         except Outage as outage:
             if not self._warned:
                 self._warned = True
-                print(
-                    f"warning: MLflow at {self._destination} does not answer ({outage}); training continues, and "
-                    f"{self._journal.path} keeps the entries",
-                    file=sys.stderr,
+                warn(
+                    f"MLflow at {self._destination} does not answer ({outage}); training continues, and "
+                    f"{self._journal.path} keeps the entries"
                 )
             return False
         return True
