@@ -95,7 +95,7 @@ def sqlite_address(file: Path, like: str | None = None) -> str:
     is_uri = (url.database or "").startswith(FILE_URI)
     database = FILE_URI + quote(str(file)) if is_uri else str(file)
     # SQLAlchemy writes other alphabets in a form that MLflow takes for the name of a folder, which may be too long.
-    start, mark, query = _render(url.set(database="x")).partition("/x")
+    start, _, query = _render(url.set(database="x")).partition("/x")
     readable = f"{start}/{re.sub('[%?]', lambda found: quote(found[0]), database)}{query}"
     return readable if make_url(readable).database == database else _render(url.set(database=database))
 

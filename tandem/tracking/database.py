@@ -98,7 +98,7 @@ def follow_moved_folder(file: Path) -> None:
     """
     moves, lost = _find_moves(file)
     before = ", ".join(sorted({str(path.parent) for path in lost}))
-    if not moves or not can_write(file) and not lost:
+    if not moves or (not can_write(file) and not lost):
         return
     if not can_write(file):
         raise UserError(
