@@ -7,6 +7,7 @@ that the process has used (remember_secrets).
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -17,9 +18,12 @@ HIDDEN = "***"
 SHORTEST_SECRET = 4
 """Characters of a secret that is hidden wherever it occurs in a text. A shorter one would hide parts of words."""
 
+LONG_SECRET = 8
+"""Characters of a secret that is hidden even within a word."""
+
 # Names of environment variables with secrets, such as MLFLOW_TRACKING_TOKEN, AWS_SECRET_ACCESS_KEY and PGPASSWORD.
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:TOKEN|SECRET|PASSWD|PASSPHRASE|CREDENTIALS?|APIKEY)(?:_|$)|PASSWORD|(?:API|ACCESS|SECRET|PRIVATE)_KEY",
+    r"(?:^|_)(?:TOKEN|SECRET|PASSWD|PASSPHRASE|CREDENTIALS?|APIKEY|PAT)(?:_|$)|PASSWORD|_KEY$|ACCESS_KEY",
     re.IGNORECASE,
 )
 _NAME_OF_A_FILE = re.compile(r"_(?:FILE|PATH|DIR|FOLDER)$", re.IGNORECASE)
@@ -28,7 +32,7 @@ _NAME_OF_A_FILE = re.compile(r"_(?:FILE|PATH|DIR|FOLDER)$", re.IGNORECASE)
 # every JSON web token.
 _TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:gh[pousr]_|github_pat_|glpat-|hf_|xox[abprs]-|dapi|sk-|AKIA|ASIA|eyJ)[\w.=-]{12,}"
-    r"|(?<=\bBearer )[^\s'\"]+"
+    r"|(?<=\bBearer )[^\s'\"]+|(?<=\bBasic )[A-Za-z0-9+/]{12,}={0,2}"
 )
 
 # Parameters of an address that say how to connect, and are no secrets.
@@ -65,18 +69,31 @@ def remember_secrets(uri: str) -> None:
     """Makes hide_secrets hide the secrets of this address wherever they occur, as libraries may write them."""
     for text, is_secret in _pieces(uri):
         if is_secret:
-            _remembered.update((text, unquote(text), unquote_plus(text), quote(text, safe=""), quote_plus(text)))
+            _remembered.update((text, unquote(text), unquote_plus(text)))
 
 
 def hide_secrets(text: str) -> str:
     """A text without the secrets of addresses in it, of the environment, and of remembered addresses."""
-    known = {*_remembered, *_secrets_of_environment()}
+    known = {
+        form
+        for secret in (*_remembered, *_secrets_of_environment())
+        if len(secret) >= SHORTEST_SECRET
+        for form in _forms(secret)
+    }
     for secret in sorted(known, key=len, reverse=True):
-        if len(secret) >= SHORTEST_SECRET and secret in text:
-            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
+        if secret in text:
+            # a short one may also be a part of ordinary words
+            word = re.escape(secret) if len(secret) >= LONG_SECRET else rf"(?<!\w){re.escape(secret)}(?!\w)"
+            text = re.sub(word, HIDDEN, text)
     if "://" in text:
         text = _ADDRESS.sub(lambda found: shown_uri(found[0]), text)
     return _TOKEN.sub(HIDDEN, text)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """The secret as it stands in texts: plain, encoded for an address, and within quotes of Python and JSON."""
+    yield from (secret, quote(secret), quote(secret, safe=""), quote_plus(secret))
+    yield from (repr(secret)[1:-1], repr(secret.encode(errors="replace"))[2:-1], json.dumps(secret)[1:-1])
 
 
 def user_info(uri: str) -> tuple[str, str, str]:

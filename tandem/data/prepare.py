@@ -21,6 +21,7 @@ from tandem.data.split import PARTS, UNUSED, Split, split_images
 from tandem.data.store import StagedStore, open_stores, staged_stores
 from tandem.errors import UserError
 from tandem.protocol.settings import AugmentationSettings, DataSettings
+from tandem.secrets import shown_uri
 
 SPLIT_FILE = "split.csv"
 REPORT_FILE = "report.json"
@@ -170,7 +171,7 @@ def _report(
     used = duplicates[duplicates["part"] != UNUSED]
     return {
         "name": manifest.name,
-        "source": settings.source,
+        "source": shown_uri(settings.source),
         "notes": list(source.notes),
         "num_images": len(manifest.images),
         "num_bad_images": len(problems),

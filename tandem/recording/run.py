@@ -25,6 +25,7 @@ from tandem.recording.page import write_run_page
 from tandem.recording.summary import PhaseResult, print_summary, untrained
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
+from tandem.tracking.provenance import hide_password
 
 if TYPE_CHECKING:
     from tandem.tracking.run import Run
@@ -288,7 +289,11 @@ def record_end(
     title = f"{settings.backbone}, {settings.regime}, {data.name}"
     page = run.folder / vocabulary.RUN_PAGE_FILE
     write_run_page(
-        page, title=title, history=pd.DataFrame(curves.rows), predictions=predictions, settings=flatten(settings)
+        page,
+        title=title,
+        history=pd.DataFrame(curves.rows),
+        predictions=predictions,
+        settings=flatten(hide_password(settings)),
     )
     run.log_artifact(page, remove=True)  # 5 MB, most of it plotly.js
     print_summary(title, results or [untrained(test_scores)], run.where_to_look())

@@ -55,7 +55,7 @@ from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment, resolve_uri
-from tandem.tracking.provenance import settings_yaml
+from tandem.tracking.provenance import hide_password, settings_yaml
 from tandem.tracking.run import Run, start_run
 
 METRICS = {"val_loss": vocabulary.VAL_LOSS, "val_accuracy": vocabulary.VAL_ACCURACY}
@@ -372,6 +372,7 @@ def best_settings_yaml(sweep: Sweep, best: FrozenTrial) -> str:
     uri = settings.tracking.uri
     if uri is not None and shown_uri(uri) != uri:  # no password into a file
         settings = with_values(settings, {"tracking.uri": None})
+    settings = hide_password(settings)
     script = f"train_{sweep.trainer.framework}.py"
     return (
         f"# Trial {best.number} of the sweep {sweep.study.study_name} in {script}, the best of "

@@ -68,7 +68,7 @@ class Run:
         Raises:
             ValueError: A parameter has another value already, which MLflow would refuse.
         """
-        texts = {name: parameter_text(value) for name, value in params.items()}
+        texts = {name: hide_secrets(parameter_text(value)) for name, value in params.items()}
         for name, text in texts.items():
             if self._params.setdefault(name, text) != text:
                 raise ValueError(f"parameter {name} is {self._params[name]!r} already. Received: {text!r}")
@@ -76,7 +76,7 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags; a later value replaces an earlier one."""
-        self._record("tags", values={name: str(value)[:TAG_LIMIT] for name, value in tags.items()})
+        self._record("tags", values={name: hide_secrets(str(value))[:TAG_LIMIT] for name, value in tags.items()})
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Logs metrics at a step, in microseconds; values may be NaN or infinite."""
