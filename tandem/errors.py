@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -57,6 +58,16 @@ def one_line(error: BaseException, *, with_type: bool = True) -> str:
     return line if len(line) <= LONGEST_LINE else f"{line[:170]} ... {line[-125:]}"
 
 
+def is_full_disk(error: BaseException) -> bool:
+    """True if a full disk caused an error, even if a library has wrapped or only quoted it."""
+    link: BaseException | None = error
+    while link is not None:
+        if getattr(link, "errno", None) in FULL_DISK or any(os.strerror(number) in str(link) for number in FULL_DISK):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
+
+
 def run_program(program: str, main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
     """Calls main(argv). A UserError or a full disk prints one line and exits with status 2, Ctrl-C with status 130."""
     protect_output()
@@ -65,6 +76,10 @@ def run_program(program: str, main: Callable[[list[str] | None], None], argv: li
     except UserError as error:
         exit_with(program, error)
     except OSError as error:
+        if str(error.strerror).startswith("No usable temporary directory"):
+            exit_with(
+                program, UserError(f"{error.strerror}: set TMPDIR to a folder that you may write and that has room")
+            )
         if error.errno not in FULL_DISK:
             raise
         where = f" at {error.filename}" if error.filename else ""

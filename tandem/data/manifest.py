@@ -180,9 +180,12 @@ def _read_cache(cache: Path) -> dict[tuple[str, str], _Scanned]:
 def _write_cache(cache: Path, known: dict[tuple[str, str], _Scanned]) -> None:
     # A file that could not be read has no hash, and may be readable next time.
     entries = [{"key": key, "stamp": stamp, **vars(result)} for (key, stamp), result in known.items() if result.hash]
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(cache, sync=True) as file:
-        json.dump(entries, file)
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(cache, sync=True) as file:
+            json.dump(entries, file)
+    except PermissionError:
+        pass  # the cache of another user, which can only be read: new files are scanned again next time
 
 
 def hash_of(value: Any) -> str:

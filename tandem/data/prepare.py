@@ -127,7 +127,13 @@ def prepare(
 
 
 def _make_cache_folder(settings: DataSettings) -> Path:
-    folder = Path(settings.cache_folder).expanduser()
+    try:
+        folder = Path(settings.cache_folder).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"data.cache_folder: received {settings.cache_folder}, but this user has no home folder, neither by HOME "
+            "nor by the system; set HOME, or give a folder without ~"
+        ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

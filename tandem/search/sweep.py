@@ -191,12 +191,17 @@ def _restart(sweep: Sweep) -> None:
 
     It does nothing on Windows, where a process cannot be replaced.
     """
-    if os.name != "posix":
+    if os.name != "posix" or not _is_main_program():
         return
     sweep.console.print(f"{sweep.trainer.trials_per_process} trials in this process: restarting it to free its memory")
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _is_main_program() -> bool:
+    """True if this process was started to run the script: not in a notebook, where %run puts it into the kernel."""
+    return sys.orig_argv[-len(sys.argv) :] == sys.argv
 
 
 class _Images:

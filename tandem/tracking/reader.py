@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from tandem.commands import script_command
-from tandem.errors import UserError, one_line
+from tandem.errors import UserError, is_full_disk, one_line
 from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, database_file, explained, resolve_uri
@@ -204,6 +204,11 @@ def _download(uri: str, run_id: str, artifact_uri: str, artifact_path: str, fold
         source = f"{artifact_uri}/{artifact_path}"
         return Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri))
     except Exception as error:  # each kind of artifact store raises errors of its own
+        if is_full_disk(error):
+            raise UserError(
+                f"the disk is full at {folder}, where {artifact_path} of run {run_id} was to be copied: make room, or "
+                "set TMPDIR to a folder on another disk"
+            ) from error
         raise UserError(
             f"cannot read the artifact {artifact_path} of run {run_id} from MLflow at "
             f"{shown_uri(uri)}: {one_line(error)}; fix that and repeat the command"

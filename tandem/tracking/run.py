@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 import traceback
@@ -26,6 +28,7 @@ from tandem.commands import module_command, script_command
 from tandem.errors import TrainingPruned, UserError, one_line
 from tandem.files import write_text
 from tandem.output import warn
+from tandem.protocol.addresses import absolute
 from tandem.protocol.settings import Settings, flatten
 from tandem.secrets import hide_secrets, shown_uri
 from tandem.tracking import vocabulary
@@ -43,6 +46,8 @@ from tandem.tracking.sender import Sender
 from tandem.tracking.system import SystemSampler
 
 TAG_LIMIT = 5000  # characters per value
+
+LEAST_FREE_BYTES = 50_000_000  # for the files of a run: a page of 5 MB, weights and a model of a small network
 
 
 class Run:
@@ -175,6 +180,39 @@ class Run:
             )
 
 
+def check_places(settings: Settings) -> None:
+    """Checks that MLflow can record a run and that its folder can be written, before hours of decoding images.
+
+    Raises:
+        UserError: MLflow does not answer, or its experiment or the run's folder cannot be written, or their disk is
+            almost full.
+    """
+    client = connect(resolve_uri(settings.tracking.uri))
+    find_or_create_experiment(client, settings.tracking.experiment)
+    parent = _folder_of_runs(settings)
+    free = shutil.disk_usage(parent).free
+    if free < LEAST_FREE_BYTES:
+        raise UserError(
+            f"tracking.folder: the disk of {parent} has {free / 1e6:.0f} MB free, and a run needs at least "
+            f"{LEAST_FREE_BYTES / 1e6:.0f} MB; make room, or give a folder on another disk with --tracking.folder"
+        )
+
+
+def _folder_of_runs(settings: Settings) -> Path:
+    """Folder of the experiment's runs, which this process can write."""
+    parent = absolute(Path(settings.tracking.folder)) / vocabulary.file_name(settings.tracking.experiment)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
+            f"({error.strerror}); give a folder that you may write with --tracking.folder"
+        ) from error
+    return parent
+
+
 @contextlib.contextmanager
 def start_run(
     settings: Settings,
@@ -238,14 +276,7 @@ def _create_run(
     started = time.time()
     title = f"{settings.backbone}-{settings.regime}-{framework}"
     name = settings.tracking.run_name or title
-    parent = Path(settings.tracking.folder).expanduser().absolute() / vocabulary.file_name(settings.tracking.experiment)
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
-            f"({error.strerror}); give a folder that you may write with --tracking.folder"
-        ) from error
+    parent = _folder_of_runs(settings)
     with explained(client.tracking_uri):
         created = client.create_run(experiment_id, start_time=int(started * 1000), tags=tags, run_name=name)
     run_id = created.info.run_id
