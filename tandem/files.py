@@ -13,6 +13,9 @@ PARTIAL = ".partial"
 """Ending of the names of incomplete files and folders."""
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # owasp.org/www-community/attacks/CSV_Injection
+
+
 @contextmanager
 def whole_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """A temporary path, for a function that writes a file by its name.
@@ -58,6 +61,14 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(text)
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV file. A text that spreadsheets would take for a formula gets an apostrophe before it.
+
+    Class names and file names come from folders that others have made; a cell such as =HYPERLINK(...) would be run.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _sync(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.files import whole_file, whole_path, write_text
+from tandem.files import csv_cell, whole_file, whole_path, write_text
 
 
 def test_file_is_replaced_in_a_new_folder(tmp_path: Path) -> None:
@@ -82,3 +82,13 @@ def test_nothing_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_path(tmp_path / "page.html"):
         pass
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ['=HYPERLINK("http://x")', "+1", "-cat", "@SUM(A1)", "\tx", "\r=1"])
+def test_text_that_a_spreadsheet_would_run_is_kept_as_text(text: str) -> None:
+    assert csv_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", ["cat", "a=b", -0.5, 3, None, "'=1", ""])
+def test_other_values_of_a_table_are_unchanged(value: object) -> None:
+    assert csv_cell(value) == value

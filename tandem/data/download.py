@@ -287,10 +287,10 @@ def _extract(archive: Path, into: Path, *, quiet: bool) -> None:
     ) as file:
         if archive.suffix == ".zip":
             with zipfile.ZipFile(file) as packed:
-                packed.extractall(into)
+                packed.extractall(into)  # nosec B202: zipfile removes .. and leading slashes
         else:
             with tarfile.open(fileobj=file) as packed_tar:
-                packed_tar.extractall(into, filter="data")
+                packed_tar.extractall(into, filter="data")  # nosec B202: the filter refuses members outside
                 # tarfile stops before the end of the compressed file, where the compression's checksum is
                 assert packed_tar.fileobj is not None
                 while packed_tar.fileobj.read(CHUNK_BYTES):

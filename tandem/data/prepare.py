@@ -20,6 +20,7 @@ from tandem.data.sources import Source, find_source
 from tandem.data.split import PARTS, UNUSED, Split, split_images
 from tandem.data.store import StagedStore, open_stores, staged_stores
 from tandem.errors import UserError
+from tandem.files import csv_cell
 from tandem.protocol.settings import AugmentationSettings, DataSettings
 from tandem.secrets import shown_uri
 
@@ -71,7 +72,7 @@ class PreparedData:
         if self.bad_images:
             (folder / BAD_IMAGES_FILE).write_text("\n".join(self.bad_images) + "\n", encoding="utf-8")
         if len(self.duplicates):
-            self.duplicates.to_csv(folder / DUPLICATES_FILE, index=False, lineterminator="\n")
+            self.duplicates.map(csv_cell).to_csv(folder / DUPLICATES_FILE, index=False, lineterminator="\n")
 
 
 def prepare(

@@ -23,6 +23,7 @@ from jsonargparse import ArgumentParser, Namespace, set_loader, set_parsing_sett
 from tandem.errors import UserError, exit_with, one_line
 from tandem.protocol.addresses import resolve_address, strip
 from tandem.protocol.backbones import Backbone, find_backbone, num_blocks
+from tandem.protocol.environment import check_environment
 from tandem.protocol.processes import check_shares, num_started_processes
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.repeats import repeats_of
@@ -143,6 +144,7 @@ def change_settings(settings: Settings, framework: Framework, changes: Mapping[s
 
 
 def _finish(parser: ArgumentParser, values: Namespace, framework: Framework) -> Settings:
+    check_environment()
     _check_nulls(values, Settings)
     values = parser.instantiate(values)
     settings = Settings(**{item.name: values[item.name] for item in dataclasses.fields(Settings)})
@@ -184,7 +186,9 @@ def _check_words(words: Sequence[str]) -> None:
             continue
         name, equals, value = word[2:].partition("=")
         if not equals:
-            value = words[number + 1] if number + 1 < len(words) else ""
+            if number + 1 == len(words) or words[number + 1].startswith("--"):
+                continue  # the parser says that the value is missing
+            value = words[number + 1]
         if name == "config":
             text = read_text(Path(value), "config", _CONFIG_FILE) if not value.startswith("{") else value
             if not [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]:
@@ -535,7 +539,7 @@ def _refusal_of(error: argparse.ArgumentError) -> str:
         return f"config: {_middle(message)}; {_CONFIG_FILE}"
     if found := re.match(r"Problems parsing config: (?P<why>.*)", message, re.DOTALL):
         return f"config: the file is not YAML: {_middle(found['why'])}"
-    return _middle(message)
+    return f"config: {_middle(message)}; {_CONFIG_FILE}"
 
 
 def _middle(message: str) -> str:

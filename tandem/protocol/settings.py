@@ -106,7 +106,7 @@ class DataSettings:
     """Number of folds with `split: folds`."""
     fold: int | None = setting(None, affects="numbers", at_least=0, at_most=99)
     """The fold that is the test set, counted from 0; when not given, one run per fold."""
-    split_seed: int = setting(0, affects="numbers", at_least=0, at_most=2**63 - 1)
+    split_seed: int = setting(0, affects="numbers", at_least=0)
     """Seed of the split and of the two limits below. It is not the run's seed, so runs of different seeds share a
     split."""
     images_per_class: int | None = setting(None, affects="numbers", at_least=1, at_most=2**31 - 1)
@@ -196,7 +196,7 @@ class ScheduleSettings:
     """`none` keeps the rate. `plateau` multiplies it by `factor` after `patience` epochs without a lower validation
     loss. `cosine` lowers it at every step, along half a cosine wave, to `min_learning_rate` at the phase's epoch
     limit."""
-    warmup_epochs: int = setting(0, affects="numbers", at_least=0, at_most=1_000_000)
+    warmup_epochs: int = setting(0, affects="numbers", at_least=0)
     """Raise the rate linearly, step by step, over this many epochs at the start of each phase (none, cosine)."""
     factor: float = setting(0.5, affects="numbers", at_least=1e-6, at_most=0.99)
     """Factor that reduces the rate (plateau)."""
@@ -374,7 +374,7 @@ class Settings:
     """If only the head is trained, compute the backbone's features of each image once and keep them in
     data.cache_folder for this run and later ones, instead of computing them in every epoch (on one device only). For
     augmented images see `cache_views`."""
-    cache_views: int | None = setting(None, affects="numbers", at_least=1, at_most=1_000_000, before=None)
+    cache_views: int | None = setting(None, affects="numbers", at_least=1, before=None)
     """With augmentation, keep the features of this many augmented views of each training image; epoch e trains on view
     e modulo this number. Fewer views than epochs mean weaker augmentation. When not given, augmented images pass
     through the backbone in every epoch, augmented differently each time."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tandem.errors import UserError
+from tandem.errors import UserError, one_line
 
 LONGEST_TEXT = 2_000_000  # characters; 20,000 classes with long names need one million
 DEEPEST = 20  # mappings and lists within each other; settings need five
@@ -59,7 +59,7 @@ class _Text(str):
 
 def cut(text: str) -> str:
     """A text for a message, cut after 80 characters."""
-    return shown(_Text(text))
+    return shown(_Text(text if text.isprintable() else repr(text)[1:-1]))
 
 
 def read_text(path: Path, name: str, expected: str) -> str:
@@ -115,7 +115,9 @@ def check(text: str, name: str) -> None:
             pass
     except yaml.YAMLError as error:
         if name == "config":
-            raise UserError(f"config: the file is not YAML: {cut(' '.join(str(error).split()))}") from None
+            raise UserError(
+                f"config: the file is not YAML: {one_line(UserError(' '.join(str(error).split())))}"
+            ) from None
 
 
 def _events(text: str, name: str) -> Iterator[None]:
@@ -186,7 +188,7 @@ def _events(text: str, name: str) -> Iterator[None]:
 
 def load(text: str) -> Any:
     """The content of a YAML text; a value of the command line that is only a comment is a text."""
-    value = yaml.load(text, Loader=Loader)
+    value = yaml.load(text, Loader=Loader)  # nosec B506: a kind of SafeLoader
     if value is None and text.strip().startswith("#") and "\n" not in text.strip():
         return text
     return value

@@ -23,6 +23,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 import tandem
+from tandem.protocol.environment import recorded_environment
 from tandem.protocol.settings import Settings, settings_hash, walk, with_values
 from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
@@ -66,6 +67,7 @@ def run_tags(settings: Settings, framework: str, backend: str, versions: Mapping
         vocabulary.SETTINGS_HASH: settings_hash(settings),
         vocabulary.BUDGET: settings.tracking.budget,
         vocabulary.HARDWARE: describe_hardware(),
+        vocabulary.ENVIRONMENT: json.dumps(recorded_environment()),
         **{vocabulary.VERSION_PREFIX + name: version for name, version in versions.items()},
         MLFLOW_SOURCE_NAME: script.name,
         MLFLOW_SOURCE_TYPE: "LOCAL",

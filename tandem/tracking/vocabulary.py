@@ -16,6 +16,7 @@ SPLIT_HASH = "tandem.split_hash"  # of every image and its part: train, val or t
 TEST_HASH = "tandem.test_hash"  # of the test images and their classes; runs with the same hash share a table
 BATCHES_HASH = "tandem.batches_hash"  # of the bytes of the first epoch's batches
 DATA_NAME = "tandem.data"
+ENVIRONMENT = "tandem.environment"  # JSON of the frameworks' environment variables, by name
 HARDWARE = "tandem.hardware"
 DEVICE = "tandem.device"  # cpu or gpu, whichever the framework used
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...

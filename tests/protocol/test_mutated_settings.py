@@ -80,7 +80,7 @@ def written(value: Any) -> str:
 
 
 def check(argv: list[str], names: tuple[str, ...]) -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # other programs may share the cores
     try:
         read_settings("torch", argv)
     except UserError as error:
@@ -88,7 +88,7 @@ def check(argv: list[str], names: tuple[str, ...]) -> None:
         assert len(message.splitlines()) == 1 and message.isprintable(), repr(message)
         assert len(message) < 1500, message
         assert any(name in message for name in names), message
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @st.composite
