@@ -102,7 +102,8 @@ def sqlite_address(file: Path, like: str | None = None) -> str:
 
 def _resolve_database(text: str, use: Use) -> str:
     url = _parse(text)
-    if url is not None and "@" in (url.host or ""):  # a password with an @ that is not encoded
+    is_file = text.startswith("sqlite")
+    if not is_file and (url is None or "@" in f"{url.host}{url.database}"):  # a password with an @ that is not encoded
         url = _parse(_with_encoded_user(text))
     if url is None or "@" in (url.host or "") or not (url.port is None or 0 < url.port < 65536):
         raise _refusal(text, use)

@@ -46,7 +46,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from tandem.commands import module_command
 from tandem.errors import UserError, one_line
-from tandem.protocol.addresses import resolve_address, sqlite_file
+from tandem.protocol.addresses import resolve_address, sqlite_file, strip
 from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.database import (
@@ -63,6 +63,11 @@ from tandem.tracking.views import experiment_tags
 UNAUTHORIZED = 401
 PROBE_SECONDS = 5  # without an answer, after which a server counts as unreachable
 ENTRIES_PER_BATCH = 2000
+
+_CREDENTIALS = (
+    *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_S3_ENDPOINT_URL"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD"),
+)
 
 # Limits of one log_batch request (mlflow.utils.validation).
 METRICS_PER_REQUEST = 1000
@@ -226,6 +231,19 @@ class RunWriter:
             else:
                 journal.mark_refused(batch[0].number, refusal)
             sent(len(batch))
+
+    def is_reachable(self) -> bool:
+        """False if MLflow is a server that does not answer within seconds."""
+        uri = self._client.tracking_uri
+        if artifact_root(uri) is not None:
+            return True  # a database, whose library has time limits
+        try:
+            requests.get(f"{uri}/health", timeout=PROBE_SECONDS)
+        except requests.exceptions.SSLError:
+            pass
+        except requests.RequestException:
+            return False
+        return True
 
     def _check_that_mlflow_answers(self, error: Exception) -> None:
         try:
@@ -430,6 +448,10 @@ def _version_problem(uri: str) -> str | None:
 
 
 def _configure_mlflow() -> None:
+    # Of an environment file with the line ends of Windows, or of `cat token`; a header cannot hold them.
+    for name in _CREDENTIALS:
+        if os.environ.get(name):
+            os.environ[name] = strip(os.environ[name])
     # 2 s of retries if a server is down, instead of 4 minutes by MLflow's defaults.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
