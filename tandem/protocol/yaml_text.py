@@ -154,7 +154,7 @@ def _events(text: str, name: str) -> Iterator[None]:
             if closed.anchor:
                 sizes[closed.anchor] = size
         elif isinstance(event, yaml.AliasEvent):
-            size = sizes.get(event.anchor, 1)
+            size = sizes.get(str(event.anchor), 1)
         elif isinstance(event, yaml.ScalarEvent):
             size = 1
             if _NUMBER.fullmatch(event.value) and len(event.value) > LONGEST_NUMBER:
