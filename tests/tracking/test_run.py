@@ -302,7 +302,7 @@ def test_where_to_look_has_the_address_of_the_run(
     with start_run(settings, **START) as run:
         pass
     command, page, folder = run.where_to_look()
-    assert command.endswith("python mlflow_server/serve.py")
+    assert command.endswith("/mlflow_server/serve.py")
     address = f"http://127.0.0.1:5000/#/experiments/{recorded(run).info.experiment_id}/runs/{run.id}"
     assert page.endswith(f"{address}?workflowType=machine_learning")
     assert folder.endswith(str(run.folder))
