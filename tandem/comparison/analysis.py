@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
 from scipy import stats
 
 from tandem.comparison.cells import ACCURACY, Cell, partners, scratch_partners
 from tandem.comparison.predictions import SavedPredictions
 from tandem.evaluation.intervals import Interval, score_interval
-from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.resampling import ResampledScores, align, resample_scores, resamples_for
+from tandem.evaluation.predictions import Predictions, align
+from tandem.evaluation.scored_rows import ScoredRows
 from tandem.evaluation.significance import ALPHA, PairedTest, TiedGroups, paired_tests, tied_groups
 from tandem.evaluation.transfer import Transfer, compare_with_scratch
 
@@ -43,7 +42,7 @@ class Analysis:
     """
 
     predictions: Mapping[str, tuple[Predictions, ...]] = field(default_factory=dict)
-    resampled: ResampledScores | None = None
+    resampled: ScoredRows | None = None
     tests: Mapping[str, Sequence[PairedTest]] = field(default_factory=dict)
     tied: Mapping[str, TiedGroups] = field(default_factory=dict)
     frameworks: Mapping[str, Mapping[tuple[str, str], PairedTest]] = field(default_factory=dict)
@@ -88,13 +87,13 @@ class Analysis:
         """The share of images that only one of the two most accurate cells gets right, by each one's first run."""
         if self.resampled is None or "accuracy" not in self.tied:
             return None
-        first, second = (self.resampled.correct[place][0] for place in self.tied["accuracy"].ranking[:2])
-        return float(np.mean(first != second))
+        first, second = self.tied["accuracy"].ranking[:2]
+        return self.resampled.disagreement(first, second)
 
     @property
     def num_images(self) -> int:
         """Of the test set; 0 without predictions."""
-        return 0 if self.resampled is None else self.resampled.correct[0].shape[1]
+        return 0 if self.resampled is None else self.resampled.num_images
 
 
 def choose_cells(cells: Sequence[Cell]) -> list[Cell]:
@@ -118,8 +117,7 @@ def analyse(cells: Sequence[Cell], saved: SavedPredictions) -> Analysis:
     predictions = {cell.label: tuple(next(ordered) for _ in cell.runs) for cell in cells}
     place = {label: index for index, label in enumerate(predictions)}
 
-    num_resamples = resamples_for(math.comb(len(cells), 2))
-    resampled = resample_scores(list(predictions.values()), num_resamples=num_resamples)
+    resampled = ScoredRows(list(predictions.values()))
     tests = {score: paired_tests(resampled, score) for score in TESTED_SCORES}
 
     def tested(pairs: Sequence[tuple[str, str]], score: str) -> dict[tuple[str, str], PairedTest]:
@@ -159,7 +157,7 @@ def _thawing(
         return {}, {score: {} for score in TESTED_SCORES}
     after = [predictions[cell.label] for cell in thawed]
     before = [tuple(saved.first_phase[run.run_id] for run in cell.runs) for cell in thawed]
-    resampled = resample_scores([*after, *before], num_resamples=resamples_for(len(thawed)))
+    resampled = ScoredRows([*after, *before])
     pairs = [(index, index + len(thawed)) for index in range(len(thawed))]
     labels = [cell.label for cell in thawed]
     return (

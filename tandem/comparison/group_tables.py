@@ -15,7 +15,7 @@ from tandem.comparison.cells import (
     some,
 )
 from tandem.comparison.recommendation import thawing_sentence
-from tandem.evaluation.intervals import NOT_SMOOTH, Interval
+from tandem.evaluation.intervals import Interval
 from tandem.protocol.backbones import CATALOGUE
 from tandem.rendering.tables import Column, Estimate, Table, Value
 from tandem.tracking import vocabulary
@@ -72,14 +72,20 @@ _COSTS: tuple[tuple[str, Column], ...] = (
 
 
 def to_estimate(interval: Interval) -> Estimate:
-    """An interval as a table's value."""
+    """An interval as a table's value; of accuracy, which always has limits."""
+    assert interval.low is not None and interval.high is not None
     return Estimate(value=interval.estimate, low=interval.low, high=interval.high)
+
+
+def value_of(interval: Interval) -> Estimate | float:
+    """An interval as a table's value; the number alone where there are no limits."""
+    return interval.estimate if interval.low is None else to_estimate(interval)
 
 
 def score_of(cell: Cell, analysis: Analysis, score: str) -> Estimate | float | None:
     """A cell's score with its interval, or without where its predictions are not known."""
     interval = analysis.interval(score, cell.label)
-    return cell.mean(vocabulary.TEST_PREFIX + score) if interval is None else to_estimate(interval)
+    return cell.mean(vocabulary.TEST_PREFIX + score) if interval is None else value_of(interval)
 
 
 def summary_table(group: Group, analysis: Analysis) -> Table:
@@ -151,7 +157,6 @@ def scores_table(group: Group, analysis: Analysis) -> Table:
         Column(key=key, heading=heading, kind="score", better="lower" if key in lower else "higher")
         for key, heading in measured
     )
-    rough = ", ".join(heading for key, heading in measured if key in NOT_SMOOTH)
     return Table(
         name="scores",
         title="All scores",
@@ -160,7 +165,6 @@ def scores_table(group: Group, analysis: Analysis) -> Table:
             (*_names_of(cell), *extra_values(cell), *(score_of(cell, analysis, key) for key, _ in measured))
             for cell in group.cells
         ),
-        notes=(f"Intervals of {rough} are rough: these scores are not smooth.",) if analysis.predictions else (),
     )
 
 
@@ -198,7 +202,7 @@ def framework_table(group: Group, analysis: Analysis) -> Table:
                 keras.mean(ACCURACY),
                 to_estimate(test.difference) if test else _difference(keras.mean(ACCURACY), torch.mean(ACCURACY)),
                 *((test.p_value, test.p_holm) if test else (None, None) if tested else ()),
-                to_estimate(macro.difference) if macro else _difference(keras.mean(MACRO_F1), torch.mean(MACRO_F1)),
+                value_of(macro.difference) if macro else _difference(keras.mean(MACRO_F1), torch.mean(MACRO_F1)),
                 _ratio(keras.mean(vocabulary.TRAIN_SECONDS), torch.mean(vocabulary.TRAIN_SECONDS))
                 if torch.costs == keras.costs
                 else None,
@@ -264,7 +268,7 @@ def thawing_table(group: Group, analysis: Analysis) -> Table:
                 if test
                 else _difference(cell.mean(ACCURACY), cell.mean(FIRST_PHASE + ACCURACY)),
                 *((test.p_value, test.p_holm) if test else (None, None) if tested else ()),
-                to_estimate(macro.difference)
+                value_of(macro.difference)
                 if macro
                 else _difference(cell.mean(MACRO_F1), cell.mean(FIRST_PHASE + MACRO_F1)),
                 frozen_seconds,
@@ -354,7 +358,7 @@ def transfer_class_table(group: Group, analysis: Analysis) -> Table:
         Column(key="p_value_holm", heading="corrected p", kind="p_value"),
     )
     rows = tuple(
-        (label, one.name, one.support, to_estimate(one.recall), to_estimate(one.f1), one.p_holm)
+        (label, one.name, one.support, to_estimate(one.recall), value_of(one.f1), one.p_holm)
         for (label, _), transfer in analysis.transfer_of_classes.items()
         for one in transfer.classes
         if one.worse

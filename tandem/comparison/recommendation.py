@@ -127,10 +127,11 @@ def _avoid(known: Sequence[Cell], analysis: Analysis) -> list[str]:
     sentences = []
     for (pretrained, scratch), test in analysis.transfer.items():
         if test.significant and test.difference.estimate < 0:
+            change = test.difference
+            assert change.low is not None and change.high is not None  # accuracy always has limits
             sentences.append(
                 f"Avoid {pretrained}: pretraining made it significantly worse than {scratch} "
-                f"({_change(test.difference.estimate)}, {_change(test.difference.low)} to "
-                f"{_change(test.difference.high)})."
+                f"({_change(change.estimate)}, {_change(change.low)} to {_change(change.high)})."
             )
     by_label = {cell.label: cell for cell in known}
     better_than: dict[str, list[str]] = {}

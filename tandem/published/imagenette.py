@@ -128,7 +128,7 @@ def _in_resamples(
         because: the numbers on the images as they are.
     """
     truth, places = runs[0].truth, _places(runs[0].classes, names) or []
-    blocks = weight_blocks(truth, NUM_RESAMPLES, SEED, within_class=True)
+    blocks = weight_blocks(truth, NUM_RESAMPLES, SEED)
     share = float(np.mean(np.concatenate([are(weights, runs, places) for _, weights in blocks])))
     because = f"{because}; so in {100 * share:.0f} % of resamples"
     return undecided(because) if 1 - LEVEL < share < LEVEL else judged(share >= LEVEL, because)

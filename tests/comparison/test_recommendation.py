@@ -51,7 +51,7 @@ def test_best_alone(recommended: Callable[..., Sentences]) -> None:
 
 
 def test_best_with_a_cheaper_one_tied(recommended: Callable[..., Sentences]) -> None:
-    sentences = recommended(("torch", "finetune", 0.9, 60.0, 4.0), ("torch", "frozen", 0.89, 20.0, 5.0))
+    sentences = recommended(("torch", "finetune", 0.9, 60.0, 4.0), ("torch", "frozen", 0.8925, 20.0, 5.0))
     assert sentences[0].endswith("; statistically tied with it: frozen torch.")
     assert sentences[1:3] == (
         "As good, as far as these images can tell, and the fastest to train is frozen torch: 20.0 s against 60.0 s.",
@@ -63,7 +63,7 @@ def test_times_of_unlike_hardware_are_not_compared(recommended: Callable[..., Se
     other = {"tags": {"tandem.hardware": "H200"}}
     sentences = recommended(
         ("torch", "finetune", 0.9, 60.0, 4.0),
-        ("torch", "frozen", 0.89, 20.0, 1.0, other),
+        ("torch", "frozen", 0.8925, 20.0, 1.0, other),
         ("torch", "two_stage", 0.5, 90.0, 1.0, other),
     )
     assert "statistically tied with it: frozen torch (hardware H200)" in sentences[0]
@@ -114,14 +114,14 @@ def test_frameworks_that_differ_are_counted(recommended: Callable[..., Sentences
 def test_what_the_data_cannot_tell(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(
         ("torch", "finetune", 0.90, 60.0, 4.0),
-        ("torch", "two_stage", 0.89, 60.0, 4.0),
+        ("torch", "two_stage", 0.8925, 60.0, 4.0),
         ("torch", "frozen", 0.50, 20.0, 4.0),
     )
     assert "These test images cannot tell 1 of 3 pairs apart." in sentences
     assert "Tests with one run a row speak of two trained networks, not of two methods: add seeds." in sentences
-    # 4 images: even if one run were right on all of them, p would be 2 / 2^4.
+    # 3 images: even if one run were right on all of them, p would be above 0.05.
     assert starting(sentences, "With 400 test images") == [
-        "With 400 test images, of which the two best rows disagree on 1.0%, no difference between the two could be "
+        "With 400 test images, of which the two best rows disagree on 0.8%, no difference between the two could be "
         "relied on to be found."
     ]
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from mlflow.entities import Metric
+from statsmodels.stats.contingency_tables import mcnemar
 
 from tandem.comparison.comparison import GroupComparison, compare_runs
 from tandem.comparison.predictions import SavedPredictions
 from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.significance import mcnemar_p_value
 from tandem.published.documents import Document, PublishedResult, read_document
 from tandem.published.rows import Results, combined_difference, our_results
 from tandem.rendering.tables import Estimate
@@ -166,7 +166,7 @@ def test_of_a_document_that_names_no_data_set_all_count(make_run: MakeRun) -> No
 @pytest.fixture
 def tested(make_run: MakeRun, make_predictions: MakePredictions) -> Results:
     """scratch, frozen, finetune and two_stage, of which the second half of the images tells the first two apart."""
-    shares = {"scratch": right(0.7), "frozen": right(0.9), "finetune": right(0.72), "two_stage": right(0.95)}
+    shares = {"scratch": right(0.7), "frozen": right(0.9), "finetune": right(0.715), "two_stage": right(0.95)}
     runs = {
         regime: make_run(regime=regime, accuracy=sum(those) / IMAGES, tags=MNIST) for regime, those in shares.items()
     }
@@ -189,8 +189,9 @@ def test_difference_within_chance_is_not_sure(tested: Results) -> None:
     difference = tested.difference(rows["finetune"], rows["scratch"])
     assert difference is not None and not difference.sure
     correct = [row.predictions[0].predicted == row.predictions[0].truth for row in (rows["finetune"], rows["scratch"])]
-    assert mcnemar_p_value(correct[0], correct[1]) > 0.05
-    assert difference.number == pytest.approx(0.02)
+    table = [[0, (correct[0] & ~correct[1]).sum()], [(~correct[0] & correct[1]).sum(), 0]]
+    assert mcnemar(table, exact=False, correction=False).pvalue > 0.05
+    assert difference.number == pytest.approx(0.015)
 
 
 def test_what_thawing_changed_is_a_paired_test_too(make_run: MakeRun, make_predictions: MakePredictions) -> None:
