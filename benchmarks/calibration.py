@@ -32,10 +32,11 @@ from tandem.evaluation.intervals import Interval, chosen_interval, difference_in
 from tandem.evaluation.metrics import calibration_pairs
 from tandem.evaluation.power import PairPower
 from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.scored_rows import ScoredRows
+from tandem.evaluation.scored_rows import ScoredFolds, ScoredRows
 from tandem.evaluation.significance import MARGIN, paired_tests, tied_groups
 from tandem.evaluation.transfer import compare_with_scratch
 
+RARELY = 0.05  # intervals in fewer test sets than this share count as none
 COMPARED = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "log_loss")
 NEIGHBOURS = 4
 KNOWN_DIFFICULTY = 0.7  # share of the variance of an image's chance that the run itself knows
@@ -105,23 +106,31 @@ class World:
             scores |= {f"{name}_macro": values.mean(), f"{name}_min": values.min()}
         return {name: float(value) for name, value in scores.items()}
 
-    def truth_of_row(self, gap: float) -> dict[str, float]:
+    def truth_of_row(self, gap: float, deviation: float) -> dict[str, float]:
         """The mean over all possible runs of a row."""
-        if not self.deviation:
+        if not deviation:
             return self.truth_of_run(gap, 0.0)
         points, weights = np.polynomial.hermite_e.hermegauss(9)
-        scores = [self.truth_of_run(gap, self.deviation * point) for point in points]
+        scores = [self.truth_of_run(gap, deviation * point) for point in points]
         return {name: float(np.average([one[name] for one in scores], weights=weights)) for name in scores[0]}
 
     def rows(
-        self, random: np.random.Generator, gaps: Sequence[float], runs: Sequence[int]
+        self,
+        random: np.random.Generator,
+        gaps: Sequence[float],
+        runs: Sequence[int],
+        deviations: Sequence[float] | None = None,
     ) -> tuple[ScoredRows, list[dict[str, float]]]:
         """A test set's rows, and their true scores: see `outcomes`."""
-        outcomes, truths = self.outcomes(random, gaps, runs)
+        outcomes, truths = self.outcomes(random, gaps, runs, deviations)
         return ScoredRows([[self.predictions(outcome) for outcome in row] for row in outcomes]), truths
 
     def outcomes(
-        self, random: np.random.Generator, gaps: Sequence[float], runs: Sequence[int]
+        self,
+        random: np.random.Generator,
+        gaps: Sequence[float],
+        runs: Sequence[int],
+        deviations: Sequence[float] | None = None,
     ) -> tuple[list[list[Outcome]], list[dict[str, float]]]:
         """A test set's outcomes for the runs of each row, and the true scores of each row.
 
@@ -129,14 +138,15 @@ class World:
             random: Generator of all numbers.
             gaps: By how much each row's recalls are below those of the classes.
             runs: Number of runs of each row. With one run the truth is that of the run.
+            deviations: Of the runs of each row; by default the same for all.
         """
         shared = np.sqrt(self.correlation) * random.normal(size=len(self.truth))
         shared_choice = random.integers(0, self.neighbours.shape[1], len(self.truth))
         rows, truths = [], []
-        for gap, number in zip(gaps, runs, strict=True):
-            deviations = self.deviation * random.normal(size=number)
-            rows.append([self._outcome(random, gap, deviation, shared, shared_choice) for deviation in deviations])
-            truths.append(self.truth_of_row(gap) if number > 1 else self.truth_of_run(gap, deviations[0]))
+        for gap, number, deviation in zip(gaps, runs, deviations or [self.deviation] * len(gaps), strict=True):
+            of_runs = deviation * random.normal(size=number)
+            rows.append([self._outcome(random, gap, of_run, shared, shared_choice) for of_run in of_runs])
+            truths.append(self.truth_of_row(gap, deviation) if number > 1 else self.truth_of_run(gap, of_runs[0]))
         return rows, truths
 
     def _outcome(
@@ -260,9 +270,15 @@ def intervals(
 
 
 def families(
-    random: np.random.Generator, world: World, sets: int, *, gaps: Sequence[float], runs: Sequence[int]
+    random: np.random.Generator,
+    world: World,
+    sets: int,
+    *,
+    gaps: Sequence[float],
+    runs: Sequence[int],
+    deviations: Sequence[float] | None,
 ) -> dict[str, Promise]:
-    """What is said of several rows together."""
+    """Statements about several rows together."""
     names = (
         "any false difference",
         "any false equivalence",
@@ -273,16 +289,16 @@ def families(
     )
     found = {name: Promise() for name in names}
     for _ in range(sets):
-        rows, truths = world.rows(random, gaps, runs)
+        rows, truths = world.rows(random, gaps, runs, deviations)
         accuracies = [truth["accuracy"] for truth in truths]
         tests = paired_tests(rows, "accuracy")
-        true = [accuracies[test.first] - accuracies[test.second] for test in tests]
-        wrong = [
-            (test.significant and (test.difference.estimate > 0) != (difference > 0))
-            or (test.significant and not difference)
-            for test, difference in zip(tests, true, strict=True)
-        ]
-        found["any false difference"].add(any(wrong))
+        true = [round(accuracies[test.first] - accuracies[test.second], 9) for test in tests]
+        found["any false difference"].add(
+            any(
+                test.significant and np.sign(test.difference.estimate) != np.sign(difference)
+                for test, difference in zip(tests, true, strict=True)
+            )
+        )
         found["any false equivalence"].add(
             any(test.equivalent and abs(difference) >= MARGIN for test, difference in zip(tests, true, strict=True))
         )
@@ -331,6 +347,22 @@ def classes(random: np.random.Generator, world: World, sets: int, *, runs: int, 
             found["F1 of a class"].add_interval(
                 one.f1, truths[0][f"f1 of class {index}"] - truths[1][f"f1 of class {index}"]
             )
+    return found
+
+
+def folds(random: np.random.Generator, world: World, sets: int, *, runs: int) -> dict[str, Promise]:
+    """Means over five folds whose networks differ by their training images."""
+    found = {"accuracy": Promise(), "accuracy difference": Promise()}
+    for _ in range(sets):
+        scored, accuracies = [], []
+        for gap in (-0.02, -0.01, 0.0, 0.01, 0.02):
+            rows, truths = world.rows(random, (gap, 2 * gap), (runs, runs))
+            scored.append(rows)
+            accuracies.append([truth["accuracy"] for truth in truths])
+        first, second = np.mean(accuracies, axis=0)
+        together = ScoredFolds(tuple(scored))
+        found["accuracy"].add_interval(score_interval(together, "accuracy", 0), first)
+        found["accuracy difference"].add_interval(difference_interval(together, "accuracy", 0, 1), first - second)
     return found
 
 
@@ -384,8 +416,8 @@ SECTIONS: dict[str, tuple[str, tuple[Column, ...]]] = {
         _interval_columns(*(f"{name} difference" for name in COMPARED)),
     ),
     "seeds": (
-        "Several seeds: share of 95 % intervals that hold the truth, and width in 3.92 standard deviations; the worst of "
-        "three correlations of difficulty (0, 0.6, 0.9)",
+        "Several seeds: share of 95 % intervals that hold the truth, and their width in 3.92 standard deviations; the "
+        "worst of three correlations of difficulty (0, 0.6, 0.9)",
         (
             *(
                 column
@@ -398,7 +430,8 @@ SECTIONS: dict[str, tuple[str, tuple[Column, ...]]] = {
         ),
     ),
     "rows": (
-        "Several rows: share of experiments with any false statement, and of intervals that hold the best row's accuracy",
+        "Several rows: share of experiments with any false statement, and of intervals that hold the best row's "
+        "accuracy",
         (
             Column(name="any false difference", heading="any false difference", worst=max),
             Column(name="any false equivalence", heading="any false equivalence", worst=max),
@@ -411,6 +444,15 @@ SECTIONS: dict[str, tuple[str, tuple[Column, ...]]] = {
     "power": (
         "Power: what is said to be found in 0.80 of test sets is found in",
         (Column(name="found as said", heading="found"),),
+    ),
+    "folds": (
+        "Five folds: share of 95 % intervals that hold the mean accuracy of networks trained on these folds",
+        (
+            Column(name="accuracy", heading="accuracy"),
+            Column(name="accuracy", heading="width", worst=max, value="width"),
+            Column(name="accuracy difference", heading="accuracy difference"),
+            Column(name="accuracy difference", heading="width", worst=max, value="width"),
+        ),
     ),
     "more": (
         "More seeds: a difference of 0.04 in accuracy on 500 images, without deviation between seeds, is found in",
@@ -458,17 +500,21 @@ def experiments() -> Iterator[Experiment]:
             for deviation in (0.0, 0.005, 0.02):
                 for correlation in (0.0, 0.6, 0.9):
                     world = World(images=(images // 10,) * 10, recall=0.9, correlation=correlation, deviation=deviation)
-                    case = f"{images:,} images, {runs} seeds, deviation {deviation:g}"
+                    case = f"{images:,} images, {_seeds(runs)}, deviation {deviation:g}"
                     yield _intervals("seeds", case, world, 600, runs, ("accuracy", "f1_macro"), 0.0)
     for images in (500, 2000):
         for runs in ((1,) * 8, (2,) * 8, (3,) * 8, (5,) * 8, (2, 3, 5, 10) * 2):
             for deviation in (0.0, 0.02) if max(runs) > 1 else (0.0,):
-                words = f"{runs[0]} seeds" if len(set(runs)) == 1 else "2 to 10 seeds"
+                words = _seeds(runs[0]) if len(set(runs)) == 1 else "2 to 10 seeds"
                 case = f"8 equal rows, {images:,} images, {words}, deviation {deviation:g}"
                 yield _rows(case, images, deviation, (0.0,) * 8, runs, 300)
+    for images in (500, 2000):
+        for runs in (2, 3, 5):
+            case = f"8 equal rows, {images:,} images, {_seeds(runs)}, deviation 0.02 in 4 rows and 0 in 4"
+            yield _rows(case, images, 0.0, (0.0,) * 8, (runs,) * 8, 300, (0.0, 0.02) * 4)
     yield _rows("8 rows 0 to 0.1 apart, 500 images, 1 seed", 500, 0.0, tuple(np.linspace(0, 0.1, 8)), (1,) * 8, 300)
     for images, runs in ((5000, 1), (20_000, 1), (20_000, 5)):
-        case = f"4 and 4 rows {MARGIN:g} apart, {images:,} images, {runs} seeds"
+        case = f"4 and 4 rows {MARGIN:g} apart, {images:,} images, {_seeds(runs)}"
         yield _rows(case, images, 0.0, (0.0, MARGIN) * 4, (runs,) * 8, 150)
     for images, runs, deviation, num_tests in (
         *((images, 1, 0.0, 1) for images in (100, 500, 2000, 5000)),
@@ -476,13 +522,17 @@ def experiments() -> Iterator[Experiment]:
         (500, 1, 0.0, 28),
         (2000, 5, 0.005, 28),
     ):
-        case = f"{images:,} images, {runs} seeds, deviation {deviation:g}, one of {num_tests} pairs"
+        case = f"{images:,} images, {_seeds(runs)}, deviation {deviation:g}, one of {num_tests} pairs"
         world = World(images=(images // 10,) * 10, recall=0.9, deviation=deviation)
         arguments: dict[str, object] = {"runs": runs, "num_tests": num_tests}
         yield Experiment(section="power", case=case, simulate=power, world=world, sets=600, arguments=arguments)
+    for runs, deviation in ((1, 0.0), (2, 0.0), (3, 0.0), (1, 0.02), (3, 0.02)):
+        case = f"100 images per fold, {_seeds(runs)}, deviation {deviation:g}"
+        world = World(images=(10,) * 10, recall=0.9, deviation=deviation)
+        yield Experiment(section="folds", case=case, simulate=folds, world=world, sets=600, arguments={"runs": runs})
     for runs in (1, 2, 3, 5, 10):
         world = World(images=(50,) * 10, recall=0.9)
-        yield _intervals("more", f"{runs} seeds", world, 1000, runs, ("accuracy",), 0.04)
+        yield _intervals("more", _seeds(runs), world, 1000, runs, ("accuracy",), 0.04)
     for number, images, runs, deviation in (
         *((10, images, 1, 0.0) for images in (20, 50, 400)),
         (100, 5, 1, 0.0),
@@ -491,9 +541,13 @@ def experiments() -> Iterator[Experiment]:
         (10, 50, 5, 0.02),
     ):
         world = World(images=(images,) * number, recall=0.8, deviation=deviation)
-        case = f"{number} x {images}, {runs} seeds, deviation {deviation:g}"
+        case = f"{number} x {images}, {_seeds(runs)}, deviation {deviation:g}"
         arguments = {"runs": runs}
         yield Experiment(section="classes", case=case, simulate=classes, world=world, sets=400, arguments=arguments)
+
+
+def _seeds(number: int) -> str:
+    return "1 seed" if number == 1 else f"{number} seeds"
 
 
 def _intervals(
@@ -504,10 +558,16 @@ def _intervals(
 
 
 def _rows(
-    case: str, images: int, deviation: float, gaps: Sequence[float], runs: Sequence[int], sets: int
+    case: str,
+    images: int,
+    deviation: float,
+    gaps: Sequence[float],
+    runs: Sequence[int],
+    sets: int,
+    deviations: Sequence[float] | None = None,
 ) -> Experiment:
     world = World(images=(images // 10,) * 10, recall=0.9, deviation=deviation)
-    arguments: dict[str, object] = {"gaps": tuple(gaps), "runs": tuple(runs)}
+    arguments: dict[str, object] = {"gaps": tuple(gaps), "runs": tuple(runs), "deviations": deviations}
     return Experiment(section="rows", case=case, simulate=families, world=world, sets=sets, arguments=arguments)
 
 
@@ -524,7 +584,7 @@ def tables(results: Sequence[dict]) -> Iterator[str]:
             cells = []
             for column in columns:
                 of_case = [one for one in own if one["case"] == case and one["name"] == column.name]
-                known = [one for one in of_case if one[column.value] is not None]
+                known = [one for one in of_case if one["asked"] > RARELY * one["sets"]]
                 if not known:
                     cells.append("none" if of_case else "")
                     continue

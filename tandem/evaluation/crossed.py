@@ -17,9 +17,9 @@ Few runs hardly show how far runs spread, so Student's distribution replaces the
 of denominator degrees of freedom methods for multiple observer ROC analysis") gives the whole variance Satterthwaite's
 degrees of freedom. With two or three runs that is too optimistic where the runs spread as far as the images do, or more
 (docs/statistics.md). Here the spread alone has degrees of freedom, and the quantile is the mean of Student's and the
-normal one, weighted by the two parts of the variance (Cochran and Cox 1950, "Experimental Designs", section 4.14). Two
-spreads have the degrees of freedom of Welch 1947 ("The generalization of 'Student's' problem when several different
-population variances are involved"), at most twice those of the side with fewer runs.
+normal one, weighted by the two parts of the variance (Cochran and Cox 1950, "Experimental Designs", section 4.14). The
+sum of two spreads has Satterthwaite's (Welch 1938, "The significance of the difference between two means when the
+population variances are unequal"), at most twice those of the side with fewer runs.
 
 A side with one run has no spread: the statement is about that trained network.
 """
@@ -104,11 +104,11 @@ class Crossed:
         """The sum of the spreads and its degrees of freedom, 0 with one run on each side."""
         spreads, dfs = self.spreads, [np.asarray(side.num_runs) - 1 for side in self.sides]
         total = np.sum(spreads, axis=0)
-        squares = np.sum([spread**2 / (df + 2) for spread, df in zip(spreads, dfs, strict=True)], axis=0)
-        welch = np.divide(total**2, squares, out=np.full_like(total, 2.0), where=squares > 0) - 2
+        squares = np.sum([spread**2 / np.maximum(df, 1) for spread, df in zip(spreads, dfs, strict=True)], axis=0)
+        satterthwaite = np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
         several = np.sum([df > 0 for df in dfs], axis=0)
         fewest = np.min([np.where(df > 0, df, np.max(dfs, axis=0)) for df in dfs], axis=0)
-        return total, np.minimum(welch, several * fewest)
+        return total, np.minimum(satterthwaite, several * fewest)
 
     def half_width(self, alpha: np.ndarray | float) -> np.ndarray:
         """Distance between value and truth that is exceeded with probability alpha, for scores without limits."""

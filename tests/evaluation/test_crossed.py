@@ -115,10 +115,10 @@ def test_spread_alone_has_few_degrees_of_freedom() -> None:
 @pytest.mark.parametrize(
     ("runs", "spread", "df"),
     [
-        ((3, 3), (1.0, 1.0), 4.0),  # Welch 1947: 4 / (1/4 + 1/4) - 2 = 6, at most twice 2
-        ((3, 3), (1.0, 0.0), 2.0),  # 1 / (1/4) - 2
-        ((2, 11), (1.0, 2.0), 2.0),  # 9 / (1/3 + 4/12) - 2 = 11.5, at most twice 1
-        ((8, 9), (3.0, 1.0), 16 / (9 / 9 + 1 / 10) - 2),
+        ((3, 3), (1.0, 1.0), 4.0),  # 2^2 / (1/2 + 1/2)
+        ((3, 3), (1.0, 0.0), 2.0),  # 1 / (1/2)
+        ((2, 11), (1.0, 2.0), 2.0),  # 3^2 / (1 + 4/10) = 6.4, at most twice 1
+        ((8, 9), (3.0, 1.0), 16 / (9 / 7 + 1 / 8)),
         ((1, 4), (0.0, 1.0), 3.0),
     ],
 )
@@ -168,7 +168,7 @@ def test_mean_over_folds_has_the_variance_of_independent_parts() -> None:
 def test_folds_with_several_runs_add_up_degrees_of_freedom() -> None:
     part = made(images=0.0, runs=(3,), spread=(1.0,), noise=(0.0,))
     found = mean_of_independent([part] * 5)
-    # Welch 1947: (5/25)^2 / (5 (1/25)^2 / 4) - 2 = 18, at most 5 times 2
+    # (5/25)^2 / (5 (1/25)^2 / 2) = 10
     assert found.half_width(0.05)[0] == pytest.approx(stats.t.ppf(0.975, 10) * (5 / 25) ** 0.5, rel=1e-6)
 
 
