@@ -92,20 +92,22 @@ def difference_intervals(
     Differences of averages over classes are corrected for the bias of small classes, so that they may differ in their
     last digits from the difference of the scores.
     """
-    if not pairs:
-        return []
     scored = rows.score(score)
-    first, second = np.array(pairs).T
-    differences = scored.differences(first, second)
+    reasons = [scored.why_not[first] or scored.why_not[second] for first, second in pairs]
+    found = [
+        Interval(estimate=float(scored.estimates[first] - scored.estimates[second]), why_not=reason)
+        for (first, second), reason in zip(pairs, reasons, strict=True)
+    ]
+    known = [place for place, reason in enumerate(reasons) if reason is None]
+    differences = scored.differences([pairs[place][0] for place in known], [pairs[place][1] for place in known])
     if score == "log_loss":
         half = differences.half_width(1 - LEVEL)
         low, high = differences.value - half, differences.value + half
     else:
         low, high = ShareDifference(differences).limits(1 - LEVEL)
-    return [
-        _around(*numbers, why_not=scored.why_not[one] or scored.why_not[other])
-        for *numbers, (one, other) in zip(differences.value, low, high, pairs, strict=True)
-    ]
+    for place, *numbers in zip(known, differences.value, low, high, strict=True):
+        found[place] = _around(*numbers)
+    return found
 
 
 def _interval(rows: ScoredRows | ScoredFolds, score: str, row: int, *, alpha: float, lower_alpha: float) -> Interval:
@@ -118,22 +120,25 @@ def _interval(rows: ScoredRows | ScoredFolds, score: str, row: int, *, alpha: fl
         if score == "top5_accuracy" and rows.split.num_classes <= TOP:
             return Interval(estimate=1.0, low=1.0, high=1.0)
     scored = rows.score(score)
-    of_row, estimate, why_not = scored.of([row]), float(scored.estimates[row]), scored.why_not[row]
+    estimate = float(scored.estimates[row])
+    if score == CALIBRATION:
+        estimate = float(np.sqrt(max(estimate, 0.0)))
+    if scored.why_not[row] is not None:
+        return Interval(estimate=estimate, why_not=scored.why_not[row])
+    of_row = scored.of([row])
     if score == CALIBRATION:
         half = of_row.half_width(alpha)
-        limits = np.sqrt(np.maximum([of_row.value - half, of_row.value + half], 0.0))
-        return _around(np.sqrt(max(estimate, 0.0)), *limits[:, 0], why_not=why_not)
-    if score == "log_loss":
-        factor = np.exp(of_row.half_width(alpha)[0] / estimate) if estimate else 1.0
-        return _around(estimate, estimate / factor, estimate * factor, why_not=why_not)
-    (low, _), (_, high) = share_limits(of_row, lower_alpha), share_limits(of_row, alpha)
-    return _around(estimate, low[0], high[0], why_not=why_not)
+        low, high = np.sqrt(np.maximum([of_row.value - half, of_row.value + half], 0.0))
+    elif score == "log_loss":
+        factor = np.exp(of_row.half_width(alpha) / estimate)
+        low, high = estimate / factor, estimate * factor
+    else:
+        low, high = share_limits(of_row, lower_alpha)[0], share_limits(of_row, alpha)[1]
+    return _around(estimate, low[0], high[0])
 
 
-def _around(estimate: float, low: float, high: float, *, why_not: str | None) -> Interval:
-    """Limits on either side of the estimate: a correction of its bias may pass it."""
-    if why_not is not None:
-        return Interval(estimate=float(estimate), why_not=why_not)
+def _around(estimate: float, low: float, high: float) -> Interval:
+    """Limits on either side of the estimate: corrected for its bias, they might both be on one."""
     return Interval(estimate=float(estimate), low=float(min(low, estimate)), high=float(max(high, estimate)))
 
 
@@ -159,4 +164,4 @@ def _lowest_class(rows: ScoredRows, measure: str, row: int) -> Interval:
     high = special.betaincinv(right + 1, np.maximum(images - right, 1e-12), 1 - alpha / len(images)).min()
     if measure == "f1":
         low, high = 2 * low / (1 + low), 2 * high / (1 + high)
-    return _around(estimate, low, high, why_not=None)
+    return _around(estimate, low, high)

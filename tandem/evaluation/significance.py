@@ -157,11 +157,9 @@ def paired_tests(
     """
     if pairs is None:
         pairs = tuple(itertools.combinations(range(len(rows)), 2))
-    if not pairs:
-        return ()
     intervals = difference_intervals(rows, score, pairs)
     tested = [place for place, interval in enumerate(intervals) if interval.why_not is None]
-    first, second = np.array(pairs)[tested].reshape(-1, 2).T
+    first, second = ([pairs[place][side] for place in tested] for side in (0, 1))
     differences = ShareDifference(rows.score(score).differences(first, second))
     p_values = differences.p_value(0.0)
     inside = np.abs(differences.crossed.value) < margin

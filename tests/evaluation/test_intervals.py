@@ -183,3 +183,18 @@ def test_calibrated_network_may_have_no_calibration_error() -> None:
     assert intervals[0].low == 0
     assert limits(intervals[1])[0] < 0.2 < limits(intervals[1])[1]
     assert limits(intervals[1])[0] > 0.15
+
+
+def test_one_image_against_thousands_is_a_reason_and_no_overflow(make_run: MakeRun) -> None:
+    runs = []
+    for seed in (0, 1):
+        run = make_run(seed, images=3000, num_classes=2)
+        kept = np.concatenate([np.flatnonzero(run.truth == 0), np.flatnonzero(run.truth == 1)[:1]])
+        names = tuple(f"{image:04}" for image in kept)
+        runs.append(
+            [replace(run, keys=names, hashes=names, truth=run.truth[kept], probabilities=run.probabilities[kept])]
+        )
+    rows = ScoredRows(runs)
+    for score in CLASS_AVERAGES:
+        of_row, of_pair = score_interval(rows, score, 0), difference_interval(rows, score, 0, 1)
+        assert (of_row.why_not is None) == (of_pair.why_not is None) == score.endswith("weighted"), score

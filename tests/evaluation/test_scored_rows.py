@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tandem.errors import UserError
+from tandem.evaluation.contributions import ClassSplit, class_contributions
 from tandem.evaluation.metrics import scores
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.scored_rows import CALIBRATION, CLASS_AVERAGES, MEANS, ScoredFolds, ScoredRows
@@ -119,3 +120,24 @@ def test_folds_have_the_mean_of_their_scores(make_run: MakeRun) -> None:
     difference = scored.score("accuracy").differences([0], [1])
     parts = [fold.score("accuracy").differences([0], [1]).images[0] for fold in folds]
     assert difference.images[0] == pytest.approx(sum(parts) / 9)
+
+
+def test_values_are_corrected_for_the_bias_of_small_classes() -> None:
+    # F1 of five images per class is too low on average, so its correction is upwards.
+    random = np.random.default_rng(0)
+    truth = np.repeat(np.arange(60), 5)
+    probabilities = random.random((300, 60)).astype(np.float32) * 0.01
+    right = random.random(300) < 0.6
+    probabilities[np.arange(300), np.where(right, truth, random.integers(0, 60, 300))] = 0.4
+    names = tuple(f"{image:03}" for image in range(300))
+    run = Predictions(
+        keys=names,
+        hashes=names,
+        truth=truth,
+        probabilities=probabilities,
+        classes=tuple(f"class {index}" for index in range(60)),
+    )
+    found = ScoredRows([[run]]).score("f1_macro")
+    bias = class_contributions(ClassSplit(truth, 60), run.predicted, "f1", "macro").bias
+    assert bias < -0.002
+    assert found.values[0] == pytest.approx(found.estimates[0] - bias)
