@@ -71,7 +71,9 @@ class ShareDifference:
             difference: -1..1.
             alpha: Level of the test.
         """
-        return np.sqrt(self._images(alpha)) * self._deviation(difference) > quantile(alpha, np.inf)
+        images, stretch = self._images(alpha)
+        nearer = self.crossed.value + (difference - self.crossed.value) / stretch
+        return np.sqrt(images) * self._deviation(nearer) > quantile(alpha, np.inf)
 
     def p_value(self, difference: float) -> np.ndarray:
         """Two-sided p values of this difference.
@@ -83,12 +85,22 @@ class ShareDifference:
 
     def limits(self, alpha: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """The lowest and the highest difference that a two-sided test at this level does not reject."""
-        largest_deviation = quantile(alpha, np.inf) / np.sqrt(self._images(alpha))
-        return self._limit(-1.0, largest_deviation), self._limit(1.0, largest_deviation)
+        images, stretch = self._images(alpha)
+        largest_deviation = quantile(alpha, np.inf) / np.sqrt(images)
+        value = self.crossed.value
+        low, high = (value + (self._limit(end, largest_deviation) - value) * stretch for end in (-1.0, 1.0))
+        return np.maximum(low, -1.0), np.minimum(high, 1.0)
 
-    def _images(self, alpha: np.ndarray | float) -> np.ndarray:
+    def _images(self, alpha: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+        """Effective number of images, and factor by which Tango's limits are stretched.
+
+        Where seeds make the number smaller than that of the images, limits are those of all images, stretched: few
+        effective images would have few effective disagreements, and limits as if these were known no better.
+        """
         variance = self.disagreement - self.crossed.value**2
-        return _effective_images(self.crossed, variance / self.crossed.size.images, alpha)
+        images = _effective_images(self.crossed, variance / self.crossed.size.images, alpha)
+        at_least = np.maximum(images, self.crossed.size.images)
+        return at_least, np.sqrt(at_least / images)
 
     def _limit(self, end: float, largest_deviation: np.ndarray) -> np.ndarray:
         inside, outside = self.crossed.value, np.full_like(self.crossed.value, end)
