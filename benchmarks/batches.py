@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from tandem.data.console import num_cores
-from tandem.data.stream import Stream
+from tandem.data.stream import Augmentation, Stream
 from tandem.protocol.settings import AugmentationSettings
 
 NUM_IMAGES = 600
@@ -93,9 +93,7 @@ def measure(images: np.memmap, augmentation: AugmentationSettings, threads: int)
         batch_size=BATCH_SIZE,
         seed=(0,),
         shuffle=True,
-        augmentation=augmentation,
-        size=(SIZE, SIZE),
-        threads=threads,
+        augmentation=Augmentation(settings=augmentation, size=(SIZE, SIZE), threads=threads),
     )
     rates = []
     for epoch in (1, 0):

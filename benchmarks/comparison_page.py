@@ -10,9 +10,12 @@ all eight are. By the clock it was 1.7 to 2.7 s and 3.1 to 4.9 s with seven othe
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,11 +27,15 @@ from playwright.sync_api import CDPSession, sync_playwright
 
 from tandem.comparison import figures
 from tandem.comparison.class_figures import confusion_over_runs, f1_over_runs
-from tandem.comparison.styles import RunLabel, run_styles
-from tandem.evaluation.metrics import per_class_table, scores
+from tandem.comparison.configurations import FIRST_PHASE, Configuration
+from tandem.comparison.rows import Pair, PairedDifference, Row
+from tandem.comparison.styles import run_styles
+from tandem.evaluation.metrics import scores
 from tandem.evaluation.predictions import Predictions, softmax
 from tandem.rendering.page import Gallery, Page, Picture, Plot, Section, Text, write_page
-from tandem.rendering.tables import Column, Estimate, Table
+from tandem.rendering.tables import Column, Estimate, Table, table_of
+from tandem.tracking import vocabulary
+from tandem.tracking.reader import RunRecord
 
 REGIMES = ("scratch", "frozen", "two_stage", "finetune")
 
@@ -41,56 +48,25 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
         images_per_class: test images.
     """
     random = np.random.default_rng(0)
-    labels = [
-        RunLabel(name=f"{backbone} {regime} {framework}", backbone=backbone, regime=regime, framework=framework)
-        for backbone in ("mobilenet_v2", "resnet50", "densenet121")
-        for regime in REGIMES
-        for framework in ("torch", "keras")
+    configurations = [
+        _configuration(backbone, regime, framework, train_seconds=50 * 1.5**number)
+        for number, (backbone, regime, framework) in enumerate(
+            itertools.product(("mobilenet_v2", "resnet50", "densenet121"), REGIMES, ("torch", "keras"))
+        )
     ][:num_runs]
-    styles = run_styles(labels)
-    names = [label.name for label in labels]
+    styles = run_styles(configurations)
+    names = [configuration.label for configuration in configurations]
     classes = tuple(f"{_SPECIES[index % len(_SPECIES)]} {index:03}" for index in range(num_classes))
     predictions = {
         name: _predictions(random, classes, images_per_class, skill=2.5 + number / 4)
         for number, name in enumerate(names)
     }
-    histories = dict(zip(names, _histories(labels), strict=True))
-    accuracy = {name: scores(of_run)["accuracy"] for name, of_run in predictions.items()}
-    estimates = {name: Estimate(value=value, low=value - 0.012, high=value + 0.011) for name, value in accuracy.items()}
-    seconds = {name: float(50 * 1.5**number) for number, name in enumerate(names)}
-    points = [figures.TimedScore(name=name, train_seconds=seconds[name], accuracy=estimates[name]) for name in names]
-    f1 = pd.DataFrame(
-        {name: per_class_table(of_run)["f1"].to_numpy() for name, of_run in predictions.items()}, index=list(classes)
-    )
-    differences = [
-        figures.Difference(
-            label=f"{first} and {second}",
-            estimate=Estimate(
-                value=accuracy[first] - accuracy[second],
-                low=accuracy[first] - accuracy[second] - 0.015,
-                high=accuracy[first] - accuracy[second] + 0.015,
-            ),
-            significant=abs(accuracy[first] - accuracy[second]) > 0.015,
-        )
-        for first, second in zip(names[1::2], names[::2], strict=False)
-    ]
-    thawings = [
-        figures.Thawing(
-            name=point.name,
-            before=figures.TimedScore(
-                name=point.name,
-                train_seconds=point.train_seconds / 3,
-                accuracy=Estimate(
-                    value=point.accuracy.value - 0.05,
-                    low=point.accuracy.low - 0.05,
-                    high=point.accuracy.high - 0.05,
-                ),
-            ),
-            after=point,
-        )
-        for point, label in zip(points, labels, strict=True)
-        if label.regime == "two_stage"
-    ]
+    histories = dict(zip(names, _histories(configurations), strict=True))
+    rows = [_row(configuration, predictions[configuration.label]) for configuration in configurations]
+    f1 = pd.DataFrame({row.label: row.f1_of_classes for row in rows}, index=list(classes))
+    f1 = f1.loc[f1.mean(axis=1).sort_values(kind="stable").index]
+    frameworks = [_pair(keras, torch) for keras, torch in zip(rows[1::2], rows[::2], strict=False)]
+    thawing = [_pair(row, _after_first_phase(row)) for row in rows if row.configuration.regime == "two_stage"]
     confidence = np.linspace(0.2, 0.97, 15)
     reliability = {
         name: pd.DataFrame(
@@ -112,9 +88,9 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
                 anchor="summary",
                 blocks=(
                     Text(paragraphs=(f"The best is {names[-1]}.",)),
-                    _summary(labels, estimates, seconds),
+                    _summary(rows),
                     Plot(
-                        figure=figures.accuracy_against_time(points, styles),
+                        figure=figures.accuracy_against_time(rows, styles),
                         caption="Accuracy and what it costs. Bars are 95 % intervals.",
                     ),
                 ),
@@ -127,7 +103,7 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
                         figure=figures.curves_over_runs(histories, styles),
                         caption="A click on a run in the legend hides it; a double click hides all others.",
                     ),
-                    Plot(figure=figures.thawing_gains(thawings, styles), caption="What thawing buys."),
+                    Plot(figure=figures.thawing_gains(thawing, styles), caption="Effect of thawing."),
                 ),
             ),
             Section(
@@ -135,14 +111,14 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
                 anchor="frameworks",
                 blocks=(
                     Plot(
-                        figure=figures.differences_with_intervals(differences, "accuracy, Keras minus PyTorch"),
+                        figure=figures.accuracy_differences(frameworks, "accuracy, Keras minus PyTorch"),
                         caption="Differences with 95 % intervals.",
                     ),
                     Plot(
                         figure=figures.critical_difference_diagram(
                             ranks, [names[:3], names[2:6], names[5:8]], critical_difference=2.1
                         ),
-                        caption="Average ranks over data sets; bars join what is not significantly different.",
+                        caption="Average ranks over data sets; bars join models that do not differ significantly.",
                     ),
                 ),
             ),
@@ -169,7 +145,7 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
                     Gallery(
                         title="Wrong in all runs",
                         pictures=tuple(
-                            Picture(image=image, caption=f"{classes[index]}\ntaken for {classes[index + 1]}")
+                            Picture(image=image, caption=f"{classes[index]}\npredicted as {classes[index + 1]}")
                             for index, image in enumerate(_photographs(random, 8))
                         ),
                     ),
@@ -199,11 +175,54 @@ def _predictions(
     return Predictions(keys=keys, hashes=keys, truth=truth, probabilities=softmax(logits), classes=classes)
 
 
-def _histories(labels: list[RunLabel]) -> Iterator[pd.DataFrame]:
-    for number, label in enumerate(labels):
+def _configuration(backbone: str, regime: str, framework: str, *, train_seconds: float) -> Configuration:
+    label = f"{backbone} {regime} {framework}"
+    seconds = {vocabulary.TRAIN_SECONDS: train_seconds, FIRST_PHASE + vocabulary.TRAIN_SECONDS: train_seconds / 3}
+    run = RunRecord(
+        uri="made",
+        run_id=label,
+        name=label,
+        status="FINISHED",
+        start_time=0,
+        params={},
+        metrics=seconds,
+        tags={},
+        artifact_uri="made",
+    )
+    return Configuration(
+        label=label, backbone=backbone, regime=regime, framework=framework, settings=(), costs=(), runs=(run,)
+    )
+
+
+def _row(configuration: Configuration, predictions: Predictions) -> Row:
+    accuracy = scores(predictions)["accuracy"]
+    interval = Estimate(value=accuracy, low=accuracy - 0.012, high=accuracy + 0.011)
+    return Row(configuration=configuration, predictions=(predictions,), intervals={"accuracy": interval})
+
+
+def _after_first_phase(row: Row) -> Row:
+    after = row.intervals["accuracy"]
+    before = Estimate(value=after.value - 0.05, low=after.low - 0.05, high=after.high - 0.05)
+    return replace(row, after_first_phase=True, intervals={"accuracy": before})
+
+
+def _pair(first: Row, second: Row) -> Pair:
+    value = first.intervals["accuracy"].value - second.intervals["accuracy"].value
+    difference = PairedDifference(
+        value=Estimate(value=value, low=value - 0.015, high=value + 0.015),
+        p_value=0.5,
+        p_holm=0.5,
+        significant=abs(value) > 0.015,
+        of_networks=True,
+    )
+    return Pair(first=first, second=second, tested={"accuracy": difference})
+
+
+def _histories(configurations: list[Configuration]) -> Iterator[pd.DataFrame]:
+    for number, configuration in enumerate(configurations):
         epochs = np.arange(40)
         loss = 2 * np.exp(-epochs / (6 + number)) + 0.2
-        phases = np.where(epochs < 15, 1, 2) if label.regime == "two_stage" else np.ones(40, int)
+        phases = np.where(epochs < 15, 1, 2) if configuration.regime == "two_stage" else np.ones(40, int)
         loss = np.where(phases == 2, loss * 0.7, loss)
         yield pd.DataFrame(
             {
@@ -217,22 +236,25 @@ def _histories(labels: list[RunLabel]) -> Iterator[pd.DataFrame]:
         )
 
 
-def _summary(labels: list[RunLabel], estimates: dict[str, Estimate], seconds: dict[str, float]) -> Table:
-    order = sorted(range(len(labels)), key=lambda index: -estimates[labels[index].name].value)
-    return Table(
+def _summary(rows: list[Row]) -> Table:
+    names = ("backbone", "regime", "framework")
+    return table_of(
+        sorted(rows, key=lambda row: -row.intervals["accuracy"].value),
+        (
+            *((Column(key=name, heading=name), attrgetter(f"configuration.{name}")) for name in names),
+            (
+                Column(key="accuracy", heading="accuracy", kind="score", better="higher"),
+                lambda row: row.score("accuracy"),
+            ),
+            (
+                Column(key="train_seconds", heading="training", kind="seconds", better="lower"),
+                lambda row: row.mean(vocabulary.TRAIN_SECONDS),
+            ),
+        ),
         name="summary",
         title="Models, regimes, frameworks",
-        columns=(
-            *(Column(key=key, heading=key) for key in ("backbone", "regime", "framework")),
-            Column(key="accuracy", heading="accuracy", kind="score", better="higher"),
-            Column(key="train_seconds", heading="training", kind="seconds", better="lower"),
-        ),
-        rows=tuple(
-            (label.backbone, label.regime, label.framework, estimates[label.name], seconds[label.name])
-            for label in (labels[index] for index in order)
-        ),
         notes=("Intervals are 95 %.",),
-        tied=frozenset((row, "accuracy") for row in range(min(3, len(labels)))),
+        tied=frozenset((number, "accuracy") for number in range(min(3, len(rows)))),
     )
 
 

@@ -1,4 +1,4 @@
-"""How long compare.py takes from a local sqlite store to its tables, and how that grows with the number of runs.
+"""Measures compare.py from a local sqlite store to its tables, for growing numbers of runs.
 
     python -m benchmarks.read_runs
 
@@ -62,13 +62,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--runs", type=int, nargs="+", default=[250, 500, 1000, 2000], help="numbers of runs, ascending"
     )
-    parser.add_argument("--metrics", type=int, default=30, help="metrics a run (default: %(default)s)")
-    parser.add_argument("--parameters", type=int, default=50, help="parameters a run (default: %(default)s)")
+    parser.add_argument("--metrics", type=int, default=30, help="metrics per run (default: %(default)s)")
+    parser.add_argument("--parameters", type=int, default=50, help="parameters per run (default: %(default)s)")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
         connect(uri)
-        print(f"{arguments.metrics} metrics and {arguments.parameters} parameters a run; seconds, best of three")
+        print(f"{arguments.metrics} metrics and {arguments.parameters} parameters per run; seconds, best of three")
         print(f"{'runs':>6} {'read_runs':>10} {'compare_runs':>13} {'both, CPU':>10} {'ratio':>6} {'compare.py':>11}")
         num_made, before = 0, None
         for num_runs in sorted(arguments.runs):
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
 def make_runs(uri: str, first: int, count: int, *, num_metrics: int, num_parameters: int) -> None:
     """Adds runs to a store: a grid over what users vary, and when that is through, with another learning rate.
 
-    Through MLflow's own tables in one transaction, since its client needs five transactions and 0.2 s a run.
+    Through MLflow's own tables in one transaction, since its client needs five transactions and 0.2 s per run.
     """
     experiment = int(find_or_create_experiment(MlflowClient(uri), EXPERIMENT).experiment_id)
     rows: dict[type, list[dict[str, Any]]] = {

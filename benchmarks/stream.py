@@ -27,7 +27,7 @@ from sklearn.datasets import load_sample_images
 
 from tandem.data.console import num_cores
 from tandem.data.prepare import prepare
-from tandem.data.stream import Stream
+from tandem.data.stream import Augmentation, Stream
 from tandem.protocol.settings import AugmentationSettings, DataSettings
 
 SIZE = 224
@@ -162,8 +162,9 @@ def open_stream(folder: Path, threads: int) -> Stream:
         batch_size=BATCH_SIZE,
         seed=(0,),
         shuffle=True,
-        augmentation=AugmentationSettings(horizontal_flip=True, crop_padding=PADDING),
-        threads=threads,
+        augmentation=Augmentation(
+            settings=AugmentationSettings(horizontal_flip=True, crop_padding=PADDING), threads=threads
+        ),
     )
 
 

@@ -23,11 +23,12 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store with the experiment `demo` of two frameworks and two regimes, and one named `broken`."""
+    """A store with the experiments `demo`, `broken` without a finished run, and `empty`."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(tracking_uri=uri)
-    demo, broken = (client.create_experiment(name, (folder / name).as_uri()) for name in ("demo", "broken"))
+    names = ("demo", "broken", "empty")
+    demo, broken, _ = (client.create_experiment(name, (folder / name).as_uri()) for name in names)
 
     def add(experiment: str, framework: str, regime: str, accuracy: float, status: str = "FINISHED") -> None:
         tags = {
@@ -152,8 +153,8 @@ def test_tables_are_printed_and_written(uri: str, tmp_path: Path) -> None:
     for name in ("summary.md", "frameworks.md"):
         assert (output / name).read_text(encoding="utf-8") in everything
     assert "1 FAILED" in everything
-    # Its runs have no files: said once, and the scores are there all the same.
-    assert done.stdout.count("Without intervals and tests") == 1
+    # The runs have no files, which is reported once and does not hide the scores.
+    assert done.stdout.count("No intervals and tests") == 1
 
 
 def test_predictions_give_intervals_and_a_recommendation(whole_uri: str, tmp_path: Path) -> None:
@@ -170,9 +171,9 @@ def test_predictions_give_intervals_and_a_recommendation(whole_uri: str, tmp_pat
     assert "## Recommendation: animals" in text
 
 
-def test_page_is_written_and_logged_beside_the_runs(whole_uri: str, tmp_path: Path) -> None:
+def test_page_is_written_and_logged_to_the_experiment(whole_uri: str, tmp_path: Path) -> None:
     arguments = ["--experiment", "whole", "--tracking_uri", whole_uri, "--html", "pages/report.html"]
-    for _ in range(2):  # the second does not take the first's run for one to compare
+    for _ in range(2):  # the second comparison does not compare the run of the first
         done = compare(*arguments, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "4 runs" in (tmp_path / "pages" / "report.html").read_text(encoding="utf-8")
@@ -234,7 +235,7 @@ def test_experiment_without_finished_runs_is_one_clear_line(uri: str, tmp_path: 
     assert not (tmp_path / "comparison").exists()
 
 
-def test_unknown_experiment_is_named_beside_the_existing_ones(uri: str, tmp_path: Path) -> None:
+def test_unknown_experiment_is_refused_with_the_known_names(uri: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'dmo'.*demo"):
         main(["--experiment", "dmo", "--tracking_uri", uri, "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
@@ -256,17 +257,75 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
     )
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert time.monotonic() - started < 5  # a loaded machine; it is 0.1 s on an idle one
+    assert time.monotonic() - started < 5  # 0.1 s on an idle machine
     assert "--experiment" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_comparing_needs_no_framework(uri: str, tmp_path: Path) -> None:
+def test_tables_need_neither_a_framework_nor_plotly(uri: str, tmp_path: Path) -> None:
     code = (
         "import sys, compare\n"
         f"compare.main(['--experiment', 'demo', '--tracking_uri', {uri!r}, '--output', {str(tmp_path)!r}])\n"
-        "frameworks = {'torch', 'keras', 'tensorflow', 'jax', 'lightning', 'pytorch_lightning'}\n"
-        "print(sorted(frameworks & set(sys.modules)))"
+        "slow = {'torch', 'keras', 'tensorflow', 'jax', 'lightning', 'pytorch_lightning', 'plotly'}\n"
+        "print(sorted(slow & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_published_results_are_shown_and_written_without_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    main(["--published", "birds", "--tracking_uri", f"sqlite:///{tmp_path}/none.db", "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert "Published against ours: birds" in printed and "53.0 min" in printed
+    assert printed.splitlines()[-1].startswith("there are no runs yet")
+    assert {path.name for path in output.iterdir()} == {
+        "tables.md",
+        *(
+            f"{name}.{kind}"
+            for name in ("published", "published_claims", "published_training")
+            for kind in ("md", "csv", "tex")
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("experiment", "said"),
+    [("empty", "has no runs of Tandem"), ("broken", "no finished run"), ("emty", "no experiment 'emty'")],
+)
+def test_published_results_need_no_runs_unless_a_page_is_asked_for(
+    uri: str, experiment: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--published", "birds", "--experiment", experiment, "--tracking_uri", uri]
+    arguments += ["--output", str(tmp_path / "out")]
+    main(arguments)
+    assert said in capsys.readouterr().out.splitlines()[-1]
+    with pytest.raises(UserError, match=said):
+        main([*arguments, "--html", str(tmp_path / "page.html")])
+    assert "Published against ours: birds" in capsys.readouterr().out
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_long_published_tables_are_only_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    main(["--published", "eight_datasets", "--tracking_uri", f"sqlite:///{tmp_path}/none.db", "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert "resnet: 86.39 % over the family; the document states 86.19 %, the mean of resnet152 alone." in printed
+    assert "densenet: 88.32 % over the family; the document states 89.91 %, the mean of densenet161 alone." in printed
+    assert "Of 24 published pairs 8 are negative and 1 is a tie." in printed
+    assert f"Published against ours: eight_datasets: 88 rows, in {output}" in printed
+    for name in ("published", "published_claims", "published_transfer", "published_families", "published_data_sets"):
+        assert (output / f"{name}.csv").is_file()
+
+
+def test_unreadable_store_is_an_error_after_the_published_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.db").write_text("no database, but long enough to be read as the header of one" * 20)
+    arguments = ["--published", "birds", "--tracking_uri", f"sqlite:///{tmp_path}/text.db"]
+    with pytest.raises(UserError, match="MLflow"):
+        main([*arguments, "--output", str(tmp_path / "out")])
+    assert "Published against ours: birds" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()

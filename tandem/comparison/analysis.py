@@ -1,191 +1,223 @@
-"""What the saved predictions say of the cells of a group: intervals, tests, ties, transfer."""
+"""The statistics of a group: intervals, tests, ties and transfer, computed from saved predictions.
+
+This is the only place that addresses the arrays of tandem.evaluation by index; everything else uses rows and pairs.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 from scipy import stats
 
-from tandem.comparison.cells import ACCURACY, Cell, partners, scratch_partners
+from tandem.comparison.configurations import ACCURACY, FIRST_PHASE, Configuration
+from tandem.comparison.pairing import framework_pairs, scratch_pairs
 from tandem.comparison.predictions import SavedPredictions
-from tandem.evaluation.intervals import Interval, score_interval
+from tandem.comparison.rows import ClassDifference, Pair, PairedDifference, Row, estimate_of
+from tandem.evaluation.intervals import SCORES, score_interval
 from tandem.evaluation.predictions import Predictions, align
 from tandem.evaluation.scored_rows import ScoredRows
-from tandem.evaluation.significance import ALPHA, PairedTest, TiedGroups, paired_tests, tied_groups
-from tandem.evaluation.transfer import Transfer, compare_with_scratch
+from tandem.evaluation.significance import ALPHA, PairedTest, paired_tests, tied_groups
+from tandem.evaluation.ties import merge_ties
+from tandem.evaluation.transfer import compare_with_scratch
+from tandem.rendering.tables import Estimate
 
-# Some 500 pairs: their tests take seconds, and corrected for so many they find little.
-MOST_CELLS = 32
+# 496 pairs: corrected for so many, tests find little.
+MOST_TESTED = 32
 TESTED_SCORES = ("accuracy", "f1_macro")
 POWER = 0.8  # Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences", section 2.4
-
-Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
-    """What the predictions say. Cells are named by their labels; those without predictions are in nothing of it.
+    """The rows of a group and the pairs of them that are compared."""
 
-    Args:
-        predictions: of each cell, one a run in the order of the seeds; all with their images in the same order.
-        resampled: the scores of these cells, by their place in `predictions`; None without any.
-        tests: of every pair of these cells by their places, for accuracy and macro F1; corrected over all pairs.
-        tied: from these tests; nothing with fewer than two cells.
-        frameworks: Keras minus PyTorch, by (PyTorch, Keras), for accuracy and macro F1; corrected over these pairs.
-        before_thawing: accuracy after the first phase of two_stage.
-        thawing: after the last phase minus after the first, for accuracy and macro F1; corrected over these cells.
-        transfer: pretrained minus scratch, by (pretrained, scratch), in accuracy; corrected over these pairs.
-        transfer_of_classes: the same class by class.
-    """
-
-    predictions: Mapping[str, tuple[Predictions, ...]] = field(default_factory=dict)
-    resampled: ScoredRows | None = None
-    tests: Mapping[str, Sequence[PairedTest]] = field(default_factory=dict)
-    tied: Mapping[str, TiedGroups] = field(default_factory=dict)
-    frameworks: Mapping[str, Mapping[tuple[str, str], PairedTest]] = field(default_factory=dict)
-    before_thawing: Mapping[str, Interval] = field(default_factory=dict)
-    thawing: Mapping[str, Mapping[str, PairedTest]] = field(default_factory=dict)
-    transfer: Mapping[tuple[str, str], PairedTest] = field(default_factory=dict)
-    transfer_of_classes: Mapping[tuple[str, str], Transfer] = field(default_factory=dict)
+    rows: tuple[Row, ...]
+    """One per configuration, in the order of the tables."""
+    ranking: tuple[Row, ...] = ()
+    """The rows with predictions, the most accurate first."""
+    pairs: tuple[Pair, ...] = ()
+    """Every pair of rows with predictions; tests are corrected over all of them."""
+    frameworks: tuple[Pair, ...] = ()
+    """Keras minus PyTorch; tests are corrected over these pairs."""
+    thawing: tuple[Pair, ...] = ()
+    """Rows of two_stage minus what they were after the first phase; tests are corrected over these pairs."""
+    transfer: tuple[Pair, ...] = ()
+    """Pretrained minus from scratch; tests are corrected over these pairs."""
+    num_images: int = 0
+    """Number of test images; 0 without predictions."""
+    disagreement: float | None = None
+    """Share of images that only one of the two most accurate rows gets right, on average over their runs; None if fewer
+    than two rows have predictions."""
 
     @property
-    def labels(self) -> list[str]:
-        """Of the cells, in the order of their places."""
-        return list(self.predictions)
+    def tested(self) -> tuple[Row, ...]:
+        """The rows with predictions, in the order of the tables."""
+        return tuple(row for row in self.rows if row.predictions)
 
-    def interval(self, score: str, label: str) -> Interval | None:
-        """The interval of a cell's score; None where its predictions are not known."""
-        if self.resampled is None or label not in self.predictions:
-            return None
-        return score_interval(self.resampled, score, self.labels.index(label))
+    def difference(self, first: Row, second: Row) -> PairedDifference | None:
+        """Accuracy of one row minus that of another, tested; None without a test of the two.
 
-    def tied_with_best(self, score: str) -> list[str]:
-        """Labels of the cells that are not significantly worse than the best, the best first."""
-        return [self.labels[place] for place in self.tied[score].tied_with_best] if score in self.tied else []
-
-    def letters(self, label: str) -> str | None:
-        """A cell's groups of ties in accuracy: two cells differ significantly exactly if they share no letter."""
-        if "accuracy" not in self.tied or label not in self.predictions:
-            return None
-        return self.tied["accuracy"].letters[self.labels.index(label)]
-
-    def significantly_better(self, score: str) -> set[tuple[str, str]]:
-        """(better, worse) of all pairs that differ significantly."""
-        labels = self.labels
-        return {
-            (labels[test.first], labels[test.second])
-            if test.difference.estimate > 0
-            else (labels[test.second], labels[test.first])
-            for test in self.tests.get(score, ())
-            if test.significant
-        }
-
-    def disagreement(self) -> float | None:
-        """The share of images that only one of the two most accurate cells gets right, by each one's first run."""
-        if self.resampled is None or "accuracy" not in self.tied:
-            return None
-        first, second = self.tied["accuracy"].ranking[:2]
-        return self.resampled.disagreement(first, second)
-
-    @property
-    def num_images(self) -> int:
-        """Of the test set; 0 without predictions."""
-        return 0 if self.resampled is None else self.resampled.num_images
+        The test is that of the table where a reader sees the two side by side: thawing, transfer, or all pairs.
+        """
+        for pair in (*self.thawing, *self.transfer, *self.pairs):
+            if pair.tested and {pair.first, pair.second} == {first, second}:
+                tested = pair.tested["accuracy"]
+                return tested if pair.first is first else tested.reversed
+        return None
 
 
-def choose_cells(cells: Sequence[Cell]) -> list[Cell]:
-    """The 32 most accurate cells, whose predictions are read; all of them where there are no more."""
-    best = sorted(cells, key=lambda cell: -(cell.mean(ACCURACY) or 0.0))[:MOST_CELLS]
-    chosen = {cell.label for cell in best}
-    return [cell for cell in cells if cell.label in chosen]
+def choose_tested(configurations: Sequence[Configuration]) -> list[Configuration]:
+    """The most accurate configurations, at most 32, in their order: those whose predictions are read and tested."""
+    accuracies = merge_ties([configuration.accuracy for configuration in configurations])
+    order = sorted(range(len(configurations)), key=lambda index: -accuracies[index])
+    return [configurations[index] for index in sorted(order[:MOST_TESTED])]
 
 
-def analyse(cells: Sequence[Cell], saved: SavedPredictions) -> Analysis:
+def analyse(configurations: Sequence[Configuration], saved: SavedPredictions) -> Analysis:
     """Computes all intervals and tests of a group.
 
     Args:
-        cells: of the group.
-        saved: predictions of some or all of its runs. Cells with a run that is missing there are left out.
+        configurations: All configurations of the group.
+        saved: Predictions of some or all of its runs. A configuration with a run without predictions becomes a row
+            without intervals and tests.
     """
-    cells = [cell for cell in cells if all(run.run_id in saved.final for run in cell.runs)]
-    if not cells:
-        return Analysis()
-    ordered = iter(align([saved.final[run.run_id] for cell in cells for run in cell.runs]))
-    predictions = {cell.label: tuple(next(ordered) for _ in cell.runs) for cell in cells}
-    place = {label: index for index, label in enumerate(predictions)}
+    known = [one for one in configurations if all(run.run_id in saved.final for run in one.runs)]
+    predictions = _align([[saved.final[run.run_id] for run in one.runs] for one in known])
+    if not known:
+        rows = tuple(Row(configuration=one) for one in configurations)
+        return Analysis(
+            rows=rows,
+            frameworks=_test(framework_pairs(rows)),
+            thawing=_thawing(rows, saved),
+            transfer=_test(scratch_pairs(rows)),
+        )
 
-    resampled = ScoredRows(list(predictions.values()))
-    tests = {score: paired_tests(resampled, score) for score in TESTED_SCORES}
-
-    def tested(pairs: Sequence[tuple[str, str]], score: str) -> dict[tuple[str, str], PairedTest]:
-        """The second of each pair minus the first."""
-        found = paired_tests(resampled, score, [(place[second], place[first]) for first, second in pairs])
-        return dict(zip(pairs, found, strict=True))
-
-    of_frameworks = [(torch.label, keras.label) for torch, keras in partners(cells)]
-    of_transfer = [(pretrained.label, scratch.label) for pretrained, scratch in scratch_partners(cells)]
-    against_scratch = tested([(scratch, pretrained) for pretrained, scratch in of_transfer], "accuracy")
-    before_thawing, thawing = _thawing(cells, predictions, saved)
-    return Analysis(
-        predictions=predictions,
-        resampled=resampled,
-        tests=tests,
-        tied={score: tied_groups(resampled, found) for score, found in tests.items() if found},
-        frameworks={score: tested(of_frameworks, score) for score in TESTED_SCORES},
-        before_thawing=before_thawing,
-        thawing=thawing,
-        transfer={pair: against_scratch[pair[1], pair[0]] for pair in of_transfer},
-        transfer_of_classes={
-            pair: compare_with_scratch(predictions[pair[0]], predictions[pair[1]]) for pair in of_transfer
-        },
-    )
-
-
-def _thawing(
-    cells: Sequence[Cell], predictions: Mapping[str, tuple[Predictions, ...]], saved: SavedPredictions
-) -> tuple[dict[str, Interval], dict[str, dict[str, PairedTest]]]:
-    """Accuracy before thawing, and for each tested score what thawing changed, by the cells' labels."""
-    thawed = [
-        cell
-        for cell in cells
-        if cell.regime == "two_stage" and all(run.run_id in saved.first_phase for run in cell.runs)
+    scored = ScoredRows(predictions)
+    tests = {score: paired_tests(scored, score) for score in TESTED_SCORES}
+    ties = {score: tied_groups(scored, of_pairs) for score, of_pairs in tests.items() if of_pairs}
+    ranking = ties["accuracy"].ranking if ties else (0,)
+    tested = [
+        Row(
+            configuration=configuration,
+            predictions=of_runs,
+            intervals=_intervals(scored, place),
+            letters=ties["accuracy"].letters[place] if ties else None,
+            tied_with_best=frozenset(score for score, tied in ties.items() if place in tied.tied_with_best),
+        )
+        for place, (configuration, of_runs) in enumerate(zip(known, predictions, strict=True))
     ]
-    if not thawed:
-        return {}, {score: {} for score in TESTED_SCORES}
-    after = [predictions[cell.label] for cell in thawed]
-    before = [tuple(saved.first_phase[run.run_id] for run in cell.runs) for cell in thawed]
-    resampled = ScoredRows([*after, *before])
-    pairs = [(index, index + len(thawed)) for index in range(len(thawed))]
-    labels = [cell.label for cell in thawed]
-    return (
-        {
-            label: score_interval(resampled, "accuracy", second)
-            for label, (_, second) in zip(labels, pairs, strict=True)
-        },
-        {score: dict(zip(labels, paired_tests(resampled, score, pairs), strict=True)) for score in TESTED_SCORES},
+    row_of = {row.label: row for row in tested}
+    rows = tuple(row_of.get(one.label, Row(configuration=one)) for one in configurations)
+    return Analysis(
+        rows=rows,
+        ranking=tuple(tested[place] for place in ranking),
+        pairs=_every_pair(tested, tests),
+        frameworks=_test(framework_pairs(rows), tested, scored),
+        thawing=_thawing(rows, saved),
+        transfer=tuple(map(_with_classes, _test(scratch_pairs(rows), tested, scored, ("accuracy",)))),
+        num_images=scored.num_images,
+        disagreement=scored.disagreement(*ranking[:2]) if len(ranking) > 1 else None,
     )
+
+
+def _intervals(scored: ScoredRows, place: int) -> dict[str, Estimate]:
+    """The scores of a row that have an interval."""
+    intervals = {name: score_interval(scored, name, place) for name in SCORES}
+    return {name: estimate_of(interval) for name, interval in intervals.items() if interval.why_not is None}
+
+
+def _every_pair(rows: Sequence[Row], tests: Mapping[str, Sequence[PairedTest]]) -> tuple[Pair, ...]:
+    return tuple(
+        Pair(
+            first=rows[of_scores[0].first],
+            second=rows[of_scores[0].second],
+            tested={test.score: PairedDifference.of(test) for test in of_scores if test.difference.why_not is None},
+        )
+        for of_scores in zip(*tests.values(), strict=True)
+    )
+
+
+def _align(predictions: Sequence[Sequence[Predictions]]) -> list[tuple[Predictions, ...]]:
+    """The predictions of each configuration's runs with the images of all runs in one order."""
+    aligned = iter(align([of_run for of_runs in predictions for of_run in of_runs]))
+    return [tuple(next(aligned) for _ in of_runs) for of_runs in predictions]
+
+
+def _test(
+    pairs: Sequence[tuple[Row, Row]],
+    tested: Sequence[Row] = (),
+    scored: ScoredRows | None = None,
+    scores: Sequence[str] = TESTED_SCORES,
+) -> tuple[Pair, ...]:
+    """Tests the pairs whose rows both have predictions and corrects these tests together; other pairs have no tests.
+
+    Args:
+        pairs: (first, second); differences are the first minus the second.
+        tested: The rows with predictions, in the order of `scored`.
+        scored: None without such rows.
+        scores: Each is a family of tests of its own.
+    """
+    place = {row: index for index, row in enumerate(tested)}
+    known = [(first, second) for first, second in pairs if first in place and second in place]
+    found: dict[tuple[Row, Row], dict[str, PairedDifference]] = {pair: {} for pair in pairs}
+    if scored is not None:
+        for score in scores:
+            tests = paired_tests(scored, score, [(place[first], place[second]) for first, second in known])
+            for pair, test in zip(known, tests, strict=True):
+                if test.difference.why_not is None:
+                    found[pair][score] = PairedDifference.of(test)
+    return tuple(Pair(first=first, second=second, tested=found[first, second]) for first, second in pairs)
+
+
+def _with_classes(pair: Pair) -> Pair:
+    """The pair with the differences of each class, if both rows have predictions."""
+    if not pair.tested:
+        return pair
+    transfer = compare_with_scratch(pair.first.predictions, pair.second.predictions)
+    return replace(pair, classes=tuple(ClassDifference.of(one) for one in transfer.classes))
+
+
+def _thawing(rows: Sequence[Row], saved: SavedPredictions) -> tuple[Pair, ...]:
+    """Each two_stage row that has scores after the first phase, paired with a row of these."""
+    thawed = [
+        row for row in rows if row.configuration.regime == "two_stage" and row.mean(FIRST_PHASE + ACCURACY) is not None
+    ]
+    before = {row: Row(configuration=row.configuration, after_first_phase=True) for row in thawed}
+    known = [
+        row
+        for row in thawed
+        if row.predictions and all(run.run_id in saved.first_phase for run in row.configuration.runs)
+    ]
+    if not known:
+        return _test(list(before.items()))
+    of_first_phases = [[saved.first_phase[run.run_id] for run in row.configuration.runs] for row in known]
+    predictions = _align([*(row.predictions for row in known), *of_first_phases])
+    scored = ScoredRows(predictions)
+    for place, row in enumerate(known, start=len(known)):
+        interval = estimate_of(score_interval(scored, "accuracy", place))
+        before[row] = replace(before[row], predictions=predictions[place], intervals={"accuracy": interval})
+    return _test(list(before.items()), [*known, *(before[row] for row in known)], scored)
 
 
 def detectable_difference(num_images: int, disagreement: float) -> float | None:
-    """The difference in accuracy that McNemar's test at 0.05 finds in four of five test sets like this one.
+    """Difference in accuracy that McNemar's test at 0.05 finds with a probability of 0.8.
 
-    Solved for the difference d, from the number of images n and the share p of images that only one of two runs gets
-    right: n d^2 = (z_0.975 sqrt(p) + z_0.8 sqrt(p - d^2))^2 (Connor 1987, "Sample size for testing differences in
+    Solves n d^2 = (z_0.975 sqrt(p) + z_0.8 sqrt(p - d^2))^2 for the difference d, where n is the number of images and p
+    the share of images that only one of two runs gets right (Connor 1987, "Sample size for testing differences in
     proportions for the paired-sample design", equation 3). It holds for one pair that was chosen beforehand; the
     correction for many pairs makes it larger.
 
     Args:
-        num_images: of the test set.
-        disagreement: the share p, 0..1.
+        num_images: Size of the test set.
+        disagreement: The share p, 0..1.
 
     Returns:
-        The difference; None where it is larger than the disagreement, which no difference can be.
+        The difference; None if there is no disagreement, or if the difference is larger, which none can be.
     """
     z_alpha, z_power = stats.norm.ppf(1 - ALPHA / 2), stats.norm.ppf(POWER)
     a, b = z_alpha * math.sqrt(disagreement), num_images + z_power**2
     root = math.sqrt(max(a**2 * num_images - b * (a**2 - z_power**2 * disagreement), 0.0))
     difference = float((a * math.sqrt(num_images) + root) / b)
-    return difference if difference <= disagreement else None
+    return difference if 0 < difference <= disagreement else None

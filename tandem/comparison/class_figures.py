@@ -1,4 +1,4 @@
-"""Plotly figures of classes, over several runs."""
+"""Plotly figures of classes over several rows."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from tandem.evaluation.predictions import Predictions
 from tandem.recording.figures import confusion_heatmap
 from tandem.rendering.theme import LIGHT, class_axis, plain
 
+MAX_CLASSES_WITH_NUMBERS = 30  # numbers of more classes would overlap
+
 
 def f1_over_runs(f1: pd.DataFrame) -> go.Figure:
-    """F1 of each class in each run, the hardest classes on top.
+    """F1 of each class, from top to bottom, in each row of the comparison, from left to right.
 
     Args:
-        f1: one row a class and one column a run, both named, 0..1.
+        f1: One row per class and one column per label of a row, 0..1; drawn in this order.
     """
-    ordered = f1.loc[f1.mean(axis=1).sort_values(kind="stable").index]
-    num_classes, num_runs = ordered.shape
-    classes = [plain(str(name)) for name in ordered.index]
-    few = num_classes <= 30
+    num_classes, num_runs = f1.shape
+    few = num_classes <= MAX_CLASSES_WITH_NUMBERS
     heatmap = go.Heatmap(
-        x=[plain(str(name)) for name in ordered.columns],
-        y=classes,
-        z=ordered.to_numpy(dtype=np.float32),
+        x=[plain(str(label)) for label in f1.columns],
+        y=[plain(str(name)) for name in f1.index],
+        z=f1.to_numpy(dtype=np.float32),
         zmin=0,
         zmax=1,
-        # Evenly bright from low to high, to colour-blind people too; the template's would not show what is below 0.5.
+        # Of even brightness, also for colour-blind people; the template's scale shows no difference below 0.5.
         colorscale="Cividis",
         colorbar={"title": {"text": "F1"}},
         hovertemplate="%{y}<br>%{x}<br>F1 %{z:.4f}<extra></extra>",
@@ -38,40 +38,36 @@ def f1_over_runs(f1: pd.DataFrame) -> go.Figure:
         ygap=1 if few else 0,
     )
     if few:
-        # White or black by what is behind them.
+        # Without a colour of its own, so that plotly chooses white or black by the background.
         heatmap.update(texttemplate="%{z:.2f}")
     figure = go.Figure(heatmap)
-    rows = int(np.clip(num_classes * 24, 200, 1000))
-    longest = max(len(str(name)) for name in ordered.columns)
-    figure.update_layout(template=LIGHT, height=rows + 60 + 6 * min(longest, 40))
+    height = int(np.clip(num_classes * 24, 200, 1000))
+    longest = max(len(str(label)) for label in f1.columns)
+    figure.update_layout(template=LIGHT, height=height + 60 + 6 * min(longest, 40))
     figure.update_xaxes(
         {"type": "category", "side": "top", "showgrid": False, "showline": True, "mirror": True},
         tickangle=-45 if num_runs > 4 else 0,
     )
-    figure.update_yaxes(class_axis([str(name) for name in ordered.index], rows), autorange="reversed")
+    figure.update_yaxes(class_axis([str(name) for name in f1.index], height), title="class", autorange="reversed")
     return figure
 
 
 def confusion_over_runs(predictions: Mapping[str, Predictions]) -> go.Figure:
-    """The confusion matrix of one run at a time, with a menu of runs.
+    """Confusion matrix of one row at a time, with a menu of rows.
 
     Args:
-        predictions: by the run's name, all of the same classes; the first is shown.
+        predictions: By label, all of the same classes; the first is shown.
     """
-    names = list(predictions)
-    figure = confusion_heatmap(predictions[names[0]])
-    for name in names[1:]:
-        (heatmap,) = confusion_heatmap(predictions[name]).data
+    labels = list(predictions)
+    figure = confusion_heatmap(predictions[labels[0]])
+    for label in labels[1:]:
+        (heatmap,) = confusion_heatmap(predictions[label]).data
         figure.add_trace(heatmap.update(visible=False))
     menu: dict[str, Any] = {
         "type": "dropdown",
         "buttons": [
-            {
-                "label": plain(name),
-                "method": "restyle",
-                "args": [{"visible": [other == name for other in names]}],
-            }
-            for name in names
+            {"label": plain(label), "method": "restyle", "args": [{"visible": [other == label for other in labels]}]}
+            for label in labels
         ],
         "x": 0,
         "xanchor": "left",

@@ -1,115 +1,143 @@
-"""Tables of classes, over the runs of a group that share their test images."""
+"""Tables of classes over the rows of a group."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
 
 from tandem.comparison.analysis import Analysis
-from tandem.comparison.cells import Group
-from tandem.evaluation.metrics import confusion_matrix, per_class_table
-from tandem.rendering.tables import Column, Table, Value
+from tandem.comparison.rows import Row
+from tandem.evaluation.metrics import confusion_matrix
+from tandem.evaluation.ties import highest, merge_ties
+from tandem.rendering.tables import Column, Field, Table, table_of
 
-EXTREME_CLASSES = 10  # of either end, where there are more than twice as many
+EXTREME_CLASSES = 10  # listed at either end, if there are more than twice as many
 MOST_CONFUSIONS = 20
 
-
-def class_f1(analysis: Analysis) -> pd.DataFrame:
-    """F1 by class, down the rows, and cell, across the columns: the mean over a cell's runs."""
-    return pd.DataFrame(
-        {
-            label: np.mean([per_class_table(run).set_index("class")["f1"] for run in runs], axis=0)
-            for label, runs in analysis.predictions.items()
-        },
-        index=_classes(analysis),
-    )
+_ClassF1 = tuple[str, pd.Series]
+"""Name of a class, and its F1 by the label of a row."""
 
 
-def class_tables(group: Group, analysis: Analysis) -> list[Table]:
-    """F1 of all classes in all cells; where there are many, also the hardest and easiest of them."""
-    if not analysis.predictions:
+@dataclass(frozen=True, kw_only=True)
+class _Confusion:
+    """Images of one class that were predicted as another."""
+
+    truth: str
+    predicted: str
+    num_images: int
+    share: float
+    """Share of the images of the true class, 0..1."""
+    of_rows: Mapping[str, int]
+    """Number of these images by the label of a row."""
+
+
+def class_f1(rows: Sequence[Row]) -> pd.DataFrame:
+    """F1 of the classes with test images, lowest mean first.
+
+    Args:
+        rows: With predictions; at least one.
+
+    Returns:
+        One row per class and one column per label of a row; each value is the mean over the seeds, 0..1.
+    """
+    f1 = pd.DataFrame({row.label: row.f1_of_classes for row in rows}, index=rows[0].predictions[0].classes)
+    f1 = f1[_num_images(rows) > 0]
+    return f1.iloc[np.argsort(merge_ties(f1.mean(axis=1).tolist()), kind="stable")]
+
+
+def class_tables(analysis: Analysis) -> list[Table]:
+    """F1 of each class in each row; for many classes also a table of the hardest and easiest ones."""
+    rows = analysis.tested
+    if not rows:
         return []
-    f1 = class_f1(analysis)
-    truth = next(iter(analysis.predictions.values()))[0].truth
-    support = np.bincount(truth, minlength=len(f1))
-    # A class without test images has no F1.
-    order = [place for place in np.argsort(f1.mean(axis=1).to_numpy(), kind="stable") if support[place]]
-    columns = (
-        Column(key="class", heading="class"),
-        Column(key="images", heading="images", kind="number"),
-        Column(key="f1", heading="mean F1", kind="score"),
-        Column(key="f1_lowest", heading="lowest", kind="score"),
-        Column(key="lowest_in", heading="in"),
-        Column(key="f1_highest", heading="highest", kind="score"),
-        Column(key="highest_in", heading="in"),
+    f1 = class_f1(rows)
+    num_images = dict(zip(rows[0].predictions[0].classes, _num_images(rows).tolist(), strict=True))
+    classes: list[_ClassF1] = [(str(name), values) for name, values in f1.iterrows()]
+    start: tuple[Field[_ClassF1], ...] = (
+        (Column(key="class", heading="class"), lambda one: one[0]),
+        (Column(key="images", heading="images", kind="number"), lambda one: num_images[one[0]]),
+        (Column(key="f1", heading="mean F1", kind="score"), lambda one: float(one[1].mean())),
     )
-    rows: list[tuple[Value, ...]] = []
-    full: list[tuple[Value, ...]] = []
-    for place in order:
-        values = f1.iloc[place]
-        start = f1.index[place], int(support[place]), float(values.mean())
-        lowest, highest = (float(values.min()), str(values.idxmin())), (float(values.max()), str(values.idxmax()))
-        rows.append((*start, *lowest, *highest))
-        full.append((*start, *values.tolist()))
-    each = tuple(Column(key=f"f1 {label}", heading=label, kind="score") for label in f1.columns)
-    if len(rows) > 2 * EXTREME_CLASSES:
-        rows = [*rows[:EXTREME_CLASSES], *rows[-EXTREME_CLASSES:]]
+    extremes: tuple[Field[_ClassF1], ...] = (
+        *start,
+        (Column(key="f1_lowest", heading="lowest", kind="score"), lambda one: float(one[1].min())),
+        (Column(key="lowest_in", heading="in"), lambda one: _label_of_highest(-one[1])),
+        (Column(key="f1_highest", heading="highest", kind="score"), lambda one: float(one[1].max())),
+        (Column(key="highest_in", heading="in"), lambda one: _label_of_highest(one[1])),
+    )
+    shown, title = classes, "Classes, hardest first"
+    if len(classes) > 2 * EXTREME_CLASSES:
+        shown = [*classes[:EXTREME_CLASSES], *classes[-EXTREME_CLASSES:]]
         title = f"The {EXTREME_CLASSES} hardest and the {EXTREME_CLASSES} easiest classes"
-    else:
-        title = "Classes, the hardest first"
     return [
-        Table(name="class_extremes", title=title, columns=columns, rows=tuple(rows)),
-        Table(
-            name="classes", title="F1 of each class, the hardest first", columns=(*columns[:3], *each), rows=tuple(full)
+        table_of(shown, extremes, name="class_extremes", title=title),
+        table_of(
+            classes, (*start, *map(_f1_field, f1.columns)), name="classes", title="F1 of each class, hardest first"
         ),
     ]
 
 
-def confusion_table(group: Group, analysis: Analysis) -> Table:
+def _f1_field(label: str) -> Field[_ClassF1]:
+    return Column(key=f"f1 {label}", heading=label, kind="score"), lambda one: float(one[1][label])
+
+
+def _label_of_highest(values: pd.Series) -> str:
+    label = highest(values.index, lambda label: values[label])
+    assert label is not None
+    return str(label)
+
+
+def confusion_table(analysis: Analysis) -> Table:
     """The pairs of classes that are confused most often, over all runs."""
-    columns = (
-        Column(key="truth", heading="true class"),
-        Column(key="predicted", heading="taken for"),
-        Column(key="images", heading="images", kind="number"),
-        Column(key="share", heading="share of the class", kind="score"),
-        Column(key="cells", heading="in rows", kind="number"),
-        Column(key="most_in", heading="most often in"),
-    )
-    if not analysis.predictions:
-        return Table(name="confusions", title="Most confused pairs", columns=columns, rows=())
-    shares, total, support = {}, np.zeros(()), np.zeros(())
-    for label, runs in analysis.predictions.items():
-        counts = np.sum([confusion_matrix(run).to_numpy() for run in runs], axis=0)
-        support = support + counts.sum(axis=1)
-        np.fill_diagonal(counts, 0)
-        total = total + counts
-        shares[label] = counts
-    labels = list(shares)
-    classes = _classes(analysis)
-    rows: list[tuple[Value, ...]] = []
-    for flat in np.argsort(-total, axis=None, kind="stable")[:MOST_CONFUSIONS]:
-        truth, predicted = np.unravel_index(flat, total.shape)
-        if total[truth, predicted] == 0:
-            break
-        of_cells = [int(shares[label][truth, predicted]) for label in labels]
-        rows.append(
+    rows = analysis.tested
+    found: list[_Confusion] = []
+    if rows:
+        of_rows = {
+            row.label: np.sum([confusion_matrix(run).to_numpy() for run in row.predictions], axis=0) for row in rows
+        }
+        total = np.sum(list(of_rows.values()), axis=0)
+        support = total.sum(axis=1)
+        classes = rows[0].predictions[0].classes
+        errors = total * (1 - np.eye(len(total), dtype=total.dtype))
+        for flat in np.argsort(-errors, axis=None, kind="stable")[:MOST_CONFUSIONS]:
+            truth, predicted = np.unravel_index(flat, errors.shape)
+            if errors[truth, predicted]:
+                found.append(
+                    _Confusion(
+                        truth=classes[truth],
+                        predicted=classes[predicted],
+                        num_images=int(errors[truth, predicted]),
+                        share=float(errors[truth, predicted] / support[truth]),
+                        of_rows={label: int(counts[truth, predicted]) for label, counts in of_rows.items()},
+                    )
+                )
+    return table_of(
+        found,
+        (
+            (Column(key="truth", heading="true class"), attrgetter("truth")),
+            (Column(key="predicted", heading="predicted class"), attrgetter("predicted")),
+            (Column(key="images", heading="images", kind="number"), attrgetter("num_images")),
+            (Column(key="share", heading="share of the class", kind="score"), attrgetter("share")),
             (
-                classes[truth],
-                classes[predicted],
-                int(total[truth, predicted]),
-                float(total[truth, predicted] / support[truth]),
-                sum(count > 0 for count in of_cells),
-                labels[int(np.argmax(of_cells))],
-            )
-        )
-    return Table(
+                Column(key="cells", heading="in rows", kind="number"),
+                lambda confusion: sum(count > 0 for count in confusion.of_rows.values()),
+            ),
+            (
+                Column(key="most_in", heading="most often in"),
+                lambda confusion: max(confusion.of_rows, key=lambda label: confusion.of_rows[label]),
+            ),
+        ),
         name="confusions",
-        title="Most confused pairs",
-        columns=columns,
-        rows=tuple(rows),
-        notes=(f"Summed over {sum(map(len, analysis.predictions.values()))} runs.",),
+        title="Most confused pairs of classes",
+        notes=(f"Summed over {sum(len(row.predictions) for row in rows)} runs.",),
     )
 
 
-def _classes(analysis: Analysis) -> tuple[str, ...]:
-    return next(iter(analysis.predictions.values()))[0].classes
+def _num_images(rows: Sequence[Row]) -> np.ndarray:
+    """Number of test images of each class, int64 of shape (classes,)."""
+    predictions = rows[0].predictions[0]
+    return np.bincount(predictions.truth, minlength=len(predictions.classes))

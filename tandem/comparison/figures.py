@@ -1,9 +1,8 @@
-"""Plotly figures of several runs, in each of which a run looks the same (tandem/comparison/styles.py)."""
+"""Plotly figures of several rows; a row looks the same in all of them (tandem.comparison.styles)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,70 +10,39 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from tandem.comparison.rows import Pair, Row
 from tandem.comparison.styles import REGIME_COLORS, RunStyle, shaded
+from tandem.evaluation.ties import merge_ties
 from tandem.rendering.tables import Estimate
-from tandem.rendering.theme import (
-    LIGHT,
-    NEUTRAL_COLOR,
-    plain,
-)
+from tandem.rendering.theme import LIGHT, NEUTRAL_COLOR, plain
 from tandem.tracking import vocabulary
 
 _INTERVAL = {"thickness": 1.2, "width": 4}
 _LEGEND_BELOW = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.16, "yanchor": "top"}
+_CURVES = (
+    (1, 1, vocabulary.TRAIN_LOSS, "loss, training images"),
+    (1, 2, vocabulary.VAL_LOSS, "loss, validation images"),
+    (2, 1, vocabulary.TRAIN_ACCURACY, "accuracy, training images"),
+    (2, 2, vocabulary.VAL_ACCURACY, "accuracy, validation images"),
+)
+_TIME_MARKS = (
+    ("s", 1, (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30)),
+    ("min", 60, (1, 2, 5, 10, 20, 30)),
+    ("h", 3600, (1, 2, 5, 10, 20, 50, 100)),
+)
+_TEST_ACCURACY = "accuracy on test images"
 
-
-@dataclass(frozen=True, kw_only=True)
-class TimedScore:
-    """What a run reached, and how long it trained for it.
-
-    Args:
-        name: of the run.
-        train_seconds: training and validation of all phases.
-        accuracy: on the test images, 0..1.
-    """
-
-    name: str
-    train_seconds: float
-    accuracy: Estimate
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A difference of two scores.
-
-    Args:
-        label: what was compared, unique in its figure.
-        estimate: of the difference.
-        significant: whether the test that goes with it finds one; such ones are filled.
-    """
-
-    label: str
-    estimate: Estimate
-    significant: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Thawing:
-    """A run before and after its backbone was thawed.
-
-    Args:
-        name: of the run.
-        before, after: accuracy on the test images, 0..1, and seconds of training up to then.
-    """
-
-    name: str
-    before: TimedScore
-    after: TimedScore
+_RANKS_WIDTH = 1000  # pixels of the critical-difference diagram
 
 
 def pareto_front(seconds: Sequence[float], accuracy: Sequence[float]) -> list[int]:
-    """Indices of the points that no other beats in one and equals in the other, from the fastest to the most accurate.
+    """Indices of the points that no other point beats in one respect and equals or beats in the other, fastest first.
 
     Args:
-        seconds: of each point; less is better.
-        accuracy: of each point; more is better.
+        seconds: Of each point; less is better.
+        accuracy: Of each point; more is better.
     """
+    accuracy = merge_ties(accuracy)
     front: list[int] = []
     for index in sorted(range(len(seconds)), key=lambda index: (seconds[index], -accuracy[index])):
         if not front or accuracy[index] > accuracy[front[-1]]:
@@ -83,19 +51,13 @@ def pareto_front(seconds: Sequence[float], accuracy: Sequence[float]) -> list[in
 
 
 def curves_over_runs(histories: Mapping[str, pd.DataFrame], styles: Mapping[str, RunStyle]) -> go.Figure:
-    """Loss and accuracy of training and validation images, one line a run, with a star where the backbone was thawed.
+    """Loss and accuracy per epoch, one line per row, with a star where the backbone was thawed.
 
     Args:
-        histories: by the run's name; one row an epoch with the columns epoch (from 0), phase (from 1), train/loss,
-            val/loss, train/accuracy, val/accuracy.
-        styles: of run_styles.
+        histories: By label; one line per epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss,
+            train/accuracy, val/accuracy.
+        styles: From run_styles.
     """
-    panels = (
-        (1, 1, vocabulary.TRAIN_LOSS, "loss, training images"),
-        (1, 2, vocabulary.VAL_LOSS, "loss, validation images"),
-        (2, 1, vocabulary.TRAIN_ACCURACY, "accuracy, training images"),
-        (2, 2, vocabulary.VAL_ACCURACY, "accuracy, validation images"),
-    )
     figure = make_subplots(
         rows=2,
         cols=2,
@@ -103,76 +65,76 @@ def curves_over_runs(histories: Mapping[str, pd.DataFrame], styles: Mapping[str,
         shared_yaxes="rows",
         horizontal_spacing=0.04,
         vertical_spacing=0.1,
-        subplot_titles=[title for *_, title in panels],
+        subplot_titles=[title for *_, title in _CURVES],
     )
     any_thawed = False
-    for name, history in histories.items():
-        style = styles[name]
+    for label, history in histories.items():
         phases = history["phase"].to_numpy()
         thawed = history.iloc[1:][phases[1:] != phases[:-1]]
         any_thawed = any_thawed or len(thawed) > 0
-        for row, column, metric, _ in panels:
-            shared = {"legendgroup": name, "name": plain(name)}
-            figure.add_scatter(
-                x=history["epoch"].to_numpy(),
-                y=history[metric].to_numpy(),
-                mode="lines",
-                line={"color": style.color, "width": 2, "dash": style.dash},
-                showlegend=(row, column) == (1, 1),
-                hovertemplate="epoch %{x}: %{y:.4f}",
-                row=row,
-                col=column,
-                **shared,
-            )
-            if len(thawed):
-                figure.add_scatter(
-                    x=thawed["epoch"].to_numpy(),
-                    y=thawed[metric].to_numpy(),
-                    mode="markers",
-                    marker={"symbol": "star", "size": 11, "color": style.color},
-                    showlegend=False,
-                    hovertemplate="first epoch after thawing<extra>%{fullData.name}</extra>",
-                    row=row,
-                    col=column,
-                    **shared,
-                )
+        _add_curves(figure, label, history, thawed, styles[label])
     if any_thawed:
         _legend_entry(figure, "first epoch after thawing", marker={"symbol": "star", "size": 11})
     figure.update_xaxes(title="epoch", row=2)
     figure.update_xaxes(tickformat="d")
     figure.update_yaxes(rangemode="tozero", row=1)
-    # Below in rows, since runs have long names; each run is switched on and off by a click on its own.
+    # The legend is below, because names are long; a click on an entry hides its row.
     figure.update_layout(
         template=LIGHT, height=560 + 12 * len(histories), legend=_LEGEND_BELOW | {"y": -0.12}, hovermode="closest"
     )
     return figure
 
 
-def accuracy_against_time(points: Sequence[TimedScore], styles: Mapping[str, RunStyle]) -> go.Figure:
-    """Accuracy against training time with the Pareto front: what no other run beats in both.
+def _add_curves(figure: go.Figure, label: str, history: pd.DataFrame, thawed: pd.DataFrame, style: RunStyle) -> None:
+    for row, column, metric, _ in _CURVES:
+        place: dict[str, Any] = {"row": row, "col": column, "legendgroup": label, "name": plain(label)}
+        figure.add_scatter(
+            x=history["epoch"].to_numpy(),
+            y=history[metric].to_numpy(),
+            mode="lines",
+            line={"color": style.color, "width": 2, "dash": style.dash},
+            showlegend=(row, column) == (1, 1),
+            hovertemplate="epoch %{x}: %{y:.4f}",
+            **place,
+        )
+        if len(thawed):
+            figure.add_scatter(
+                x=thawed["epoch"].to_numpy(),
+                y=thawed[metric].to_numpy(),
+                mode="markers",
+                marker={"symbol": "star", "size": 11, "color": style.color},
+                showlegend=False,
+                hovertemplate="first epoch after thawing<extra>%{fullData.name}</extra>",
+                **place,
+            )
+
+
+def accuracy_against_time(rows: Sequence[Row], styles: Mapping[str, RunStyle]) -> go.Figure:
+    """Accuracy against training time, with the Pareto front: the rows that no other row beats in both.
 
     Args:
-        points: one a run; train_seconds above 0.
-        styles: of run_styles.
+        rows: With an accuracy and a training time above 0.
+        styles: From run_styles.
     """
     figure = go.Figure()
-    front = pareto_front([point.train_seconds for point in points], [point.accuracy.value for point in points])
+    seconds, accuracies = [_train_seconds(row) for row in rows], [_accuracy(row) for row in rows]
+    front = pareto_front(seconds, [accuracy.value for accuracy in accuracies])
     if len(front) > 1:
         figure.add_scatter(
-            x=[points[index].train_seconds for index in front],
-            y=[points[index].accuracy.value for index in front],
+            x=[seconds[index] for index in front],
+            y=[accuracies[index].value for index in front],
             mode="lines",
-            # Between two points of the front nothing has been measured: steps, not slopes.
+            # Steps and not slopes, because nothing was measured between two points.
             line={"color": NEUTRAL_COLOR, "width": 1.5, "dash": "dot", "shape": "hv"},
             name="Pareto front",
             hoverinfo="skip",
         )
-    for index, point in enumerate(points):
-        style = styles[point.name]
+    for index, (row, time, accuracy) in enumerate(zip(rows, seconds, accuracies, strict=True)):
+        style = styles[row.label]
         figure.add_scatter(
-            x=[point.train_seconds],
-            y=[point.accuracy.value],
-            error_y=_error_bars([point.accuracy]) | {"color": style.color},
+            x=[time],
+            y=[accuracy.value],
+            error_y=_error_bars([accuracy]) | {"color": style.color},
             mode="markers",
             marker={
                 "symbol": style.symbol,
@@ -180,33 +142,24 @@ def accuracy_against_time(points: Sequence[TimedScore], styles: Mapping[str, Run
                 "color": style.color,
                 "line": {"width": 1.5 if index in front else 0, "color": NEUTRAL_COLOR},
             },
-            name=plain(point.name),
+            name=plain(row.label),
             showlegend=False,
             hovertemplate="%{x:,.1f} s of training<br>accuracy %{y:.4f} "
-            + f"[{point.accuracy.low:.4f}, {point.accuracy.high:.4f}]",
+            + f"[{accuracy.low:.4f}, {accuracy.high:.4f}]",
         )
-    shown = [styles[point.name] for point in points]
-    for regime, style in _first_of_each(shown, "regime").items():
-        _legend_entry(figure, regime, marker={"symbol": "circle", "size": 10, "color": style.color})
-    for framework, style in _first_of_each(shown, "framework").items():
-        _legend_entry(figure, framework, marker={"symbol": f"{style.symbol}-open", "size": 10})
-    backbones = _first_of_each(shown, "backbone")
-    if len(backbones) > 1:
-        for backbone, style in backbones.items():
-            marker = {"symbol": "hexagon", "size": 10, "color": shaded(NEUTRAL_COLOR, style.shade)}
-            _legend_entry(figure, backbone, marker=marker)
-    figure.update_xaxes(_seconds_axis([point.train_seconds for point in points]), title="training time")
-    figure.update_yaxes(title="accuracy on test images")
+    _style_legend(figure, [styles[row.label] for row in rows])
+    figure.update_xaxes(_seconds_axis(seconds), title="training time")
+    figure.update_yaxes(title=_TEST_ACCURACY)
     figure.update_layout(template=LIGHT, height=460, legend=_LEGEND_BELOW, hovermode="closest")
     return figure
 
 
 def reliability_over_runs(bins: Mapping[str, pd.DataFrame], styles: Mapping[str, RunStyle]) -> go.Figure:
-    """Accuracy against the probability that the network gave to its own prediction, one line a run.
+    """Accuracy against confidence, the probability that a network gives its own prediction; one line per row.
 
     Args:
-        bins: by the run's name; of tandem.evaluation.metrics.reliability_bins. Bins without images are left out.
-        styles: of run_styles.
+        bins: By label; from tandem.evaluation.metrics.reliability_bins. Bins without images are left out.
+        styles: From run_styles.
     """
     figure = go.Figure()
     figure.add_scatter(
@@ -217,59 +170,60 @@ def reliability_over_runs(bins: Mapping[str, pd.DataFrame], styles: Mapping[str,
         name="calibrated",
         hoverinfo="skip",
     )
-    for name, rows in bins.items():
-        filled = rows[rows["images"] > 0]
+    for label, all_bins in bins.items():
+        filled = all_bins[all_bins["images"] > 0]
         share = filled["images"] / filled["images"].sum()
-        style = styles[name]
+        style = styles[label]
         figure.add_scatter(
             x=filled["confidence"].to_numpy(),
             y=filled["accuracy"].to_numpy(),
             customdata=filled["images"].to_numpy(),
             mode="lines+markers",
             line={"color": style.color, "width": 1.5, "dash": style.dash},
-            # The area says how many images there are in a bin.
+            # The area of a mark grows with the number of images in its bin.
             marker={
                 "symbol": style.symbol,
                 "color": style.color,
                 "size": (4 + 20 * np.sqrt(share)).to_numpy(),
                 "line": {"width": 0},
             },
-            name=plain(name),
+            name=plain(label),
             hovertemplate="confidence %{x:.3f}<br>accuracy %{y:.3f}<br>images %{customdata}",
         )
     figure.update_xaxes(title="confidence", range=[0, 1.02], constrain="domain", constraintoward="left")
     figure.update_yaxes(title="accuracy", range=[0, 1.02], scaleanchor="x", constrain="domain")
-    # Not as wide as the page: the legend would be far from what it explains.
+    # Narrower than the page, so that the legend is near the lines.
     figure.update_layout(template=LIGHT, height=520, width=800, hovermode="closest")
     return figure
 
 
-def differences_with_intervals(differences: Sequence[Difference], axis: str) -> go.Figure:
-    """Differences from top to bottom with their intervals and a line at zero; filled where a test finds one.
+def accuracy_differences(pairs: Sequence[Pair], title: str) -> go.Figure:
+    """Differences in accuracy with their intervals and a line at zero; significant ones are filled.
 
     Args:
-        differences: in the order in which they are shown.
-        axis: what is subtracted from what: "accuracy, Keras minus PyTorch".
+        pairs: Tested; from top to bottom, named after their first row.
+        title: Of the axis, such as "accuracy, Keras minus PyTorch".
     """
     figure = go.Figure()
     for significant, words in ((True, "significant"), (False, "not significant")):
-        rows = [difference for difference in differences if difference.significant == significant]
-        if not rows:
+        shown = [pair for pair in pairs if pair.tested["accuracy"].significant == significant]
+        if not shown:
             continue
+        differences = [pair.tested["accuracy"].value for pair in shown]
         color = REGIME_COLORS["frozen"] if significant else NEUTRAL_COLOR
         figure.add_scatter(
-            x=[row.estimate.value for row in rows],
-            y=[plain(row.label) for row in rows],
-            error_x=_error_bars([row.estimate for row in rows]) | {"color": color},
-            customdata=[[row.estimate.low, row.estimate.high] for row in rows],
+            x=[difference.value for difference in differences],
+            y=[plain(pair.first.label) for pair in shown],
+            error_x=_error_bars(differences) | {"color": color},
+            customdata=[[difference.low, difference.high] for difference in differences],
             mode="markers",
             marker={"size": 10, "symbol": "circle" if significant else "circle-open", "color": color},
             name=words,
             hovertemplate="%{y}<br>%{x:+.4f} [%{customdata[0]:+.4f}, %{customdata[1]:+.4f}]<extra></extra>",
         )
     figure.add_vline(x=0, line={"color": NEUTRAL_COLOR, "width": 1})
-    order = [plain(difference.label) for difference in differences]
-    figure.update_xaxes(title=axis, tickformat="+.3~f", zeroline=False)
+    order = [plain(pair.first.label) for pair in pairs]
+    figure.update_xaxes(title=title, tickformat="+.3~f", zeroline=False)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=order, autorange="reversed")
     figure.update_layout(
         template=LIGHT,
@@ -280,36 +234,104 @@ def differences_with_intervals(differences: Sequence[Difference], axis: str) -> 
     return figure
 
 
+def thawing_gains(pairs: Sequence[Pair], styles: Mapping[str, RunStyle]) -> go.Figure:
+    """Accuracy before and after thawing against training time, one line per row.
+
+    Args:
+        pairs: Of Analysis.thawing; with accuracies and training times above 0.
+        styles: From run_styles.
+    """
+    figure = go.Figure()
+    all_seconds: list[float] = []
+    for pair in pairs:
+        ends = (pair.second, pair.first)
+        style = styles[pair.first.label]
+        accuracies, seconds = [_accuracy(row) for row in ends], [_train_seconds(row) for row in ends]
+        all_seconds += seconds
+        figure.add_scatter(
+            x=seconds,
+            y=[accuracy.value for accuracy in accuracies],
+            error_y=_error_bars(accuracies) | {"color": style.color},
+            text=["head only", "thawed"],
+            mode="lines+markers",
+            line={"color": style.color, "width": 2, "dash": style.dash},
+            marker={"symbol": [f"{style.symbol}-open", style.symbol], "size": 11, "color": style.color},
+            name=plain(pair.first.label),
+            hovertemplate="%{text}: accuracy %{y:.4f} after %{x:,.1f} s",
+        )
+    figure.update_xaxes(_seconds_axis(all_seconds), title="training time (open: head only, filled: thawed)")
+    figure.update_yaxes(title=_TEST_ACCURACY)
+    figure.update_layout(
+        template=LIGHT, height=440 + 10 * len(pairs), legend=_LEGEND_BELOW, hovermode="closest", showlegend=True
+    )
+    return figure
+
+
 def critical_difference_diagram(
     ranks: Mapping[str, float], cliques: Sequence[Sequence[str]], critical_difference: float
 ) -> go.Figure:
-    """Average ranks over data sets on one line, with bars over those that are not significantly different.
+    """Average ranks over data sets on one line, with bars that join models without a significant difference.
 
-    The form is that of Demsar 2006, "Statistical Comparisons of Classifiers over Multiple Data Sets", figure 1.
+    The form is that of Demšar 2006, "Statistical Comparisons of Classifiers over Multiple Data Sets", figure 1.
 
     Args:
-        ranks: average rank by model; 1 is best.
-        cliques: groups of models within which no difference is significant; those of one model are not drawn.
-        critical_difference: of average ranks, drawn as a scale.
+        ranks: Average rank by model; 1 is the best.
+        cliques: Groups of models within which no difference is significant; those of one model are not drawn.
+        critical_difference: Of two average ranks; drawn as a scale.
     """
-    ordered = sorted(ranks, key=lambda name: (ranks[name], name))
-    left, right = ordered[: (len(ordered) + 1) // 2], ordered[(len(ordered) + 1) // 2 :][::-1]
-    bars = [sorted(ranks[name] for name in clique) for clique in cliques if len(clique) > 1]
-    bars.sort()
     figure = go.Figure()
     low, high = 1.0, float(max(2, np.ceil(max(ranks.values()))))
-    margin = 0.04 * (high - low)
     # Downwards from the axis at 0: the bars, one below the other, then the names.
+    bars = sorted(sorted(ranks[name] for name in clique) for clique in cliques if len(clique) > 1)
+    _add_cliques(figure, bars, overhang=0.02 * (high - low))
+    lowest = _add_names(figure, ranks, first=-0.5 * (len(bars) + 1) - 0.3, low=low, high=high)
+    _add_rank_scale(figure, low, min(low + critical_difference, high), f"critical difference {critical_difference:.2f}")
+    _add_rank_axis(figure, low, high)
+    # Names are on both sides of the axis, about 7 pixels per character.
+    share = min(0.35, (max(len(name) for name in ranks) + 8) * 7 / _RANKS_WIDTH)
+    room = share / (1 - 2 * share) * (high - low)
+    figure.update_xaxes(range=[low - room, high + room], visible=False)
+    figure.update_yaxes(range=[lowest, 2.1], visible=False)
+    figure.update_layout(
+        template=LIGHT,
+        width=_RANKS_WIDTH,
+        height=int(60 + 34 * (2.1 - lowest)),
+        showlegend=False,
+        hovermode="closest",
+        margin={"l": 10, "r": 10, "t": 20, "b": 10},
+    )
+    return figure
+
+
+def _add_cliques(figure: go.Figure, bars: Sequence[Sequence[float]], *, overhang: float) -> None:
     for number, bar in enumerate(bars, start=1):
         figure.add_scatter(
-            x=[bar[0] - margin / 2, bar[-1] + margin / 2],
+            x=[bar[0] - overhang, bar[-1] + overhang],
             y=[-0.5 * number] * 2,
             mode="lines",
             line={"color": REGIME_COLORS["finetune"], "width": 6},
             hovertemplate="no significant difference between ranks %{x:.2f}<extra></extra>",
         )
-    first = -0.5 * (len(bars) + 1) - 0.3
-    for names, end, anchor in ((left, low - margin, "right"), (right, high + margin, "left")):
+
+
+def _add_names(figure: go.Figure, ranks: Mapping[str, float], *, first: float, low: float, high: float) -> float:
+    """Draws the better half of the models on the left and the others on the right, each with a line to its rank.
+
+    Args:
+        figure: To which they are added.
+        ranks: By model.
+        first: Height of the first name on either side.
+        low: Left end of the axis.
+        high: Right end of the axis.
+
+    Returns:
+        The lower end of the diagram.
+    """
+    merged = dict(zip(ranks, merge_ties(list(ranks.values())), strict=True))
+    ordered = sorted(ranks, key=lambda name: (merged[name], name))
+    half = (len(ordered) + 1) // 2
+    margin = 0.04 * (high - low)
+    for names, end, anchor in ((ordered[:half], low - margin, "right"), (ordered[half:][::-1], high + margin, "left")):
         for number, name in enumerate(names):
             y = first - 0.8 * number
             figure.add_scatter(
@@ -319,91 +341,67 @@ def critical_difference_diagram(
                 line={"color": NEUTRAL_COLOR, "width": 1.2},
                 hovertemplate=f"{plain(name)}: average rank {ranks[name]:.2f}<extra></extra>",
             )
-            figure.add_annotation(
-                x=end,
-                y=y,
-                text=f"{plain(name)} {ranks[name]:.2f}",
-                showarrow=False,
-                xanchor=anchor,
-            )
+            figure.add_annotation(x=end, y=y, text=f"{plain(name)} {ranks[name]:.2f}", showarrow=False, xanchor=anchor)
+    return first - 0.8 * (half - 1) - 0.6
+
+
+def _add_rank_scale(figure: go.Figure, start: float, end: float, text: str) -> None:
     figure.add_scatter(
-        x=[low, min(low + critical_difference, high)],
+        x=[start, end],
         y=[1.1, 1.1],
         mode="lines+markers",
         line={"color": NEUTRAL_COLOR, "width": 2},
         marker={"symbol": "line-ns-open", "size": 8, "color": NEUTRAL_COLOR},
         hoverinfo="skip",
     )
-    figure.add_annotation(
-        x=low, y=1.1, text=f"critical difference {critical_difference:.2f}", showarrow=False, xanchor="left", yshift=14
-    )
-    lowest = first - 0.8 * max(len(left) - 1, 0) - 0.6
-    # Of a fixed width, so that there is room for the names on both sides: about 7 pixels a character.
-    width = 1000
-    share = min(0.35, (max(len(name) for name in ranks) + 8) * 7 / width)
-    room = share / (1 - 2 * share) * (high - low)
-    figure.update_xaxes(
-        range=[low - room, high + room],
-        visible=False,
-    )
-    # The axis is drawn by hand: it ends at the ranks, and the figure goes on for the names.
+    figure.add_annotation(x=start, y=1.1, text=text, showarrow=False, xanchor="left", yshift=14)
+
+
+def _add_rank_axis(figure: go.Figure, low: float, high: float) -> None:
+    # Not plotly's axis, which would be as wide as the figure.
+    marks = np.arange(low, high + 1)
     figure.add_scatter(
-        x=np.arange(low, high + 1),
-        y=np.zeros(round(high - low) + 1),
+        x=marks,
+        y=np.zeros(len(marks)),
         mode="lines+markers+text",
-        text=[f"{rank:.0f}" for rank in np.arange(low, high + 1)],
+        text=[f"{rank:.0f}" for rank in marks],
         textposition="top center",
         line={"color": NEUTRAL_COLOR, "width": 2},
         marker={"symbol": "line-ns-open", "size": 8, "color": NEUTRAL_COLOR},
         hoverinfo="skip",
     )
-    figure.update_yaxes(range=[lowest, 2.1], visible=False)
-    figure.update_layout(
-        template=LIGHT,
-        width=width,
-        height=int(60 + 34 * (2.1 - lowest)),
-        showlegend=False,
-        hovermode="closest",
-        margin={"l": 10, "r": 10, "t": 20, "b": 10},
-    )
-    return figure
 
 
-def thawing_gains(thawings: Sequence[Thawing], styles: Mapping[str, RunStyle]) -> go.Figure:
-    """Accuracy before and after thawing against the time of training, one line a run.
+def _accuracy(row: Row) -> Estimate:
+    """Accuracy with its interval, of no width where it is unknown."""
+    score = row.score("accuracy")
+    assert score is not None
+    return score if isinstance(score, Estimate) else Estimate(value=score, low=score, high=score)
 
-    Args:
-        thawings: one a run.
-        styles: of run_styles.
-    """
-    figure = go.Figure()
-    for thawing in thawings:
-        ends = (thawing.before, thawing.after)
-        style = styles[thawing.name]
-        figure.add_scatter(
-            x=[end.train_seconds for end in ends],
-            y=[end.accuracy.value for end in ends],
-            error_y=_error_bars([end.accuracy for end in ends]) | {"color": style.color},
-            text=["head only", "thawed"],
-            mode="lines+markers",
-            line={"color": style.color, "width": 2, "dash": style.dash},
-            marker={"symbol": [f"{style.symbol}-open", style.symbol], "size": 11, "color": style.color},
-            name=plain(thawing.name),
-            hovertemplate="%{text}: accuracy %{y:.4f} after %{x:,.1f} s",
-        )
-    seconds = [end.train_seconds for thawing in thawings for end in (thawing.before, thawing.after)]
-    figure.update_xaxes(_seconds_axis(seconds), title="training time: open with the head alone trained, filled in all")
-    figure.update_yaxes(title="accuracy on test images")
-    figure.update_layout(
-        template=LIGHT, height=440 + 10 * len(thawings), legend=_LEGEND_BELOW, hovermode="closest", showlegend=True
-    )
-    return figure
+
+def _train_seconds(row: Row) -> float:
+    seconds = row.mean(vocabulary.TRAIN_SECONDS)
+    assert seconds is not None
+    return seconds
+
+
+def _style_legend(figure: go.Figure, styles: Sequence[RunStyle]) -> None:
+    """Entries for each regime (colour), each framework (symbol), and each backbone (shade) if there are several."""
+    for regime, style in _first_of_each(styles, "regime").items():
+        _legend_entry(figure, regime, marker={"symbol": "circle", "size": 10, "color": style.color})
+    for framework, style in _first_of_each(styles, "framework").items():
+        _legend_entry(figure, framework, marker={"symbol": f"{style.symbol}-open", "size": 10})
+    backbones = _first_of_each(styles, "backbone")
+    if len(backbones) > 1:
+        for backbone, style in backbones.items():
+            marker = {"symbol": "hexagon", "size": 10, "color": shaded(NEUTRAL_COLOR, style.shade)}
+            _legend_entry(figure, backbone, marker=marker)
 
 
 def _first_of_each(styles: Sequence[RunStyle], field: str) -> dict[str, RunStyle]:
     found: dict[str, RunStyle] = {}
     for style in styles:
-        found.setdefault(getattr(style.label, field), style)
+        found.setdefault(getattr(style, field), style)
     return found
 
 
@@ -417,25 +415,17 @@ def _error_bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
 
 
 def _legend_entry(figure: go.Figure, name: str, *, marker: dict[str, Any]) -> None:
-    """A line of the legend that stands for no run of its own."""
+    """An entry of the legend that belongs to no single row."""
     figure.add_scatter(
         x=[None], y=[None], mode="markers", marker={"color": NEUTRAL_COLOR} | marker, name=name, hoverinfo="skip"
     )
 
 
 def _seconds_axis(seconds: Sequence[float]) -> dict[str, Any]:
-    """A logarithmic axis of seconds, marked in seconds, minutes, hours."""
-    steps = [
-        (step * length, f"{step:g} {unit}")
-        for unit, length, choices in (
-            ("s", 1, (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30)),
-            ("min", 60, (1, 2, 5, 10, 20, 30)),
-            ("h", 3600, (1, 2, 5, 10, 20, 50, 100)),
-        )
-        for step in choices
-    ]
+    """A logarithmic axis of seconds, marked in seconds, minutes and hours."""
     low, high = min(seconds) / 1.3, max(seconds) * 1.3
-    shown = [(value, text) for value, text in steps if low <= value <= high]
+    marks = [(step * length, f"{step:g} {unit}") for unit, length, steps in _TIME_MARKS for step in steps]
+    shown = [(value, text) for value, text in marks if low <= value <= high]
     return {
         "type": "log",
         "range": [float(np.log10(low)), float(np.log10(high))],

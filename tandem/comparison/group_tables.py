@@ -1,49 +1,48 @@
-"""The tables over cells that were tested on the same images: scores, frameworks, thawing, transfer, cost, classes."""
+"""Tables of a group: scores, frameworks, thawing, transfer and costs; each is a list of columns over rows or pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from tandem.comparison.analysis import Analysis
-from tandem.comparison.cells import (
-    ACCURACY,
-    FIRST_PHASE,
-    Cell,
-    Group,
-    partners,
-    scratch_partners,
-    some,
-)
+from tandem.comparison.configurations import FIRST_PHASE, some
 from tandem.comparison.recommendation import thawing_sentence
-from tandem.evaluation.intervals import Interval
+from tandem.comparison.rows import ClassDifference, Pair, Row
 from tandem.protocol.backbones import CATALOGUE
-from tandem.rendering.tables import Column, Estimate, Table, Value
+from tandem.rendering.tables import Column, Field, Kind, Table, Value, table_of
 from tandem.tracking import vocabulary
-
-MACRO_F1 = vocabulary.TEST_PREFIX + "f1_macro"
-LOWEST_F1 = vocabulary.TEST_PREFIX + "f1_min"
 
 CLASSES_NAMED = 5
 
-_SCORES = (
-    ("accuracy", "accuracy"),
-    ("top5_accuracy", "top-5"),
-    ("precision_macro", "macro precision"),
-    ("recall_macro", "macro recall"),
-    ("f1_macro", "macro F1"),
-    ("f1_weighted", "weighted F1"),
-    ("f1_min", "lowest F1"),
-    ("calibration_error", "calibration error"),
-    ("log_loss", "log loss"),
-)
+_LOWER_IS_BETTER = ("calibration_error", "log_loss")
+_SCORES = {
+    "accuracy": "accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "precision_macro": "macro precision",
+    "recall_macro": "macro recall",
+    "f1_macro": "macro F1",
+    "f1_weighted": "weighted F1",
+    "f1_min": "worst-class F1",
+    "calibration_error": "calibration error",
+    "log_loss": "log loss",
+}
+_IMAGENET_SCORES: dict[str, tuple[str, Kind]] = {
+    "imagenet_accuracy": ("accuracy over all 1000 classes", "score"),
+    "imagenet_precision_macro": ("macro precision", "score"),
+    "imagenet_recall_macro": ("macro recall", "score"),
+    "imagenet_f1_macro": ("macro F1", "score"),
+    "imagenet_num_labels": ("labels", "number"),
+    "imagenet_outside": ("predicted outside", "score"),
+}
 _COSTS: tuple[tuple[str, Column], ...] = (
     (vocabulary.EPOCHS, Column(key="epochs", heading="epochs", kind="number")),
     (
         vocabulary.SECONDS_PER_EPOCH,
-        Column(key="seconds_per_epoch", heading="an epoch", kind="seconds", better="lower"),
+        Column(key="seconds_per_epoch", heading="per epoch", kind="seconds", better="lower"),
     ),
     (vocabulary.TRAIN_SECONDS, Column(key="train_seconds", heading="training", kind="seconds", better="lower")),
-    (vocabulary.COMPILE_SECONDS, Column(key="compile_seconds", heading="compiling", kind="seconds", better="lower")),
+    (vocabulary.COMPILE_SECONDS, Column(key="compile_seconds", heading="compilation", kind="seconds", better="lower")),
     (
         FIRST_PHASE + vocabulary.TRAIN_SECONDS,
         Column(key="train_seconds_phase_1", heading="first phase", kind="seconds"),
@@ -52,16 +51,16 @@ _COSTS: tuple[tuple[str, Column], ...] = (
         vocabulary.phase_name(2) + "/" + vocabulary.TRAIN_SECONDS,
         Column(key="train_seconds_phase_2", heading="second phase", kind="seconds"),
     ),
-    (vocabulary.PARAMETERS, Column(key="parameters", heading="params", kind="amount", better="lower")),
-    (vocabulary.TRAINABLE_PARAMETERS, Column(key="trainable_parameters", heading="trained", kind="amount")),
+    (vocabulary.PARAMETERS, Column(key="parameters", heading="parameters", kind="amount", better="lower")),
+    (vocabulary.TRAINABLE_PARAMETERS, Column(key="trainable_parameters", heading="trainable", kind="amount")),
     (vocabulary.MACS, Column(key="macs", heading="MACs", kind="amount", better="lower")),
     (
         vocabulary.LATENCY_MILLISECONDS,
-        Column(key="latency_milliseconds", heading="one image", kind="milliseconds", better="lower"),
+        Column(key="latency_milliseconds", heading="latency", kind="milliseconds", better="lower"),
     ),
     (
         vocabulary.IMAGES_PER_SECOND,
-        Column(key="inference_images_per_second", heading="images a second", kind="number", better="higher"),
+        Column(key="inference_images_per_second", heading="images per second", kind="number", better="higher"),
     ),
     (vocabulary.PEAK_MEMORY_MEGABYTES, Column(key="peak_memory_megabytes", heading="memory, MB", kind="number")),
     (
@@ -69,384 +68,373 @@ _COSTS: tuple[tuple[str, Column], ...] = (
         Column(key="peak_gpu_memory_megabytes", heading="GPU memory, MB", kind="number"),
     ),
 )
+_IN_SUMMARY = (
+    vocabulary.TRAIN_SECONDS,
+    vocabulary.SECONDS_PER_EPOCH,
+    vocabulary.PARAMETERS,
+    vocabulary.LATENCY_MILLISECONDS,
+)
 
+RowField = Field[Row]
+PairField = Field[Pair]
 
-def to_estimate(interval: Interval) -> Estimate:
-    """An interval as a table's value; of accuracy, which always has limits."""
-    assert interval.low is not None and interval.high is not None
-    return Estimate(value=interval.estimate, low=interval.low, high=interval.high)
-
-
-def value_of(interval: Interval) -> Estimate | float:
-    """An interval as a table's value; the number alone where there are no limits."""
-    return interval.estimate if interval.low is None else to_estimate(interval)
-
-
-def score_of(cell: Cell, analysis: Analysis, score: str) -> Estimate | float | None:
-    """A cell's score with its interval, or without where its predictions are not known."""
-    interval = analysis.interval(score, cell.label)
-    return cell.mean(vocabulary.TEST_PREFIX + score) if interval is None else value_of(interval)
-
-
-def summary_table(group: Group, analysis: Analysis) -> Table:
-    """Backbone x regime x framework: how good, and at what cost."""
-    extra, extra_values = _extra_columns(group.cells, costs=True)
-    tied = analysis.tied
-    columns = (
-        *NAME_COLUMNS,
-        *extra,
-        Column(key="accuracy", heading="accuracy", kind="score", better="higher"),
-        *([Column(key="tied", heading="tied")] if tied else []),
-        Column(key="f1_macro", heading="macro F1", kind="score", better="higher"),
-        Column(key="f1_min", heading="lowest F1", kind="score", better="higher"),
-        Column(key="train_seconds", heading="training", kind="seconds", better="lower"),
-        Column(key="seconds_per_epoch", heading="an epoch", kind="seconds", better="lower"),
-        Column(key="parameters", heading="params", kind="amount", better="lower"),
-        Column(key="latency_milliseconds", heading="one image", kind="milliseconds", better="lower"),
-        Column(key="runs", heading="runs", kind="number"),
-    )
-    costs = (
-        vocabulary.TRAIN_SECONDS,
-        vocabulary.SECONDS_PER_EPOCH,
-        vocabulary.PARAMETERS,
-        vocabulary.LATENCY_MILLISECONDS,
-    )
-    rows = tuple(
-        (
-            *_names_of(cell),
-            *extra_values(cell),
-            score_of(cell, analysis, "accuracy"),
-            *([analysis.letters(cell.label)] if tied else []),
-            score_of(cell, analysis, "f1_macro"),
-            cell.mean(LOWEST_F1),
-            *(cell.mean(metric) for metric in costs),
-            len(cell.runs),
-        )
-        for cell in group.cells
-    )
-    notes = []
-    if analysis.predictions:
-        notes.append(f"In brackets: 95 % intervals over the {analysis.num_images:,} test images.")
-    if tied:
-        notes.append(
-            "Rows that share a letter do not differ significantly in accuracy (0.05, corrected over "
-            f"{len(analysis.tests['accuracy'])} pairs)."
-        )
-    row_of = {cell.label: number for number, cell in enumerate(group.cells)}
-    marked = {(row_of[label], score) for score in tied for label in analysis.tied_with_best(score)}
-    return Table(
-        name="summary",
-        title="Models, regimes, frameworks",
-        columns=columns,
-        rows=rows,
-        notes=tuple(notes),
-        tied=frozenset(marked),
-    )
-
-
-def scores_table(group: Group, analysis: Analysis) -> Table:
-    """Every score with its interval."""
-    extra, extra_values = _extra_columns(group.cells, costs=True)
-    lower = {"calibration_error", "log_loss"}
-    measured = [
-        (key, heading)
-        for key, heading in _SCORES
-        if any(cell.mean(vocabulary.TEST_PREFIX + key) is not None for cell in group.cells)
-    ]
-    columns = tuple(
-        Column(key=key, heading=heading, kind="score", better="lower" if key in lower else "higher")
-        for key, heading in measured
-    )
-    return Table(
-        name="scores",
-        title="All scores",
-        columns=(*NAME_COLUMNS, *extra, *columns),
-        rows=tuple(
-            (*_names_of(cell), *extra_values(cell), *(score_of(cell, analysis, key) for key, _ in measured))
-            for cell in group.cells
-        ),
-    )
-
-
-def framework_table(group: Group, analysis: Analysis) -> Table:
-    """PyTorch and Keras side by side wherever both were trained with the same settings; Keras minus PyTorch."""
-    cells = group.cells
-    extra, extra_values = _extra_columns(cells, costs=False)
-    tested = analysis.frameworks.get("accuracy", {})
-    columns = (
-        Column(key="backbone", heading="backbone"),
-        Column(key="regime", heading="regime"),
-        *extra,
-        Column(key="keras", heading="Keras side"),
-        Column(key="accuracy_torch", heading="torch accuracy", kind="score"),
-        Column(key="accuracy_keras", heading="keras accuracy", kind="score"),
-        Column(key="accuracy_difference", heading="difference", kind="difference"),
-        *_p_value_columns(bool(tested)),
-        Column(key="f1_macro_difference", heading="macro F1 difference", kind="difference"),
-        Column(key="train_seconds_ratio", heading="training time", kind="ratio"),
-        Column(key="runs_torch", heading="torch runs", kind="number"),
-        Column(key="runs_keras", heading="keras runs", kind="number"),
-    )
-    pairs = partners(cells)
-    rows: list[tuple[Value, ...]] = []
-    for torch, keras in pairs:
-        test = tested.get((torch.label, keras.label))
-        macro = analysis.frameworks["f1_macro"][torch.label, keras.label] if test else None
-        rows.append(
-            (
-                keras.backbone,
-                keras.regime,
-                *extra_values(keras),
-                keras.framework,
-                torch.mean(ACCURACY),
-                keras.mean(ACCURACY),
-                to_estimate(test.difference) if test else _difference(keras.mean(ACCURACY), torch.mean(ACCURACY)),
-                *((test.p_value, test.p_holm) if test else (None, None) if tested else ()),
-                value_of(macro.difference) if macro else _difference(keras.mean(MACRO_F1), torch.mean(MACRO_F1)),
-                _ratio(keras.mean(vocabulary.TRAIN_SECONDS), torch.mean(vocabulary.TRAIN_SECONDS))
-                if torch.costs == keras.costs
-                else None,
-                len(torch.runs),
-                len(keras.runs),
-            )
-        )
-    notes = ["Differences are Keras minus PyTorch; training time is Keras over PyTorch."]
-    if tested:
-        notes.append(_p_value_note(analysis, [label for pair in tested for label in pair]))
-    if any(torch.costs != keras.costs for torch, keras in pairs):
-        notes.append("No ratio of times where hardware, devices, threads or a setting of speed were not the same.")
-    for backbone in dict.fromkeys(torch.backbone for torch, _ in pairs):
-        if backbone in CATALOGUE:
-            notes.append(f"{backbone} differs between the two: {'; '.join(CATALOGUE[backbone].differences)}.")
-    if differing := _differing_settings(pairs):
-        notes.append(f"Settings that differ between the two: {some(differing)}; all others are the same.")
-    paired = {cell.label for pair in pairs for cell in pair}
-    if alone := sorted({_name(cell) for cell in cells if cell.label not in paired}):
-        notes.append(f"In one framework only: {some(alone)}.")
-    return Table(
-        name="frameworks", title="Keras against PyTorch", columns=columns, rows=tuple(rows), notes=tuple(notes)
-    )
-
-
-def thawing_table(group: Group, analysis: Analysis) -> Table:
-    """What the second phase of two_stage, everything trained, added to the first, only the head trained."""
-    extra, extra_values = _extra_columns(group.cells, costs=True)
-    thawed = [
-        cell for cell in group.cells if cell.regime == "two_stage" and cell.mean(FIRST_PHASE + ACCURACY) is not None
-    ]
-    tested = analysis.thawing.get("accuracy", {})
-    columns = (
-        Column(key="backbone", heading="backbone"),
-        Column(key="framework", heading="framework"),
-        *extra,
-        Column(key="accuracy_frozen", heading="accuracy frozen", kind="score"),
-        Column(key="accuracy_thawed", heading="thawed", kind="score"),
-        Column(key="accuracy_difference", heading="difference", kind="difference", better="higher"),
-        *_p_value_columns(bool(tested)),
-        Column(key="f1_macro_difference", heading="macro F1 difference", kind="difference", better="higher"),
-        Column(key="train_seconds_frozen", heading="training frozen", kind="seconds"),
-        Column(key="train_seconds", heading="in all", kind="seconds"),
-        Column(key="train_seconds_ratio", heading="times", kind="ratio"),
-        Column(key="runs", heading="runs", kind="number"),
-    )
-    rows: list[tuple[Value, ...]] = []
-    for cell in thawed:
-        test = tested.get(cell.label)
-        macro = analysis.thawing["f1_macro"][cell.label] if test else None
-        frozen_seconds, seconds = (
-            cell.mean(FIRST_PHASE + vocabulary.TRAIN_SECONDS),
-            cell.mean(vocabulary.TRAIN_SECONDS),
-        )
-        rows.append(
-            (
-                cell.backbone,
-                cell.framework,
-                *extra_values(cell),
-                cell.mean(FIRST_PHASE + ACCURACY),
-                cell.mean(ACCURACY),
-                to_estimate(test.difference)
-                if test
-                else _difference(cell.mean(ACCURACY), cell.mean(FIRST_PHASE + ACCURACY)),
-                *((test.p_value, test.p_holm) if test else (None, None) if tested else ()),
-                value_of(macro.difference)
-                if macro
-                else _difference(cell.mean(MACRO_F1), cell.mean(FIRST_PHASE + MACRO_F1)),
-                frozen_seconds,
-                seconds,
-                _ratio(seconds, frozen_seconds),
-                len(cell.runs),
-            )
-        )
-    notes = [thawing_sentence(thawed, analysis)] if thawed else []
-    if tested:
-        notes.append(_p_value_note(analysis, list(tested)))
-    return Table(
-        name="thawing",
-        title="What thawing changed in two_stage",
-        columns=columns,
-        rows=tuple(rows),
-        notes=tuple(notes),
-    )
-
-
-def transfer_table(group: Group, analysis: Analysis) -> Table:
-    """Pretrained regimes against training from scratch."""
-    extra, extra_values = _extra_columns(group.cells, costs=True)
-    columns = (
-        *NAME_COLUMNS,
-        *extra,
-        Column(key="accuracy_scratch", heading="accuracy from scratch", kind="score"),
-        Column(key="accuracy", heading="pretrained", kind="score"),
-        Column(key="accuracy_difference", heading="difference", kind="difference", better="higher"),
-        *_p_value_columns(bool(analysis.transfer)),
-        Column(key="verdict", heading="transfer"),
-        Column(key="classes_worse", heading="classes worse", kind="number"),
-        Column(key="classes_better", heading="classes better", kind="number"),
-        Column(key="worse", heading="which are worse"),
-    )
-    rows: list[tuple[Value, ...]] = []
-    for pretrained, scratch in scratch_partners(group.cells):
-        pair = pretrained.label, scratch.label
-        start = (
-            *_names_of(pretrained),
-            *extra_values(pretrained),
-            scratch.mean(ACCURACY),
-            pretrained.mean(ACCURACY),
-        )
-        if pair in analysis.transfer:
-            test, classes = analysis.transfer[pair], analysis.transfer_of_classes[pair].classes
-            verdict = "not significant"
-            if test.significant:
-                verdict = "negative" if test.difference.estimate < 0 else "positive"
-            worse = [one.name for one in classes if one.worse]
-            rows.append(
-                (
-                    *start,
-                    to_estimate(test.difference),
-                    test.p_value,
-                    test.p_holm,
-                    verdict,
-                    len(worse),
-                    sum(one.better for one in classes),
-                    some(worse[:CLASSES_NAMED]) + (" and more" if len(worse) > CLASSES_NAMED else "") or None,
-                )
-            )
-        else:
-            difference = _difference(pretrained.mean(ACCURACY), scratch.mean(ACCURACY))
-            rows.append((*start, difference, *((None, None) if analysis.transfer else ()), None, None, None, None))
-    notes = ["Differences are pretrained minus from scratch, of the same backbone and framework."]
-    if analysis.transfer:
-        notes.append(_p_value_note(analysis, [label for pair in analysis.transfer for label in pair]))
-        notes.append("Classes: significantly lower or higher recall, corrected over the classes.")
-    return Table(
-        name="transfer",
-        title="Pretrained against from scratch",
-        columns=columns,
-        rows=tuple(rows),
-        notes=tuple(notes),
-    )
-
-
-def transfer_class_table(group: Group, analysis: Analysis) -> Table:
-    """The classes that a pretrained cell finds significantly less often than one trained from scratch."""
-    columns = (
-        Column(key="pretrained", heading="pretrained"),
-        Column(key="class", heading="class"),
-        Column(key="images", heading="images", kind="number"),
-        Column(key="recall_difference", heading="recall", kind="difference"),
-        Column(key="f1_difference", heading="F1", kind="difference"),
-        Column(key="p_value_holm", heading="corrected p", kind="p_value"),
-    )
-    rows = tuple(
-        (label, one.name, one.support, to_estimate(one.recall), value_of(one.f1), one.p_holm)
-        for (label, _), transfer in analysis.transfer_of_classes.items()
-        for one in transfer.classes
-        if one.worse
-    )
-    return Table(name="transfer_classes", title="Classes that pretraining made worse", columns=columns, rows=rows)
-
-
-def cost_table(group: Group) -> Table:
-    """Time, size and memory of each cell, with the hardware that they were measured on."""
-    extra, extra_values = _extra_columns(group.cells, costs=False)
-    columns = [*NAME_COLUMNS, *extra, Column(key="hardware", heading="hardware")]
-    measured = [
-        (metric, column) for metric, column in _COSTS if any(cell.mean(metric) is not None for cell in group.cells)
-    ]
-    rows = tuple(
-        (*_names_of(cell), *extra_values(cell), _hardware(cell), *(cell.mean(metric) for metric, _ in measured))
-        for cell in group.cells
-    )
-    return Table(
-        name="cost",
-        title="Time and cost",
-        columns=(*columns, *(column for _, column in measured)),
-        rows=rows if measured else (),
-        notes=("Training is training and validation, evaluation apart; of a regime with one phase the first is all.",),
-    )
-
-
-NAME_COLUMNS = (
-    Column(key="backbone", heading="backbone"),
-    Column(key="regime", heading="regime"),
-    Column(key="framework", heading="framework"),
+BACKBONE, REGIME, FRAMEWORK = (Column(key=name, heading=name) for name in ("backbone", "regime", "framework"))
+_NAMES: tuple[RowField, ...] = tuple(
+    (column, attrgetter(f"configuration.{column.key}")) for column in (BACKBONE, REGIME, FRAMEWORK)
+)
+_NUM_RUNS: RowField = (
+    Column(key="runs", heading="runs", kind="number"),
+    lambda row: len(row.configuration.runs),
 )
 
 
-def _names_of(cell: Cell) -> tuple[str, str, str]:
-    return cell.backbone, cell.regime, cell.framework
+def summary_table(analysis: Analysis) -> Table:
+    """Accuracy, F1 and main costs of each row."""
+    rows = analysis.rows
+    tied: list[RowField] = [(Column(key="tied", heading="tied"), attrgetter("letters"))] if analysis.pairs else []
+    notes = []
+    if analysis.num_images:
+        notes.append(f"In brackets: 95 % intervals over the {analysis.num_images:,} test images.")
+    if analysis.pairs:
+        notes.append(
+            "Rows that share a letter do not differ significantly in accuracy (0.05, corrected over "
+            f"{len(analysis.pairs)} pairs)."
+        )
+    return table_of(
+        rows,
+        (
+            *_NAMES,
+            *_setting_fields(rows, costs=True),
+            _score_field("accuracy"),
+            *tied,
+            _score_field("f1_macro"),
+            # Without its interval, which is very wide.
+            (_score_column("f1_min"), _mean(vocabulary.TEST_PREFIX + "f1_min")),
+            *(_cost_field(metric) for metric in _IN_SUMMARY),
+            _NUM_RUNS,
+        ),
+        name="summary",
+        title="Models, regimes, frameworks",
+        notes=notes,
+        tied=frozenset((number, score) for number, row in enumerate(rows) for score in row.tied_with_best),
+    )
 
 
-def _name(cell: Cell) -> str:
-    return f"{cell.backbone} {cell.regime} ({cell.framework})"
+def scores_table(analysis: Analysis) -> Table:
+    """All scores of each row with their intervals."""
+    rows = analysis.rows
+    scores = [score for score in _SCORES if any(row.mean(vocabulary.TEST_PREFIX + score) is not None for row in rows)]
+    return table_of(
+        rows,
+        (*_NAMES, *_setting_fields(rows, costs=True), *map(_score_field, scores)),
+        name="scores",
+        title="All scores",
+        notes=("Scores without an interval: none of those that were tried keeps its promise there.",)
+        if analysis.tested
+        else (),
+    )
 
 
-def _hardware(cell: Cell) -> str | None:
-    tags = cell.runs[0].tags
-    return ", ".join(filter(None, (tags.get(vocabulary.HARDWARE), tags.get(vocabulary.DEVICE)))) or None
+def framework_table(analysis: Analysis) -> Table:
+    """Keras minus PyTorch for each backbone, regime and setting that was trained in both."""
+    pairs = analysis.frameworks
+    return table_of(
+        pairs,
+        (
+            *(_of_first(field) for field in (*_NAMES[:2], *_setting_fields(analysis.rows, costs=False))),
+            (Column(key="keras", heading="Keras"), attrgetter("first.configuration.framework")),
+            (Column(key="accuracy_torch", heading="torch accuracy", kind="score"), _second_accuracy),
+            (Column(key="accuracy_keras", heading="keras accuracy", kind="score"), _first_accuracy),
+            (Column(key="accuracy_difference", heading="difference", kind="difference"), _difference("accuracy")),
+            *_p_value_fields(pairs),
+            (
+                Column(key="f1_macro_difference", heading="macro F1 difference", kind="difference"),
+                _difference("f1_macro"),
+            ),
+            (
+                Column(key="train_seconds_ratio", heading="training time", kind="ratio"),
+                lambda pair: pair.ratio(vocabulary.TRAIN_SECONDS),
+            ),
+            (
+                Column(key="runs_torch", heading="torch runs", kind="number"),
+                lambda pair: len(pair.second.configuration.runs),
+            ),
+            (
+                Column(key="runs_keras", heading="keras runs", kind="number"),
+                lambda pair: len(pair.first.configuration.runs),
+            ),
+        ),
+        name="frameworks",
+        title="Keras against PyTorch",
+        notes=_framework_notes(analysis),
+    )
 
 
-def _p_value_columns(tested: bool) -> list[Column]:
-    if not tested:
-        return []
-    return [
-        Column(key="p_value", heading="p", kind="p_value"),
-        Column(key="p_value_holm", heading="corrected p", kind="p_value"),
-    ]
+def _framework_notes(analysis: Analysis) -> list[str]:
+    pairs = analysis.frameworks
+    notes = ["Differences are Keras minus PyTorch; training time is Keras divided by PyTorch.", *_p_value_notes(pairs)]
+    if not all(pair.same_costs for pair in pairs):
+        notes.append(
+            "Times are compared only on the same hardware and devices with the same threads and settings of speed."
+        )
+    for backbone in dict.fromkeys(pair.first.configuration.backbone for pair in pairs):
+        if backbone in CATALOGUE:
+            notes.append(f"{backbone} differs between the frameworks: {'; '.join(CATALOGUE[backbone].differences)}.")
+    if differing := _differing_settings(pairs):
+        notes.append(f"Settings that differ between the frameworks: {some(differing)}; all others are equal.")
+    paired = {row for pair in pairs for row in (pair.first, pair.second)}
+    names = {
+        f"{row.configuration.backbone} {row.configuration.regime} ({row.configuration.framework})"
+        for row in analysis.rows
+        if row not in paired
+    }
+    if names:
+        notes.append(f"In one framework only: {some(sorted(names))}.")
+    return notes
 
 
-def _p_value_note(analysis: Analysis, labels: Sequence[str]) -> str:
-    one_run_each = all(len(analysis.predictions[label]) == 1 for label in labels)
-    test = "McNemar's exact test" if one_run_each else "McNemar's exact test, paired bootstrap with several seeds"
-    return f"p of equal accuracy: {test}; corrected over the rows by Holm's method."
-
-
-def _differing_settings(pairs: Sequence[tuple[Cell, Cell]]) -> list[str]:
-    """Names of the parameters that are not the same in some pair, where the run is recorded apart."""
+def _differing_settings(pairs: Sequence[Pair]) -> list[str]:
+    """Names of the settings that differ within a pair, except the seed and where the run is recorded."""
     names: dict[str, None] = {}
-    for torch, keras in pairs:
-        first, second = torch.runs[0].params, keras.runs[0].params
+    for pair in pairs:
+        first, second = (row.configuration.runs[0].params for row in (pair.first, pair.second))
         for name in sorted(first.keys() | second.keys()):
             if not name.startswith("tracking.") and name != "seed" and first.get(name) != second.get(name):
                 names[name] = None
     return list(names)
 
 
-def _difference(value: float | None, baseline: float | None) -> float | None:
-    return None if value is None or baseline is None else value - baseline
+def off_the_shelf_table(analysis: Analysis) -> Table:
+    """Accuracy of each network off the shelf among the classes and over all ImageNet classes."""
+    rows = [row for row in analysis.rows if row.mean(vocabulary.TEST_PREFIX + "imagenet_accuracy") is not None]
+    return table_of(
+        rows,
+        (
+            (Column(key="row", heading="row"), attrgetter("label")),
+            (
+                Column(key="accuracy", heading="accuracy among the classes", kind="score"),
+                lambda row: row.score("accuracy"),
+            ),
+            *(
+                (Column(key=score, heading=heading, kind=kind), _mean(vocabulary.TEST_PREFIX + score))
+                for score, (heading, kind) in _IMAGENET_SCORES.items()
+            ),
+        ),
+        name="off_the_shelf",
+        title="Pretrained networks without training",
+        notes=(
+            "Among the classes: the prediction is the highest of the outputs that stand for one of the classes. Over "
+            "all 1000: the highest of all ImageNet outputs, which may stand for none of the classes (predicted "
+            "outside). These macro averages are over every label that occurs as truth or prediction (labels); labels "
+            "without test images count as 0, so the averages can be near 0.",
+        ),
+    )
 
 
-def _ratio(value: float | None, baseline: float | None) -> float | None:
-    return None if value is None or not baseline else value / baseline
+def thawing_table(analysis: Analysis) -> Table:
+    """Effect of the second phase of two_stage, in which everything is trained, after the head alone in the first."""
+    pairs = analysis.thawing
+    return table_of(
+        pairs,
+        (
+            *map(_of_first, (_NAMES[0], _NAMES[2], *_setting_fields(analysis.rows, costs=True))),
+            (Column(key="accuracy_frozen", heading="accuracy frozen", kind="score"), _second_accuracy),
+            (Column(key="accuracy_thawed", heading="thawed", kind="score"), _first_accuracy),
+            (
+                Column(key="accuracy_difference", heading="difference", kind="difference", better="higher"),
+                _difference("accuracy"),
+            ),
+            *_p_value_fields(pairs),
+            (
+                Column(key="f1_macro_difference", heading="macro F1 difference", kind="difference", better="higher"),
+                _difference("f1_macro"),
+            ),
+            (
+                Column(key="train_seconds_frozen", heading="training frozen", kind="seconds"),
+                lambda pair: pair.second.mean(vocabulary.TRAIN_SECONDS),
+            ),
+            (
+                Column(key="train_seconds", heading="total", kind="seconds"),
+                lambda pair: pair.first.mean(vocabulary.TRAIN_SECONDS),
+            ),
+            (
+                Column(key="train_seconds_ratio", heading="ratio", kind="ratio"),
+                lambda pair: pair.ratio(vocabulary.TRAIN_SECONDS),
+            ),
+            _of_first(_NUM_RUNS),
+        ),
+        name="thawing",
+        title="Effect of thawing in two_stage",
+        notes=[thawing_sentence(pairs), *_p_value_notes(pairs)] if pairs else (),
+    )
 
 
-def _extra_columns(
-    cells: Sequence[Cell], *, costs: bool
-) -> tuple[tuple[Column, ...], Callable[[Cell], tuple[Value, ...]]]:
-    """Columns for the settings in which the cells differ, and what gives a cell's values for them."""
+def transfer_table(analysis: Analysis) -> Table:
+    """Pretrained minus from scratch, for each pretrained row with a row from scratch."""
+    pairs = analysis.transfer
+    notes = [
+        "Differences are pretrained minus from scratch, with the same backbone and framework.",
+        *_p_value_notes(pairs),
+    ]
+    if any(pair.tested for pair in pairs):
+        notes.append(
+            "Worse and better classes have a significantly lower or higher recall, corrected over the classes."
+        )
+    return table_of(
+        pairs,
+        (
+            *map(_of_first, (*_NAMES, *_setting_fields(analysis.rows, costs=True))),
+            (Column(key="accuracy_scratch", heading="accuracy from scratch", kind="score"), _second_accuracy),
+            (Column(key="accuracy", heading="pretrained", kind="score"), _first_accuracy),
+            (
+                Column(key="accuracy_difference", heading="difference", kind="difference", better="higher"),
+                _difference("accuracy"),
+            ),
+            *_p_value_fields(pairs),
+            (Column(key="verdict", heading="transfer"), _transfer_verdict),
+            (
+                Column(key="classes_worse", heading="classes worse", kind="number"),
+                lambda pair: len(_changed(pair, "worse")) if pair.tested else None,
+            ),
+            (
+                Column(key="classes_better", heading="classes better", kind="number"),
+                lambda pair: len(_changed(pair, "better")) if pair.tested else None,
+            ),
+            (Column(key="worse", heading="worse classes"), _worse_classes),
+        ),
+        name="transfer",
+        title="Pretrained against from scratch",
+        notes=notes,
+    )
 
-    def values(cell: Cell) -> tuple[Value, ...]:
-        return tuple(value or None for _, value in (*cell.settings, *(cell.costs if costs else ())))
 
-    names = [name for name, _ in (*cells[0].settings, *(cells[0].costs if costs else ()))]
-    return tuple(Column(key=name, heading=name) for name in names), values
+def _transfer_verdict(pair: Pair) -> str | None:
+    if not pair.tested:
+        return None
+    if pair.better is None:
+        return "not significant"
+    return "positive" if pair.better is pair.first else "negative"
+
+
+def _changed(pair: Pair, change: str) -> list[ClassDifference]:
+    return [one for one in pair.classes if one.change == change]
+
+
+def _worse_classes(pair: Pair) -> str | None:
+    worse = [one.name for one in _changed(pair, "worse")]
+    return some(worse[:CLASSES_NAMED]) + (" and more" if len(worse) > CLASSES_NAMED else "") or None
+
+
+def transfer_class_table(analysis: Analysis) -> Table:
+    """Classes in which a pretrained row has a significantly lower recall than its row from scratch."""
+    found = [(pair, one) for pair in analysis.transfer for one in _changed(pair, "worse")]
+    fields: tuple[Field[tuple[Pair, ClassDifference]], ...] = (
+        (Column(key="pretrained", heading="pretrained"), lambda found: found[0].first.label),
+        (Column(key="class", heading="class"), lambda found: found[1].name),
+        (Column(key="images", heading="images", kind="number"), lambda found: found[1].num_images),
+        (Column(key="recall_difference", heading="recall", kind="difference"), lambda found: found[1].recall),
+        (Column(key="f1_difference", heading="F1", kind="difference"), lambda found: found[1].f1),
+        (Column(key="p_value_holm", heading="corrected p", kind="p_value"), lambda found: found[1].p_holm),
+    )
+    return table_of(found, fields, name="transfer_classes", title="Classes that pretraining made worse")
+
+
+def cost_table(analysis: Analysis) -> Table:
+    """Time, size and memory of each row, with the hardware on which they were measured."""
+    rows = analysis.rows
+    measured = [metric for metric, _ in _COSTS if any(row.mean(metric) is not None for row in rows)]
+    return table_of(
+        rows if measured else (),
+        (
+            *_NAMES,
+            *_setting_fields(rows, costs=False),
+            (Column(key="hardware", heading="hardware"), _hardware),
+            *map(_cost_field, measured),
+        ),
+        name="cost",
+        title="Time and cost",
+        notes=(
+            "Training includes validation and excludes evaluation; regimes with one phase have only a first phase.",
+        ),
+    )
+
+
+def _hardware(row: Row) -> str | None:
+    tags = row.configuration.runs[0].tags
+    return ", ".join(filter(None, (tags.get(vocabulary.HARDWARE), tags.get(vocabulary.DEVICE)))) or None
+
+
+def _setting_fields(rows: Sequence[Row], *, costs: bool) -> list[RowField]:
+    """A column for each setting in which the rows differ.
+
+    Args:
+        rows: All rows of the group.
+        costs: True to include settings that change only the costs.
+    """
+
+    def value_of(name: str) -> Callable[[Row], Value]:
+        return lambda row: dict((*row.configuration.costs, *row.configuration.settings))[name] or None
+
+    first = rows[0].configuration
+    names = [name for name, _ in (*first.settings, *(first.costs if costs else ()))]
+    return [(Column(key=name, heading=name), value_of(name)) for name in names]
+
+
+def _score_column(score: str) -> Column:
+    return Column(
+        key=score,
+        heading=_SCORES[score],
+        kind="score",
+        better="lower" if score in _LOWER_IS_BETTER else "higher",
+    )
+
+
+def _score_field(score: str) -> RowField:
+    return _score_column(score), lambda row: row.score(score)
+
+
+def _cost_field(metric: str) -> RowField:
+    return dict(_COSTS)[metric], _mean(metric)
+
+
+def _mean(metric: str) -> Callable[[Row], Value]:
+    return lambda row: row.mean(metric)
+
+
+def _of_first(field: RowField) -> PairField:
+    """The field of the first row of a pair."""
+    column, value_of = field
+    return column, lambda pair: value_of(pair.first)
+
+
+def _first_accuracy(pair: Pair) -> Value:
+    return pair.first.mean(vocabulary.TEST_PREFIX + "accuracy")
+
+
+def _second_accuracy(pair: Pair) -> Value:
+    return pair.second.mean(vocabulary.TEST_PREFIX + "accuracy")
+
+
+def _difference(score: str) -> Callable[[Pair], Value]:
+    return lambda pair: pair.difference(score)
+
+
+def _p_value_fields(pairs: Sequence[Pair]) -> list[PairField]:
+    if not any(pair.tested for pair in pairs):
+        return []
+
+    def value_of(name: str) -> Callable[[Pair], Value]:
+        return lambda pair: getattr(pair.tested["accuracy"], name) if pair.tested else None
+
+    return [
+        (Column(key="p_value", heading="p", kind="p_value"), value_of("p_value")),
+        (Column(key="p_value_holm", heading="corrected p", kind="p_value"), value_of("p_holm")),
+    ]
+
+
+def _p_value_notes(pairs: Sequence[Pair]) -> list[str]:
+    of_networks = [pair.tested["accuracy"].of_networks for pair in pairs if pair.tested]
+    if not of_networks:
+        return []
+    words = "McNemar's test" + ("" if all(of_networks) else ", over seeds too where there are several")
+    return [f"p of equal accuracy: {words}; corrected over the rows of this table by Holm's method."]

@@ -1,4 +1,4 @@
-"""The saved predictions of the runs that are compared."""
+"""Reads the saved predictions of compared runs."""
 
 from __future__ import annotations
 
@@ -8,44 +8,41 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tandem.comparison.cells import Cell, name_runs
+from tandem.comparison.configurations import Configuration, name_runs
 from tandem.errors import UserError
 from tandem.evaluation.predictions import Predictions
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import RunRecord, download
 
-DOWNLOADS_AT_ONCE = 4  # most of a download from a server is waiting
+PARALLEL_DOWNLOADS = 4  # a download from a server mostly waits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SavedPredictions:
-    """Predictions by run id.
-
-    Args:
-        final: of the trained networks.
-        first_phase: of two_stage after its first phase.
-        notes: lines that say which runs have none, and why.
-    """
+    """Predictions by run id."""
 
     final: dict[str, Predictions] = field(default_factory=dict)
+    """Predictions of the trained networks."""
     first_phase: dict[str, Predictions] = field(default_factory=dict)
+    """Predictions of two_stage runs after the first phase."""
     notes: tuple[str, ...] = ()
+    """Names of the runs without usable predictions, with the reason."""
 
 
-def read_predictions(cells: Sequence[Cell], folder: Path) -> SavedPredictions:
-    """Downloads and reads the predictions of cells that were tested on the same images.
+def read_predictions(configurations: Sequence[Configuration], folder: Path) -> SavedPredictions:
+    """Downloads and reads the predictions of the runs of one group.
 
     Args:
-        cells: of one group.
-        folder: where the files are copied to.
+        configurations: Of one group.
+        folder: Where the files are copied to.
 
     Returns:
-        What could be read; of the same images and classes in all runs.
+        All readable predictions that have the images and classes of the first.
     """
-    runs = [run for cell in cells for run in cell.runs]
+    runs = [run for configuration in configurations for run in configuration.runs]
     wanted = [(run, vocabulary.FINAL_FOLDER) for run in runs]
     first = vocabulary.phase_name(1)
-    wanted += [(run, first) for cell in cells if cell.regime == "two_stage" for run in cell.runs]
+    wanted += [(run, first) for one in configurations if one.regime == "two_stage" for run in one.runs]
 
     def read(run: RunRecord, artifact_folder: str) -> Predictions | UserError:
         artifact = f"{artifact_folder}/{vocabulary.PREDICTIONS_FILE}"
@@ -54,7 +51,7 @@ def read_predictions(cells: Sequence[Cell], folder: Path) -> SavedPredictions:
         except UserError as error:
             return error
 
-    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
         found = list(pool.map(lambda one: read(*one), wanted))
 
     saved = SavedPredictions()
@@ -75,17 +72,17 @@ def read_predictions(cells: Sequence[Cell], folder: Path) -> SavedPredictions:
     notes = []
     if unread:
         names = name_runs(unread.values())
-        notes.append(f"Without intervals and tests, since predictions could not be read: {names} ({reason}).")
+        notes.append(f"No intervals and tests because predictions could not be read: {names} ({reason}).")
     if others:
         notes.append(
-            "Without intervals and tests, since their predictions are of other images or classes than those of the "
-            f"first run: {name_runs(others.values())}; train them again on the same split."
+            "No intervals and tests because predictions are for other images or classes than those of the first run: "
+            f"{name_runs(others.values())}; train these runs again on the same split."
         )
     return SavedPredictions(final=saved.final, first_phase=saved.first_phase, notes=tuple(notes))
 
 
 def _images_of(predictions: Predictions) -> tuple:
-    """What has to be equal in runs that are compared image by image."""
+    """Key that is equal for predictions with the same images and classes."""
     times: dict[tuple[str, int], int] = defaultdict(int)
     for image in zip(predictions.hashes, predictions.truth.tolist(), strict=True):
         times[image] += 1

@@ -1,12 +1,13 @@
-"""A group's numbers in words, by the rules that stand in RULES and on the page."""
+"""The results of a group in sentences, by the rules in RULES, which the page shows too."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
 
 from tandem.comparison.analysis import Analysis, detectable_difference
-from tandem.comparison.cells import ACCURACY, FIRST_PHASE, Cell, some
+from tandem.comparison.configurations import some
+from tandem.comparison.rows import Pair, Row
+from tandem.evaluation.ties import TOLERANCE, highest, is_above
 from tandem.rendering.tables import Kind, format_value
 from tandem.tracking import vocabulary
 
@@ -15,184 +16,200 @@ SMALL_GAIN = 0.01
 DOMINATED_NAMED = 5
 
 RULES = (
-    "Best: the highest accuracy on the test images. Tied with it are those that are not significantly less accurate: "
-    "McNemar's exact test, or the paired bootstrap where there are several seeds, at 0.05, corrected by Holm's method "
-    "over all pairs.",
-    "Cheapest: of the best and those tied with it, as far as they ran on the same hardware, the one with the shortest "
-    "training and the one that predicts a single image fastest.",
-    "To be avoided: pretrained networks that are significantly less accurate than their backbone trained from scratch "
-    "in the same framework; and those that took at least as long to train, on the same hardware, as one that is "
-    "significantly more accurate.",
-    "Not to be told: pairs without a significant difference; differences between methods where each has one run; and "
-    "differences that are too small for the number of test images.",
+    "Best: the row with the highest accuracy on the test images. Rows that are not significantly less accurate are "
+    "tied with it (a paired test over test images and seeds, at 0.05, corrected by Holm's method over all pairs).",
+    "Cheapest: of the best row and the rows tied with it that ran on the same hardware, the one with the shortest "
+    "training and the one with the lowest latency.",
+    "Avoid: pretrained networks that are significantly less accurate than the same backbone trained from scratch in "
+    "the same framework; and networks that are significantly less accurate than one whose training on the same "
+    "hardware took no longer.",
+    "Undecided: pairs without a significant difference; differences between methods with one run each; and differences "
+    "that are too small for the number of test images.",
 )
 
 
-def recommend(cells: Sequence[Cell], analysis: Analysis) -> tuple[str, ...]:
-    """Says which cell is the best, which is cheaper and as good, what to avoid, and what the data cannot tell.
+def recommend(analysis: Analysis) -> tuple[str, ...]:
+    """Names the best row, the cheapest ones tied with it, those to avoid, and what remains undecided.
 
     Args:
-        cells: of one group, at least one.
-        analysis: of their predictions.
+        analysis: Of a group with at least one row.
 
     Returns:
-        Sentences, by RULES, in their order.
+        Sentences in the order of RULES.
     """
-    if len(cells) == 1:
-        return (f"There is nothing to compare {cells[0].label} with: train another backbone, regime or framework.",)
-    known = [cell for cell in cells if cell.label in analysis.predictions]
-    if len(known) < 2:
-        best = max(cells, key=lambda cell: cell.mean(ACCURACY) or 0.0)
+    rows = analysis.rows
+    if len(rows) == 1:
+        return (f"Nothing to compare {rows[0].label} with: train another backbone, regime or framework.",)
+    if len(analysis.tested) < 2:
+        best = _most_accurate(rows)
         return (
-            f"The highest accuracy has {best.label}: {_score(best.mean(ACCURACY))}. Without predictions of two or more "
-            "rows it cannot be said whether that is chance.",
+            f"{best.label} has the highest accuracy: {_accuracy(best)}. This may be chance: tests need the saved "
+            "predictions of at least two rows.",
         )
-    best = next(cell for cell in known if cell.label == analysis.tied_with_best("accuracy")[0])
-    tied = [cell for cell in known if cell.label in analysis.tied_with_best("accuracy")]
+    best = analysis.ranking[0]
+    tied = [row for row in analysis.tested if "accuracy" in row.tied_with_best]
     return (
-        _best(best, tied, analysis),
+        _best(best, tied),
         *_cheapest(best, tied),
-        *_avoid(known, analysis),
+        *_negative_transfer(analysis),
+        *_dominated(analysis),
         *_frameworks(analysis),
-        *_unknown(cells, known, analysis),
+        *_undecided(analysis),
     )
 
 
-def thawing_sentence(cells: Sequence[Cell], analysis: Analysis) -> str:
-    """What thawing brought and took, over some two_stage cells.
+def thawing_sentence(pairs: Sequence[Pair]) -> str:
+    """The effect of thawing on accuracy and training time.
 
     Args:
-        cells: of the regime two_stage, with results after the first phase; at least one.
-        analysis: of their predictions, as far as there are any.
+        pairs: Of Analysis.thawing; at least one.
     """
-    gains, times = [], []
-    for cell in cells:
-        after, before = cell.mean(ACCURACY), cell.mean(FIRST_PHASE + ACCURACY)
-        if after is not None and before is not None:
-            gains.append(after - before)
-        seconds, first = cell.mean(vocabulary.TRAIN_SECONDS), cell.mean(FIRST_PHASE + vocabulary.TRAIN_SECONDS)
-        if seconds and first:
-            times.append(seconds / first)
-    sentence = f"Thawing changed accuracy by {_range([_change(gain) for gain in sorted(gains)])}"
-    if times:
-        sentence += f" for {_range([f'{time:.1f}' for time in sorted(times)])} times the training time"
-    within = sum(abs(gain) < SMALL_GAIN for gain in gains)
-    sentence += f": within 1 % in {within} of {len(gains)}"
-    if tests := analysis.thawing.get("accuracy"):
-        better = sum(test.significant and test.difference.estimate > 0 for test in tests.values())
-        worse = sum(test.significant and test.difference.estimate < 0 for test in tests.values())
+    accuracy = vocabulary.TEST_PREFIX + "accuracy"
+    scores = [(pair.first.mean(accuracy), pair.second.mean(accuracy)) for pair in pairs]
+    gains = sorted(after - before for after, before in scores if after is not None and before is not None)
+    ratios = [ratio for pair in pairs if (ratio := pair.ratio(vocabulary.TRAIN_SECONDS))]
+    sentence = f"Thawing changed accuracy by {_range([_change(gain) for gain in gains])}"
+    if ratios:
+        sentence += f" for {_range([f'{ratio:.1f}' for ratio in sorted(ratios)])} times the training time"
+    small = sum(abs(gain) < SMALL_GAIN - TOLERANCE for gain in gains)
+    sentence += f": within 1 % in {small} of {len(gains)}"
+    if any(pair.tested for pair in pairs):
+        better = sum(pair.better is pair.first for pair in pairs)
+        worse = sum(pair.better is pair.second for pair in pairs)
         sentence += f", significantly better in {better}, significantly worse in {worse}"
     return sentence + "."
 
 
-def _best(best: Cell, tied: Sequence[Cell], analysis: Analysis) -> str:
-    interval = analysis.interval("accuracy", best.label)
-    assert interval is not None
+def _best(best: Row, tied: Sequence[Row]) -> str:
+    interval = best.intervals["accuracy"]
     sentence = (
-        f"The most accurate is {best.label}: {_score(interval.estimate)} (95 % interval {_score(interval.low)} to "
+        f"The most accurate is {best.label}: {_score(interval.value)} (95 % interval {_score(interval.low)} to "
         f"{_score(interval.high)})"
     )
-    others = [cell.label for cell in tied if cell is not best]
+    others = [row.label for row in tied if row is not best]
     if not others:
         return sentence + "; all others are significantly less accurate."
     return f"{sentence}; statistically tied with it: {some(others)}."
 
 
-def _cheapest(best: Cell, tied: Sequence[Cell]) -> list[str]:
-    comparable = [cell for cell in tied if cell.costs == best.costs]
+def _cheapest(best: Row, tied: Sequence[Row]) -> list[str]:
+    comparable = [row for row in tied if row.configuration.costs == best.configuration.costs]
     if len(comparable) < 2:
         return []
     sentences = []
-    kinds: tuple[tuple[str, Kind, str], ...] = (
-        (vocabulary.TRAIN_SECONDS, "seconds", "to train"),
-        (vocabulary.LATENCY_MILLISECONDS, "milliseconds", "to predict one image"),
+    kinds: tuple[tuple[str, Kind, str, str], ...] = (
+        (vocabulary.TRAIN_SECONDS, "seconds", "trains fastest", "trains faster"),
+        (vocabulary.LATENCY_MILLISECONDS, "milliseconds", "has the lowest latency", "has a lower latency"),
     )
-    for metric, kind, words in kinds:
-        costs = {cell.label: cost for cell in comparable if (cost := cell.mean(metric)) is not None}
+    for metric, kind, fastest, faster in kinds:
+        costs = {row.label: cost for row in comparable if (cost := row.mean(metric)) is not None}
         if best.label not in costs:
             continue
         cheapest = min(costs, key=lambda label: costs[label])
         written, of_best = format_value(costs[cheapest], kind), format_value(costs[best.label], kind)
         if written == of_best:
-            sentences.append(f"None of those tied with it is faster {words}: {written}.")
+            sentences.append(f"No row tied with it {faster}: {written}.")
         else:
+            sentences.append(f"{cheapest} is statistically as good and {fastest}: {written} against {of_best}.")
+    return sentences
+
+
+def _negative_transfer(analysis: Analysis) -> list[str]:
+    sentences = []
+    for pair in analysis.transfer:
+        if pair.better is pair.second:
+            change = pair.tested["accuracy"].value
             sentences.append(
-                f"As good, as far as these images can tell, and the fastest {words} is {cheapest}: {written} against "
-                f"{of_best}."
+                f"Avoid {pair.first.label}: pretraining made it significantly less accurate than {pair.second.label} "
+                f"({_change(change.value)}, 95 % interval {_change(change.low)} to {_change(change.high)})."
             )
     return sentences
 
 
-def _avoid(known: Sequence[Cell], analysis: Analysis) -> list[str]:
+def _dominated(analysis: Analysis) -> list[str]:
+    """Rows that another row surpasses significantly with no more training."""
+    better_than: dict[Row, list[Row]] = {}
+    for pair in analysis.pairs:
+        if pair.better is None or pair.worse is None or not pair.same_costs:
+            continue
+        seconds, more_seconds = (row.mean(vocabulary.TRAIN_SECONDS) for row in (pair.better, pair.worse))
+        if seconds is not None and more_seconds is not None and seconds <= more_seconds:
+            better_than.setdefault(pair.worse, []).append(pair.better)
+    dominated = [row for row in analysis.tested if row in better_than]
     sentences = []
-    for (pretrained, scratch), test in analysis.transfer.items():
-        if test.significant and test.difference.estimate < 0:
-            change = test.difference
-            assert change.low is not None and change.high is not None  # accuracy always has limits
-            sentences.append(
-                f"Avoid {pretrained}: pretraining made it significantly worse than {scratch} "
-                f"({_change(change.estimate)}, {_change(change.low)} to {_change(change.high)})."
-            )
-    by_label = {cell.label: cell for cell in known}
-    better_than: dict[str, list[str]] = {}
-    for better, worse in analysis.significantly_better("accuracy"):
-        first, second = by_label[better], by_label[worse]
-        seconds, more_seconds = first.mean(vocabulary.TRAIN_SECONDS), second.mean(vocabulary.TRAIN_SECONDS)
-        if first.costs == second.costs and seconds is not None and more_seconds is not None and seconds <= more_seconds:
-            better_than.setdefault(worse, []).append(better)
-    dominated = [cell for cell in known if cell.label in better_than]
-    for cell in dominated[:DOMINATED_NAMED]:
-        other = max((by_label[label] for label in better_than[cell.label]), key=lambda one: one.mean(ACCURACY) or 0.0)
+    for row in dominated[:DOMINATED_NAMED]:
+        other = _most_accurate(better_than[row])
         sentences.append(
-            f"Avoid {cell.label}: {other.label} is significantly more accurate ({_score(other.mean(ACCURACY))} against "
-            f"{_score(cell.mean(ACCURACY))}) after {format_value(other.mean(vocabulary.TRAIN_SECONDS), 'seconds')} of "
-            f"training, no more than its {format_value(cell.mean(vocabulary.TRAIN_SECONDS), 'seconds')}."
+            f"Avoid {row.label}: {other.label} is significantly more accurate ({_accuracy(other)} against "
+            f"{_accuracy(row)}) after {_train_time(other)} of training, no more than its {_train_time(row)}."
         )
-    if rest := [cell.label for cell in dominated[DOMINATED_NAMED:]]:
-        sentences.append(f"Likewise slower to train and significantly less accurate than others: {some(rest)}.")
+    if rest := [row.label for row in dominated[DOMINATED_NAMED:]]:
+        sentences.append(f"Avoid, for the same reason: {some(rest)}.")
     return sentences
 
 
 def _frameworks(analysis: Analysis) -> list[str]:
-    tests = analysis.frameworks.get("accuracy", {})
-    if not tests:
+    tested = [pair for pair in analysis.frameworks if pair.tested]
+    if not tested:
         return []
-    found = [test for test in tests.values() if test.significant]
-    keras = sum(test.difference.estimate > 0 for test in found)
-    sentence = f"Keras and PyTorch differ significantly in accuracy in {len(found)} of {len(tests)} pairs"
-    if found:
-        sentence += f": Keras is better in {keras}, PyTorch in {len(found) - keras}"
+    keras = sum(pair.better is pair.first for pair in tested)
+    torch = sum(pair.better is pair.second for pair in tested)
+    sentence = f"Keras and PyTorch differ significantly in accuracy in {keras + torch} of {len(tested)} pairs"
+    if keras or torch:
+        sentence += f": Keras is better in {keras}, PyTorch in {torch}"
     return [sentence + "."]
 
 
-def _unknown(cells: Sequence[Cell], known: Sequence[Cell], analysis: Analysis) -> list[str]:
+def _undecided(analysis: Analysis) -> list[str]:
     sentences = []
-    pairs = comb(len(known), 2)
-    open_pairs = pairs - len(analysis.significantly_better("accuracy"))
-    if open_pairs:
-        sentences.append(f"These test images cannot tell {open_pairs} of {pairs} pairs apart.")
-    if all(len(cell.runs) == 1 for cell in known):
-        sentences.append("Tests with one run a row speak of two trained networks, not of two methods: add seeds.")
-    disagreement = analysis.disagreement()
-    if disagreement is not None:
-        start = f"With {analysis.num_images:,} test images, of which the two best rows disagree on {disagreement:.1%}, "
-        smallest = detectable_difference(analysis.num_images, disagreement)
-        if smallest is None:
-            sentences.append(start + "no difference between the two could be relied on to be found.")
-        else:
-            sentences.append(
-                f"{start}a difference in accuracy has to be {_score(smallest)} to be found in four of five such test "
-                "sets, and larger where many rows are compared."
-            )
-    unread = [cell for cell in cells if cell not in known]
-    if unread:
-        top = max(cell.mean(ACCURACY) or 0.0 for cell in known)
-        above = sum((cell.mean(ACCURACY) or 0.0) > top for cell in unread)
+    num_open = sum(pair.better is None for pair in analysis.pairs)
+    if num_open:
         sentences.append(
-            f"Nothing of this speaks of {len(unread)} rows without intervals"
-            + (f", {above} of which have a higher accuracy." if above else ".")
+            f"On these test images, {num_open} of {len(analysis.pairs)} pairs of rows show no significant difference."
         )
+    if all(len(row.configuration.runs) == 1 for row in analysis.tested):
+        sentences.append("With one run per row, tests compare two trained networks, not two methods: add seeds.")
+    if analysis.disagreement is not None:
+        sentences.append(_smallest_difference(analysis.num_images, analysis.disagreement))
+    if unread := [row for row in analysis.rows if not row.predictions]:
+        sentences.append(_not_considered(unread, max(row.accuracy for row in analysis.tested)))
     return sentences
+
+
+def _not_considered(unread: Sequence[Row], best: float) -> str:
+    above = sum(is_above(row.accuracy, best) for row in unread)
+    if len(unread) == 1:
+        sentence = "1 row has no saved predictions and is not considered here"
+        return sentence + (", although its accuracy is higher." if above else ".")
+    sentence = f"{len(unread)} rows have no saved predictions and are not considered here"
+    return sentence + (
+        f", although {above} of them {'has' if above == 1 else 'have'} a higher accuracy." if above else "."
+    )
+
+
+def _smallest_difference(num_images: int, disagreement: float) -> str:
+    start = f"The two most accurate rows disagree on {disagreement:.1%} of the {num_images:,} test images: "
+    smallest = detectable_difference(num_images, disagreement)
+    if smallest is None:
+        return start + "no difference in accuracy between them would be found reliably."
+    return (
+        f"{start}a difference in accuracy must be at least {_score(smallest)} to be found in four of five such test "
+        "sets, and larger where many rows are compared."
+    )
+
+
+def _most_accurate(rows: Sequence[Row]) -> Row:
+    best = highest(rows, lambda row: row.accuracy)
+    assert best is not None
+    return best
+
+
+def _accuracy(row: Row) -> str:
+    return _score(row.mean(vocabulary.TEST_PREFIX + "accuracy"))
+
+
+def _train_time(row: Row) -> str:
+    return format_value(row.mean(vocabulary.TRAIN_SECONDS), "seconds")
 
 
 def _score(value: float | None) -> str:
@@ -204,5 +221,5 @@ def _change(value: float) -> str:
 
 
 def _range(written: Sequence[str]) -> str:
-    """From the first to the last of some sorted numbers."""
+    """The first and last of sorted numbers."""
     return written[0] if written[0] == written[-1] else f"{written[0]} to {written[-1]}"

@@ -1,8 +1,7 @@
-"""Random changes to training images: what is drawn for each image of an epoch, and how its pixels follow from it.
+"""Random changes to training images: random numbers for each image of an epoch, and the pixels that follow from them.
 
-In this order: random resized crop, brightness, contrast, saturation, hue, then flip and padded crop, whose borders
-therefore stay black. Each kind of change has random numbers of its own, so that switching one on leaves the others as
-they were.
+The order is: random resized crop, brightness, contrast, saturation, hue, then flip and padded crop, so that the black
+borders stay black. Each kind of change has its own random numbers, so switching one on leaves the others unchanged.
 """
 
 from __future__ import annotations
@@ -19,43 +18,44 @@ from tandem.protocol.settings import AugmentationSettings
 
 NUM_GENERATORS = 3  # for flip and padded crop, for random resized crop, for colours
 
-# torchvision.transforms.RandomResizedCrop: width over height, and how often it tries before it takes the centre
-LEAST_RATIO, GREATEST_RATIO = 3 / 4, 4 / 3
-NUM_TRIES = 10
+# of torchvision.transforms.RandomResizedCrop
+LEAST_RATIO, GREATEST_RATIO = 3 / 4, 4 / 3  # width over height
+NUM_TRIES = 10  # before the centre is cut out
 
-LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue: ITU-R BT.601, as Pillow's mode L
+LUMA = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue: ITU-R BT.601, as in Pillow's mode L
 
 Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What the random numbers of one epoch change in each image."""
+    """Random changes to each image in one epoch."""
 
     flipped: np.ndarray
-    """Mirrored or not, bool of shape (images,)."""
+    """True for mirrored images, bool of shape (images,)."""
     shifts: np.ndarray
-    """Pixels by which an image moves down and right, int64 of shape (images, 2)."""
+    """Shift of each image down and to the right in pixels, int64 of shape (images, 2)."""
     boxes: np.ndarray | None
-    """Top, left, height and width in pixels of what is cut out, int64 of shape (images, 4); None: nothing is cut."""
+    """Top, left, height and width of each crop in pixels, int64 of shape (images, 4); None without crops."""
     colors: np.ndarray | None
-    """Factors of brightness, contrast and saturation, and the part of the colour circle by which the hue turns, float64
-    of shape (images, 4); None: colours stay."""
+    """Factors of brightness, contrast and saturation, and the rotation of the hue as a share of the colour circle,
+    float64 of shape (images, 4); None without colour changes."""
 
 
 def draw_changes(
     seeds: Sequence[np.random.SeedSequence], num_images: int, stored_size: Size, augmentation: AugmentationSettings
 ) -> Changes:
-    """The changes of one epoch.
+    """Draws the changes of one epoch.
 
     Args:
-        seeds: NUM_GENERATORS of them.
-        num_images: How many images are changed.
-        stored_size: Height and width in pixels of the images that boxes are cut from.
-        augmentation: Which changes, and how large.
+        seeds: NUM_GENERATORS seed sequences.
+        num_images: Number of images.
+        stored_size: Size of the images that crops are cut from.
+        augmentation: Kinds of changes, and how large they may be.
     """
     for_places, for_boxes, for_colors = seeds
-    # Raw numbers of the bit generator, which numpy promises never to change.
+    # numpy promises never to change the bit generator's raw numbers
     numbers = np.random.PCG64(for_places).random_raw((num_images, 3)) >> np.uint64(32)
     padding = augmentation.crop_padding
     boxes = colors = None
@@ -74,14 +74,14 @@ def draw_changes(
 
 
 def change(image: np.ndarray, changes: Changes, place: int, target: np.ndarray) -> None:
-    """Writes one changed image.
+    """Applies an epoch's changes to one image.
 
     Args:
-        image: As it is stored, uint8 RGB of shape (height, width, 3).
-        changes: Those of an epoch.
-        place: Which of them are for this image.
-        target: Where it is written, uint8 zeros of shape (height, width, 3); the shape differs from the image's only
-            where a box is cut out.
+        image: The stored image, uint8 RGB of shape (height, width, 3).
+        changes: Changes of the epoch.
+        place: Index of this image's changes.
+        target: The result is written here: uint8 zeros of shape (height, width, 3). Only with crops may its shape
+            differ from the image's.
     """
     if changes.boxes is not None:
         top, left, height, width = changes.boxes[place].tolist()
@@ -93,14 +93,14 @@ def change(image: np.ndarray, changes: Changes, place: int, target: np.ndarray) 
 
 
 def resized_crop(box: np.ndarray, height: int, width: int) -> np.ndarray:
-    """What was cut out of an image in another size, by an antialiased bilinear filter.
+    """Resizes a crop with an antialiased bilinear filter.
 
-    Pixels outside of the box have no part in it, as in torchvision's resized_crop.
+    Pixels outside of the crop have no influence, as in torchvision's resized_crop.
 
     Args:
-        box: uint8 RGB of shape (any, any, 3).
-        height: Of the result, in pixels.
-        width: Of the result, in pixels.
+        box: The crop, uint8 RGB of shape (any, any, 3).
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
 
     Returns:
         uint8 RGB of shape (height, width, 3).
@@ -111,16 +111,16 @@ def resized_crop(box: np.ndarray, height: int, width: int) -> np.ndarray:
 def jitter(pixels: np.ndarray, brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:
     """Changes the colours of an image.
 
-    The factors mean what they mean in Pillow's ImageEnhance and torchvision's ColorJitter: brightness multiplies,
-    contrast mixes with the grey of the image's mean luma, saturation mixes with each pixel's own luma. In this order
-    they are one linear map, which is rounded and clipped once, at its end.
+    The factors have the meaning that they have in Pillow's ImageEnhance and torchvision's ColorJitter: brightness
+    multiplies, contrast mixes with the grey of the image's mean luma, saturation mixes with each pixel's own luma.
+    Together they are one linear map, whose result is rounded and clipped once.
 
     Args:
         pixels: uint8 RGB of shape (height, width, 3).
-        brightness: From 0; 1 changes nothing.
-        contrast: From 0; 1 changes nothing.
-        saturation: From 0; 1 changes nothing.
-        hue: The part of the colour circle by which hues turn, -0.5 to 0.5; 0 changes nothing.
+        brightness: Factor, at least 0; 1 leaves the image unchanged.
+        contrast: As brightness.
+        saturation: As brightness.
+        hue: Rotation of the hue as a share of the colour circle, -0.5 to 0.5; 0 leaves it unchanged.
 
     Returns:
         uint8 RGB of the same shape.
@@ -136,10 +136,10 @@ def jitter(pixels: np.ndarray, brightness: float, contrast: float, saturation: f
 
 
 def _turn_hue(pixels: np.ndarray, turn: float) -> np.ndarray:
-    """Turns the hue of the hexagonal colour model HSV (Smith 1978), which keeps each pixel's largest and least value.
+    """Rotates the hue of the hexagonal colour model HSV (Smith 1978), which keeps each pixel's maximum and minimum.
 
-    In floating point, as torchvision does it for tensors. For images it goes through Pillow's mode HSV with its 256
-    hues, which takes more than twice as long.
+    Computed in floating point, as torchvision does for tensors. For images, torchvision uses Pillow's mode HSV with its
+    256 hues, which takes more than twice as long.
     """
     red, green, blue = (np.ascontiguousarray(pixels[..., channel]) for channel in range(3))
     largest, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
@@ -152,7 +152,7 @@ def _turn_hue(pixels: np.ndarray, turn: float) -> np.ndarray:
     hue = (ahead - behind) / np.maximum(chroma, 1) + start + 6 * turn
     hue -= 6 * np.floor(hue / 6)
     turned = np.empty_like(pixels)
-    # half a level for rounding, since the conversion to uint8 cuts off
+    # half a level more, since the conversion to uint8 truncates
     turned[..., 0] = least + chroma * np.clip(abs(hue - 3) - 1, 0, 1) + 0.5
     turned[..., 1] = least + chroma * np.clip(2 - abs(hue - 2), 0, 1) + 0.5
     turned[..., 2] = least + chroma * np.clip(2 - abs(hue - 4), 0, 1) + 0.5
@@ -160,12 +160,12 @@ def _turn_hue(pixels: np.ndarray, turn: float) -> np.ndarray:
 
 
 def _uniform(seed: np.random.SeedSequence, shape: tuple[int, ...]) -> np.ndarray:
-    """Multiples of 2**-53 from 0 to below 1, from raw numbers as numpy's own generator makes them."""
+    """Multiples of 2**-53 from 0 to below 1, made of raw numbers in the way of numpy's own generator."""
     return (np.random.PCG64(seed).random_raw(shape) >> np.uint64(11)) * 2.0**-53
 
 
 def _draw_boxes(seed: np.random.SeedSequence, num_images: int, size: Size, least: float, greatest: float) -> np.ndarray:
-    """Boxes as torchvision's RandomResizedCrop draws them; all tries of an image are drawn, needed or not."""
+    """Draws boxes as torchvision's RandomResizedCrop does; all tries of an image are drawn, needed or not."""
     height, width = size
     numbers = _uniform(seed, (num_images, 2 * NUM_TRIES + 2))
     areas = height * width * (least + (greatest - least) * numbers[:, :NUM_TRIES])
@@ -176,7 +176,7 @@ def _draw_boxes(seed: np.random.SeedSequence, num_images: int, size: Size, least
     first = np.arange(num_images), fits.argmax(axis=1)
     sizes = np.stack([heights[first], widths[first]], axis=1)
     corners = np.floor(numbers[:, -2:] * (np.array(size) - sizes + 1))
-    # the largest centred box of an allowed ratio
+    # the largest centred box with an allowed ratio
     central = np.rint([min(height, width / LEAST_RATIO), min(width, height * GREATEST_RATIO)])
     found = fits.any(axis=1, keepdims=True)
     sizes = np.where(found, sizes, central)

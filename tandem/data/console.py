@@ -1,4 +1,4 @@
-"""What the data part tells the user: single lines, and progress bars over work done on all cores."""
+"""Messages to the user: single lines, and progress bars for work on all cores."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Small enough that the bar moves, large enough that handing work to a thread costs nothing beside it; fewer where there
-# are not many items, so that all cores end at about the same time.
-MOST_ITEMS_A_TASK = 32
-LEAST_TASKS_A_CORE = 8
+# Tasks are small enough for the bar to move and large enough that handing them to a thread costs next to nothing. If
+# there are few items, tasks are smaller, so that all cores finish at about the same time.
+MOST_ITEMS_PER_TASK = 32
+LEAST_TASKS_PER_CORE = 8
 
 
 def say(line: str, *, quiet: bool) -> None:
@@ -28,8 +28,8 @@ def say(line: str, *, quiet: bool) -> None:
 def on_all_cores(work: Callable[[T], R], items: Sequence[T], *, title: str, quiet: bool) -> Iterator[R]:
     """Yields work(item) in the order of the items, with a progress bar if stderr is a terminal.
 
-    Threads, not processes: Pillow decodes and resizes without holding the GIL, workers write into one memory map, and
-    nothing depends on what the calling program has imported or started before.
+    Threads and not processes: Pillow decodes and resizes without holding the GIL, the workers share memory, and it does
+    not matter what the calling program has imported or started before.
     """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -37,7 +37,7 @@ def on_all_cores(work: Callable[[T], R], items: Sequence[T], *, title: str, quie
     try:
         with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
             bar = progress.add_task(title, total=len(items))
-            size = max(1, min(MOST_ITEMS_A_TASK, len(items) // (LEAST_TASKS_A_CORE * num_cores())))
+            size = max(1, min(MOST_ITEMS_PER_TASK, len(items) // (LEAST_TASKS_PER_CORE * num_cores())))
             tasks: list[Future[list[R]]] = [
                 executor.submit(_do_all, work, items[start : start + size]) for start in range(0, len(items), size)
             ]
@@ -46,12 +46,12 @@ def on_all_cores(work: Callable[[T], R], items: Sequence[T], *, title: str, quie
                 progress.advance(bar, len(results))
                 yield from results
     finally:
-        # after an error or Ctrl-C only what has begun is finished
+        # after an error or Ctrl-C only tasks that have begun are finished
         executor.shutdown(cancel_futures=True)
 
 
 def num_cores() -> int:
-    """Cores this process may use, which in a container or batch job can be fewer than the machine has."""
+    """Number of cores that this process may use; in a container or batch job it can be less than the machine's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to upright 8-bit RGB pixels of one size: the only place where pixels are made."""
+"""Decoding of image files to upright 8-bit RGB pixels of one size; no other module makes pixels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-# Tried in turn whatever a file's name ends in. Left out are Pillow's readers of formats that nobody trains on, some of
-# which start other programs (EPS) or take almost any text for an image.
+# Formats that are tried, whatever the file is called. Pillow's other readers are for formats that nobody trains on;
+# some of them start other programs (EPS) or accept almost any text as an image.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
 EXIF_ORIENTATION = 0x0112
 
-# How an image with this EXIF orientation is brought upright. Not ImageOps.exif_transpose, which also writes the EXIF
-# data anew and fails on files whose other tags are damaged.
+# Transposition that brings an image with an EXIF orientation upright. ImageOps.exif_transpose also rewrites the EXIF
+# data and fails on files with other damaged tags.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,9 +36,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Decodes the whole of an image to upright RGB.
 
     Grey becomes three equal channels, 16-bit grey is scaled to 8 bits, transparency is composited over white, CMYK is
-    converted. For files that are damaged in any way this raises whatever exception Pillow has for it.
+    converted.
+
+    Raises:
+        Exception: The file is damaged; Pillow has many exceptions for that. Or its pixels have no fixed range.
     """
-    image.load()  # Image.verify() takes truncated JPEGs for good ones
+    image.load()  # Image.verify() accepts truncated JPEGs
     orientation = _orientation(image)
     if image.mode.startswith("I"):
         image = _sixteen_bits_to_eight(image)
@@ -56,16 +59,16 @@ def resize(image: Image.Image, height: int, width: int, how: Literal["squash", "
 
     Args:
         image: An RGB image.
-        height: Of the result, in pixels.
-        width: Of the result, in pixels.
-        how: `squash` changes the proportions; `crop` takes the largest centred part that has the result's proportions.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+        how: `squash` changes the proportions; `crop` takes the largest centred part with the result's proportions.
     """
     if image.size == (width, height):
         return image
     box = (0.0, 0.0, float(image.width), float(image.height))
     if how == "crop":
         scale = min(image.width / width, image.height / height)
-        # rounding must not push the box out of the image by its last binary digit
+        # rounding of the last binary digit must not push the box out of the image
         box_width, box_height = min(scale * width, image.width), min(scale * height, image.height)
         left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
         box = (left, top, left + box_width, top + box_height)
@@ -75,7 +78,7 @@ def resize(image: Image.Image, height: int, width: int, how: Literal["squash", "
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
-    except Exception:  # damaged EXIF data, for which Pillow raises many things, says nothing about the pixels
+    except Exception:  # Pillow raises many kinds for damaged EXIF data, which says nothing about the pixels
         return 1
 
 

@@ -1,7 +1,8 @@
-"""Files from their publishers, whole or not at all: checked, and fetched on from where an interruption left them.
+"""Downloads from publishers: with checksums, resumed after interruptions, and complete or not there at all.
 
-What stands under its final name is whole: a download is <name>.partial until its checksum has been compared, and an
-archive is unpacked beside and then renamed. So what the user has put at that place is taken as it is.
+Whatever stands under its final name is complete: a download is called <name>.partial until its checksum has been
+compared, and an archive is unpacked beside its final place and then renamed. Files that the user puts there are used as
+they are.
 """
 
 from __future__ import annotations
@@ -22,30 +23,28 @@ import pooch
 import requests
 import rich.progress
 import urllib3
-from filelock import FileLock, Timeout
 from rich.console import Console
 
+from tandem.data.cache import PARTIAL, in_megabytes, partial_of, wait_for_lock, whole_file
 from tandem.data.console import say
 from tandem.errors import UserError
 
-PARTIAL = ".partial"
-"""Ending of what is not whole yet, here and among the stores of decoded images."""
-
 KEPT_CHECKSUM = ".sha256"
+"""Ending of the file with the checksum of the first copy of a file without a published one."""
 
-# requests' own default is to wait for ever: seconds until a server answers, and between two pieces of a file
 TIMEOUT = (15, 60)
+"""Seconds until a server answers, and between two pieces of a file; requests waits for ever by default."""
 CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """A file that somebody publishes."""
+    """A published file."""
 
     url: str
     checksum: str | None
-    """`md5:` or `sha256:` and hexadecimal digits. None where no publisher gives one: then the SHA-256 of the first copy
-    is kept beside it, and later copies have to agree with that."""
+    """`md5:` or `sha256:` and hexadecimal digits. None if none is published: the SHA-256 of the first copy is then kept
+    beside it, and later copies have to have the same."""
 
     @property
     def name(self) -> str:
@@ -54,35 +53,29 @@ class RemoteFile:
 
 @contextmanager
 def one_process_at_a_time(folder: Path, *, quiet: bool) -> Iterator[None]:
-    """Makes a folder, and other processes that want it wait, so that a grid's first cells do not all download."""
+    """Makes a folder and lets other processes that need it wait, so that a grid's first cells do not all download."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(folder.name + ".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say(f"Another process is preparing {folder}: waiting for it.", quiet=quiet)
-            lock.acquire()
+        lock = wait_for_lock(folder, busy=f"preparing {folder}", quiet=quiet)
     except OSError as error:
         raise UserError(
             f"data.cache_folder: {folder} cannot be written ({error.strerror}); name a folder for downloaded data sets"
         ) from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def fetch(files: tuple[RemoteFile, ...], folder: Path, *, quiet: bool) -> None:
-    """Downloads those files that are not in the folder yet, and checks all of them.
+    """Downloads files that are not in a folder yet, and checks all of them.
 
     Args:
-        files: What has to be there.
-        folder: Where it has to be, under its own name; exists.
-        quiet: Says nothing and shows no progress bar.
+        files: The files, each of which has its own name in the folder.
+        folder: An existing folder.
+        quiet: Prints nothing and shows no progress bar.
 
     Raises:
-        UserError: A file cannot be had, which says where it is and where it has to be put; or it has another checksum.
+        UserError: A file cannot be downloaded; the message says where it is published and where to put it. Or it has
+            another checksum.
     """
     for file in files:
         _check_existing(file, folder / file.name)
@@ -100,32 +93,33 @@ def fetch(files: tuple[RemoteFile, ...], folder: Path, *, quiet: bool) -> None:
 
 
 def keep_checksum(file: RemoteFile, folder: Path, *, quiet: bool) -> None:
-    """Of a file without a published checksum, keeps that of the copy in this folder, once it has proved readable."""
+    """Keeps the checksum of a folder's copy of a file without a published one; to be called once it has been read."""
     path = folder / file.name
     if _expected_checksum(file, path) is None:
         checksum = pooch.file_hash(str(path), alg="sha256")
-        path.with_name(path.name + KEPT_CHECKSUM).write_text(checksum + "\n")
-        say(f"{path.name} has no published checksum; SHA-256 of this copy, which is kept: {checksum}", quiet=quiet)
+        with whole_file(path.with_name(path.name + KEPT_CHECKSUM)) as kept:
+            kept.write(checksum + "\n")
+        say(f"{path.name} has no published checksum; later copies have to have this one's: {checksum}", quiet=quiet)
 
 
 def unpack(archive: Path, inside: str, target: Path, *, quiet: bool) -> None:
-    """Unpacks a folder of a .zip or .tar archive to `target`, which is there afterwards as a whole or not at all.
+    """Unpacks a folder of a .zip or .tar archive to `target`, completely or not at all.
 
     Args:
-        archive: Of any compression that tarfile knows.
+        archive: An archive with any compression that tarfile knows.
         inside: Path of the folder (or file) in the archive.
-        target: What becomes of it; its folder exists.
-        quiet: No progress bar.
+        target: Its new path; the folder above exists.
+        quiet: Shows no progress bar.
 
     Raises:
-        UserError: The archive is damaged, holds something else, or the disk is full.
+        UserError: The archive is damaged or has no such folder, or the disk is full.
     """
-    partial = target.with_name(target.name + PARTIAL)
+    partial = partial_of(target)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _extract(archive, partial, quiet=quiet)
         if not (partial / inside).exists():
-            raise UserError(f"data.source: {archive} holds no {inside}; put the archive there that its publisher gives")
+            raise UserError(f"data.source: {archive} has no {inside} in it; replace it by its publisher's archive")
         os.replace(partial / inside, target)
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(
@@ -141,34 +135,34 @@ def unpack(archive: Path, inside: str, target: Path, *, quiet: bool) -> None:
 
 
 def fetch_from_kaggle(handle: str, cache_folder: Path, place: Path) -> Path:
-    """Downloads a data set with Kaggle's own library, which goes on after interruptions and compares checksums.
+    """Downloads a data set with Kaggle's own library, which resumes downloads and compares checksums.
 
     Args:
         handle: `owner/name` on kaggle.com.
-        cache_folder: kagglehub keeps its downloads in here, unless KAGGLEHUB_CACHE says where.
-        place: The folder that the user may fill by hand; for messages.
+        cache_folder: Folder for kagglehub's downloads, unless KAGGLEHUB_CACHE names one.
+        place: Folder that the user may fill by hand; for messages.
 
     Returns:
         The folder with the data set's files.
 
     Raises:
-        UserError: It cannot be had; says where it is and where it has to be put.
+        UserError: The download failed; the message says where the data set is published and where to put it.
     """
     os.environ.setdefault("KAGGLEHUB_CACHE", str(cache_folder / "kagglehub"))
     os.environ.setdefault("KAGGLEHUB_VERBOSITY", "error")  # its progress bar remains
-    # here, since it sets up logging when it is imported
+    # imported here, since it sets up logging on import
     import kagglehub
     from kagglehub import exceptions
 
     by_hand = f"download https://www.kaggle.com/datasets/{handle} and unpack it into {place}"
     try:
-        with redirect_stdout(sys.stderr):  # it prints that there is a newer version of it
+        with redirect_stdout(sys.stderr):  # it prints that a newer version exists
             return Path(kagglehub.dataset_download(handle))
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else "?"
         if status in (401, 403):
             raise UserError(
-                f"data.source: Kaggle asks who you are ({status}): write an API token from https://www.kaggle.com/"
+                f"data.source: Kaggle wants you to log in ({status}): write an API token from https://www.kaggle.com/"
                 f"settings/api into ~/.kaggle/access_token or KAGGLE_API_TOKEN; or {by_hand}"
             ) from None
         raise UserError(f"data.source: Kaggle answers {status} for {handle}; {by_hand}") from None
@@ -176,7 +170,7 @@ def fetch_from_kaggle(handle: str, cache_folder: Path, place: Path) -> Path:
         raise UserError(f"data.source: {_host(error)} cannot be reached; {by_hand}, or run again online") from None
     except requests.RequestException:
         raise UserError(
-            f"data.source: the download of {handle} from Kaggle broke off; run again to go on, or {by_hand}"
+            f"data.source: the download of {handle} from Kaggle broke off; run again to resume it, or {by_hand}"
         ) from None
     except (
         exceptions.BackendError,
@@ -205,18 +199,18 @@ def _check_existing(file: RemoteFile, path: Path) -> None:
     found = pooch.file_hash(str(path), alg=algorithm)
     if found != digits:
         raise UserError(
-            f"data.source: {path} has the {algorithm} checksum {found}, expected is {digits}; remove it, and it is "
+            f"data.source: {path} has the {algorithm} checksum {found} instead of {digits}; remove it, and it is "
             f"downloaded from {file.url}"
         )
 
 
 def _download(file: RemoteFile, folder: Path, *, quiet: bool) -> None:
     path = folder / file.name
-    partial = folder / (file.name + PARTIAL)
-    pooch.get_logger().setLevel("WARNING")  # its lines would stand between ours
+    partial = partial_of(path)
+    pooch.get_logger().setLevel("WARNING")  # its lines would mix with ours
 
     def resume(url: str, output_file: str, _: object) -> None:
-        _fetch_on(url, partial, quiet=quiet)
+        _resume(url, partial, quiet=quiet)
         os.replace(partial, output_file)
 
     checksum = _expected_checksum(file, path)
@@ -227,19 +221,19 @@ def _download(file: RemoteFile, folder: Path, *, quiet: bool) -> None:
         raise
     except ValueError:
         raise UserError(
-            f"data.source: what {file.url} sent has not the checksum {checksum} and was removed; run again, or put the "
-            f"file with this checksum at {path}"
+            f"data.source: the file from {file.url} does not have the checksum {checksum} and was removed; run again, "
+            f"or put the file with this checksum at {path}"
         ) from None
 
 
-def _fetch_on(url: str, partial: Path, *, quiet: bool) -> None:
-    """Appends to `partial` what it lacks of a file, or fetches all of it where the server cannot send a part."""
+def _resume(url: str, partial: Path, *, quiet: bool) -> None:
+    """Appends the missing rest of a file to `partial`, or fetches all of it if the server cannot send a part."""
     begun = partial.stat().st_size if partial.exists() else 0
-    # identity: bytes as they are in the file, which the checksum is of
+    # identity: the file's own bytes, whose checksum is published
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing lacks; the checksum says whether it is the file
+            return  # nothing is missing; the checksum tells if it is the right file
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
             begun = 0
@@ -271,11 +265,11 @@ def _unavailable(
     place = f"put it at {folder / rest[0].name}" if len(rest) == 1 else f"put them into {folder}"
     by_hand = f"download {', '.join(other.url for other in rest)} and {place}"
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"data.source: {file.url} is not to be had ({error.response.status_code}); {by_hand}"
-    partial = folder / (file.name + PARTIAL)
+        return f"data.source: {file.url} is not available ({error.response.status_code}); {by_hand}"
+    partial = partial_of(folder / file.name)
     if partial.exists() and partial.stat().st_size:
-        so_far = f"{partial.stat().st_size / 1e6:,.1f} MB"
-        return f"data.source: the download of {file.url} broke off after {so_far}; run again to go on, or {by_hand}"
+        so_far = in_megabytes(partial.stat().st_size)
+        return f"data.source: the download of {file.url} broke off after {so_far}; run again to resume it, or {by_hand}"
     return f"data.source: {_host(error)} cannot be reached; {by_hand}, or run again online"
 
 
@@ -296,7 +290,7 @@ def _extract(archive: Path, into: Path, *, quiet: bool) -> None:
         else:
             with tarfile.open(fileobj=file) as packed_tar:
                 packed_tar.extractall(into, filter="data")
-                # tarfile stops before the compressed file does, at whose end its own checksum stands
+                # tarfile stops before the end of the compressed file, where the compression's checksum is
                 assert packed_tar.fileobj is not None
                 while packed_tar.fileobj.read(CHUNK_BYTES):
                     pass

@@ -1,15 +1,14 @@
-"""Features of stored images: what a frozen backbone makes of each, computed once and kept on disk for all runs.
+"""Features of stored images: the outputs of a frozen backbone, computed once and kept on disk for all runs.
 
-A cache is a folder <cache folder>/features/<key> beside the stores. In features.npy each image of the store has a row,
-which is filled when it is first asked for, so that splits, folds and seeds share what they have in common and no other
-image costs anything. The file is sparse: rows that nobody asked for take no place on the disk. seconds.npy tells which
-rows are whole. It is replaced in one step when they are on the disk, so what a killed pass leaves behind counts for
-nothing, and a folder without it can be removed.
+A cache is a folder <cache folder>/features/<key> beside the stores. features.npy has one row per image of the store,
+which is filled when a run first asks for it, so splits, folds and seeds share rows, and unused images cost nothing. The
+file is sparse: empty rows take no space on the disk. seconds.npy says which rows are complete. It is replaced in one
+step after they are on the disk, so an interrupted pass leaves no wrong rows, and a folder without seconds.npy can be
+removed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -20,33 +19,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import AcquireReturnProxy, FileLock, Timeout
 from rich.console import Console
 from rich.progress import Progress
 
+from tandem.data.cache import NoRoom, check_room, remove_leftovers, wait_for_lock, whole_file
 from tandem.data.console import say
-from tandem.data.download import PARTIAL
 from tandem.data.manifest import hash_of
 from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
-from tandem.data.store import in_megabytes
 from tandem.protocol.regimes import Phase, num_cached_views
-from tandem.protocol.settings import AugmentationSettings, Settings, flatten
+from tandem.protocol.settings import AugmentationSettings, Settings, feature_settings, hashed_settings
 
-FORMAT_VERSION = 1  # to be raised when features are made in another way: those of before are then computed anew
+FORMAT_VERSION = 1  # to be raised when features are made in another way: all are then computed again
 
 FEATURES_FILE = "features.npy"
 SECONDS_FILE = "seconds.npy"
 
-# What a frozen backbone makes of an image depends on these; its weights and the store are known by their hashes.
-_FEATURE_SETTINGS = ("backbone", "pixel_scaling", "precision", "acceleration.tf32", "data.image_size")
-
 ImagesOf = Callable[[np.ndarray], np.ndarray]
-"""Images in some rows of the store, int64 of shape (n,): uint8 of shape (n, height, width, 3)."""
+"""From rows of the store, int64 of shape (n,), to their images, uint8 of shape (n, height, width, 3)."""
 
 Compute = Callable[[np.ndarray], Iterator[np.ndarray]]
-"""Features of the images in some rows of the store, int64 of shape (n,): batch by batch in their order, float32 of
-shape (batch, features)."""
+"""From rows of the store, int64 of shape (n,), to their features in the same order, in batches: float32 of shape
+(batch, features)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,29 +48,29 @@ class Features:
     """Features of some images of a store."""
 
     values: np.ndarray
-    """float32 of shape (images of the store, features); only the rows that were asked for mean anything."""
+    """float32 of shape (images of the store, features). Only the rows that were asked for are valid."""
     seconds: float
-    """What the pass over those rows took, in this run or in an earlier one."""
+    """Time that the pass over those rows took, in this run or in earlier ones."""
     cached_seconds: float
-    """The part of it that an earlier run has spent."""
+    """The part of `seconds` that earlier runs spent."""
     compile_seconds: float
-    """What the first batch of this run's pass took longer than the others, which is tracing and compiling."""
+    """Extra time of the first batch in this run's pass, which is tracing and compiling."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseFeatures:
-    """What a phase is trained on in the place of images; nothing where it runs the backbone itself."""
+    """Features that a phase trains on in place of images; empty for a phase that runs the backbone itself."""
 
     training: tuple[np.ndarray, ...] = ()
-    """A row for each image of the store, float32 of shape (images, features), for each view of the training images."""
+    """One array per view of the training images: float32 of shape (images of the store, features)."""
     validation: tuple[np.ndarray, ...] = ()
-    """The same of the validation images, which have one view."""
+    """The same for the validation images, which have one view."""
     seconds: float = 0.0
-    """What the pass took, in this run or in an earlier one."""
+    """Time that the pass took, in this run or in earlier ones."""
     cached_seconds: float = 0.0
-    """The part of it that an earlier run has spent."""
+    """The part of `seconds` that earlier runs spent."""
     compile_seconds: float = 0.0
-    """What this run has spent on tracing and compiling the pass, which is not counted in the others."""
+    """Time that this run spent on tracing and compiling the pass; not part of `seconds`."""
 
 
 NO_FEATURES = PhaseFeatures()
@@ -89,22 +83,22 @@ def find_phase_features(
     made_with: Mapping[str, str],
     backbone_pass: Callable[[ImagesOf], Compute],
 ) -> PhaseFeatures:
-    """The features of a phase's training and validation images, from the cache as far as they are in it.
+    """Features of a phase's training and validation images, read from the cache and computed where they are missing.
 
     Args:
-        phase: One that trains more than the head has none.
-        settings: Which backbone, at which size and precision, and which views.
+        phase: A phase that trains more than the head has no features.
+        settings: Backbone, image size, precision and number of views.
         data: The images.
-        made_with: All else that the features, or the time that they take, depend on: the hash of the backbone's
-            weights, the framework and its versions, the device and the machine.
-        backbone_pass: What computes features, from what gives the images.
+        made_with: Everything else that the features, or the time they take, depend on: hash of the backbone's weights,
+            framework and versions, device and machine.
+        backbone_pass: Makes the function that computes features from the one that gives images.
     """
     num_views = num_cached_views(phase, settings)
     if not num_views:
         return PhaseFeatures()
     key = {
         "made with": dict(made_with),
-        **{name: flatten(settings)[name] for name in _FEATURE_SETTINGS},
+        **feature_settings(settings),
         "threads": settings.threads,
     }
     whole = backbone_pass(lambda rows: np.ascontiguousarray(data.images[rows]))
@@ -135,15 +129,15 @@ def _open_view(
     key: Mapping[str, Any],
     backbone_pass: Callable[[ImagesOf], Compute],
 ) -> Features:
-    """The features of the training images as the stream augments them in the epoch of the view's number."""
+    """Features of the training images as the stream augments them in the epoch with the view's number."""
     rows = data.rows("train")
     stream = training_stream(settings, data, phase, shuffle=False)
     view_key = {
         **key,
         "view": view,
-        "augmentation": dataclasses.asdict(settings.augmentation),
+        "augmentation": hashed_settings(settings.augmentation, "augmentation."),
         "seed": (settings.seed, phase.number),
-        # what is drawn for an image depends on its place among the rows
+        # random numbers of an image depend on its position among the rows
         "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
     }
     compute = backbone_pass(lambda wanted: stream.images_at(view, np.searchsorted(rows, wanted)))
@@ -153,28 +147,24 @@ def _open_view(
 def _tell(features: PhaseFeatures, settings: Settings) -> None:
     num_views = len(features.training)
     views = f", {num_views} augmented views of each training image" if settings.cache_views else ""
-    earlier = f", {features.cached_seconds:.1f} of them in an earlier run" if features.cached_seconds else ""
+    earlier = f", {features.cached_seconds:.1f} of them in earlier runs" if features.cached_seconds else ""
     say(f"Features of the frozen backbone{views}: {features.seconds:.1f} seconds{earlier}", quiet=False)
-
-
-class _NoRoom(Exception):
-    """The cache cannot be written."""
 
 
 def open_features(
     images: np.memmap, rows: np.ndarray, key: Mapping[str, Any], compute: Compute, *, quiet: bool = False
 ) -> Features:
-    """The features of some stored images, computed first where no run has done so before.
+    """Features of stored images; those that no run has computed yet are computed first.
 
-    Two processes that want the same ones do not compute them twice: one waits for the other. Where they cannot be
-    written, one line says so, and they are kept in memory.
+    If two processes need the same features, one computes them and the other waits. If they cannot be written, they are
+    kept in memory, and one line says so.
 
     Args:
-        images: The store, as open_store gives it; its folder is a part of the key and says where the cache is.
-        rows: Which images, int64 of shape (n,).
-        key: All else that the features depend on, in plain JSON values.
-        compute: Makes the features of the rows that are missing.
-        quiet: Says nothing and shows no progress bar.
+        images: A store from open_store. Its folder is part of the key and determines the place of the cache.
+        rows: Rows of the images, int64 of shape (n,).
+        key: Everything else that the features depend on, in plain JSON values.
+        compute: Computes the features of missing rows.
+        quiet: Prints nothing and shows no progress bar.
     """
     assert isinstance(images.filename, str | os.PathLike)
     store = Path(images.filename).parent
@@ -182,37 +172,9 @@ def open_features(
     num_images = len(images)
     try:
         return _from_disk(folder, num_images, rows, compute, quiet=quiet)
-    except _NoRoom as error:
+    except NoRoom as error:
         say(f"Features cannot be kept in {folder} ({error}): they stay in memory, for this run alone", quiet=quiet)
     return _in_memory(num_images, rows, compute, quiet=quiet)
-
-
-def in_batches(
-    rows: np.ndarray,
-    compute_batch: Callable[[np.ndarray], np.ndarray],
-    *,
-    batch_size: int,
-    out_of_memory: Callable[[Exception], bool],
-) -> Iterator[np.ndarray]:
-    """The results for all rows, batch by batch, with batches halved as often as the device has too little memory.
-
-    Args:
-        rows: Of shape (n,).
-        compute_batch: The result for some of them.
-        batch_size: To begin with.
-        out_of_memory: Whether an exception of compute_batch says so; any other is raised.
-    """
-    start = 0
-    while start < len(rows):
-        try:
-            result = compute_batch(rows[start : start + batch_size])
-        except Exception as error:
-            if batch_size == 1 or not out_of_memory(error):
-                raise
-            batch_size //= 2
-            continue
-        yield result
-        start += batch_size
 
 
 def _from_disk(folder: Path, num_images: int, rows: np.ndarray, compute: Compute, *, quiet: bool) -> Features:
@@ -221,15 +183,15 @@ def _from_disk(folder: Path, num_images: int, rows: np.ndarray, compute: Compute
     if np.isnan(seconds[rows]).any():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = _wait_for_lock(folder, quiet=quiet)
+            lock = wait_for_lock(folder, busy="computing features of the same images", quiet=quiet)
         except OSError as error:
-            raise _NoRoom(error.strerror or str(error)) from None
+            raise NoRoom(error.strerror or str(error)) from None
         with lock:
             seconds = _read_seconds(folder, num_images)
-            cached_seconds = _sum(seconds[rows])  # others may have computed some in the meantime
+            cached_seconds = _sum(seconds[rows])  # another process may have computed some while this one waited
             missing = rows[np.isnan(seconds[rows])]
             if len(missing):
-                _remove_leftovers(folder.parent, but=folder)
+                remove_leftovers(folder.parent, lambda path: not (path / SECONDS_FILE).exists(), but=folder)
                 compile_seconds = _compute_missing(folder, seconds, missing, compute, quiet=quiet)
     values = np.load(folder / FEATURES_FILE, mmap_mode="r")
     return Features(
@@ -245,7 +207,7 @@ def _in_memory(num_images: int, rows: np.ndarray, compute: Compute, *, quiet: bo
     first: np.ndarray | None = None
     for batch_rows, features, batch_seconds in _timed(rows, compute, quiet=quiet):
         if not len(values):
-            values = np.empty((num_images, features.shape[1]), np.float32)  # rows without an image take no memory
+            values = np.empty((num_images, features.shape[1]), np.float32)  # untouched rows take no memory
         values[batch_rows] = features
         seconds[batch_rows] = batch_seconds / len(batch_rows)
         first = batch_rows if first is None else first
@@ -254,7 +216,7 @@ def _in_memory(num_images: int, rows: np.ndarray, compute: Compute, *, quiet: bo
 
 
 def _take_compiling_off(seconds: np.ndarray, first: np.ndarray | None, rows: np.ndarray) -> float:
-    """Lets the first batch have taken what the others did, and returns the difference; 0 where there are no others."""
+    """Lowers the first batch's time to the median of the others; returns the difference, or 0 without others."""
     if first is None or len(first) == len(rows):
         return 0.0
     usual = float(np.median(seconds[np.setdiff1d(rows, first)]))
@@ -264,16 +226,19 @@ def _take_compiling_off(seconds: np.ndarray, first: np.ndarray | None, rows: np.
 
 
 def _compute_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compute: Compute, *, quiet: bool) -> float:
-    """Writes the missing rows' features, and into seconds, a number an image, what they took; returns compile_seconds.
+    """Writes the features of missing rows to the cache, and their times, one per image, into `seconds`.
+
+    Returns:
+        Time of tracing and compiling, which is not in `seconds`.
 
     Raises:
-        _NoRoom: They cannot be written; of a cache that was not there before, nothing is left.
+        NoRoom: They cannot be written. A cache that did not exist before is removed.
     """
     try:
         return _write_missing(folder, seconds, missing, compute, quiet=quiet)
-    except _NoRoom:
+    except NoRoom:
         if not (folder / SECONDS_FILE).exists():
-            shutil.rmtree(folder, ignore_errors=True)  # or it would keep the disk full
+            shutil.rmtree(folder, ignore_errors=True)  # otherwise it would keep the disk full
         raise
 
 
@@ -283,7 +248,7 @@ def _write_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compu
     try:
         for rows, features, batch_seconds in _timed(missing, compute, quiet=quiet):
             if file < 0:
-                _check_space(folder.parent, len(missing) * features[0].nbytes)
+                check_room(folder.parent, len(missing) * features[0].nbytes, what="they")
                 file, offset = _open_for_writing(folder, (len(seconds), features.shape[1]))
             _write(file, offset, rows, features)
             seconds[rows] = batch_seconds / len(rows)
@@ -291,9 +256,10 @@ def _write_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compu
         compile_seconds = _take_compiling_off(seconds, first, missing)
         try:
             os.fsync(file)
-            _replace_seconds(folder, seconds)
+            with whole_file(folder / SECONDS_FILE, "wb") as seconds_file:
+                np.save(seconds_file, seconds)
         except OSError as error:
-            raise _NoRoom(error.strerror or str(error)) from None
+            raise NoRoom(error.strerror or str(error)) from None
         return compile_seconds
     finally:
         if file >= 0:
@@ -301,7 +267,7 @@ def _write_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compu
 
 
 def _timed(rows: np.ndarray, compute: Compute, *, quiet: bool) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-    """Rows, their features and what these took, batch by batch."""
+    """Rows, their features, and the seconds that these took, batch by batch."""
     console = Console(stderr=True)
     batches, done = compute(rows), 0
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
@@ -315,7 +281,11 @@ def _timed(rows: np.ndarray, compute: Compute, *, quiet: bool) -> Iterator[tuple
 
 
 def _open_for_writing(folder: Path, shape: tuple[int, int]) -> tuple[int, int]:
-    """The open file of the features and where in it the first row begins; made anew unless it is of that shape."""
+    """Opens the features' file, made again if it has another shape.
+
+    Returns:
+        The open file and the offset of its first row, in bytes.
+    """
     path = folder / FEATURES_FILE
     try:
         folder.mkdir(exist_ok=True)
@@ -326,28 +296,22 @@ def _open_for_writing(folder: Path, shape: tuple[int, int]) -> tuple[int, int]:
             found.flush()
         return os.open(path, os.O_WRONLY), found.offset
     except OSError as error:
-        raise _NoRoom(error.strerror or str(error)) from None
+        raise NoRoom(error.strerror or str(error)) from None
 
 
 def _write(file: int, offset: int, rows: np.ndarray, features: np.ndarray) -> None:
-    # Not through a memory map: on a full disk that kills the process, where pwrite fails.
+    # Not through a memory map: on a full disk, writing to one kills the process, while pwrite raises an error.
     for row, values in zip(rows.tolist(), features, strict=True):
         try:
             written = os.pwrite(file, values.tobytes(), offset + row * values.nbytes)
         except OSError as error:
-            raise _NoRoom(error.strerror or str(error)) from None
+            raise NoRoom(error.strerror or str(error)) from None
         if written < values.nbytes:
-            raise _NoRoom("the disk is full")
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise _NoRoom(f"they need {in_megabytes(needed)}, and {in_megabytes(free)} are free")
+            raise NoRoom("the disk is full")
 
 
 def _read_seconds(folder: Path, num_images: int) -> np.ndarray:
-    """float64 of shape (num_images,): what computing each row took, NaN where it is still to be done."""
+    """Seconds that computing each row took, float64 of shape (num_images,); NaN for missing rows."""
     try:
         seconds = np.load(folder / SECONDS_FILE)
     except (OSError, ValueError, EOFError):
@@ -357,48 +321,13 @@ def _read_seconds(folder: Path, num_images: int) -> np.ndarray:
     return seconds if whole else np.full(num_images, np.nan)
 
 
-def _replace_seconds(folder: Path, seconds: np.ndarray) -> None:
-    partial = folder / (SECONDS_FILE + PARTIAL)
-    with partial.open("wb") as file:
-        np.save(file, seconds)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / SECONDS_FILE)
-
-
 def _open_values(path: Path) -> np.memmap | None:
     try:
         values = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
-        return None  # not there, or cut short
+        return None  # missing or truncated
     return values if values.dtype == np.float32 and values.ndim == 2 else None
 
 
 def _sum(seconds: np.ndarray) -> float:
     return float(np.nansum(seconds))
-
-
-def _remove_leftovers(caches: Path, *, but: Path) -> None:
-    """Removes what killed passes have left behind, and leaves alone what other processes are computing."""
-    for folder in caches.iterdir():
-        if folder == but or not folder.is_dir() or (folder / SECONDS_FILE).exists():
-            continue
-        try:
-            with _lock(folder, timeout=0):
-                if not (folder / SECONDS_FILE).exists():  # it may have become whole just now
-                    shutil.rmtree(folder, ignore_errors=True)
-        except (Timeout, OSError):  # another's: at work on it, or of another account
-            pass
-
-
-def _lock(folder: Path, timeout: float) -> FileLock:
-    return FileLock(folder.with_name(folder.name + ".lock"), timeout=timeout)
-
-
-def _wait_for_lock(folder: Path, *, quiet: bool) -> AcquireReturnProxy:
-    lock = _lock(folder, timeout=-1)
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        say("Another process is computing features of the same images: waiting for it.", quiet=quiet)
-        return lock.acquire()

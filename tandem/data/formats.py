@@ -1,4 +1,4 @@
-"""Files in which data sets are published, as arrays or lists of image files."""
+"""Readers of published data sets' own file formats, to arrays or lists of image files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import scipy.io
 
 
 class DamagedFile(Exception):
-    """One clause: which file is not what it should be, and why."""
+    """One clause that names a damaged file and says why it cannot be read."""
 
 
 IDX_UINT8 = 0x08
@@ -25,16 +25,17 @@ LABELME_CLASSES = (
 """In the order of the annotations' columns."""
 
 CLUTTER = "clutter"
+"""LabelMe's class of images without an object in their centre."""
 
 
 def read_idx(path: Path) -> np.ndarray:
     """Reads an array of bytes in MNIST's format: two zero bytes, the type, the number of dimensions, their sizes.
 
     Args:
-        path: A file compressed with gzip, which is what it should be: its checksum has been compared.
+        path: A file compressed with gzip, whose checksum has been compared.
 
     Returns:
-        uint8 of the shape that the file gives.
+        uint8 of the shape that the file states.
     """
     with gzip.open(path) as file:
         content = file.read()
@@ -45,17 +46,17 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def read_cifar(paths: list[Path], label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Reads CIFAR's binary version: for each image its labels, one byte each, and then its red, green and blue plane.
+    """Reads CIFAR's binary version: per image its labels, one byte each, then its red, green and blue plane.
 
     Args:
-        paths: Files whose images follow on each other.
+        paths: Files whose images are joined in this order.
         label_bytes: 1 for CIFAR-10; 2 for CIFAR-100, the coarse label and the fine one.
 
     Returns:
         uint8 RGB of shape (images, 32, 32, 3), and the last label of each image, int64 of shape (images,).
 
     Raises:
-        DamagedFile: A file is not there or of another length.
+        DamagedFile: A file is missing or has another length.
     """
     row_bytes = label_bytes + math.prod(CIFAR_SHAPE)
     pixels, labels = [], []
@@ -64,17 +65,17 @@ def read_cifar(paths: list[Path], label_bytes: int) -> tuple[np.ndarray, np.ndar
             content = np.fromfile(path, np.uint8)
             rows = content.reshape(-1, row_bytes)
         except (OSError, ValueError) as error:
-            raise _damaged(path, f"a file of {row_bytes} bytes an image like CIFAR's", error) from None
+            raise _damaged(path, f"a file of {row_bytes} bytes per image like CIFAR's", error) from None
         labels.append(rows[:, label_bytes - 1].astype(np.int64))
         pixels.append(np.ascontiguousarray(rows[:, label_bytes:].reshape(-1, *CIFAR_SHAPE).transpose(0, 2, 3, 1)))
     return np.concatenate(pixels), np.concatenate(labels)
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """The lines of a text file that are not empty: names of classes in the order of their labels.
+    """Reads the lines of a text file that are not empty: names of classes in the order of their labels.
 
     Raises:
-        DamagedFile: There is no such file, or it is no text.
+        DamagedFile: The file is missing or is not text.
     """
     try:
         return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
@@ -85,19 +86,19 @@ def read_names(path: Path) -> tuple[str, ...]:
 def read_labelme(folder: Path) -> list[tuple[str, str]]:
     """Reads the annotation of one part of LabelMe-12-50k.
 
-    Each image has a value for each of the 12 kinds of objects: 1 for the object that was cut out and stands in its
-    centre, less for what else is in the picture. Half of the images were cut out at random and have no 1: they are of
-    class clutter, as in the table of its publisher, who gives 13 rows.
+    Each image has a value for each of 12 kinds of objects: 1 for the object that the image was cropped around, less for
+    other objects in it. Half of the images were cropped at random and have no 1: they are of class clutter, as in the
+    publisher's table, which has 13 rows.
 
     Args:
-        folder: train/ or test/, with annotation.txt (a name of six digits and 12 values in a line, rounded to two
-            digits) and, as the publisher advises for their exact values, annotation.bin (12 float32 for each line).
+        folder: train/ or test/, with annotation.txt (per line a name of six digits and 12 values, rounded to two
+            digits) and, as the publisher advises for the exact values, annotation.bin (12 float32 per line).
 
     Returns:
-        For each image its path in the folder, where 1,000 images stand in a folder (039999 in 0039/), and its class.
+        Path and class of each image; the paths are of the form 0039/039999.jpg, with 1,000 images per folder.
 
     Raises:
-        DamagedFile: The annotation is not there or something else.
+        DamagedFile: The annotation is missing or is something else.
     """
     text, binary = folder / "annotation.txt", folder / "annotation.bin"
     try:
@@ -109,7 +110,7 @@ def read_labelme(folder: Path) -> list[tuple[str, str]]:
         try:
             values = np.fromfile(binary, "<f4").reshape(values.shape)
         except (OSError, ValueError) as error:
-            raise _damaged(binary, f"12 float32 for each line of {text.name}", error) from None
+            raise _damaged(binary, f"12 float32 per line of {text.name}", error) from None
     classes = [LABELME_CLASSES[row.argmax()] if row.max() >= 1 else CLUTTER for row in values]
     return [(f"0{line[0][:3]}/{line[0]}.jpg", name) for line, name in zip(lines, classes, strict=True)]
 
@@ -118,10 +119,10 @@ def read_flowers(folder: Path) -> list[tuple[str, int, str]]:
     """Reads the labels and parts of Oxford 102 Flowers.
 
     Args:
-        folder: With imagelabels.mat and setid.mat, whose checksums have been compared.
+        folder: Holds imagelabels.mat and setid.mat, whose checksums have been compared.
 
     Returns:
-        For each image its file's name, its label from 0 to 101, and train, val or test.
+        File name, label (0 to 101) and part (train, val or test) of each image.
     """
     numbers = {
         variable: values.ravel().astype(int).tolist()

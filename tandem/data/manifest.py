@@ -1,11 +1,9 @@
-"""What is known of every image: where it is, its class, its hash and its size; and which files are no image at all."""
+"""The scan of a source: place, class, hash and size of every image, and a list of files that are not images."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,44 +13,45 @@ import pandas as pd
 import PIL
 from PIL import Image
 
+from tandem.data.cache import whole_file
 from tandem.data.console import on_all_cores
 from tandem.data.decoding import to_rgb
-from tandem.data.download import PARTIAL
 from tandem.data.sources import Source, SourceImage
 from tandem.errors import UserError
 
-SCAN_VERSION = 1  # to be raised when files are judged or measured in another way: earlier scans are then forgotten
+SCAN_VERSION = 1  # to be raised when files are judged or measured in another way: all are then scanned again
 
 COLUMNS = ("key", "label", "part", "hash", "height", "width", "mode", "num_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The readable images of a source.
+    """The readable images of a source."""
 
-    images has one row for each image, sorted by key, and these columns:
-        key: path from the source's folder, with forward slashes.
+    name: str
+    """Name of the source."""
+    classes: tuple[str, ...]
+    """Names of the classes that have readable images."""
+    images: pd.DataFrame
+    """One row per image, sorted by key, with these columns:
+        key: path in the source's folder, with forward slashes.
         label: index of the class, from 0.
-        part: train, val or test where the publisher says so, else the empty text.
+        part: train, val or test if the publisher says so, otherwise the empty text.
         hash: SHA-256 of the file's bytes, hexadecimal.
-        height, width: in pixels, of the upright image.
+        height, width: of the upright image, in pixels.
         mode: Pillow's name of the pixel format in the file.
         num_bytes: size of the file.
     """
 
-    name: str
-    classes: tuple[str, ...]
-    images: pd.DataFrame
-
     @property
     def class_names(self) -> list[str]:
-        """The name of each image's class."""
+        """Name of each image's class."""
         return [self.classes[label] for label in self.images["label"].tolist()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Scanned:
-    """What reading one file brought to light; problem is None for a readable image."""
+    """Result of reading one file; the columns of a manifest, see there."""
 
     hash: str
     height: int
@@ -60,10 +59,11 @@ class _Scanned:
     mode: str
     num_bytes: int
     problem: str | None
+    """Reason why the file cannot be used; None for a readable image."""
 
 
 def is_scanned(source: Source, cache_folder: Path) -> bool:
-    """Whether an earlier scan is remembered, so that a new one may leave images unread."""
+    """True if an earlier scan is kept, so that a new one may skip files."""
     return _cache_of(source, cache_folder).exists()
 
 
@@ -74,25 +74,25 @@ def scan(
     keep: Callable[[str, Image.Image], None] | None = None,
     quiet: bool = False,
 ) -> tuple[Manifest, tuple[str, ...]]:
-    """Reads and decodes every image once; what has not changed since an earlier scan is not read again.
+    """Reads and decodes every image once; files that are unchanged since an earlier scan are skipped.
 
     Args:
         source: The images.
-        cache_folder: Where results are kept for the next scan.
-        keep: Gets the key and the upright RGB pixels of each image that is decoded, in any order, from several threads.
-        quiet: No progress bar.
+        cache_folder: Folder in which results are kept for the next scan.
+        keep: Called with the key and the upright RGB pixels of each decoded image, in any order, by several threads.
+        quiet: Shows no progress bar.
 
     Returns:
-        The readable images, and a line for each file or class folder that there is something wrong with.
+        The readable images, and one line per unusable file or class folder.
 
     Raises:
-        UserError: Less than two classes have readable images.
+        UserError: Fewer than two classes have readable images.
     """
     cache = _cache_of(source, cache_folder)
     known = _read_cache(cache)
     new = [image for image in source.images if (image.key, image.stamp) not in known]
     if new:
-        Image.init()  # before the threads, which would otherwise all load Pillow's plugins
+        Image.init()  # before the threads start, each of which would load Pillow's plugins
         results = on_all_cores(lambda image: _scan_one(source, image, keep), new, title="Checking images", quiet=quiet)
         known |= {(image.key, image.stamp): result for image, result in zip(new, results, strict=True)}
         _write_cache(cache, known)
@@ -113,7 +113,7 @@ def _scan_one(source: Source, image: SourceImage, keep: Callable[[str, Image.Ima
         with source.open(file) as opened:
             mode = opened.mode
             pixels = to_rgb(opened)
-    except Exception as error:  # whatever Pillow's readers raise for bytes that are no image
+    except Exception as error:  # Pillow's readers raise many kinds for bytes that are not an image
         problem = _describe(error)
         return _Scanned(hash=file_hash, height=0, width=0, mode="", num_bytes=num_bytes, problem=problem)
     if keep is not None:
@@ -125,7 +125,7 @@ def _scan_one(source: Source, image: SourceImage, keep: Callable[[str, Image.Ima
 
 def _describe(error: Exception) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "not an image, whatever its name says"
+        return "not an image, despite its name"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     message = " ".join(str(error).split())
@@ -149,7 +149,7 @@ def _to_manifest(source: Source, known: dict[tuple[str, str], _Scanned]) -> tupl
     if len(classes) < 2:
         raise UserError(
             f"data.source: {source.location} has readable images of {len(classes)} classes, and a classifier needs at "
-            "least 2; mend or remove these:\n  " + "\n  ".join(sorted(problems))
+            "least 2; fix or remove these:\n  " + "\n  ".join(sorted(problems))
         )
     label_of = {name: label for label, name in enumerate(classes)}
     rows = [
@@ -174,18 +174,17 @@ def _read_cache(cache: Path) -> dict[tuple[str, str], _Scanned]:
         entries: list[dict[str, Any]] = json.loads(cache.read_text(encoding="utf-8"))
         return {(entry.pop("key"), entry.pop("stamp")): _Scanned(**entry) for entry in entries}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}  # missing or damaged: everything is read again
+        return {}  # missing or damaged: all files are read again
 
 
 def _write_cache(cache: Path, known: dict[tuple[str, str], _Scanned]) -> None:
-    # A file that could not be read has no hash, and may be readable the next time.
+    # A file that could not be read has no hash, and may be readable next time.
     entries = [{"key": key, "stamp": stamp, **vars(result)} for (key, stamp), result in known.items() if result.hash]
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=cache.parent, suffix=PARTIAL, delete=False, encoding="utf-8") as file:
+    with whole_file(cache) as file:
         json.dump(entries, file)
-    os.replace(file.name, cache)
 
 
 def hash_of(value: Any) -> str:
-    """SHA-256, hexadecimal, of what JSON can hold."""
+    """SHA-256, hexadecimal, of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()

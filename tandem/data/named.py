@@ -1,6 +1,6 @@
-"""The data sets that are downloaded by name: where they are published, and how their files become labelled images.
+"""Data sets that are downloaded by name: their publishers' addresses, and readers that make labelled images of them.
 
-Each has a folder <cache folder>/datasets/<name>. Files that the user puts there are taken without a network.
+Each has a folder <cache folder>/datasets/<name>. Files that the user puts there are used without a network.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _files(folder_url: str, checksums: dict[str, str | None]) -> tuple[RemoteFil
     return tuple(RemoteFile(url=folder_url + name, checksum=checksum) for name, checksum in checksums.items())
 
 
-# Their publishers' addresses, and the MD5 sums that torchvision 0.29 has for the files unless said otherwise.
+# Publishers' addresses, with torchvision 0.29's MD5 sums unless a comment says otherwise.
 DOWNLOADS: dict[str, tuple[RemoteFile, ...]] = {
     "mnist": _files(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -58,8 +58,7 @@ DOWNLOADS: dict[str, tuple[RemoteFile, ...]] = {
             "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
         },
     ),
-    # Of the versions on CIFAR's page, which gives these MD5 sums, the binary one: the other is a pickle, and to read
-    # a pickle is to run what is in it.
+    # MD5 sums of CIFAR's own page. The binary version: the Python version is a pickle, and reading a pickle runs code.
     "cifar10": _files(
         "https://www.cs.toronto.edu/~kriz/", {"cifar-10-binary.tar.gz": "md5:c32a1d4ab5d03f1284b67883e8d87530"}
     ),
@@ -70,7 +69,7 @@ DOWNLOADS: dict[str, tuple[RemoteFile, ...]] = {
         "https://data.caltech.edu/records/mzrjq-6wc02/files/",
         {"caltech-101.zip": "md5:3138e1922a9193bfa496528edbbc45d0"},
     ),
-    # the University of Bonn gives no checksum
+    # the University of Bonn publishes no checksum
     "labelme": _files("http://www.ais.uni-bonn.de/deep_learning/", {"LabelMe-12-50k.tar.gz": None}),
     "imagenette": _files(
         "https://s3.amazonaws.com/fast-ai-imageclas/", {"imagenette2.tgz": "md5:fe2fc210e6bb7c5664d602c3cd71e612"}
@@ -94,13 +93,13 @@ KAGGLE_HANDLES = {
 }
 
 KAGGLE_LINK = ".kaggle"
-"""In a data set's folder, leads to what Kaggle's library downloaded: asked for it again, that needs the network."""
+"""Link in a data set's folder to the download of Kaggle's library, which needs the network to find it again."""
 
 NUM_BIRDS = {"birds300": 300, "birds400": 400, "birds525": 525}
 
 MNIST_CLASSES = {
     "mnist": tuple("0123456789"),
-    # in the order of the labels, as the README of zalandoresearch/fashion-mnist has it
+    # in the order of the labels, from the README of zalandoresearch/fashion-mnist
     "fashion_mnist": (
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
@@ -118,10 +117,10 @@ IMAGENETTE_WORDNET_IDS = {
     "golf ball": "n03445777",
     "parachute": "n03888257",
 }
-"""WordNet's ids, which Imagenette's class folders are called by, of its classes in their order."""
+"""WordNet ids, the names of Imagenette's class folders, by class in the order of the labels."""
 
 CALTECH_BACKGROUND = "BACKGROUND_Google"
-"""The 102nd folder of Caltech 101, of pictures of anything: no class of it."""
+"""The 102nd folder of Caltech 101, with images of anything, which is not one of its classes."""
 
 FLOWER_CLASSES = (
     "pink primrose", "hard-leaved pocket orchid", "canterbury bells", "sweet pea", "english marigold", "tiger lily",
@@ -140,47 +139,53 @@ FLOWER_CLASSES = (
     "cyclamen", "watercress", "canna lily", "hippeastrum", "bee balm", "ball moss", "foxglove", "bougainvillea",
     "camellia", "mallow", "mexican petunia", "bromelia", "blanket flower", "trumpet creeper", "blackberry lily",
 )  # fmt: skip
-"""Oxford 102 Flowers' names in the order of its labels, which its files do not hold (as torchvision has them)."""
+"""Names of Oxford 102 Flowers' classes in the order of the labels; from torchvision, since the files lack them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
-    """Images that are not files of their own."""
+    """Images of a data set that has no image files."""
 
     classes: tuple[str, ...]
+    """Names of the classes, in the order of the labels."""
     pixels: np.ndarray
     """uint8 of shape (images, height, width), or (images, height, width, 3) for RGB."""
     labels: np.ndarray
-    """Indices into classes, of shape (images,)."""
+    """Indices into `classes`, of shape (images,)."""
     parts: tuple[str | None, ...]
-    """For each image train, val, test or None."""
+    """Part of each image: train, val, test or None."""
     files: tuple[Path, ...]
-    """What the arrays were read from."""
+    """Files that the arrays were read from."""
     notes: tuple[str, ...] = ()
+    """Lines that users should know about the data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFiles:
-    """Image files whose classes stand in another file."""
+    """Image files whose classes are listed in another file."""
 
     root: Path
+    """Folder of the image files."""
     classes: tuple[str, ...]
+    """Names of the classes, in the order of the labels."""
     images: tuple[tuple[str, str, str | None], ...]
-    """Path from the root, class, and train, val, test or None."""
+    """Path in the folder, class, and part (train, val, test or None) of each image."""
     notes: tuple[str, ...] = ()
+    """Lines that users should know about the data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFolders:
-    """A folder laid out as the user's own may be."""
+    """A folder of class folders, or of train/, val/ and test/ with class folders, as a user may have."""
 
     root: Path
+    """The folder."""
     names: dict[str, str] | None = None
-    """The class that each class folder stands for, in the order of the classes; None where all folders stand for
-    themselves."""
+    """Class of each class folder, in the order of the labels; None if the folders are called like their classes."""
     parts: dict[str, str] | None = None
-    """What each of the publisher's parts is here, where not what it is called."""
+    """Use of the publisher's parts, such as {"val": "test"}; None if they are used as they are called."""
     notes: tuple[str, ...] = ()
+    """Lines that users should know about the data set."""
 
 
 LabelledImages = Arrays | ImageFiles | ClassFolders
@@ -191,10 +196,15 @@ class CifarLayout:
     """Files of CIFAR's binary version."""
 
     folder: str
+    """Folder in the archive."""
     names: str
+    """File with the classes' names."""
     train: tuple[str, ...]
+    """Files of the training images."""
     test: str
+    """File of the test images."""
     label_bytes: int
+    """Bytes of labels before each image."""
 
 
 CIFAR_LAYOUTS = {
@@ -212,15 +222,15 @@ CIFAR_LAYOUTS = {
 
 
 def load(name: str, cache_folder: Path, *, quiet: bool) -> LabelledImages:
-    """The images of a data set, which is downloaded first if it is not there.
+    """Reads a data set, which is downloaded first if it is not there.
 
     Args:
         name: One of READERS.
-        cache_folder: Where downloads are kept.
-        quiet: No messages and no progress bar (Kaggle's library has its own, which cannot be silenced).
+        cache_folder: Folder for downloads.
+        quiet: Prints nothing and shows no progress bar, except that of Kaggle's library, which cannot be switched off.
 
     Raises:
-        UserError: The data set cannot be had, which says where it is and where it has to be put; or it is damaged.
+        UserError: The data set cannot be downloaded, or is damaged; the message says where to put it.
     """
     place = folder_of(name, cache_folder)
     with one_process_at_a_time(place, quiet=quiet):
@@ -231,7 +241,7 @@ def load(name: str, cache_folder: Path, *, quiet: bool) -> LabelledImages:
 
 
 def folder_of(name: str, cache_folder: Path) -> Path:
-    """Where the files of a data set are, which the user may have put there."""
+    """Folder of a data set's files, which the user may fill."""
     return cache_folder.resolve() / "datasets" / name
 
 
@@ -283,7 +293,7 @@ def _caltech101(name: str, place: Path, quiet: bool) -> ClassFolders:
     return ClassFolders(
         root=root,
         names={folder: folder for folder in folders if folder != CALTECH_BACKGROUND},
-        notes=(f"{CALTECH_BACKGROUND} is no class of Caltech 101 and is left out",),
+        notes=(f"{CALTECH_BACKGROUND} is not a class of Caltech 101 and is left out",),
     )
 
 
@@ -298,20 +308,18 @@ def _labelme(name: str, place: Path, quiet: bool) -> ImageFiles:
             for part in ("train", "test")
             for path, class_name in read_labelme(root / part)
         ),
-        notes=("LabelMe is read as LabelMe-12-50k: 12 objects, and clutter where no object stands in the centre",),
+        notes=("LabelMe is read as LabelMe-12-50k: 12 objects, and clutter if no object is in the centre",),
     )
 
 
 def _sdss17(name: str, place: Path, quiet: bool) -> Arrays:
     table = _fetch_kaggle(name, place, quiet=quiet) / "star_classification.csv"
     if not table.is_file():
-        raise UserError(
-            f"data.source: there is no {table}; put the table there, or empty the folder to have it downloaded"
-        )
+        raise UserError(f"data.source: {table} does not exist; put the table there, or empty the folder to download it")
     pixels, labels, num_left_out = sdss.read_table(table)
-    notes = ["a table, whose rows are drawn as pictures of colour, brightness and redshift (tandem/data/sdss.py)"]
+    notes = ["a table whose rows are drawn as images of colour, brightness and redshift (tandem/data/sdss.py)"]
     if num_left_out:
-        notes.append(f"rows left out because they lack a magnitude or the redshift: {num_left_out}")
+        notes.append(f"rows left out because a magnitude or the redshift is missing: {num_left_out}")
     return Arrays(
         classes=sdss.CLASSES,
         pixels=pixels,
@@ -332,7 +340,7 @@ def _birds(name: str, place: Path, quiet: bool) -> ClassFolders:
     species = root / "train" if (root / "train").is_dir() else root
     found = sum(path.is_dir() and not path.name.startswith(".") for path in species.iterdir())
     if found != NUM_BIRDS[name]:
-        # Kaggle gives the publisher's newest version: ones with fewer species come from the user.
+        # Kaggle has the publisher's newest version alone; users have to bring the ones with fewer species.
         where = root if folder == place else f"{KAGGLE_HANDLES[name]} on Kaggle now"
         raise UserError(
             f"data.source: {where} has {found} species, {name} has {NUM_BIRDS[name]}; put a copy with "
@@ -345,7 +353,7 @@ def _birds(name: str, place: Path, quiet: bool) -> ClassFolders:
 def _imagenette(name: str, place: Path, quiet: bool) -> ClassFolders:
     root = place / "imagenette2"
     _fetch_unpacked(name, root.name, place, quiet=quiet)
-    # The publisher's val is what there is to test on, and what the document on Imagenette tested on.
+    # The publisher has no test images; the document on Imagenette tested on its validation images.
     return ClassFolders(
         root=root,
         names={wordnet_id: class_name for class_name, wordnet_id in IMAGENETTE_WORDNET_IDS.items()},
@@ -365,7 +373,7 @@ def _flowers(name: str, place: Path, quiet: bool) -> ImageFiles:
 
 
 def _fetch_unpacked(name: str, folder: str, place: Path, *, quiet: bool) -> None:
-    """A folder of this name stands in `place` afterwards, from the first of the files if it is not there yet."""
+    """Makes sure that `place` has this folder, if need be from the first of the data set's files, an archive."""
     archive = DOWNLOADS[name][0]
     if not (place / folder).is_dir():
         fetch((archive,), place, quiet=quiet)
@@ -374,7 +382,7 @@ def _fetch_unpacked(name: str, folder: str, place: Path, *, quiet: bool) -> None
 
 
 def _fetch_kaggle(name: str, place: Path, *, quiet: bool) -> Path:
-    """`place` where the user has put something there, otherwise where Kaggle's library has put its download."""
+    """Folder of a data set from Kaggle: `place` if the user has put files there, otherwise the library's download."""
     link = place / KAGGLE_LINK
     if any(not path.name.startswith(".") for path in place.iterdir()):
         return place
@@ -387,7 +395,7 @@ def _fetch_kaggle(name: str, place: Path, *, quiet: bool) -> Path:
 
 
 def _with_train(folder: Path) -> Path:
-    """The folder itself or, where that has no train/, one in it that does: archives hold a folder of their own."""
+    """The folder with train/ in it: this one, or one in it, since archives often hold a single folder."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
     return next((path for path in (folder, *inside) if (path / "train").is_dir()), folder)
 
@@ -407,4 +415,4 @@ READERS: dict[str, Callable[[str, Path, bool], LabelledImages]] = {
     "imagenette": _imagenette,
     "flowers": _flowers,
 }
-"""Each is called with the name, the data set's folder, which exists, and quiet."""
+"""Functions that read each data set, called with its name, its folder, which exists, and quiet."""

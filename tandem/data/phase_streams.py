@@ -1,4 +1,4 @@
-"""The streams of a phase: the same in both frameworks."""
+"""The streams of a phase, the same in both frameworks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tandem.data.prepare import PreparedData
-from tandem.data.stream import Stream
+from tandem.data.stream import Augmentation, Stream
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings
 
@@ -20,7 +20,7 @@ def training_stream(
     shuffle: bool = True,
     features: Sequence[np.ndarray] = (),
 ) -> Stream:
-    """Training images, shuffled and augmented from the seed and the phase's number, or their features."""
+    """Training images, shuffled and augmented by the seed and the phase's number, or their features."""
     return Stream(
         data.training_images,
         data.labels,
@@ -28,9 +28,9 @@ def training_stream(
         batch_size=settings.batch_size,
         seed=(settings.seed, phase.number),
         shuffle=shuffle,
-        augmentation=settings.augmentation,
-        size=data.images.shape[1:3],
-        threads=settings.threads,
+        augmentation=Augmentation(
+            settings=settings.augmentation, size=data.images.shape[1:3], threads=settings.threads
+        ),
         features=features,
     )
 

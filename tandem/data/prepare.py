@@ -1,4 +1,5 @@
-"""From data settings to stored images, their split, and a report on both: what a training script calls."""
+"""Preparation of a data set for a training script: from settings to stored images, their split, and a report on
+both."""
 
 from __future__ import annotations
 
@@ -29,35 +30,39 @@ DUPLICATES_FILE = "duplicates.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData:
-    """Images that are ready to be streamed, and all that is to be recorded about them."""
+    """Images that are ready to be streamed, and everything that is recorded about them."""
 
     name: str
+    """Name of the data set."""
     classes: tuple[str, ...]
+    """Names of the classes, in the order of the labels."""
     images: np.memmap
-    """uint8 RGB of shape (images, height, width, 3), read-only."""
+    """Images as the network sees them: uint8 RGB of shape (images, height, width, 3), read-only."""
     training_images: np.memmap
-    """What training images are made from, row by row: the same array, or, where random resized crops are cut from
-    them, the images at a larger size."""
+    """Images that training images are made from, in the same rows: the same array, or larger images if random resized
+    crops are cut from them."""
     labels: np.ndarray
     """int64 of shape (images,)."""
     keys: tuple[str, ...]
-    """The path of each image in the source's folder."""
+    """Path of each image in the source's folder."""
     hashes: tuple[str, ...]
     """SHA-256 of each image's file."""
     split: Split
+    """Part of each image."""
     report: dict[str, Any]
-    """What describes the data set and its split, in plain JSON values."""
+    """Description of the data set and its split, in plain JSON values."""
     bad_images: tuple[str, ...]
-    """One line for each file or class folder that was left out."""
+    """One line per file or class folder that was left out."""
     duplicates: pd.DataFrame
-    """One row for each image that has an exact copy: hash, key, class, part, note."""
+    """One row per image that has an exact copy: hash, key, class, part, note."""
 
     def rows(self, part: str) -> np.ndarray:
-        """The rows of images in train, val, test or unused, ascending: int64 of shape (images of this part,)."""
+        """Rows of the images in train, val, test or unused, in ascending order: int64 of shape (images of the
+        part,)."""
         return self.split.rows(part)
 
     def write(self, folder: Path) -> None:
-        """Writes split.csv, report.json and, where there is something in them, bad_images.txt and duplicates.csv."""
+        """Writes split.csv and report.json, and bad_images.txt and duplicates.csv unless they would be empty."""
         folder.mkdir(parents=True, exist_ok=True)
         self.split.write(folder / SPLIT_FILE)
         report = json.dumps(self.report, indent=2, ensure_ascii=False)
@@ -71,31 +76,24 @@ class PreparedData:
 def prepare(
     settings: DataSettings, augmentation: AugmentationSettings | None = None, *, quiet: bool = False
 ) -> PreparedData:
-    """Lists, checks, splits and stores the images that the settings name; what was done before is not done again.
+    """Lists, checks, splits and stores the images of a data set. Results of earlier calls are reused.
 
     Args:
-        settings: Which images, and what to make of them.
-        augmentation: What is to be done to training images, which may need them at a larger size; nothing when None.
-        quiet: Prints nothing; otherwise the work and a summary are reported on stderr.
+        settings: Source, split and size of the images.
+        augmentation: Changes to training images, for which they may have to be stored at a larger size; none if None.
+        quiet: Prints nothing; otherwise progress and a summary go to stderr.
 
     Raises:
-        UserError: Something is wrong with the settings or with the images; all bad files are named in one message.
+        UserError: The settings or the images are wrong; one message names all bad files.
     """
-    cache_folder = Path(settings.cache_folder).expanduser()
-    try:
-        cache_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"data.cache_folder: received {settings.cache_folder}, which cannot be made ({error.strerror}); "
-            "allowed is any folder in which decoded images may be written"
-        ) from None
+    cache_folder = _make_cache_folder(settings)
     source = find_source(settings.source, settings.classes, cache_folder=cache_folder, quiet=quiet)
     for note in source.notes:
         say(f"{source.name}: {note}", quiet=quiet)
     for_crops = augmentation is not None and augmentation.random_resized_crop is not None
     with ExitStack() as stack:
         staged: tuple[StagedStore, ...] = ()
-        if not is_scanned(source, cache_folder):  # else it decodes few images, and the store has to decode all
+        if not is_scanned(source, cache_folder):  # a later scan decodes few images, so it cannot fill a store
             staged = stack.enter_context(staged_stores(source, settings, for_crops=for_crops, quiet=quiet))
 
         def keep(key: str, image: Image.Image) -> None:
@@ -103,11 +101,8 @@ def prepare(
                 store.keep(key, image)
 
         manifest, problems = scan(source, cache_folder, keep=keep, quiet=quiet)
-        if problems and settings.on_bad_image == "error":
-            raise UserError(
-                f"data.source: {len(problems)} things in {source.location} are no readable images; mend or remove "
-                "them, or set data.on_bad_image to skip, which goes on without them:\n  " + "\n  ".join(problems)
-            )
+        if settings.on_bad_image == "error":
+            _refuse_bad_images(source, problems)
         split = split_images(manifest, settings)
         images, training_images = open_stores(
             source, manifest, settings, for_crops=for_crops, staged=staged, quiet=quiet
@@ -128,6 +123,26 @@ def prepare(
     )
     _summarize(prepared, quiet=quiet)
     return prepared
+
+
+def _make_cache_folder(settings: DataSettings) -> Path:
+    folder = Path(settings.cache_folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"data.cache_folder: received {settings.cache_folder}, which cannot be created ({error.strerror}); "
+            "allowed: any folder that can be written"
+        ) from None
+    return folder
+
+
+def _refuse_bad_images(source: Source, problems: tuple[str, ...]) -> None:
+    if problems:
+        raise UserError(
+            f"data.source: {len(problems)} files or class folders in {source.location} cannot be used; fix or remove "
+            "them, or leave them out with data.on_bad_image skip:\n  " + "\n  ".join(problems)
+        )
 
 
 def _find_duplicates(manifest: Manifest, split: Split) -> pd.DataFrame:
@@ -171,7 +186,7 @@ def _report(
         "duplicates": {
             "num_images": len(duplicates),
             "num_different_images": int(duplicates["hash"].nunique()),
-            # of the images in use, how many different ones stand more than once in one part, and in two parts
+            # numbers of different images among those in use that occur twice in one part, and in two parts
             "within_a_part": int(used[used.duplicated(["hash", "part"])]["hash"].nunique()),
             "across_parts": int((used.groupby("hash")["part"].nunique() > 1).sum()),
             "across_classes": int((duplicates.groupby("hash")["class"].nunique() > 1).sum()),
@@ -211,12 +226,13 @@ def _summarize(prepared: PreparedData, *, quiet: bool) -> None:
     say(f"{prepared.name}: {len(prepared.keys):,} images of {len(prepared.classes)} classes ({parts})", quiet=quiet)
     remarks = []
     if prepared.bad_images:
-        remarks.append(f"{len(prepared.bad_images)} bad images or class folders left out")
+        remarks.append(f"{len(prepared.bad_images)} unreadable images or class folders left out")
     duplicates = prepared.report["duplicates"]
     if duplicates["num_images"]:
         remarks.append(
-            f"{duplicates['num_images']} images have exact copies ({duplicates['across_parts']} different ones across "
-            f"parts, {duplicates['across_classes']} across classes; {duplicates['num_left_out']} images left out)"
+            f"{duplicates['num_images']} images have exact copies ({duplicates['across_parts']} of the different ones "
+            f"in several parts, {duplicates['across_classes']} in several classes; "
+            f"{duplicates['num_left_out']} images left out)"
         )
     if remarks:
         say("; ".join(remarks), quiet=quiet)

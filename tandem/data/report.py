@@ -1,4 +1,4 @@
-"""The old name of `python -m tandem.data_report`."""
+"""Old name of `python -m tandem.data_report`."""
 
 import runpy
 import sys

@@ -1,16 +1,16 @@
-"""The SDSS17 table of galaxies, quasars and stars as pictures that a convolutional network can learn from.
+"""The SDSS17 table of galaxies, quasars and stars, drawn as images for a convolutional network.
 
-The document that classifies this table with convolutional networks does not say how its rows became images. This is
-Tandem's own reading of it. A row becomes a picture of 5 x 5 pixels whose rows and columns are the survey's five
+The document that classifies this table with convolutional networks does not say how its rows became images; this is
+Tandem's own way. A row of the table becomes an image of 5 x 5 pixels, whose rows and columns are the survey's five
 filters u, g, r, i, z, from ultraviolet to infrared:
 
 - red is the colour index between the row's and the column's filter, the difference of their magnitudes;
 - green is the brightness in the two filters, the mean of their magnitudes (on the diagonal, that of one filter);
 - blue is the redshift, the same in all pixels, on a scale that is linear near 0 and logarithmic further out.
 
-Numbers are scaled with constants, never with statistics of the table, so that a picture depends on its own row alone
-and nothing of the test images reaches the others. Not used are positions in the sky and all identifiers (of object,
-run, camera, field, spectrum, plate, day, fibre), which say where the survey looked for what rather than what it saw.
+Numbers are scaled by constants and never by statistics of the table, so an image depends on its own row alone, and the
+test rows do not influence the others. Positions in the sky and identifiers (of object, run, camera, field, spectrum,
+plate, day, fibre) are not used: they tell what the survey was looking for, not what it saw.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ FILTERS = ["u", "g", "r", "i", "z"]
 COLUMNS = [*FILTERS, "redshift", "class"]
 
 MISSING = -9999
-"""What the survey writes where it has no magnitude."""
+"""The survey's value for a missing magnitude."""
 
-# What becomes 0 and 255. Of 9,999 rows, 999 in 1,000 magnitudes lie from 12.8 to 27.4 and neighbouring filters' colour
-# indices from -3.6 to 6.6; what is outside is cut off. Of a larger magnitude the object is fainter, hence darker.
+# Values that become 0 and 255; others are clipped. In 9,999 rows, 999 of 1,000 magnitudes are from 12.8 to 27.4, and
+# 999 of 1,000 colour indices of neighbouring filters from -3.6 to 6.6. Fainter objects have larger magnitudes.
 FAINTEST, BRIGHTEST = 28.0, 12.0
 COLOUR_INDEX = 6.0
 REDSHIFTS = (-0.01, 10.0)
 
 STELLAR_REDSHIFT = 1e-3
-"""Where the scale of redshifts turns from linear to logarithmic: 300 km/s, about what stars of our galaxy reach."""
+"""Redshift at which the scale turns from linear to logarithmic: 300 km/s, about the most that stars of our galaxy
+reach."""
 
 
 def read_table(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
@@ -46,11 +47,11 @@ def read_table(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
         path: A CSV file with the columns u, g, r, i, z, redshift and class, and any others.
 
     Returns:
-        Pictures, uint8 of shape (rows, 5, 5, 3); indices into CLASSES, int64 of shape (rows,); and how many rows were
-        left out because a magnitude is missing (one of the published 100,000).
+        Images, uint8 of shape (rows, 5, 5, 3); indices into CLASSES, int64 of shape (rows,); and the number of rows
+        that were left out because a magnitude is missing (one of the published 100,000).
 
     Raises:
-        UserError: The file is another table.
+        UserError: The file is not this table.
     """
     try:
         table = pd.read_csv(path, usecols=COLUMNS)
@@ -69,10 +70,10 @@ def read_table(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def draw(magnitudes: np.ndarray, redshifts: np.ndarray) -> np.ndarray:
-    """The pictures of objects.
+    """Draws objects as images.
 
     Args:
-        magnitudes: In u, g, r, i, z; of shape (objects, 5).
+        magnitudes: Of shape (objects, 5), in the order u, g, r, i, z.
         redshifts: Of shape (objects,).
 
     Returns:

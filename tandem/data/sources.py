@@ -1,4 +1,4 @@
-"""Where images come from: scikit-learn's digits, a data set that is downloaded by its name, or a folder on disk."""
+"""Sources of images: scikit-learn's digits, a data set that is downloaded by its name, or a folder on disk."""
 
 from __future__ import annotations
 
@@ -24,40 +24,44 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".
 PARTS_OF_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 LAYOUT = (
-    "a folder with one folder of images for each class, or a folder that holds train/, and if there are "
-    "such images val/ and test/, each with one folder for each class"
+    "a folder with one folder of images per class, or a folder with train/ and perhaps val/ and test/, each with one "
+    "folder of images per class"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceImage:
-    """One image before anything of it is read."""
+    """An image that is listed but not read yet."""
 
     key: str
+    """Path in the source's folder."""
     class_name: str
     part: str | None
-    """Where its publisher put it: train, val, test, or nowhere."""
+    """The publisher's part: train, val, test, or None."""
     stamp: str
-    """Changes when the image changes, as far as can be told without reading it."""
+    """Text that changes when the file changes, as far as can be told without reading it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A list of images and how to read them."""
+    """A list of images, and functions that read them."""
 
     name: str
+    """Name of the data set or the folder."""
     location: str
-    """What tells this source from all others, for example the absolute path of the folder."""
+    """Unique text, such as the absolute path of the folder."""
     classes: tuple[str, ...]
+    """Names of the classes, in the order of the labels."""
     images: tuple[SourceImage, ...]
+    """All images, in any order."""
     problems: tuple[str, ...]
-    """One line for each thing that stands where an image should: empty class folders, names that are not UTF-8."""
+    """One line per problem with the listing: empty class folders, names that are not UTF-8."""
     notes: tuple[str, ...] = ()
-    """What one has to know of how this data set is read, one line each."""
+    """Lines that users should know about the data set."""
     read: Callable[[str], bytes]
-    """The bytes of the image with this key."""
+    """From a key to the bytes of the image."""
     open: Callable[[bytes], Image.Image]
-    """These bytes as a Pillow image."""
+    """From these bytes to a Pillow image, not yet decoded."""
 
 
 def find_source(
@@ -67,17 +71,17 @@ def find_source(
     cache_folder: str | Path = DataSettings.cache_folder,
     quiet: bool = False,
 ) -> Source:
-    """Lists the images of a data set that has a name, or of a folder.
+    """Lists the images of a named data set or of a folder.
 
     Args:
-        source: `digits`, one of the names that are downloaded (tandem/data/named.py), or the path of a folder; `~` is
-            the home folder. A folder named digits is `./digits`.
-        classes: Keep these classes only, in this order; all of them when None, a folder's in alphabetical order.
-        cache_folder: Where downloads are kept; `~` is the home folder.
-        quiet: Says nothing and shows no progress bar while it downloads.
+        source: `digits`, the name of a data set that is downloaded (tandem/data/named.py), or the path of a folder; `~`
+            is the home folder. A folder called digits is `./digits`.
+        classes: Keeps only these classes, in this order; all if None, those of a folder in alphabetical order.
+        cache_folder: Folder for downloads; `~` is the home folder.
+        quiet: Prints nothing and shows no progress bar while it downloads.
 
     Raises:
-        UserError: There is no such folder, it is not laid out in classes, it lacks one of the classes, or the data set
+        UserError: The folder does not exist, is not laid out in classes, or lacks one of the classes; or the data set
             cannot be downloaded.
     """
     try:
@@ -88,11 +92,11 @@ def find_source(
             raise UserError(
                 f"data.source: {where} cannot be read ({error.strerror or error}); make it readable, or remove it"
             ) from None
-        raise UserError(f"data.source: {source} cannot be listed: {error.strerror}; expected is {LAYOUT}") from None
+        raise UserError(f"data.source: {source} cannot be listed: {error.strerror}; allowed: {LAYOUT}") from None
     if len(found.classes) < 2:
         raise UserError(
             f"data.source: {source} has {len(found.classes)} class folders ({', '.join(found.classes) or 'none'}), "
-            f"and a classifier needs at least 2 classes; expected is {LAYOUT}"
+            f"and a classifier needs at least 2 classes; allowed: {LAYOUT}"
         )
     return found
 
@@ -103,11 +107,8 @@ def _find(source: str, classes: list[str] | None, cache_folder: Path, *, quiet: 
     if source not in named.READERS:
         root = Path(source).expanduser().resolve()
         if not root.is_dir():
-            found = "a file" if root.exists() else "nothing"
-            raise UserError(
-                f"data.source: received {source!r}, where there is {found}; allowed: "
-                f"{', '.join(DATA_SETS)}, or {LAYOUT}"
-            )
+            found = "which is a file" if root.exists() else "which does not exist"
+            raise UserError(f"data.source: received {source!r}, {found}; allowed: {', '.join(DATA_SETS)}, or {LAYOUT}")
         return _folder_source(root.name, named.ClassFolders(root=root), classes)
     images = named.load(source, cache_folder, quiet=quiet)
     if isinstance(images, named.Arrays):
@@ -118,7 +119,7 @@ def _find(source: str, classes: list[str] | None, cache_folder: Path, *, quiet: 
 
 
 def _digits() -> named.Arrays:
-    from sklearn.datasets import load_digits  # a second of imports, of which no other source has need
+    from sklearn.datasets import load_digits  # takes a second to import, and no other source needs it
 
     images, labels = load_digits(return_X_y=True, as_frame=False)
     return named.Arrays(
@@ -179,7 +180,7 @@ def _folder_source(name: str, folders: named.ClassFolders, classes: list[str] | 
     if folders.parts is not None:
         if strange := {folder.parent.name for part, folder in class_folders if part and part not in folders.parts}:
             raise UserError(
-                f"data.source: {root} holds {', '.join(sorted(strange))}/, which is no part of {name}; allowed: "
+                f"data.source: {root} holds {', '.join(sorted(strange))}/, which is not a part of {name}; allowed: "
                 f"{', '.join(f'{part}/' for part in folders.parts)}; move it elsewhere"
             )
         class_folders = [(folders.parts[part] if part else None, folder) for part, folder in class_folders]
@@ -225,19 +226,19 @@ def _choose_classes(available: list[str], wanted: list[str] | None) -> tuple[str
 
 
 def _parts(root: Path) -> list[tuple[str | None, Path]]:
-    """The publisher's parts and their folders, or (None, root) where the class folders stand in the root itself."""
+    """The publisher's parts and their folders, or (None, root) if the class folders are in the root itself."""
     folders = _visible_folders(root)
     named = [folder for folder in folders if folder.name.lower() in PARTS_OF_FOLDERS]
     flat = [folder for folder in named if not _visible_folders(folder)]
     if not named or (len(named) < len(folders) and len(named) - len(flat) < 2):
-        # a single `train` among other folders is a class like them
+        # a single `train` among other folders is a class
         return [(None, root)]
     parts = [PARTS_OF_FOLDERS[folder.name.lower()] for folder in named]
     if flat or "train" not in parts or len(set(parts)) < len(parts):
         holds = ", ".join(f"{folder.name}/{' without class folders' if folder in flat else ''}" for folder in named)
         raise UserError(
-            f"data.source: {root} holds {holds}; allowed is one train/, at most one val/ (or valid/, validation/) and "
-            "at most one test/, each with one folder of images for each class; rename, sort or move the others"
+            f"data.source: {root} holds {holds}; allowed: one train/, at most one val/ (or valid/, validation/) and at "
+            "most one test/, each with one folder of images per class; rename, sort or move the others"
         )
     return list(zip(parts, named, strict=True))
 
@@ -249,7 +250,7 @@ def _visible_folders(folder: Path) -> list[Path]:
 def _list_images(
     root: Path, class_folder: Path, class_name: str, part: str | None
 ) -> tuple[list[SourceImage], list[str]]:
-    """All image files in a class folder and the folders in it, and a line for each whose name cannot be written."""
+    """All image files in a class folder and its subfolders, and one line per file whose name is not UTF-8."""
     images: list[SourceImage] = []
     bad_names: list[str] = []
     for folder, folders, files in os.walk(class_folder, followlinks=True):
@@ -272,7 +273,7 @@ def _stamp(path: str) -> str:
         status = os.stat(path)
     except OSError:
         return "unreadable"
-    # the change time too: a file can be replaced by one of the same size and modification time, as by an archive
+    # the change time too: an archive can replace a file by one with the same size and modification time
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 

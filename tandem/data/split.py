@@ -1,7 +1,7 @@
-"""Which image is for training, which for validation and which for testing.
+"""The split of images into training, validation and test images.
 
-Which part an image falls into follows from the split's seed and the image's own bytes: neither the order of files and
-classes nor any library's random numbers have a say in it.
+An image's part follows from the split's seed and the image's own bytes. It depends on neither the order of files and
+classes nor any library's random generator.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARTS = ("train", "val", "test")
 UNUSED = "unused"
 
 Groups = dict[str, list[int]]
-"""Rows of the manifest that have to stay together, under a name that does not depend on where they stand."""
+"""Rows of the manifest that have to stay together, by a name that does not depend on their place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,27 +34,29 @@ class Split:
     """The part of every image of a manifest."""
 
     manifest: Manifest
+    """The images."""
     kind: str
-    """fractions, publisher or folds; what `split: auto` came to."""
+    """fractions, publisher or folds; with `split: auto`, the one that it stands for."""
     fractions: tuple[float, ...]
-    """Train, validation and test, as the settings or the data set's protocol have them."""
+    """Shares of training, validation and test images, from the settings or the data set's protocol."""
     parts: tuple[str, ...]
-    """For each row of the manifest: train, val, test or unused."""
+    """Part of each row of the manifest: train, val, test or unused."""
     dropped: dict[int, str]
-    """Rows left out of the publisher's train or val because of a copy in a later part, with the reason."""
+    """Reasons by row, for rows left out of the publisher's train or val because of a copy in a later part."""
 
     def rows(self, part: str) -> np.ndarray:
-        """The rows of the manifest in train, val, test or unused, ascending: int64 of shape (images,)."""
+        """Rows of the manifest in train, val, test or unused, in ascending order: int64 of shape (images,)."""
         return np.flatnonzero(np.array(self.parts) == part).astype(np.int64)
 
     @cached_property
     def hash(self) -> str:
-        """Of every image, its class and its part."""
+        """Hash of every image, its class and its part."""
         return hash_of(self._lines)
 
     @cached_property
     def test_hash(self) -> str:
-        """Of the test images and the classes, whatever the files are called: scores on equal ones can be compared."""
+        """Hash of the test images and the classes, whatever the files are called. Scores with equal ones can be
+        compared."""
         tested = sorted((file_hash, name) for _, file_hash, name, part in self._lines if part == "test")
         return hash_of([list(self.manifest.classes), *tested])
 
@@ -73,13 +75,13 @@ class Split:
 
 
 def split_images(manifest: Manifest, settings: DataSettings) -> Split:
-    """Puts every image into train, val, test or, where a limit or a copy rules it out, unused.
+    """Puts every image into train, val or test, or into unused if a limit or a copy excludes it.
 
-    With `duplicates: together`, images with the same bytes land in the same part, also where they stand in different
-    classes. In a publisher's split, whose test is not to be changed, the copy in train or val is left out instead.
+    With `duplicates: together`, images with the same bytes are in the same part, even if their classes differ. In a
+    publisher's split, whose test images stay as they are, the copy in train or val is left out instead.
 
     Raises:
-        UserError: The settings contradict the data or each other, or a class is too small to stand in every part.
+        UserError: The settings contradict the data or each other, or a class is too small for all parts.
     """
     settings = resolve_split(settings)
     fractions = tuple(settings.fractions or ())
@@ -114,13 +116,13 @@ def _check(manifest: Manifest, settings: DataSettings, fractions: tuple[float, .
     published = sorted(set(manifest.images["part"]) - {""})
     if settings.split == "publisher" and not {"train", "test"} <= set(published):
         raise UserError(
-            f"data.split: received publisher, but {manifest.name} has no publisher's train and test images "
-            f"(found: {', '.join(published) or 'class folders alone'}); allowed here: fractions, folds"
+            f"data.split: received publisher, but {manifest.name} has no train and test images from a publisher "
+            f"(found: {', '.join(published) or 'only class folders'}); allowed here: fractions, folds"
         )
 
 
 class _Splitter:
-    """The parts while they are dealt out."""
+    """Assignment of images to parts."""
 
     def __init__(self, manifest: Manifest, settings: DataSettings, fractions: tuple[float, ...]) -> None:
         self.settings = settings
@@ -133,7 +135,7 @@ class _Splitter:
         self.parts = [UNUSED] * len(self.hashes)
         self.dropped: dict[int, str] = {}
         self.candidates = list(range(len(self.hashes)))
-        # An image's name for all random choices: its bytes, and which of the copies of these bytes it is.
+        # An image's name in all random choices: the hash of its bytes, and its number among the copies of these bytes.
         self.identities = [""] * len(self.hashes)
         copies: Counter[str] = Counter()
         for row in sorted(self.candidates, key=lambda row: self.keys[row]):
@@ -141,7 +143,7 @@ class _Splitter:
             copies[self.hashes[row]] += 1
 
     def limit_all(self) -> None:
-        """At most images_per_class candidates; of a publisher's split in the proportion of the publisher's parts."""
+        """Limits candidates to images_per_class; in a publisher's split in the proportion of the publisher's parts."""
         limit = self.settings.images_per_class
         if limit is None:
             return
@@ -158,6 +160,7 @@ class _Splitter:
         self.candidates = sorted(kept)
 
     def limit_train(self) -> None:
+        """Limits training images to train_images_per_class; the others are unused."""
         limit = self.settings.train_images_per_class
         if limit is None:
             return
@@ -189,7 +192,7 @@ class _Splitter:
                 self._deal_train_and_val(groups)
 
     def check_parts(self) -> None:
-        """Raises UserError if a class has no image in one of the parts, and says how many it needs."""
+        """Raises UserError if a class has no image in one of the parts; the message says how many it needs."""
         counts = Counter(zip(self.class_names, self.parts, strict=True))
         small = [name for name in self.classes if any(counts[name, part] == 0 for part in PARTS)]
         if not small:
@@ -212,9 +215,9 @@ class _Splitter:
         else:
             needed = "at least 2 different images in the publisher's train, and 1 in test"
         raise UserError(
-            f"data.split {self.settings.split}: {len(small)} of {len(self.classes)} classes are too small to stand in "
-            f"train, val and test: {'; '.join(lines)}. Each needs {needed}: add images, allow more in "
-            "data.images_per_class, or leave these classes out with data.classes"
+            f"data.split {self.settings.split}: {len(small)} of {len(self.classes)} classes have too few images for "
+            f"train, val and test: {'; '.join(lines)}. Each needs {needed}: add images, raise data.images_per_class, "
+            "or leave these classes out with data.classes"
         )
 
     def _deal_train_and_val(self, groups: Groups) -> None:
@@ -231,10 +234,10 @@ class _Splitter:
                 self.dropped[row] = f"left out of {part}: a copy is in {of}"
 
     def _deal(self, groups: Groups, shares: Sequence[float], purpose: str) -> list[list[str]]:
-        """Deals groups out into parts of the given shares of their rows, none of them empty if there are enough groups.
+        """Distributes groups to parts by shares of their rows; no part is empty if there are enough groups.
 
-        Large groups come first, each part's shortfall decides, and groups of one row even out what is left. So the
-        sizes are exact wherever few images have copies.
+        Large groups come first; each goes to the part that lacks most rows, and groups of one row even out the rest. So
+        sizes are exact unless many images have copies.
         """
         total = sum(len(rows) for rows in groups.values())
         ties = [self._digest(purpose, f"{min(groups, default='')} {index}") for index in range(len(shares))]
@@ -252,7 +255,7 @@ class _Splitter:
         return dealt
 
     def _groups(self, rows: Iterable[int]) -> list[Groups]:
-        """For each class, the groups of rows that stay together; a group of several classes counts with the first."""
+        """Groups of rows that stay together, per class; a group of several classes counts for the first."""
         groups: Groups = defaultdict(list)
         for row in rows:
             together = self.settings.duplicates == "together"
@@ -263,7 +266,7 @@ class _Splitter:
         return list(per_class.values())
 
     def _draw(self, rows: list[int], number: int, purpose: str) -> list[int]:
-        """The first so many rows of a random order, so that a larger number keeps all that a smaller one draws."""
+        """The first `number` rows in a random order, so a larger number includes all rows of a smaller one."""
         return sorted(rows, key=lambda row: self._digest(purpose, self.identities[row]))[:number]
 
     def _digest(self, purpose: str, name: str) -> str:
@@ -284,14 +287,14 @@ class _Splitter:
 
 
 def _round_shares(total: int, shares: Sequence[float], ties: Sequence[str]) -> list[int]:
-    """Whole numbers near total * share that add up to total (largest remainder), none of them 0 if total allows it.
+    """Whole numbers near total * share that add up to total (largest remainder), none of them 0 if possible.
 
     Args:
-        total: What is shared out.
-        shares: They add up to 1.
-        ties: Which of equal remainders is rounded up: those whose text sorts first.
+        total: Number of rows to distribute.
+        shares: Shares that add up to 1.
+        ties: Texts that decide between equal remainders: the one that sorts first is rounded up.
     """
-    # rounded, so that 0.7 * 10 counts as 7 whatever its last binary digit says
+    # rounded, so that 0.7 * 10 is 7 whatever its last binary digit
     exact = [round(total * share, 9) for share in shares]
     numbers = [math.floor(number) for number in exact]
     by_remainder = sorted(range(len(shares)), key=lambda part: (round(numbers[part] - exact[part], 6), ties[part]))

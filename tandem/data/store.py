@@ -1,8 +1,7 @@
-"""All images of a manifest, decoded and shrunk once, as one array on disk that every process maps into memory.
+"""All images of a manifest, decoded and resized once, as one array on disk that every process maps into memory.
 
-A store is a folder <cache folder>/stores/<key>. It is built as <key>.partial under a lock and renamed when it is whole,
-so a folder without that ending can be trusted, and what a killed build leaves behind is known by it. The first time
-that files are scanned, stores fill up on the way (StagedStore).
+A store is a folder <cache folder>/stores/<key>, written under a lock and renamed when it is complete (cache.py). When
+files are scanned for the first time, the scan fills the stores, so that each file is decoded once (StagedStore).
 """
 
 from __future__ import annotations
@@ -21,59 +20,71 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import Timeout
 from PIL import Image
 
+from tandem.data.cache import (
+    PARTIAL,
+    NoRoom,
+    check_room,
+    in_megabytes,
+    lock_of,
+    partial_of,
+    remove_leftovers,
+    sync_folder,
+    wait_for_lock,
+    whole_folder,
+)
 from tandem.data.console import on_all_cores, say
 from tandem.data.decoding import resize, to_rgb
-from tandem.data.download import PARTIAL
 from tandem.data.manifest import Manifest, hash_of
 from tandem.data.sources import Source
 from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
 
-FORMAT_VERSION = 1  # to be raised when pixels are made in another way: earlier stores are then built anew
+FORMAT_VERSION = 1  # to be raised when pixels are made in another way: all stores are then built again
 
-# Size of the images that random resized crops are cut from over that of those that the network sees: 256 for 224, the
+# Size of the images that random resized crops are cut from, divided by the size that the network sees: 256 / 224, the
 # usual pair since Krizhevsky, Sutskever and Hinton (2012).
 CROP_STORE_RATIO = 8 / 7
 
 IMAGES_FILE = "images.npy"
 
-FLUSH_BYTES = 4_000_000  # so much is written to an image file before it is sent on to the disk
+FLUSH_BYTES = 4_000_000  # written to an image file between two flushes to the disk
 
-FLUSH = getattr(os, "fdatasync", os.fsync)  # macOS has only the second
+FLUSH = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
 
-NUM_LOOKED_AT = 16  # files whose sizes the shape of a staged store is guessed from
+NUM_LOOKED_AT = 16  # files whose sizes a staged store's shape is guessed from
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreShape:
-    """Height and width of the stored images in pixels."""
+    """Size of the stored images."""
 
     height: int
+    """In pixels, as is the width."""
     width: int
     resized: bool
-    """False where every image is stored at its own size, to be enlarged on the device."""
+    """False if all images are stored at their own size and enlarged on the device."""
 
 
 class StagedStore:
-    """A store that fills up while the files are checked, so that each is decoded once.
+    """A store that a scan fills while it checks the files, so that each file is decoded once.
 
-    Its shape is guessed from the sizes of a few files. It becomes the store if that was right and every file is an
-    image; else the store is built from the files.
+    Its shape is guessed from the sizes of a few files. It becomes the store if the guess was right and every file is an
+    image; otherwise the store is built from the files.
     """
 
     def __init__(self, path: Path, keys: Sequence[str], shape: StoreShape, how: Literal["squash", "crop"]) -> None:
         """
         Args:
-            path: Of the array, whose folder is there.
-            keys: Of all images, in the order of the store.
-            shape: Of the images in it.
-            how: How others are resized to it.
+            path: Path of the array; its folder exists.
+            keys: Keys of all images, in the order of the store.
+            shape: Size of the stored images.
+            how: Way of resizing images of other sizes.
 
         Raises:
-            UserError: The disk has no room.
+            UserError: The disk is too full.
         """
         self.path = path
         self.keys = list(keys)
@@ -84,14 +95,14 @@ class StagedStore:
         self._images = _ImageFile(path, (len(keys), shape.height, shape.width, 3))
 
     def keep(self, key: str, image: Image.Image) -> None:
-        """Takes an upright RGB image; any thread may call it."""
+        """Stores an upright RGB image. Any thread may call it."""
         if self.shape.resized or image.size == (self.shape.width, self.shape.height):
             row = self._row_of[key]
             self._images.write(row, resize(image, self.shape.height, self.shape.width, self._how))
             self._is_kept[row] = True
 
     def holds(self, manifest: Manifest, settings: DataSettings) -> bool:
-        """Whether this is the store of these images."""
+        """True if this is the complete store of a manifest's images."""
         return (
             self.path.exists()
             and store_shape(manifest, settings) == self.shape
@@ -104,24 +115,25 @@ class StagedStore:
         self._images.close()
 
     def move(self, store: Path) -> None:
-        """Makes it the store."""
+        """Renames the staged store to the final one."""
         self._images.sync()
         shutil.rmtree(store, ignore_errors=True)
         os.replace(self.path.parent, store)
-        _sync(store.parent)
+        sync_folder(store.parent)
 
 
 @contextmanager
 def staged_stores(
     source: Source, settings: DataSettings, *, for_crops: bool, quiet: bool = False
 ) -> Iterator[tuple[StagedStore, ...]]:
-    """The stores that open_stores will need, to be filled by a scan of the source; what it does not take is removed.
+    """Stores that open_stores will need, to be filled by a scan of the source. Unused ones are removed afterwards.
 
-    None where the disk has no room for them, or where another process is at it: then images are decoded for the store
-    alone, which says what is wrong, or waits.
+    Yields:
+        No stores if the disk is too full, or if another process is filling them. open_store then decodes the images
+        itself, and reports what is wrong, or waits.
     """
     if not source.images:
-        yield ()  # the scan says what is wrong
+        yield ()  # the scan reports what is wrong
         return
     shapes = {_shape_of_some(source, wanted): wanted for wanted in _wanted(settings, for_crops=for_crops)}
     keys = sorted(image.key for image in source.images)
@@ -131,11 +143,11 @@ def staged_stores(
     with ExitStack() as stack:
         staged: list[StagedStore] = []
         try:
-            check_space(folder, needed)
+            _check_room(folder, needed)
             for shape, wanted in shapes.items():
                 name = hash_of(["staged", source.location, shape.height, shape.width, wanted.resize])[:32]
-                stack.enter_context(_lock(folder / name, timeout=0))
-                partial = folder / (name + PARTIAL)
+                stack.enter_context(lock_of(folder / name, timeout=0))
+                partial = partial_of(folder / name)
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir()
                 stack.callback(shutil.rmtree, partial, ignore_errors=True)
@@ -156,20 +168,20 @@ def open_store(
     staged: Sequence[StagedStore] = (),
     quiet: bool = False,
 ) -> np.memmap:
-    """The images of a manifest, in its order, built first if they are not stored yet.
+    """The stored images of a manifest, in its order; the store is built first if it does not exist.
 
     Args:
-        source: Where the images of the manifest are read.
-        manifest: Which images.
-        settings: Their size, how they are resized, and the cache folder.
-        staged: What a scan of the source has filled.
-        quiet: Says nothing and shows no progress bar.
+        source: Reads the manifest's images.
+        manifest: The images.
+        settings: Image size, way of resizing, and cache folder.
+        staged: Stores that a scan of the source has filled.
+        quiet: Prints nothing and shows no progress bar.
 
     Returns:
         uint8 RGB of shape (images, height, width, 3), read-only.
 
     Raises:
-        UserError: The disk has no room for them, or a file has changed since it was scanned.
+        UserError: The disk is too full, or a file has changed since it was scanned.
     """
     store = _path(manifest, settings)
     full_shape = _full_shape(manifest, settings)
@@ -177,10 +189,10 @@ def open_store(
     if images is not None:
         return images
     store.parent.mkdir(parents=True, exist_ok=True)
-    with _wait_for_lock(store, quiet=quiet):
+    with wait_for_lock(store, busy="decoding the same images", quiet=quiet):
         images = _open_whole(store, full_shape)
         if images is None:
-            remove_partial_stores(store.parent, but=store)
+            remove_leftovers(store.parent, lambda path: path.name.endswith(PARTIAL), but=store)
             whole = next((each for each in staged if each.holds(manifest, settings)), None)
             if whole is not None:
                 whole.move(store)
@@ -200,24 +212,24 @@ def open_stores(
     staged: Sequence[StagedStore] = (),
     quiet: bool = False,
 ) -> tuple[np.memmap, np.memmap]:
-    """The images of a manifest as the network sees them, and those that training images are made from.
+    """The images of a manifest as the network sees them, and the images that training images are made from.
 
-    The second are the first, or, where random resized crops are cut from them, a larger store of all images: it serves
-    any split and fold, and is the one that a run with a larger data.image_size has.
+    The two are the same store, except for random resized crops, which are cut from a larger store of all images. That
+    store serves every split and fold, and is the one that a run with a larger data.image_size uses.
 
     Args:
-        source: Where the images of the manifest are read.
-        manifest: Which images.
-        settings: Their size, how they are resized, and the cache folder.
-        for_crops: Whether random resized crops are cut from the training images.
-        staged: What a scan of the source has filled.
-        quiet: Says nothing and shows no progress bar.
+        source: Reads the manifest's images.
+        manifest: The images.
+        settings: Image size, way of resizing, and cache folder.
+        for_crops: True if random resized crops are cut from the training images.
+        staged: Stores that a scan of the source has filled.
+        quiet: Prints nothing and shows no progress bar.
 
     Returns:
-        Both as open_store has them.
+        Two arrays as open_store returns them.
 
     Raises:
-        UserError: The disk has no room for both, or a file has changed since it was scanned.
+        UserError: The disk is too full for both, or a file has changed since it was scanned.
     """
     if not for_crops:
         images = open_store(source, manifest, settings, staged=staged, quiet=quiet)
@@ -231,7 +243,7 @@ def open_stores(
     )
     if needed:
         say(f"With random resized crops, images are stored twice; to be written: {in_megabytes(needed)}", quiet=quiet)
-        check_space(Path(settings.cache_folder).expanduser(), needed)
+        _check_room(Path(settings.cache_folder).expanduser(), needed)
     images, larger_images = (
         open_store(source, manifest, wanted, staged=staged, quiet=quiet) for wanted in _wanted(settings, for_crops=True)
     )
@@ -239,7 +251,7 @@ def open_stores(
 
 
 def store_shape(manifest: Manifest, settings: DataSettings) -> StoreShape:
-    """Images of one size that is smaller than data.image_size are stored as they are, all others at that size."""
+    """Shape of the store: the images' own size if all have the same and it is small enough, otherwise image_size."""
     return _shape_of(set(manifest.images["height"]), set(manifest.images["width"]), settings)
 
 
@@ -253,11 +265,11 @@ def _shape_of(heights: set[int], widths: set[int], settings: DataSettings) -> St
 
 
 def _shape_of_some(source: Source, settings: DataSettings) -> StoreShape:
-    """What store_shape is going to be, judged by a few images."""
+    """A guess of store_shape from a few images."""
     heights, widths = set(), set()
     step = -(-len(source.images) // NUM_LOOKED_AT)
     for image in source.images[::step]:
-        # A file that is no image is named later by the scan. Turned images count as they lie: mostly they are resized.
+        # The scan reports files that are not images. EXIF orientation is ignored: most rotated images are resized.
         with suppress(Exception), source.open(source.read(image.key)) as opened:
             widths.add(opened.width)
             heights.add(opened.height)
@@ -265,36 +277,19 @@ def _shape_of_some(source: Source, settings: DataSettings) -> StoreShape:
 
 
 def _wanted(settings: DataSettings, *, for_crops: bool) -> tuple[DataSettings, ...]:
-    """Settings of the store of images as the network sees them, and of the one that crops are cut from."""
+    """Settings of the store that the network sees, and of the larger store that crops are cut from."""
     larger = dataclasses.replace(settings, image_size=round(settings.image_size * CROP_STORE_RATIO))
     return (settings, larger) if for_crops else (settings,)
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Raises UserError if the disk of an existing folder has not so many bytes left."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+def _check_room(folder: Path, needed: int) -> None:
+    """Raises UserError if the disk of an existing folder has fewer than `needed` bytes free."""
+    try:
+        check_room(folder, needed, what="the decoded images")
+    except NoRoom as error:
         raise UserError(
-            f"data.cache_folder: the decoded images need {in_megabytes(needed)} in {folder}, where "
-            f"{in_megabytes(free)} are free; make room, name a folder on another disk, or lower data.image_size"
-        )
-
-
-def in_megabytes(num_bytes: int) -> str:
-    """For people, in millions of bytes: 1,234.5 MB."""
-    return f"{num_bytes / 1e6:,.1f} MB"
-
-
-def remove_partial_stores(stores: Path, *, but: Path) -> None:
-    """Removes what killed builds have left behind, and leaves alone what other processes are building."""
-    for partial in stores.glob(f"*{PARTIAL}"):
-        if partial == but.with_name(but.name + PARTIAL):
-            continue
-        try:
-            with _lock(partial.with_name(partial.name.removesuffix(PARTIAL)), timeout=0):
-                shutil.rmtree(partial, ignore_errors=True)
-        except (Timeout, OSError):  # another's: at work on it, or of another account
-            pass
+            f"data.cache_folder: {error}; make room, name a folder on another disk, or lower data.image_size"
+        ) from None
 
 
 def _full_shape(manifest: Manifest, settings: DataSettings) -> tuple[int, int, int, int]:
@@ -307,7 +302,7 @@ def _num_bytes(full_shape: tuple[int, ...]) -> int:
 
 
 def _path(manifest: Manifest, settings: DataSettings) -> Path:
-    # Not the version of Pillow: the environments of two frameworks on one machine have to see the same pixels.
+    # Without Pillow's version: the two frameworks' environments on one machine have to see the same pixels.
     shape = store_shape(manifest, settings)
     how = settings.resize if shape.resized else "as it is"
     value = [FORMAT_VERSION, shape.height, shape.width, how, manifest.images["hash"].tolist()]
@@ -318,21 +313,8 @@ def _open_whole(store: Path, shape: tuple[int, ...]) -> np.memmap | None:
     try:
         images = np.load(store / IMAGES_FILE, mmap_mode="r")
     except (OSError, ValueError):
-        return None  # not there, or cut short by something else than a build
+        return None  # missing, or truncated by something other than a build
     return images if images.shape == shape and images.dtype == np.uint8 else None
-
-
-def _lock(store: Path, timeout: float) -> FileLock:
-    return FileLock(store.with_name(store.name + ".lock"), timeout=timeout)
-
-
-def _wait_for_lock(store: Path, *, quiet: bool) -> AcquireReturnProxy:
-    lock = _lock(store, timeout=-1)
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        say("Another process is decoding the same images: waiting for it.", quiet=quiet)
-        return lock.acquire()
 
 
 def _build(
@@ -344,20 +326,11 @@ def _build(
     *,
     quiet: bool,
 ) -> None:
-    partial = store.with_name(store.name + PARTIAL)
-    for leftover in (partial, store):
-        shutil.rmtree(leftover, ignore_errors=True)
     needed = _num_bytes(full_shape)
-    check_space(store.parent, needed)
-    say(f"Decoding {full_shape[0]:,} images into {in_megabytes(needed)} in {store}", quiet=quiet)
-    partial.mkdir()
-    try:
+    with whole_folder(store) as partial:
+        _check_room(store.parent, needed)
+        say(f"Decoding {full_shape[0]:,} images into {in_megabytes(needed)} in {store}", quiet=quiet)
         _decode_all(source, manifest, settings, partial / IMAGES_FILE, full_shape, quiet=quiet)
-        os.replace(partial, store)
-        _sync(store.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _decode_all(
@@ -372,7 +345,7 @@ def _decode_all(
     num_images, height, width, _ = full_shape
     keys: list[str] = manifest.images["key"].tolist()
     hashes: list[str] = manifest.images["hash"].tolist()
-    Image.init()  # before the threads, which would otherwise all load Pillow's plugins
+    Image.init()  # before the threads start, each of which would load Pillow's plugins
     with closing(_ImageFile(path, full_shape)) as images:
 
         def decode(row: int) -> None:
@@ -384,16 +357,16 @@ def _decode_all(
 
 
 class _ImageFile:
-    """An array of images that threads write to a file, one by one; numpy reads it.
+    """A file of images in numpy's format that several threads write.
 
-    Not through a memory map, whose page faults take as long as a quarter of decoding a small JPEG file. What is written
-    goes to the disk while other images are decoded: to wait for all of it at the end takes a quarter of the time that
-    decoding has taken.
+    It is not written through a memory map, whose page faults take a quarter of the time of decoding a small JPEG file.
+    Written images are flushed to the disk while others are decoded: one flush at the end takes a quarter of the time of
+    decoding.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
         self._path = path
-        self._bytes_an_image = _num_bytes(shape[1:])
+        self._bytes_per_image = _num_bytes(shape[1:])
         self._offset = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).offset
         _reserve(path)
         self._handle = os.open(path, os.O_WRONLY)
@@ -404,8 +377,8 @@ class _ImageFile:
 
     def write(self, row: int, image: Image.Image) -> None:
         pixels = image.tobytes()
-        assert len(pixels) == self._bytes_an_image
-        if os.pwrite(self._handle, pixels, self._offset + row * self._bytes_an_image) != len(pixels):
+        assert len(pixels) == self._bytes_per_image
+        if os.pwrite(self._handle, pixels, self._offset + row * self._bytes_per_image) != len(pixels):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         with self._lock:
             self._num_unflushed_bytes += len(pixels)
@@ -415,17 +388,17 @@ class _ImageFile:
                 self._flush = self._flusher.submit(FLUSH, self._handle)
 
     def sync(self) -> None:
-        """Returns when everything is on the disk."""
+        """Returns when all images are on the disk."""
         self._raise_failure()
         os.fsync(self._handle)
-        _sync(self._path.parent)
+        sync_folder(self._path.parent)
 
     def close(self) -> None:
         self._flusher.shutdown()
         os.close(self._handle)
 
     def _raise_failure(self) -> None:
-        # the system tells of a write that failed once, and the flush has heard it
+        # the system reports a failed write once, and the flush may have received that report
         if self._flush is not None:
             self._flush.result()
 
@@ -434,7 +407,9 @@ def _read(source: Source, key: str, expected_hash: str) -> Image.Image:
     try:
         file = source.read(key)
     except OSError as error:
-        raise UserError(f"{key}: cannot be read any more ({error.strerror}); run again to scan anew") from None
+        raise UserError(
+            f"{key}: cannot be read any more ({error.strerror}); run again to scan the files again"
+        ) from None
     if hashlib.sha256(file).hexdigest() != expected_hash:
         raise UserError(f"{key}: the file has changed since it was scanned; run again when nothing writes to it")
     with source.open(file) as image:
@@ -442,7 +417,7 @@ def _read(source: Source, key: str, expected_hash: str) -> Image.Image:
 
 
 def _reserve(path: Path) -> None:
-    """Takes the whole file's place on the disk now, since writing to a memory map on a full disk kills the process."""
+    """Reserves the file's whole size on the disk, so that a full disk is reported before images are decoded."""
     if not hasattr(os, "posix_fallocate"):
         return
     with path.open("r+b") as file:
@@ -453,11 +428,3 @@ def _reserve(path: Path) -> None:
                 f"data.cache_folder: {in_megabytes(path.stat().st_size)} cannot be reserved in {path.parent.parent} "
                 f"({error.strerror}); make room, name a folder on another disk, or lower data.image_size"
             ) from None
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

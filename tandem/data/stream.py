@@ -1,11 +1,11 @@
-"""Batches of stored images, shuffled and augmented from (seed, epoch, index) alone: the same for any framework."""
+"""Batches of stored images, the same in every framework: they depend on the seed, the epoch and the index alone."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xxhash
@@ -16,37 +16,50 @@ from tandem.errors import UserError
 from tandem.protocol.settings import AugmentationSettings
 
 Batch = tuple[np.ndarray, np.ndarray]
+"""Images or features, and labels."""
 
-Part = Callable[[int], slice]
-"""Which images of a batch of so many one of several processes is served."""
+ShareOf = Callable[[int], slice]
+"""From the number of images in a batch to the images that one of several processes trains on."""
 
-NUM_PREFETCHED = 4  # tasks of one batch, or of some small ones, made ahead of the training step
+NUM_PREFETCHED = 4  # groups of batches made ahead of the training step
 
-# Handing over from thread to thread is a good part of a short training step: batches of fewer bytes are made several at
-# a time.
+# A group has at least this many bytes. Handing over from thread to thread takes a good part of a short training step,
+# so small batches are made several at a time.
 LEAST_MADE_BYTES = 1_000_000
 
-# Threads share the images of a batch that are only mirrored and moved if it has so many bytes: a smaller one is copied
-# before they have handed over.
+# Images that are only flipped and shifted are shared among threads if a batch has this many bytes; a smaller batch is
+# copied in less time than the hand-over takes.
 LEAST_SHARED_BYTES = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes to a stream's images."""
+
+    settings: AugmentationSettings = field(default_factory=AugmentationSettings)
+    size: Size | None = None
+    """Height and width, in pixels, of the served images; None for that of the stored ones. It differs where random
+    resized crops are cut from larger stored images."""
+    threads: int | None = None
+    """Number of threads; None for one per core. The images do not depend on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """What the random numbers of one epoch decide."""
+    """The random choices of one epoch."""
 
     epoch: int
     order: np.ndarray
-    """Places in the stream's rows in the order in which they are served, int64 of shape (rows,)."""
+    """Indices into the stream's rows in the order in which they are served, int64 of shape (rows,)."""
     changes: Changes | None
-    """What becomes of each of the stream's rows; None: they stay as they are stored."""
+    """Changes to each of the stream's rows; None leaves images as they are stored."""
 
 
 class Stream:
-    """Serves some rows of a store in batches, epoch by epoch.
+    """Rows of a store in batches, epoch by epoch.
 
-    The last batch of an epoch may be smaller. In a shuffled stream it is left out if it has a single image, since batch
-    normalisation cannot train on one value.
+    The last batch of an epoch may be smaller. A shuffled stream leaves it out if it has a single image, since batch
+    norm cannot train on one value.
 
         stream = Stream(images, labels, rows, batch_size=32, seed=(0,), shuffle=True)
         for images, labels in stream.epoch(0):
@@ -62,43 +75,40 @@ class Stream:
         batch_size: int,
         seed: tuple[int, ...],
         shuffle: bool,
-        augmentation: AugmentationSettings | None = None,
-        size: Size | None = None,
-        threads: int | None = None,
+        augmentation: Augmentation | None = None,
         features: Sequence[np.ndarray] = (),
     ) -> None:
         """
         Args:
             images: The store, uint8 of shape (images, height, width, 3).
-            labels: Of the store's images, int64 of shape (images,).
-            rows: Which of the store's images are served, int64 of shape (rows,).
-            batch_size: Images a batch.
-            seed: Numbers from 0 that all randomness follows from.
-            shuffle: A new order every epoch, else that of rows.
-            augmentation: Random changes; none when None.
-            size: Height and width in pixels of the images served, which differs from that of the images stored where
-                random resized crops are cut from larger ones; the same when None.
-            threads: How many augment, which changes nothing in the images; one for each core when None.
-            features: What is served in the place of the images, each float32 of shape (images, features). Epoch e
-                serves number e modulo their count, which was made of the images of the epoch of that number.
+            labels: Labels of the store's images, int64 of shape (images,).
+            rows: Rows of the store that are served, int64 of shape (rows,).
+            batch_size: Images per batch.
+            seed: Numbers, at least 0, that determine all random choices.
+            shuffle: Serves the rows in a new order in every epoch, otherwise in their own.
+            augmentation: Random changes to the images; none when None.
+            features: Served in place of the images, each float32 of shape (images, features). Epoch e serves features
+                number e modulo their count, which were computed from the images of the epoch with that number.
 
         Raises:
-            UserError: crop_padding could move an image out of itself.
+            UserError: crop_padding is so large that it could shift an image out of the frame.
         """
+        augmentation = augmentation or Augmentation()
         assert len(rows) > 1 or (len(rows) == 1 and not shuffle)
-        self._images = np.asarray(images)  # an np.memmap takes several times as long to be indexed
+        self._images = np.asarray(images)  # indexing an np.memmap takes several times as long
         self._labels = np.asarray(labels, dtype=np.int64)
         self._rows = np.asarray(rows, dtype=np.int64)
         self.batch_size = batch_size
         self._seed = tuple(seed)
         self._shuffle = shuffle
-        self._augmentation = augmentation or AugmentationSettings()
+        self._augmentation = augmentation.settings
         self._stored_size: Size = images.shape[1], images.shape[2]
-        self._size = size or self._stored_size
+        self._size = augmentation.size or self._stored_size
         assert self._size == self._stored_size or self._augmentation.random_resized_crop is not None
         self._features = tuple(features)
-        self._num_threads = threads or num_cores()
-        self._changers = ThreadPoolExecutor(self._num_threads, thread_name_prefix="augmentation")  # started when needed
+        self._num_threads = augmentation.threads or num_cores()
+        # its threads start when they are needed
+        self._changers = ThreadPoolExecutor(self._num_threads, thread_name_prefix="augmentation")
         self._plan: _Plan | None = None
         self._first_epoch_digests: dict[int, bytes] = {}
         smallest = min(self._size)
@@ -110,29 +120,29 @@ class Stream:
 
     @property
     def num_images(self) -> int:
-        """Images served an epoch."""
+        """Images served per epoch."""
         single_left_over = self._shuffle and len(self._rows) % self.batch_size == 1
         return len(self._rows) - single_left_over
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-self.num_images // self.batch_size)
 
-    def batch(self, epoch: int, index: int, part: Part | None = None) -> Batch:
-        """One batch; any order of calls, from any thread, gives the same.
+    def batch(self, epoch: int, index: int, share_of: ShareOf | None = None) -> Batch:
+        """One batch; the same in any order of calls and from any thread.
 
         Args:
-            epoch: From 0.
-            index: From 0 to len(self) - 1.
-            part: Leaves the others of the batch's images out. They are made in epoch 0 alone, for its hash.
+            epoch: Counted from 0.
+            index: 0 to len(self) - 1.
+            share_of: Returns only this share of the batch. The other images are made in epoch 0 alone, for its hash.
 
         Returns:
             Images, contiguous uint8 of shape (batch, height, width, 3), or their features, contiguous float32 of shape
             (batch, features), and labels, int64 of shape (batch,).
         """
-        if part is None:
+        if share_of is None:
             return self.batches(epoch, index, index + 1)
-        own = part(min(self.batch_size, self.num_images - index * self.batch_size))
+        own = share_of(min(self.batch_size, self.num_images - index * self.batch_size))
         if epoch == 0:
             images, labels = self.batches(epoch, index, index + 1)
             return images[own], labels[own]
@@ -140,7 +150,7 @@ class Stream:
         return self._served(epoch, self._plan_of(epoch).order[first + own.start : first + own.stop])
 
     def batches(self, epoch: int, start: int, end: int) -> Batch:
-        """The batches from number start up to but not including number end, one behind the other in one array."""
+        """The batches from index `start` up to but excluding index `end`, joined into one array."""
         if not 0 <= start < end <= len(self):
             raise IndexError(f"batches {start} to {end} of {len(self)}")
         order = self._plan_of(epoch).order
@@ -148,9 +158,9 @@ class Stream:
         images, labels = self._served(epoch, places)
         for index in range(start, end):
             if epoch == 0 and index not in self._first_epoch_digests:
-                part = slice((index - start) * self.batch_size, (index - start + 1) * self.batch_size)
-                digest = xxhash.xxh3_128(labels[part].astype("<i8").tobytes())
-                digest.update((self.images_at(epoch, places[part]) if self._features else images[part]).data)
+                batch = slice((index - start) * self.batch_size, (index - start + 1) * self.batch_size)
+                digest = xxhash.xxh3_128(labels[batch].astype("<i8").tobytes())
+                digest.update((self.images_at(epoch, places[batch]) if self._features else images[batch]).data)
                 self._first_epoch_digests[index] = digest.digest()
         return images, labels
 
@@ -160,11 +170,11 @@ class Stream:
         return np.ascontiguousarray(images), self._labels[rows]
 
     def images_at(self, epoch: int, places: np.ndarray) -> np.ndarray:
-        """The images of an epoch, by their places in the stream's rows.
+        """Images of an epoch, by their indices in the stream's rows.
 
         Args:
-            epoch: From 0.
-            places: int64 of shape (n,), each from 0 to the number of rows less one.
+            epoch: Counted from 0.
+            places: Indices, int64 of shape (n,), each from 0 to the number of rows minus 1.
 
         Returns:
             Contiguous uint8 of shape (n, height, width, 3).
@@ -174,10 +184,10 @@ class Stream:
             return np.ascontiguousarray(self._images[rows])
         return self._changed(rows, places, changes)
 
-    def epoch(self, epoch: int, start: int = 0, part: Part | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, or a part of each, from number start on.
+    def epoch(self, epoch: int, start: int = 0, share_of: ShareOf | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, or a share of each, from index `start` on.
 
-        They are made ahead of time by a thread that ends with the iteration.
+        A thread makes them ahead of time, and ends with the iteration.
         """
         groups = iter(range(start, len(self), group := max(1, LEAST_MADE_BYTES // self._batch_bytes)))
         waiting: deque[Future[list[Batch]]] = deque()
@@ -185,36 +195,36 @@ class Stream:
         try:
             while True:
                 while len(waiting) < NUM_PREFETCHED and (first := next(groups, None)) is not None:
-                    waiting.append(maker.submit(self._group, epoch, first, min(first + group, len(self)), part))
+                    waiting.append(maker.submit(self._group, epoch, first, min(first + group, len(self)), share_of))
                 if not waiting:
                     return
                 yield from waiting.popleft().result()
         finally:
-            # Without waiting: where an iteration is not used up, this runs in a finalizer, and Python passes over a
-            # Ctrl-C that reaches it there.
+            # Without waiting: if the iteration ended early, this runs in a finalizer, where Python ignores a Ctrl-C.
             maker.shutdown(wait=False, cancel_futures=True)
 
-    def _group(self, epoch: int, start: int, end: int, part: Part | None) -> list[Batch]:
-        if part is not None or end - start == 1:
-            return [self.batch(epoch, index, part) for index in range(start, end)]
+    def _group(self, epoch: int, start: int, end: int, share_of: ShareOf | None) -> list[Batch]:
+        if share_of is not None or end - start == 1:
+            return [self.batch(epoch, index, share_of) for index in range(start, end)]
         images, labels = self.batches(epoch, start, end)
         places = [slice(first, first + self.batch_size) for first in range(0, len(labels), self.batch_size)]
         return [(images[batch], labels[batch]) for batch in places]
 
     def batch_of_each_size(self) -> list[Batch]:
-        """One batch of each size that an epoch has, the largest first.
+        """One batch of each size that occurs in an epoch, the largest first.
 
-        Not of the first epoch, whose batches are hashed in the order in which they are served.
+        They are of the second epoch, since those of the first are hashed in the order in which they are served.
         """
         batches = [self.batch(1, index) for index in sorted({0, len(self) - 1})]
         return list({len(labels): (images, labels) for images, labels in batches}.values())
 
     @property
     def first_epoch_hash(self) -> str | None:
-        """XXH3 (128 bits) over that of each batch of epoch 0 (labels, then images); None until all of them were served.
+        """XXH3 (128 bits) over the hashes of epoch 0's batches (labels, then images); None until all were served.
 
-        In the order in which they were first served, so that a framework that changes it has another hash. It tells
-        accidents, not forgeries, and takes a thirtieth of the time of SHA-256, which a first epoch could not hide.
+        The batches count in the order in which they were first served, so a framework that serves them in another order
+        has another hash. XXH3 detects accidents, not forgeries, in a thirtieth of the time of SHA-256, which would slow
+        down the first epoch.
         """
         digests = self._first_epoch_digests
         if len(digests) < len(self):
@@ -232,20 +242,20 @@ class Stream:
         return plan
 
     def _make_plan(self, epoch: int) -> _Plan:
-        # Raw numbers of the bit generator, which numpy promises never to change, unlike its permutations and integers.
+        # numpy promises never to change the bit generator's raw numbers, unlike its permutations and integers.
         num_rows = len(self._rows)
         for_order, *for_changes = np.random.SeedSequence([*self._seed, epoch]).spawn(1 + NUM_GENERATORS)
         order = np.arange(num_rows)
         if self._shuffle:
             order = np.argsort(np.random.PCG64(for_order).random_raw(num_rows), kind="stable")
         changes = None
-        # of views whose features are served, only those of the first epoch are looked at, for their hash
+        # where features are served, images are needed in the first epoch alone, for its hash
         if self._augmentation != AugmentationSettings() and not (self._features and epoch > 0):
             changes = draw_changes(for_changes, num_rows, self._stored_size, self._augmentation)
         return _Plan(epoch=epoch, order=order, changes=changes)
 
     def _changed(self, rows: np.ndarray, places: np.ndarray, changes: Changes) -> np.ndarray:
-        # An image at a time straight from the store: twice as fast as padding and indexing the whole batch.
+        # Image by image, straight from the store: twice as fast as padding and indexing the whole batch.
         batch = np.zeros((len(rows), *self._size, 3), np.uint8)
 
         def change_some(start: int, end: int) -> None:

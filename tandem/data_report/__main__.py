@@ -2,8 +2,8 @@
 
     python -m tandem.data_report FOLDER --html report.html --data.split publisher
 
-prints what the images are like, and writes it as tables and as one page that needs no network. A training script logs
-the same page once for each data set in its MLflow experiment. It needs neither PyTorch nor Keras.
+prints tables on the images, and writes a page that needs no network. Training scripts log the same page, once per data
+set in an MLflow experiment. The program needs neither PyTorch nor Keras.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tandem.protocol.parser import read_data_settings
 from tandem.protocol.settings import DataSettings, TrackingSettings
 
 PROGRAM = "python -m tandem.data_report"
-MOST_PRINTED = 20  # rows of a table that has not one row a class
+MOST_PRINTED = 20  # rows of a table, unless it has one row per class
 PRINTED_TABLES = ("classes", "file_sizes", "image_sides", "image_sizes", "modes", "exact_copies", "near_duplicates")
 
 
@@ -27,32 +27,34 @@ def parse_arguments(argv: list[str] | None) -> Namespace:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
         prog=PROGRAM,
-        description="Reports on a data set: images per class, sizes of files and images, exact and near copies, those "
-        "that stand on two sides of the split, and unreadable files.",
+        description="Reports on a data set: images per class, sizes of files and images, exact and near copies, copies "
+        "in different parts of the split, and unreadable files.",
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="SOURCE", help="What data.source of the training scripts takes.")
-    parser.add_argument("--html", metavar="FILE", help="Write everything to this page, which needs no network.")
     parser.add_argument(
-        "--output", metavar="FOLDER", help="Write every table here as .md, .csv and .tex, and all of them in tables.md."
+        "source", metavar="SOURCE", help="A folder or a data set's name, as data.source of the scripts."
+    )
+    parser.add_argument("--html", metavar="FILE", help="Write a page with everything, which needs no network.")
+    parser.add_argument(
+        "--output", metavar="FOLDER", help="Write each table as .md, .csv and .tex here, and all together as tables.md."
     )
     parser.add_argument(
-        "--experiment", help="Log the report to this MLflow experiment as well, unless it has it already."
+        "--experiment", help="Log the report to this MLflow experiment, too, unless the experiment has it already."
     )
     parser.add_argument(
         "--tracking.uri",
         metavar="URI",
-        help="MLflow tracking URI; when not given, MLFLOW_TRACKING_URI, else a sqlite file mlflow.db in this folder.",
+        help="MLflow tracking URI; when not given, MLFLOW_TRACKING_URI, or else mlflow.db in the current folder.",
     )
-    # unreadable files are what a report is for: it never stops at them
+    # a report lists unreadable files and never stops at them
     parser.add_class_arguments(DataSettings, "data", skip={"source", "on_bad_image"})
     return read_data_settings(parser, argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
-    # After parsing: these take seconds to import, and --help shall not wait for them.
+    # imported after parsing, since they take seconds, and --help should not wait for them
     from tandem.data.prepare import prepare
     from tandem.data_report.report import (
         make_data_report,

@@ -1,4 +1,4 @@
-"""The figures of a data set's report."""
+"""Figures of a data set's report."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from tandem.data.split import PARTS, UNUSED
 from tandem.data_report.statistics import ALL
 from tandem.rendering.theme import LIGHT, NEUTRAL_COLOR, TRAIN_COLOR, VAL_COLOR, class_axis, plain
 
-TEST_COLOR = "#009E73"  # of Okabe and Ito's palette as well
+TEST_COLOR = "#009E73"  # from Okabe and Ito's palette, like the others
 PART_COLORS = dict(zip((*PARTS, UNUSED), (TRAIN_COLOR, VAL_COLOR, TEST_COLOR, NEUTRAL_COLOR), strict=True))
 
 LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 
-MOST_SIZES = 2000  # marks; where there are more sizes, neighbouring ones are drawn as one
-LARGEST_MARK = 40  # pixels across
+MOST_SIZES = 2000  # marks; if there are more sizes, neighbouring ones are drawn as one
+LARGEST_MARK = 40  # diameter in pixels
 
 
 def class_bars(counts: pd.DataFrame) -> go.Figure:
-    """Images of each class, by their part of the split.
+    """Bars of the images of each class, by part of the split.
 
     Args:
-        counts: from `count_images`.
+        counts: Result of `count_images`.
     """
     names = [str(name) for name in counts.index]
     figure = go.Figure()
@@ -53,12 +53,12 @@ def class_bars(counts: pd.DataFrame) -> go.Figure:
 
 
 def file_size_boxes(sizes: pd.DataFrame) -> go.Figure:
-    """Median, quartiles, least and greatest size of each class's files, and their mean.
+    """Boxes of the sizes of each class's files: smallest, quartiles, largest, and the mean.
 
-    The axis is logarithmic where the largest file has ten times the bytes of the smallest.
+    The axis is logarithmic if the largest file is at least ten times as large as the smallest.
 
     Args:
-        sizes: from `file_sizes`.
+        sizes: Result of `file_sizes`.
     """
     classes = sizes.iloc[:-1]
     names = [str(name) for name in classes.index]
@@ -70,7 +70,7 @@ def file_size_boxes(sizes: pd.DataFrame) -> go.Figure:
             median=classes["50%"],
             q3=classes["75%"],
             upperfence=classes["max"],
-            name="least, quartiles, greatest",
+            name="smallest, quartiles, largest",
             marker={"color": TRAIN_COLOR},
             line={"width": 1.5},
             width=0.5,
@@ -96,10 +96,10 @@ def file_size_boxes(sizes: pd.DataFrame) -> go.Figure:
 
 
 def image_size_marks(sizes: pd.DataFrame) -> go.Figure:
-    """Width against height of all images; the area of a mark is their number.
+    """Marks of the images' widths and heights; the area of a mark is the number of images.
 
     Args:
-        sizes: width, height and images of each size.
+        sizes: Columns width, height and images; one row per size.
     """
     step = 1
     rounded = sizes

@@ -1,4 +1,4 @@
-"""A data set on one page of HTML that needs no network: classes, examples, sizes, copies, unreadable files."""
+"""The page of a data set, which needs no network: classes, examples, sizes, copies, unreadable files."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tandem.data_report.tables import remarks, shorten_table
 from tandem.rendering.page import Block, Gallery, Page, Picture, Plot, Section, Text
 from tandem.rendering.tables import Table
 
-MOST_LISTED = 200  # rows of a table on the page, where more of them would be megabytes
-WHOLE_TABLES = ("classes", "file_sizes")  # with one row a class, all of which are worth their room
+MOST_LISTED = 200  # rows of a table on the page; more would take megabytes
+WHOLE_TABLES = ("classes", "file_sizes")  # tables with one row per class, which are shown completely
 MOST_EXAMPLES = 96  # images
-EXAMPLES_PER_CLASS = 8  # as many as stand in one row of the page
+EXAMPLES_PER_CLASS = 8  # one row of the page
 MOST_PAIRS_SHOWN = 16
 
 
 def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Mapping[str, Table]) -> Page:
-    """The page of a data set.
+    """Makes the page of a data set.
 
     Args:
-        data: the images.
-        statistics: of these.
-        tables: from `make_tables`.
+        data: The images.
+        statistics: Statistics of the images.
+        tables: Result of `make_tables`.
     """
     sections: list[Section] = []
 
@@ -45,7 +45,7 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
     add(
         "Classes",
         "classes",
-        Plot(figure=class_bars(statistics.counts), caption="Images of each class, by their part of the split."),
+        Plot(figure=class_bars(statistics.counts), caption="Images of each class, by part of the split."),
         "classes",
     )
     add("Examples", "examples", _examples(data))
@@ -55,8 +55,8 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
         "image-sizes",
         Plot(
             figure=image_size_marks(sizes),
-            caption="Width and height of the images in their files; the area of a mark is their number. Square images "
-            "are on the dotted line.",
+            caption="Width and height of the images in their files; the area of a mark is the number of images. Square "
+            "images are on the dotted line.",
         )
         if len(sizes) > 1
         else Text(paragraphs=(f"All images are {sizes['width'][0]:,} x {sizes['height'][0]:,} pixels.",)),
@@ -74,8 +74,8 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
 
 def _file_size_blocks(statistics: DataSetStatistics) -> list[Block | str | None]:
     if statistics.file_sizes is None:
-        return [Text(paragraphs=("These images are pixels out of an array, and have no files.",))]
-    caption = "Least, quartiles and greatest size of each class's files in bytes, and their mean."
+        return [Text(paragraphs=("These images come from an array and have no files.",))]
+    caption = "Smallest size, quartiles, largest size and mean of each class's files, in bytes."
     return [Plot(figure=file_size_boxes(statistics.file_sizes), caption=caption), "file_sizes"]
 
 
@@ -83,7 +83,7 @@ def _examples(data: PreparedData) -> Gallery:
     num_classes = len(data.classes)
     per_class = int(np.clip(MOST_EXAMPLES // num_classes, 1, EXAMPLES_PER_CLASS))
     by_class = example_rows(data, per_class)
-    note = "The images of each class with the lowest hashes, as they are stored for the networks."
+    note = "The images with the lowest hashes in each class, as they are stored for the networks."
     if num_classes > MOST_EXAMPLES:
         chosen = np.linspace(0, num_classes - 1, MOST_EXAMPLES).astype(int)
         by_class = [by_class[label] for label in chosen]
@@ -109,7 +109,7 @@ def _pairs(data: PreparedData, statistics: DataSetStatistics) -> Gallery | None:
     return Gallery(
         title=f"The nearest {len(shown)} of {len(pairs):,} pairs that look almost the same, those across parts first",
         pictures=tuple(pictures),
-        note="A and B of each number side by side. Whether they are copies is for you to see.",
+        note="A and B with the same number are a pair. Judge for yourself if they are copies.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The report of a data set: its numbers as tables and on one page, as files and once in MLflow."""
+"""The report of a data set: tables and a page, as files and once in MLflow."""
 
 from __future__ import annotations
 
@@ -12,72 +12,66 @@ from tandem.data_report.page import make_data_page
 from tandem.data_report.record import log_data_report
 from tandem.data_report.statistics import DataSetStatistics, describe
 from tandem.data_report.tables import key_numbers, make_tables, remarks, shorten_table
+from tandem.errors import one_line
 from tandem.protocol.settings import TrackingSettings
 from tandem.rendering.page import write_page
-from tandem.rendering.tables import Table, render_csv, render_latex, render_markdown
-from tandem.tracking.mlflow_store import one_line
+from tandem.rendering.tables import Table, write_tables
 
 PAGE_FILE = "data_set.html"
 TABLES_FOLDER = "tables"
 
-MOST_ROWS = 1000  # of a table as Markdown and LaTeX; CSV files have all
+MOST_ROWS = 1000  # of tables as Markdown and LaTeX; CSV files have all rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DataReport:
-    """What is reported of a data set.
-
-    Args:
-        data: the images.
-        statistics: of these.
-        tables: by their names.
-    """
+    """The content of a data set's report."""
 
     data: PreparedData
+    """The images."""
     statistics: DataSetStatistics
+    """Statistics of the images."""
     tables: dict[str, Table]
+    """Tables by their names."""
 
 
 def make_data_report(data: PreparedData, *, quiet: bool = False) -> DataReport:
-    """Describes a data set.
+    """Makes the report of a data set.
 
     Args:
-        data: the images.
-        quiet: no progress bar.
+        data: The images.
+        quiet: Shows no progress bar.
     """
     statistics = describe(data, quiet=quiet)
     return DataReport(data=data, statistics=statistics, tables=make_tables(data.name, statistics))
 
 
 def write_report_page(report: DataReport, path: Path) -> None:
-    """Writes the page: one HTML file of 5 MB and more, most of it plotly.js."""
+    """Writes the page, one HTML file of at least 5 MB, most of which is plotly.js."""
     write_page(path, make_data_page(report.data, report.statistics, report.tables))
 
 
 def write_report_tables(report: DataReport, folder: Path) -> None:
-    """Writes every table as Markdown, CSV and LaTeX, and all of them in tables.md; the folder is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes every table as Markdown, CSV and LaTeX, and all of them to tables.md."""
     sentences = "".join(f"- {sentence}\n" for sentence in remarks(report.statistics))
-    everything = [f"# Data set {report.data.name}\n\n{sentences}"]
-    for table in report.tables.values():
-        shown = shorten_table(table, MOST_ROWS)
-        everything.append(render_markdown(shown))
-        (folder / f"{table.name}.md").write_text(everything[-1], encoding="utf-8")
-        (folder / f"{table.name}.tex").write_text(render_latex(shown), encoding="utf-8")
-        (folder / f"{table.name}.csv").write_text(render_csv(table), encoding="utf-8")
-    (folder / "tables.md").write_text("\n".join(everything), encoding="utf-8")
+    write_tables(
+        folder,
+        list(report.tables.values()),
+        before=[f"# Data set {report.data.name}\n\n{sentences}"],
+        shorten=lambda table: shorten_table(table, MOST_ROWS),
+    )
 
 
 def record_data_report(data: PreparedData, tracking: TrackingSettings, report: DataReport | None = None) -> str | None:
-    """Logs the report to the experiment as a run of its own, unless it is there already.
+    """Logs the report as a run of its own, unless the experiment has it already.
 
     Args:
-        data: the images.
-        tracking: where to.
-        report: of the images; made when it is needed and not given.
+        data: The images.
+        tracking: MLflow server and experiment.
+        report: Report of the images; None to make it if it is needed.
 
     Returns:
-        The run's id, None where the experiment has the report already.
+        The run's id; None if the experiment has the report already.
 
     Raises:
         UserError: MLflow does not answer, or its experiment cannot be written.
@@ -100,10 +94,10 @@ def record_data_report(data: PreparedData, tracking: TrackingSettings, report: D
 
 
 def record_data_report_after_run(data: PreparedData, tracking: TrackingSettings) -> None:
-    """Like record_data_report, for a run that has finished: what goes wrong is said in one line and is no failure."""
+    """As record_data_report, for a run that has finished: an error is one line of warning and does not fail the run."""
     try:
         run_id = record_data_report(data, tracking)
-    except Exception as error:  # whatever it is, the run and its results are there
+    except Exception as error:  # the run and its results are complete, whatever happened here
         say(f"warning: no report of the data set {data.name} was recorded: {one_line(error)}", quiet=False)
         return
     if run_id is not None:
@@ -111,7 +105,7 @@ def record_data_report_after_run(data: PreparedData, tracking: TrackingSettings)
 
 
 def _params(data: PreparedData) -> dict[str, Any]:
-    """What the images are, under the names that the settings have."""
+    """Parameters that describe the images, under the settings' names."""
     split, store = data.report["split"], data.report["store"]
     return {
         "data.source": data.report["source"],

@@ -1,4 +1,4 @@
-"""What a data set is like: images per class, sizes of files and images, and images that are almost the same."""
+"""Statistics of a data set: images per class, sizes of files and images, exact and near copies."""
 
 from __future__ import annotations
 
@@ -16,65 +16,59 @@ from tandem.data.prepare import PreparedData
 from tandem.data.split import PARTS, UNUSED
 
 HASH_BITS = 64
-# How many of them may differ between copies. Of 2,000 photographs (Imagenette) no two were nearer than 10 bits; of 100
-# of them all copies saved as JPEG of quality 50 or at half the size were within 2, and 99 of those brightened by 15 %
-# within 6.
+# Number of bits that may differ between copies. No two of 2,000 photographs (Imagenette) were nearer than 10 bits. Of
+# 100 of them, all copies saved as JPEG of quality 50 or at half the size were within 2 bits, and 99 of 100 copies
+# brightened by 15 % within 6.
 NEAR_BITS = 6
-# The hash is made of an image's coarsest waves at 32 x 32 pixels. Of 5,000 pictures of clothes at 28 x 28 pixels
-# (Fashion-MNIST) 4,689 pairs are within 6 bits.
+# The hash is made of an image's lowest frequencies at 32 x 32 pixels. Of 5,000 images of clothes at 28 x 28 pixels
+# (Fashion-MNIST), 4,689 pairs are within 6 bits.
 LEAST_HASHED_SIZE = 32
-BLANK_RANGE = 8  # grey levels between an image's darkest and its lightest pixel below which there is nothing to hash
-MOST_PAIRS = 100_000  # beyond this the images are too much alike for their hashes to mean copies
+BLANK_RANGE = 8  # grey levels between the darkest and the lightest pixel; with fewer there is nothing to hash
+MOST_PAIRS = 100_000  # with more the images are so much alike that near hashes do not indicate copies
 
-ALL = "all"  # the column over all parts
+ALL = "all"  # column of all parts together
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NearDuplicates:
-    """Pairs of images that look almost the same and are different files.
-
-    Args:
-        pairs: one row a pair, the nearest first, those across parts before others: row_a and row_b in the data, key_a,
-            class_a, part_a and the same of b, distance in bits, across_parts.
-        num_blank: images of one colour, which were not looked at.
-        skipped: why nothing was looked for; the empty text where it was.
-    """
+    """Pairs of images that look almost the same and are different files."""
 
     pairs: pd.DataFrame
+    """One row per pair, those across parts first, then the nearest: row_a and row_b in the data, key_a, class_a, part_a
+    and the same of b, distance in bits, across_parts."""
     num_blank: int = 0
+    """Number of images of a single colour, which were not compared."""
     skipped: str = ""
+    """Reason why images were not compared; empty if they were."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DataSetStatistics:
-    """The numbers of a data set's report.
-
-    Args:
-        counts: images of each class: index class, columns train, val, test, unused, all.
-        file_sizes: bytes of each class's files, and in the last row of all files: columns count, mean, std, min, 25%,
-            50%, 75%, max; None where images do not come from files.
-        image_sizes: width, height and number of images of each size, the most frequent first.
-        modes: mode (Pillow's name of the pixel format) and number of images, the most frequent first.
-        copies: of the data's exact copies hash, key, class, part, note and across_parts, those first.
-        near: pairs of images that look almost the same.
-        unreadable: a line for each file or class folder that was left out.
-    """
+    """The numbers of a data set's report."""
 
     counts: pd.DataFrame
+    """Images of each class: index class, columns train, val, test, unused, all."""
     file_sizes: pd.DataFrame | None
+    """Bytes of each class's files, and of all files in the last row: columns count, mean, std, min, 25%, 50%, 75%, max;
+    None if images do not come from files."""
     image_sizes: pd.DataFrame
+    """Width, height and number of images of each size, the most frequent first."""
     modes: pd.DataFrame
+    """Mode (Pillow's name of the pixel format) and number of images, the most frequent first."""
     copies: pd.DataFrame
+    """Exact copies: hash, key, class, part, note and across_parts; those across parts first."""
     near: NearDuplicates
+    """Pairs of images that look almost the same."""
     unreadable: tuple[str, ...]
+    """One line per file or class folder that was left out."""
 
 
 def describe(data: PreparedData, *, quiet: bool = False) -> DataSetStatistics:
-    """All statistics of a data set.
+    """Computes all statistics of a data set.
 
     Args:
-        data: the images.
-        quiet: no progress bar.
+        data: The images.
+        quiet: Shows no progress bar.
     """
     return DataSetStatistics(
         counts=count_images(data),
@@ -94,11 +88,10 @@ def count_images(data: PreparedData) -> pd.DataFrame:
 
 
 def file_sizes(data: PreparedData) -> pd.DataFrame | None:
-    """Bytes of each class's files, as pandas describes them: std has n - 1 below, quartiles are interpolated linearly.
+    """Statistics of the bytes of each class's files. The divisor of std is n - 1; quartiles are interpolated linearly.
 
     Returns:
-        One row a class and a last one for all files; None where the bytes are bare pixels, as for images
-        out of an array.
+        One row per class, and a last one for all files; None if images are raw pixels, as those of an array.
     """
     images = data.split.manifest.images
     channels = images["mode"].map(lambda mode: len(ImageMode.getmode(mode).bands))
@@ -109,7 +102,7 @@ def file_sizes(data: PreparedData) -> pd.DataFrame | None:
 
 
 def exact_copies(data: PreparedData) -> pd.DataFrame:
-    """The images that have exact copies, and whether such copies stand in two of train, val and test."""
+    """Images that have exact copies, with across_parts: True if the copies are in several of train, val and test."""
     copies = data.duplicates
     used = copies[copies["part"] != UNUSED]
     num_parts = used.groupby("hash")["part"].nunique()
@@ -118,22 +111,22 @@ def exact_copies(data: PreparedData) -> pd.DataFrame:
 
 
 def near_duplicates(data: PreparedData, *, quiet: bool = False) -> NearDuplicates:
-    """Pairs of different files whose stored images have almost the same perceptual hash.
+    """Finds pairs of different files whose stored images have almost the same perceptual hash.
 
-    The hash is pHash (Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions) as the imagehash
-    package has it: survives another compression, size or brightness, not mirroring, turning or much cropping. Different
-    images can be within the distance too.
+    The hash is imagehash's pHash (Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions). It
+    stays almost the same under another compression, size or brightness, but not under mirroring, rotation or strong
+    cropping. Different images can have near hashes, too.
 
     Args:
-        data: the images.
-        quiet: no progress bar.
+        data: The images.
+        quiet: Shows no progress bar.
     """
     nothing = _describe_pairs(data, np.empty((0, 2), np.int64), np.empty(0, np.int64))
     height, width = data.images.shape[1:3]
     if min(height, width) < LEAST_HASHED_SIZE:
-        reason = f"Near duplicates were not looked for: at {width} x {height} pixels a perceptual hash says little"
-        return NearDuplicates(pairs=nothing, skipped=f"{reason}; it takes {LEAST_HASHED_SIZE} x {LEAST_HASHED_SIZE}.")
-    # Of exact copies, which are listed by themselves, one in each part is enough.
+        reason = f"Near duplicates were not looked for: at {width} x {height} pixels a perceptual hash means little"
+        return NearDuplicates(pairs=nothing, skipped=f"{reason}; it needs {LEAST_HASHED_SIZE} x {LEAST_HASHED_SIZE}.")
+    # one exact copy per part is enough, since a list of their own has all
     rows = np.flatnonzero(~pd.DataFrame({"hash": data.hashes, "part": data.split.parts}).duplicated())
     found = list(
         on_all_cores(lambda row: _hash_or_blank(data.images[row]), rows.tolist(), title="Comparing images", quiet=quiet)
@@ -146,7 +139,7 @@ def near_duplicates(data: PreparedData, *, quiet: bool = False) -> NearDuplicate
         return NearDuplicates(
             pairs=nothing,
             num_blank=int(is_blank.sum()),
-            skipped=f"Near duplicates are not listed: {reason}, too much alike for a perceptual hash to tell copies.",
+            skipped=f"Near duplicates are not listed: {reason}, so near hashes do not indicate copies.",
         )
     distances = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).astype(np.int64)
     table = _describe_pairs(data, rows[pairs], distances)
@@ -154,18 +147,18 @@ def near_duplicates(data: PreparedData, *, quiet: bool = False) -> NearDuplicate
 
 
 def near_pairs(hashes: np.ndarray, max_distance: int, *, most: int) -> np.ndarray | None:
-    """All pairs of hashes that differ in at most so many bits.
+    """Finds all pairs of hashes that differ in at most `max_distance` bits.
 
-    Hashes that differ in d bits are equal in at least one of d + 1 bands of their bits, so that only those which share
-    a band are compared: 50,000 random hashes take 0.2 s, 200,000 take 4 s.
+    Hashes that differ in d bits are equal in at least one of d + 1 bands of their bits, so only hashes with an equal
+    band are compared: 50,000 random hashes take 0.2 s, 200,000 take 4 s.
 
     Args:
         hashes: uint64 of shape (hashes,).
-        max_distance: in bits, 0 to 63.
-        most: of pairs, beyond which the search is given up.
+        max_distance: Largest distance in bits, 0 to 63.
+        most: Number of pairs beyond which the search ends.
 
     Returns:
-        int64 of shape (pairs, 2), the lower index first, sorted; None where there are more than `most`.
+        int64 of shape (pairs, 2), the lower index first, sorted; None if there are more than `most`.
     """
     edges = np.linspace(0, HASH_BITS, max_distance + 2).astype(int).tolist()
     found: list[np.ndarray] = []
@@ -183,14 +176,14 @@ def near_pairs(hashes: np.ndarray, max_distance: int, *, most: int) -> np.ndarra
             near = starts[np.bitwise_count(ordered[starts] ^ ordered[starts + step]) <= max_distance]
             found.append(np.sort(np.stack([order[near], order[near + step]], axis=1), axis=1))
             num_found += len(near)
-            if num_found > most * (max_distance + 1):  # each pair is found once a band at most
+            if num_found > most * (max_distance + 1):  # each pair is found at most once per band
                 return None
     pairs = np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
     return pairs if len(pairs) <= most else None
 
 
 def example_rows(data: PreparedData, per_class: int) -> list[list[int]]:
-    """Rows of some images of each class: those in use with the lowest hashes, whatever the files are called."""
+    """Rows of some images of each class: those with the lowest hashes among the images in use, whatever their names."""
     by_class: list[list[int]] = [[] for _ in data.classes]
     for row in sorted(range(len(data.hashes)), key=lambda row: (data.split.parts[row] == UNUSED, data.hashes[row])):
         if len(by_class[data.labels[row]]) < per_class:

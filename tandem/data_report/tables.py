@@ -1,4 +1,4 @@
-"""The tables of a data set's report, and what they come to in sentences."""
+"""Tables of a data set's report, and sentences that sum them up."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tandem.data.split import PARTS, UNUSED
 from tandem.data_report.statistics import ALL, NEAR_BITS, DataSetStatistics
 from tandem.rendering.tables import Column, Table, Value
 
-# A class with so many times the images of another is worth a word.
 UNEVEN = 2
+"""Ratio of the largest to the smallest class from which on the report mentions it."""
 
 ALL_CLASSES = "all classes"
 
@@ -22,11 +22,11 @@ PERCENTILES = ("25%", "50%", "75%")
 
 
 def make_tables(name: str, statistics: DataSetStatistics) -> dict[str, Table]:
-    """All tables that there are rows for, by their names, in the order of the page.
+    """Makes all tables that have rows, by their names, in the order of the page.
 
     Args:
-        name: of the data set.
-        statistics: of the data set.
+        name: Name of the data set.
+        statistics: Statistics of the data set.
     """
     made = [
         _summary(statistics),
@@ -43,7 +43,7 @@ def make_tables(name: str, statistics: DataSetStatistics) -> dict[str, Table]:
 
 
 def shorten_table(table: Table, most: int) -> Table:
-    """The first rows of a table, with a note of how many there are where some are left out."""
+    """The first rows of a table; if some are left out, with a note on how many there are."""
     if len(table.rows) <= most:
         return table
     note = f"The first {most:,} of {len(table.rows):,} rows; {table.name}.csv has all."
@@ -51,7 +51,7 @@ def shorten_table(table: Table, most: int) -> Table:
 
 
 def key_numbers(statistics: DataSetStatistics) -> dict[str, int]:
-    """What a data set comes to in numbers, by names that begin with num_."""
+    """Key numbers of a data set, by names that begin with num_."""
     copies, pairs = statistics.copies, statistics.near.pairs
     numbers = {f"num_{part}_images": int(statistics.counts[part].sum()) for part in (*PARTS, UNUSED)}
     numbers = {
@@ -70,7 +70,7 @@ def key_numbers(statistics: DataSetStatistics) -> dict[str, int]:
 
 
 def remarks(statistics: DataSetStatistics) -> tuple[str, ...]:
-    """What somebody who trains on these images should know, in sentences."""
+    """Sentences on what a user who trains on these images should know."""
     numbers = key_numbers(statistics)
     sentences = [
         f"{numbers['num_images']:,} images of {numbers['num_classes']} classes: "
@@ -85,10 +85,10 @@ def remarks(statistics: DataSetStatistics) -> tuple[str, ...]:
     if per_class.max() >= UNEVEN * per_class.min():
         sentences.append(
             f"The classes are uneven: {per_class.idxmax()} has {per_class.max():,} images, {per_class.idxmin()} "
-            f"{per_class.min():,}; macro averages and scores per class say more than accuracy."
+            f"{per_class.min():,}; macro averages and per-class scores tell more than accuracy."
         )
     if statistics.unreadable:
-        sentences.append(f"Unreadable files and class folders, which are left out: {len(statistics.unreadable):,}.")
+        sentences.append(f"Unreadable files and class folders, which were left out: {len(statistics.unreadable):,}.")
     sentences += _about_copies(statistics, numbers)
     return tuple(sentences)
 
@@ -97,8 +97,8 @@ def _about_copies(statistics: DataSetStatistics, numbers: dict[str, int]) -> lis
     sentences = []
     if across := numbers["num_images_with_copies_across_parts"]:
         sentences.append(
-            f"{across:,} images have exact copies in another part of the split, so that scores are too high; "
-            "data.duplicates together keeps copies on one side."
+            f"{across:,} images have exact copies in another part of the split, which makes scores too high; "
+            "`data.duplicates: together` keeps copies in one part."
         )
     elif numbers["num_images_with_copies"]:
         sentences.append(f"{numbers['num_images_with_copies']:,} images have exact copies, none in another part.")
@@ -115,12 +115,12 @@ def _about_copies(statistics: DataSetStatistics, numbers: dict[str, int]) -> lis
         across = numbers["num_near_pairs_across_parts"]
         sentences.append(
             f"Pairs of images that look almost the same: {numbers['num_near_pairs']:,}; across two parts of the split: "
-            f"{across:,}. Those of the latter that are copies make scores too high; different images can be as near."
+            f"{across:,}. If the latter are copies, they make scores too high; different images can look alike, too."
         )
     else:
         sentences.append(f"No two images look almost the same (perceptual hashes within {NEAR_BITS} bits).")
     if near.num_blank:
-        sentences.append(f"Blank images, of one colour all over: {near.num_blank:,}.")
+        sentences.append(f"Blank images, of a single colour: {near.num_blank:,}.")
     return sentences
 
 
@@ -182,7 +182,7 @@ def _file_sizes(sizes: pd.DataFrame | None) -> Table:
         rows=tuple(rows),
         notes=(
             "std is that of a sample (n - 1); quartiles are interpolated.",
-            "A mean far above the median is one of a few very large files.",
+            "A mean far above the median is due to a few very large files.",
         ),
     )
 
@@ -203,7 +203,7 @@ def _sides(sizes: pd.DataFrame) -> Table:
             ),
         ),
         rows=tuple((name, *(round(float(row[key]), 2) for key in statistics)) for name, row in described.items()),
-        notes=("Of the upright images, as they are in their files.",),
+        notes=("Sizes of the upright images in their files.",),
     )
 
 
@@ -225,7 +225,7 @@ def _image_sizes(sizes: pd.DataFrame) -> Table:
     )
 
 
-# Of Pillow's modes (its documentation, Concepts); others stand without a word.
+# from Pillow's documentation (Concepts); other modes are shown without an explanation
 _MODE_WORDS = {
     "1": "black and white",
     "L": "grey",
@@ -255,7 +255,7 @@ def _modes(modes: pd.DataFrame) -> Table:
             (mode, _MODE_WORDS.get(mode), int(images), 100 * int(images) / total)
             for mode, images in zip(modes["mode"], modes["images"], strict=True)
         ),
-        notes=("Modes as Pillow names them. All images become RGB.",),
+        notes=("Modes are Pillow's names. All images are converted to RGB.",),
     )
 
 
@@ -294,8 +294,8 @@ def _near_duplicates(pairs: pd.DataFrame) -> Table:
             for row in pairs.to_dict("records")
         ),
         notes=(
-            f"Pairs whose perceptual hashes (pHash, 64 bits) differ in at most {NEAR_BITS} bits; exact copies apart.",
-            "Different images can be as near; mirrored, turned or strongly cropped copies are not found.",
+            f"Pairs whose perceptual hashes (pHash, 64 bits) differ in at most {NEAR_BITS} bits, without exact copies.",
+            "Different images can be listed, too; mirrored, rotated or strongly cropped copies are not found.",
         ),
     )
 
@@ -304,7 +304,7 @@ def _unreadable(lines: tuple[str, ...]) -> Table:
     return Table(
         name="unreadable",
         title="Files and class folders that were left out",
-        columns=(Column(key="problem", heading="file, and what is wrong with it"),),
+        columns=(Column(key="problem", heading="file and problem"),),
         rows=tuple((line,) for line in lines),
     )
 

@@ -1,4 +1,4 @@
-"""Which test images are hard for every run, and which only one run gets right."""
+"""Test images that every run gets wrong, and those that only one run gets right."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Agreement:
-    """Indices of test images, int64, ascending.
-
-    Args:
-        all_wrong: images that no run gets right.
-        only_right: for each run the images that it alone gets right.
-    """
+    """Indices of test images, int64, in ascending order."""
 
     all_wrong: np.ndarray
+    """Images that every run gets wrong."""
     only_right: tuple[np.ndarray, ...]
+    """Images that only this run gets right, for each run."""
 
 
 def agreement(truth: np.ndarray, predicted: Sequence[np.ndarray]) -> Agreement:
-    """Finds the images that all runs get wrong and those that one run alone gets right.
+    """Finds the images that all runs get wrong, and those that only one run gets right.
 
     Args:
-        truth: int64 of shape (images,).
-        predicted: for each run int64 of shape (images,), in the same order: see tandem.evaluation.resampling.align. Of
-            one run, every image that it gets right is one that it alone gets right.
+        truth: Class of each image, int64 of shape (images,).
+        predicted: Predicted class of each image, int64 of shape (images,), for each run; in the same order of images
+            (see tandem.evaluation.predictions.align). A single run alone gets right all that it gets right.
     """
     correct = np.array([one == truth for one in predicted])
     times = correct.sum(axis=0)

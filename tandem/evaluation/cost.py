@@ -1,4 +1,4 @@
-"""What prediction costs: seconds and memory."""
+"""Cost of prediction: seconds and memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIME_LIMIT_SECONDS = 3.0
 
 
 def median_seconds(call: Callable[[], object]) -> float:
-    """Median seconds of up to 20 calls after 3 that are not counted; stops early after 3 seconds of counted calls."""
+    """Median time of a call: up to 20 calls after 3 untimed ones, stopping early once they took 3 seconds."""
     for _ in range(WARM_UP_CALLS):
         call()
     seconds: list[float] = []
@@ -30,12 +30,15 @@ def median_seconds(call: Callable[[], object]) -> float:
 def measure_inference(
     predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, batch_size: int
 ) -> tuple[float, float]:
-    """Latency of one image in milliseconds, and throughput in images a second in batches of batch_size.
+    """Latency of one image and throughput of batches, both from median times.
 
     Args:
-        predict: From uint8 images in the CPU's memory to outputs in the CPU's memory: copies to and from a GPU count.
-        images: uint8, of shape (n, height, width, 3); repeated where there are fewer than batch_size.
-        batch_size: Images of a batch.
+        predict: From uint8 images in main memory to outputs in main memory; copies to and from a GPU count.
+        images: uint8 of shape (n, height, width, 3); repeated if there are fewer than batch_size.
+        batch_size: Images per batch.
+
+    Returns:
+        Milliseconds for one image, and images per second.
     """
     batch = np.resize(images[:batch_size], (batch_size, *images.shape[1:]))
     latency = median_seconds(lambda: predict(batch[:1]))
@@ -43,6 +46,6 @@ def measure_inference(
 
 
 def peak_memory_megabytes() -> float:
-    """The most resident memory that this process has had, in 10^6 bytes; mapped pages of the image store count."""
+    """Largest resident memory of this process so far, in 10^6 bytes, including mapped pages of the image store."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

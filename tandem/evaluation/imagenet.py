@@ -1,6 +1,6 @@
-"""A network's 1000 ImageNet outputs as answers to another question: which of these classes?
+"""Classification with a network's 1000 ImageNet outputs: mapping of a data set's classes to outputs, and scores.
 
-imagenet_classes.csv holds ImageNet's classes (ILSVRC 2012) in the order of their outputs, with their WordNet names.
+imagenet_classes.csv lists ImageNet's classes (ILSVRC 2012) in the order of the outputs, with their WordNet names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLASSES_FILE = Path(__file__).with_name("imagenet_classes.csv")
 NUM_OUTPUTS = 1000
 
 Outputs = tuple[tuple[int, ...], ...]
-"""For each class the ImageNet outputs, 0..999, that mean it; no output stands in two classes."""
+"""ImageNet outputs, 0..999, of each class; no output belongs to two classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,14 @@ class ImageNetClass:
     """One of ImageNet's classes."""
 
     wordnet_id: str
+    """Such as n01440764."""
     names: tuple[str, ...]
-    """The first one is what it is usually called."""
+    """WordNet names; the first one is the usual name."""
 
 
 @functools.cache
 def imagenet_classes() -> tuple[ImageNetClass, ...]:
-    """The 1000 classes in the order of a pretrained network's outputs."""
+    """The 1000 classes, in the order of a pretrained network's outputs."""
     with CLASSES_FILE.open(newline="", encoding="utf-8") as file:
         return tuple(
             ImageNetClass(wordnet_id=row["wordnet_id"], names=tuple(row["names"].split(", ")))
@@ -48,18 +49,19 @@ def imagenet_classes() -> tuple[ImageNetClass, ...]:
 
 
 def match_classes(classes: Sequence[str], mapping_file: str | None = None) -> Outputs:
-    """The ImageNet outputs that mean each class.
+    """Finds the ImageNet outputs of each class.
 
-    A class is found by its WordNet id, or by one of its WordNet names, of which letters and digits count. A name that
-    several of ImageNet's classes have means the one that is usually called so, if there is just one.
+    A class is found by its WordNet id or by one of its WordNet names; only letters and digits are compared. If several
+    of ImageNet's classes have the name, it means the one whose usual name it is, if there is exactly one.
 
     Args:
-        classes: their names.
-        mapping_file: a YAML file that gives a class another name or WordNet id, or a list of them, where its own is no
-            ImageNet class; None where there is none.
+        classes: Names of the classes.
+        mapping_file: YAML file that gives a class other names or WordNet ids, for classes that are not called as in
+            ImageNet; None without such a file.
 
     Raises:
-        UserError: classes cannot be matched, or not in one way: it names all of them. Or the file is no such mapping.
+        UserError: Classes match no ImageNet class or several; the message names all of them. Or the file is not such a
+            mapping.
     """
     mapping = {} if mapping_file is None else _read_mapping(mapping_file, classes)
     problems: list[str] = []
@@ -76,8 +78,8 @@ def match_classes(classes: Sequence[str], mapping_file: str | None = None) -> Ou
     if problems:
         raise UserError(
             f"regime off_the_shelf: {len(problems)} of {len(classes)} classes match no single ImageNet class: "
-            f"{'; '.join(problems)}; give theirs with --imagenet_classes FILE (YAML, such as `ants: [ant]`), or leave "
-            "them out with --data.classes"
+            f"{'; '.join(problems)}; give their ImageNet classes with --imagenet_classes FILE (YAML, such as `ants: "
+            "[ant]`), or leave them out with --data.classes"
         )
     by_output: dict[int, list[str]] = defaultdict(list)
     for name, outputs_of_class in zip(classes, found, strict=True):
@@ -92,35 +94,37 @@ def match_classes(classes: Sequence[str], mapping_file: str | None = None) -> Ou
 
 
 def mapped_logits(logits: np.ndarray, outputs: Outputs) -> np.ndarray:
-    """The logits of the mapped classes alone; their softmax is that over all outputs, taken as given that one is right.
+    """Logits of the mapped classes. Their softmax is the softmax over all outputs, given that one of the classes is
+    right.
 
     Args:
-        logits: of shape (images, 1000).
-        outputs: of each class.
+        logits: Of shape (images, 1000).
+        outputs: ImageNet outputs of each class.
 
     Returns:
-        float64 of shape (images, classes): for a class of several outputs the logarithm of their exponentials' sum.
+        float64 of shape (images, classes); for a class with several outputs, the logarithm of the sum of their
+        exponentials.
     """
     wide = logits.astype(np.float64)
     return np.stack([logsumexp(wide[:, list(members)], axis=1) for members in outputs], axis=1)
 
 
 def scores_over_all_outputs(logits: np.ndarray, truth: np.ndarray, outputs: Outputs) -> dict[str, float]:
-    """Scores where the answer is the highest of all 1000 outputs.
+    """Scores of the highest of all 1000 outputs.
 
-    The macro averages are scikit-learn's by its own choice of labels: every output that is some image's truth or
-    answer. Answers outside of the mapped classes add labels that no image has, each with a precision, recall and F1 of
-    0, which is why these averages can be near 0 beside a high accuracy.
+    The macro averages are scikit-learn's, over its own choice of labels: all outputs that are the truth or the
+    prediction of some image. Predictions outside of the mapped classes add labels that no image has, whose precision,
+    recall and F1 are 0. So these averages can be near 0 although the accuracy is high.
 
     Args:
-        logits: of shape (images, 1000).
-        truth: class of each image, int64 of shape (images,).
-        outputs: of each class; where it has several, each of them is a right answer.
+        logits: Of shape (images, 1000).
+        truth: Class of each image, int64 of shape (images,).
+        outputs: ImageNet outputs of each class, each of which is a right prediction.
 
     Returns:
         imagenet_accuracy, imagenet_precision_macro, imagenet_recall_macro and imagenet_f1_macro, 0..1;
-        imagenet_num_labels, over how many labels the averages go; imagenet_outside, the share of images whose answer is
-        none of the classes.
+        imagenet_num_labels, the number of labels in the averages; imagenet_outside, the share of images whose
+        prediction belongs to none of the classes.
     """
     answers = logits.argmax(axis=1)
     class_of_output = {output: label for label, members in enumerate(outputs) for output in members}
@@ -139,26 +143,26 @@ def scores_over_all_outputs(logits: np.ndarray, truth: np.ndarray, outputs: Outp
 
 
 def explain_scores(accuracy: float, scores: Mapping[str, float], num_classes: int) -> str:
-    """Why the two scores of a network off the shelf differ, in a sentence with its numbers.
+    """Explains in a few sentences why the two kinds of scores of a network off the shelf differ.
 
     Args:
-        accuracy: over the mapped classes alone.
-        scores: what scores_over_all_outputs has found.
-        num_classes: number of mapped classes.
+        accuracy: Accuracy among the mapped classes.
+        scores: Result of scores_over_all_outputs.
+        num_classes: Number of mapped classes.
     """
     text = (
-        f"Among the {num_classes} classes {accuracy:.4f} of the test images are right; among all {NUM_OUTPUTS} "
-        f"ImageNet outputs {scores['imagenet_accuracy']:.4f}: for {scores['imagenet_outside']:.4f} of the images the "
-        f"highest of them is none of the classes. Averaged over the {scores['imagenet_num_labels']:.0f} labels that "
-        f"occur as truth or answer, macro precision is {scores['imagenet_precision_macro']:.4f}"
+        f"Accuracy is {accuracy:.4f} among the {num_classes} classes and {scores['imagenet_accuracy']:.4f} among all "
+        f"{NUM_OUTPUTS} ImageNet outputs: for {scores['imagenet_outside']:.4f} of the images the highest output "
+        f"belongs to none of the classes. Averaged over the {scores['imagenet_num_labels']:.0f} labels that occur as "
+        f"truth or prediction, macro precision is {scores['imagenet_precision_macro']:.4f}"
     )
     if scores["imagenet_outside"] == 0:
         return f"{text}."
-    return f"{text}, where labels that no test image has count as 0."
+    return f"{text}; labels that no test image has count as 0."
 
 
 def letters_and_digits(text: str) -> str:
-    """What of a class's or a data set's name counts when two are matched: gas_pump and "Gas pump" are one."""
+    """The part of a class's or a data set's name that is compared: gas_pump and "Gas pump" are the same."""
     return "".join(character for character in text.casefold() if character.isalnum())
 
 
@@ -169,14 +173,14 @@ def _read_mapping(file: str, classes: Sequence[str]) -> dict[str, list[str]]:
     except OSError as error:
         raise UserError(f"imagenet_classes: received {file!r} ({error.strerror}); allowed: {expected}") from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"imagenet_classes: {file} is no YAML; allowed: {expected}") from None
+        raise UserError(f"imagenet_classes: {file} is not YAML; allowed: {expected}") from None
     if not isinstance(content, dict):
-        raise UserError(f"imagenet_classes: {file} holds no mapping; allowed: {expected}")
+        raise UserError(f"imagenet_classes: {file} does not hold a mapping; allowed: {expected}")
     mapping: dict[str, list[str]] = {}
     for name, words in content.items():
         listed = words if isinstance(words, list) else [words]
         if str(name) not in classes:
-            raise UserError(f"imagenet_classes: {file} names the class {name!r}; the classes are {', '.join(classes)}")
+            raise UserError(f"imagenet_classes: {file} has the class {name!r}; the classes are {', '.join(classes)}")
         if not listed or not all(isinstance(word, str) for word in listed):
             raise UserError(f"imagenet_classes: {file} gives {name} {words!r}; allowed: {expected}")
         mapping[str(name)] = listed
@@ -185,7 +189,7 @@ def _read_mapping(file: str, classes: Sequence[str]) -> dict[str, list[str]]:
 
 @functools.cache
 def _outputs_by_name() -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Outputs by each class's first name, and by any of its names and its WordNet id; letters and digits alone."""
+    """Outputs by each class's first name, and by all its names and its WordNet id; only letters and digits."""
     first: dict[str, list[int]] = defaultdict(list)
     every: dict[str, list[int]] = defaultdict(list)
     for output, entry in enumerate(imagenet_classes()):

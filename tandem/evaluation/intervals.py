@@ -15,11 +15,13 @@ import numpy as np
 from scipy import special
 
 from tandem.evaluation.metrics import TOP, calibration_error, per_class_table
-from tandem.evaluation.scored_rows import CALIBRATION, ScoredFolds, ScoredRows
+from tandem.evaluation.scored_rows import CALIBRATION, CLASS_AVERAGES, MEANS, ScoredFolds, ScoredRows
 from tandem.evaluation.shares import ShareDifference, share_limits
 
 LEVEL = 0.95
 MINIMA = ("precision_min", "recall_min", "f1_min")
+SCORES = (*MEANS, *CLASS_AVERAGES, *MINIMA, "calibration_error", CALIBRATION)
+"""The names of tandem.evaluation.metrics.scores."""
 
 # From so many runs on, or with one, an interval that allows for the choice of the row is not too wide to be of use.
 FEWEST_RUNS_FOR_CHOICE = 5

@@ -1,13 +1,13 @@
-"""The scores of a network on its test images: one definition for both frameworks.
+"""Scores of a network on its test images, defined once for both frameworks.
 
-With c_ik the number of images of class i that were taken for class k:
+With c_ik the number of images of class i that were predicted as class k:
 
     precision  P_k = c_kk / sum_i c_ik
     recall     R_k = c_kk / sum_j c_kj
     F1         F_k = 2 P_k R_k / (P_k + R_k)
 
-each 0 where its denominator is 0. Macro is the mean over all classes, min the minimum, weighted the mean weighted by
-each class's number of images.
+each 0 if its denominator is 0. Macro is the mean over all classes, min the minimum, weighted the mean weighted by each
+class's number of images.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from tandem.evaluation.predictions import Predictions
 TOP = 5
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", table 1
 
-# Below this a probability counts as this much in the log loss, so that one image cannot make it infinite; scikit-learn
-# clips float32 probabilities at the same place.
+# Smaller probabilities are raised to this in the log loss, so that one image cannot make it infinite; scikit-learn
+# clips float32 probabilities at the same value.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
 
 
 def scores(predictions: Predictions) -> dict[str, float]:
-    """All scores of a network under the names they are logged as.
+    """Computes all scores of a network, by the names they are logged under.
 
     Returns:
-        accuracy; top5_accuracy (among the 5 classes, or all if there are fewer, with the highest probabilities);
+        accuracy; top5_accuracy (truth among the 5 classes with the highest probabilities, or all if there are fewer);
         precision, recall and f1, each as _macro, _weighted and _min;
         log_loss (natural logarithm, mean over images);
         calibration_error (expected calibration error of the highest probability, 15 bins of equal width);
         rms_calibration_error (root-mean-square calibration error, debiased: see `calibration_pairs`);
-        recall_at_half (share of images whose true class has a probability above one half: what keras.metrics.Recall
+        recall_at_half (share of images whose true class has a probability above one half, as keras.metrics.Recall
         computes from one-hot labels).
     """
     table = per_class_table(predictions)
@@ -54,14 +54,14 @@ def scores(predictions: Predictions) -> dict[str, float]:
 
 
 def image_scores(predictions: Predictions) -> dict[str, np.ndarray]:
-    """The scores that are means over images, image by image.
+    """Scores of each image, of which the network's scores are the means.
 
     Returns:
         accuracy, top5_accuracy, log_loss and recall_at_half, each float64 of shape (images,).
     """
     truth, probabilities = predictions.truth, predictions.probabilities
     of_truth = probabilities[np.arange(len(truth)), truth]
-    # Of equal probabilities the class with the lowest index comes first, as in `predicted`.
+    # Of classes with equal probabilities, the one with the lowest index comes first, as in `predicted`.
     lower_index = np.arange(probabilities.shape[1]) < truth[:, None]
     before = (probabilities > of_truth[:, None]) | ((probabilities == of_truth[:, None]) & lower_index)
     of_truth = of_truth.astype(np.float64)
@@ -74,13 +74,13 @@ def image_scores(predictions: Predictions) -> dict[str, np.ndarray]:
 
 
 def calibration_gaps(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Each image's confidence bin and how far its being right is from its confidence.
+    """Confidence bin and calibration gap of each image.
 
     The bins are open on the left and closed on the right: (0, 1/15], ..., (14/15, 1].
 
     Returns:
-        bins, int64 of shape (images,), 0..14; gaps, float64 of shape (images,): 1 or 0 for right or wrong, minus the
-        highest probability.
+        bins, int64 of shape (images,), 0..14; gaps, float64 of shape (images,): 1 for a right and 0 for a wrong
+        prediction, minus the highest probability.
     """
     confidence = predictions.probabilities.max(axis=1).astype(np.float64)
     bins = np.digitize(confidence, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], right=True)
@@ -116,7 +116,7 @@ def calibration_error(predictions: Predictions) -> float:
     Chance raises it: that of a calibrated network is above 0 too, the more so the fewer the images.
     """
     bins, gaps = calibration_gaps(predictions)
-    # |accuracy - confidence| of a bin, weighted by its share of the images, is the gap of the sums over all images.
+    # |accuracy - confidence| of a bin, weighted by its share of images, is its summed gap over the number of images.
     return float(np.abs(np.bincount(bins, weights=gaps, minlength=CALIBRATION_BINS)).sum() / len(bins))
 
 
@@ -127,12 +127,11 @@ def rms_calibration_error(predictions: Predictions) -> float:
 
 
 def reliability_bins(predictions: Predictions) -> pd.DataFrame:
-    """What a reliability diagram shows: is a network right as often as it is sure?
+    """The points of a reliability diagram, which compares accuracy with confidence.
 
     Returns:
-        One row for each of the 15 bins that `calibration_error` is computed from, with low and high (the bin's limits),
-        images (how many are in it), confidence (mean of the highest probability) and accuracy (share that is right);
-        both NaN in an empty bin.
+        One row for each of the 15 bins of `calibration_error`, with low and high (the bin's limits), images (their
+        number), confidence (mean of the highest probability) and accuracy; the last two are NaN in an empty bin.
     """
     bins, gaps = calibration_gaps(predictions)
     correct = predictions.predicted == predictions.truth
@@ -151,7 +150,7 @@ def reliability_bins(predictions: Predictions) -> pd.DataFrame:
 
 
 def per_class_table(predictions: Predictions) -> pd.DataFrame:
-    """One row a class: class, precision, recall, f1, support (its number of test images)."""
+    """One row per class, with class, precision, recall, f1 and support (number of test images)."""
     precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
         predictions.truth, predictions.predicted, labels=np.arange(len(predictions.classes)), zero_division=0
     )
@@ -163,7 +162,7 @@ def per_class_table(predictions: Predictions) -> pd.DataFrame:
 def classification_report(predictions: Predictions) -> str:
     """scikit-learn's table for people: precision, recall, F1 and support of each class, accuracy, and both averages.
 
-    Rounded to two digits, as studies print it; per_class_table has all of them.
+    It is rounded to two digits, as studies print it; per_class_table has all digits.
     """
     return sklearn_metrics.classification_report(
         predictions.truth,
@@ -176,7 +175,7 @@ def classification_report(predictions: Predictions) -> str:
 
 
 def confusion_matrix(predictions: Predictions) -> pd.DataFrame:
-    """Numbers of images: the true class down the rows, the predicted class across the columns."""
+    """Numbers of images, with one row per true class and one column per predicted class."""
     counts = sklearn_metrics.confusion_matrix(
         predictions.truth, predictions.predicted, labels=np.arange(len(predictions.classes))
     )

@@ -1,4 +1,4 @@
-"""What a network said about each test image: the file from which every number of a run is computed."""
+"""A network's predictions of its test images: the file from which every score of a run is computed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 
 from tandem.errors import TrainingDiverged, UserError
 
-# The class list stands in the schema's metadata, since column names alone could not say which columns are classes.
+# The schema's metadata hold the list of classes, since column names cannot tell which columns are classes.
 _METADATA_KEY = b"tandem.predictions"
-_COLUMN_PREFIX = "probability:"  # a class may be called "key"
+_COLUMN_PREFIX = "probability:"  # since a class may be called "key"
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities from logits, computed in float64.
+    """Computes probabilities from logits, in float64.
 
     Args:
-        logits: of shape (images, classes), any float type.
+        logits: Of shape (images, classes), any float type.
 
     Returns:
-        float32 of shape (images, classes), rows adding up to 1.
+        float32 of shape (images, classes); each row adds up to 1.
     """
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
@@ -35,25 +35,23 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """The probabilities that a network gave to the classes, one row a test image.
-
-    Args:
-        keys: path or index of each image.
-        hashes: hash of each image's bytes.
-        truth: int64 of shape (images,), the true class as an index into `classes`.
-        probabilities: float32 of shape (images, classes), 0..1.
-        classes: names of the classes, each once.
+    """A network's probabilities of the classes, one row per test image.
 
     Raises:
-        TrainingDiverged: a probability is not a number.
-        ValueError: shapes or types do not fit together.
+        TrainingDiverged: A probability is not a number.
+        ValueError: Shapes or types do not fit together.
     """
 
     keys: tuple[str, ...]
+    """Path or index of each image."""
     hashes: tuple[str, ...]
+    """Hash of each image's bytes."""
     truth: np.ndarray
+    """True class of each image as an index into `classes`, int64 of shape (images,)."""
     probabilities: np.ndarray
+    """float32 of shape (images, classes), 0..1."""
     classes: tuple[str, ...]
+    """Names of the classes, each once."""
 
     def __post_init__(self) -> None:
         images, num_classes = len(self.keys), len(self.classes)
@@ -84,14 +82,14 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """int64 of shape (images,): the class with the highest probability; of equal ones, the lowest index."""
+        """Class with the highest probability, of equal ones the lowest index; int64 of shape (images,)."""
         return self.probabilities.argmax(axis=1)
 
     def write(self, path: Path) -> None:
-        """Writes a Parquet file that other programs can read without this class.
+        """Writes a Parquet file that other programs can read, too.
 
         Its columns are key, hash, truth and predicted (names of classes), and one float32 column `probability:<class>`
-        for each class.
+        per class.
         """
         names = pa.array(self.classes, pa.string())
         columns = {
@@ -108,27 +106,29 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path) -> Predictions:
-        """Reads what `write` wrote, equal to the bit.
+        """Reads a file of `write`; all values are equal to the bit.
 
         Raises:
-            UserError: the file is missing, damaged, empty, or was not written by `write`.
+            UserError: The file is missing, damaged or empty, or was not written by `write`.
         """
         try:
-            # As a file object: pyarrow would take a path with ":" in it for a URI.
+            # As a file object, since pyarrow takes a path with ":" in it for a URI.
             with path.open("rb") as file:
                 table = pq.read_table(file)
         except OSError as error:
             raise UserError(f"cannot read predictions from {path}: {error.strerror or error}") from error
         except pa.ArrowInvalid as error:
-            raise UserError(f"{path} is not a whole Parquet file: {error}; download it from its run again") from error
+            raise UserError(
+                f"{path} is not a complete Parquet file: {error}; download it from its run again"
+            ) from error
         metadata = (table.schema.metadata or {}).get(_METADATA_KEY)
         if metadata is None:
             raise UserError(
-                f"{path} is a Parquet file but holds no predictions of a Tandem run (columns: "
+                f"{path} is a Parquet file without predictions of a Tandem run (columns: "
                 f"{', '.join(table.column_names[:6])}); give the predictions.parquet of a run"
             )
         if not table.num_rows:
-            raise UserError(f"{path} holds predictions of no images; evaluate the run again")
+            raise UserError(f"{path} holds no images; evaluate the run again")
         try:
             classes = tuple(json.loads(metadata)["classes"])
             index_of = {name: index for index, name in enumerate(classes)}

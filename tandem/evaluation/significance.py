@@ -24,11 +24,10 @@ from tandem.errors import UserError
 from tandem.evaluation.intervals import Interval, difference_intervals
 from tandem.evaluation.scored_rows import ScoredFolds, ScoredRows
 from tandem.evaluation.shares import ShareDifference
+from tandem.evaluation.ties import merge_ties_along
 
 ALPHA = 0.05
 MARGIN = 0.01  # a difference of one image in a hundred
-# Scores that differ by less are equal: sums in another order, or by another version of Python, differ in the last bits.
-TOLERANCE = 1e-9
 
 # On two data sets, not even the first and the last of models that are ranked alike on both differ by the critical
 # difference.
@@ -198,7 +197,7 @@ def tied_groups(rows: ScoredRows | ScoredFolds, tests: Sequence[PairedTest]) -> 
         tests: Of every pair of rows, in one score.
     """
     score = tests[0].score if tests else "accuracy"
-    ranking = np.argsort(-_places(rows.score(score).estimates), kind="stable").tolist()
+    ranking = np.argsort(-merge_ties_along(rows.score(score).estimates), kind="stable").tolist()
     different = {frozenset((test.first, test.second)) for test in tests if test.significant}
 
     groups = [frozenset(ranking)]
@@ -214,15 +213,6 @@ def tied_groups(rows: ScoredRows | ScoredFolds, tests: Sequence[PairedTest]) -> 
             for row in range(len(ranking))
         ),
     )
-
-
-def _places(scores: np.ndarray) -> np.ndarray:
-    """Ascending places of scores, int64 of the same shape; the same place for scores that differ by rounding alone."""
-    order = np.argsort(scores, kind="stable")
-    steps = np.diff(scores[order]) > TOLERANCE
-    places = np.empty(len(scores), dtype=np.int64)
-    places[order] = np.concatenate([[0], np.cumsum(steps)])
-    return places
 
 
 def _letter(number: int) -> str:
@@ -249,10 +239,10 @@ def rank_over_data_sets(scores: np.ndarray) -> AverageRanks:
         )
     if not np.isfinite(scores).all():
         raise ValueError(f"every model needs a score on every data set. Received: {scores.tolist()}")
-    places = np.array([_places(own) for own in scores])
-    average = stats.rankdata(-places, axis=1).mean(axis=0)
-    all_tied = not places.any()  # 0 / 0 in the statistic
-    friedman = 1.0 if all_tied else float(stats.friedmanchisquare(*places.T).pvalue)
+    merged = merge_ties_along(scores)
+    average = stats.rankdata(-merged, axis=1).mean(axis=0)
+    all_tied = bool((merged == merged[:, :1]).all())  # 0 / 0 in the statistic
+    friedman = 1.0 if all_tied else float(stats.friedmanchisquare(*merged.T).pvalue)
 
     # Nemenyi's statistic is distributed like the studentized range of `models` normal variables, over the root of 2.
     unit = np.sqrt(models * (models + 1) / (6 * data_sets))
@@ -271,7 +261,7 @@ def rank_over_data_sets(scores: np.ndarray) -> AverageRanks:
 
 
 def _cliques(average_ranks: np.ndarray, critical_difference: float) -> tuple[tuple[int, ...], ...]:
-    order = np.argsort(_places(average_ranks), kind="stable")
+    order = np.argsort(merge_ties_along(average_ranks), kind="stable")
     ranks = average_ranks[order]
     cliques: list[tuple[int, ...]] = []
     last_end = 0

@@ -23,15 +23,15 @@ import json
 import re
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal, NoReturn
 
 import yaml
 
 from tandem.errors import UserError
-from tandem.protocol.parser import Framework, read_settings
-from tandem.protocol.settings import Settings, flatten, settings_hash
+from tandem.protocol.parser import Framework, given_settings, read_settings
+from tandem.protocol.settings import FIELDS, Settings, flatten, settings_hash
 
 FRAMEWORKS: tuple[Framework, ...] = typing.get_args(Framework)
 
@@ -39,6 +39,10 @@ FRAMEWORKS: tuple[Framework, ...] = typing.get_args(Framework)
 SMALL_IMAGES_PER_CLASS = 10
 SMALL_MAX_EPOCHS = 1
 SMALL_BATCH_SIZE = 16
+
+
+# Cost settings that say what part of a machine computes.
+_OF_THE_MACHINE = ("device", "threads", "num_devices")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,9 @@ class GridCell:
     """The words after train_torch.py or train_keras.py on the command line."""
     settings: Settings
     """What the options mean."""
+    costs: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that affect cost alone and that the grid asks for, by dotted name: a finished run counts as this cell's
+    only if it had the same. Where the grid leaves them open, any run counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +146,7 @@ def read_grid(
                 framework=framework,
                 options=options,
                 settings=settings,
+                costs=_costs_asked_for(framework, settings, values, more_options),
             )
     missing = {
         name: words
@@ -146,6 +154,26 @@ def read_grid(
         if any(flatten(cell.settings).get(name) == _placeholder(name) for cell in cells.values())
     }
     return Grid(cells=tuple(cells.values()), missing=missing)
+
+
+def _costs_asked_for(
+    framework: Framework, settings: Settings, in_file: Collection[str], more_options: Sequence[str]
+) -> dict[str, Any]:
+    """The cost settings that a cell's file and the options after -- give; `auto` and null leave a setting open.
+
+    Options that say on what to compute describe the machine at hand, on which a grid may go on that was begun on
+    another one; only those that stand in the file count.
+    """
+    after_dashes = given_settings(framework, list(more_options))
+    flat = flatten(settings)
+    return {
+        name: flat[name]
+        for name, item in FIELDS.items()
+        if item.metadata["affects"] == "cost"
+        and (name in in_file or name in after_dashes)
+        and not (name in after_dashes and name in _OF_THE_MACHINE)
+        and flat[name] not in (None, "auto")
+    }
 
 
 def not_given(path: Path, name: str, words: str) -> UserError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tandem.grid.file import GridCell
 from tandem.protocol.parser import KERAS_BACKENDS
-from tandem.protocol.settings import flatten, settings_hash
+from tandem.protocol.settings import flatten, settings_hash, values_before
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
+from tandem.tracking.provenance import parameter_text
 from tandem.tracking.reader import NoRuns, read_runs
 
 Identity = tuple[str, str, str, str]
@@ -41,7 +42,7 @@ def count_finished_runs(cells: Sequence[GridCell]) -> dict[int, int]:
     Raises:
         UserError: MLflow does not answer.
     """
-    kept: dict[Identity, list[set[str]]] = defaultdict(list)
+    finished: dict[Identity, list[Mapping[str, str]]] = defaultdict(list)
     for uri, experiment in _experiments(cells):
         try:
             runs = read_runs(uri, experiment)
@@ -49,8 +50,8 @@ def count_finished_runs(cells: Sequence[GridCell]) -> dict[int, int]:
             continue
         for run in runs:
             if run.status == "FINISHED":
-                kept[_identity_of_run(run.tags)].append(_kept_by(run.params))
-    return {cell.number: sum(_asked(cell) <= of_run for of_run in kept[identity_of(cell)]) for cell in cells}
+                finished[_identity_of_run(run.tags)].append(run.params)
+    return {cell.number: sum(_counts_as(cell, params) for params in finished[identity_of(cell)]) for cell in cells}
 
 
 def settle_earlier_attempts(cell: GridCell, identity: Identity, since: int) -> bool:
@@ -81,7 +82,7 @@ def settle_earlier_attempts(cell: GridCell, identity: Identity, since: int) -> b
             if run.info.status == "RUNNING" and run.info.start_time >= since:
                 client.set_tag(run.info.run_id, vocabulary.FAILURE, "its machine was lost, and its cell is run again")
                 client.set_terminated(run.info.run_id, "FAILED")
-    return any(run.info.status == "FINISHED" and _asked(cell) <= _kept_by(run.data.params) for run in runs)
+    return any(run.info.status == "FINISHED" and _counts_as(cell, run.data.params) for run in runs)
 
 
 def prepare_experiments(cells: Sequence[GridCell]) -> None:
@@ -100,9 +101,13 @@ def _identity_of_run(tags: dict[str, str]) -> Identity:
     return framework, backend, settings, tags.get(vocabulary.BUDGET, "full")  # from before there were budgets: full
 
 
-def _asked(cell: GridCell) -> set[str]:
-    return {name for name in _KEPT if flatten(cell.settings)[name]}
+def _counts_as(cell: GridCell, params: Mapping[str, str]) -> bool:
+    """True if a run with these parameters kept what the cell is to keep, at the cost settings that the grid asks for.
 
-
-def _kept_by(params: dict[str, str]) -> set[str]:
-    return {name for name in _KEPT if params.get(name) == "true"}
+    A run that is older than a cost setting had the value that the setting replaced.
+    """
+    settings = flatten(cell.settings)
+    of_run = {**{name: parameter_text(value) for name, value in values_before().items()}, **params}
+    return all(params.get(name) == "true" for name in _KEPT if settings[name]) and all(
+        of_run[name] == parameter_text(value) for name, value in cell.costs.items() if name in of_run
+    )

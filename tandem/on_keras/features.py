@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tandem.data.features import PhaseFeatures, find_phase_features, in_batches
+from tandem.data.features import PhaseFeatures, find_phase_features
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
+from tandem.evaluation.batching import computed_as_fits, in_batches
 from tandem.on_keras.backends import backend_module, backend_version, has_gpu
 from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier
@@ -146,7 +147,7 @@ def backbone_pass(
         sizes[:] = [size]
         return features[: len(rows)]
 
-    return lambda rows: in_batches(rows, compute_batch, batch_size=batch_size, out_of_memory=_out_of_memory)
+    return lambda rows: computed_as_fits(compute_batch, in_batches(rows, batch_size), is_out_of_memory=_out_of_memory)
 
 
 def _out_of_memory(error: Exception) -> bool:

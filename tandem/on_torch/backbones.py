@@ -17,7 +17,7 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
-from tandem.errors import UserError, WeightsNotDownloaded
+from tandem.errors import UserError, WeightsNotDownloaded, one_line
 from tandem.protocol.backbones import (
     IMAGENET_CLASSES,
     Backbone,
@@ -64,7 +64,7 @@ def check_builder(entry: Backbone) -> None:
         timm.get_pretrained_cfg(build.builder)
     except RuntimeError as error:
         raise UserError(
-            f"backbone: timm cannot build {entry.name!r} ({_one_line(error)}); take another backbone"
+            f"backbone: timm cannot build {entry.name!r} ({one_line(error, with_type=False)}); take another backbone"
         ) from None
 
 
@@ -130,7 +130,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
         found = {name: state[name] for name in wanted if isinstance(state.get(name), Tensor)}
     except Exception as error:  # what torch raises here depends on the bytes it meets
         raise UserError(
-            f"weights: {file} cannot be read as a state dict ({type(error).__name__}: {_one_line(error)}); give a file "
+            f"weights: {file} cannot be read as a state dict ({one_line(error)}); give a file "
             "that torch.save or safetensors has made"
         ) from None
     lacking = sorted(set(wanted) - set(found))
@@ -169,8 +169,9 @@ def build_torchvision(entry: Backbone, *, pretrained: bool) -> nn.Module:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if not pretrained:
             raise
+        reason = one_line(error, with_type=False)
         raise WeightsNotDownloaded(
-            f"weights: imagenet could not be downloaded or read ({_one_line(error)}); put {weights.url} into "
+            f"weights: imagenet could not be downloaded or read ({reason}); put {weights.url} into "
             f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or give a file with --weights"
         ) from None
     if getattr(network, "aux_logits", False):
@@ -196,9 +197,8 @@ def _build_timm(entry: Backbone, pretrained: bool) -> nn.Module:
         return timm.create_model(name, pretrained=pretrained, **build.options)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         if not pretrained:
-            raise UserError(
-                f"backbone: timm cannot build {entry.name!r} ({_one_line(error)}); take another backbone"
-            ) from None
+            reason = one_line(error, with_type=False)
+            raise UserError(f"backbone: timm cannot build {entry.name!r} ({reason}); take another backbone") from None
         raise _no_timm_weights(name, error) from None
 
 
@@ -217,8 +217,8 @@ def _check_hub(name: str) -> None:
 
 def _no_timm_weights(name: str, error: Exception) -> WeightsNotDownloaded:
     return WeightsNotDownloaded(
-        f"weights: imagenet could not be downloaded or read for {name} ({_one_line(error)}); run once where "
-        f"{hub_constants.ENDPOINT} can be reached, or give a file with --weights"
+        f"weights: imagenet could not be downloaded or read for {name} ({one_line(error, with_type=False)}); run once "
+        f"where {hub_constants.ENDPOINT} can be reached, or give a file with --weights"
     )
 
 
@@ -269,13 +269,9 @@ def _count_features(network: nn.Module, entry: Backbone, image_size: int) -> int
     except (ValueError, RuntimeError, AssertionError) as error:
         raise UserError(
             f"data.image_size: received {image_size}, but {entry.name} takes no images of that size "
-            f"({_one_line(error)})"
+            f"({one_line(error, with_type=False)})"
         ) from None
     network.train()
     if not isinstance(features, Tensor) or features.ndim != 2:
         raise UserError(f"backbone: {entry.name!r} gives no single vector of features an image; take another")
     return features.shape[1]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -308,7 +308,7 @@ class Share(StreamLoader):
     """
 
     def __init__(self, stream: Stream, *, pin_memory: bool, rank: int, num_processes: int) -> None:
-        super().__init__(stream, pin_memory=pin_memory, part=self._part_of)
+        super().__init__(stream, pin_memory=pin_memory, share_of=self._part_of)
         self._rank = rank
         self._num_processes = num_processes
 

@@ -10,9 +10,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from tandem.data.features import PhaseFeatures, find_phase_features, in_batches
+from tandem.data.features import PhaseFeatures, find_phase_features
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
+from tandem.evaluation.batching import computed_as_fits, in_batches
+from tandem.on_torch.acceleration import is_out_of_memory
 from tandem.on_torch.networks import Classifier
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings
@@ -82,12 +84,8 @@ def backbone_pass(
 
     def compute(rows: np.ndarray) -> Iterator[np.ndarray]:
         assert not network.backbone.training
-        return in_batches(
-            rows,
-            compute_batch,
-            batch_size=CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE,
-            out_of_memory=lambda error: isinstance(error, torch.OutOfMemoryError),
-        )
+        batches = in_batches(rows, CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE)
+        return computed_as_fits(compute_batch, batches, is_out_of_memory=is_out_of_memory)
 
     return compute
 

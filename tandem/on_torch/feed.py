@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from tandem.data.stream import Batch, Part, Stream
+from tandem.data.stream import Batch, ShareOf, Stream
 
 NUM_COPIED_AHEAD = 2  # batches on the GPU beside the one that is worked on
 
@@ -19,13 +19,13 @@ class StreamLoader:
 
     Lightning makes one iterator an epoch. Decoding is long done and the batches come from the stream's own thread, so
     there is nothing for a DataLoader and its worker processes to do. With pin_memory, batches come on the GPU. With
-    part, they are this process's parts, and batches of which it has none are left out.
+    share_of, they are this process's shares, without batches of which it has none.
     """
 
-    def __init__(self, stream: Stream, *, pin_memory: bool, part: Part | None = None) -> None:
+    def __init__(self, stream: Stream, *, pin_memory: bool, share_of: ShareOf | None = None) -> None:
         self.stream = stream
         self.pin_memory = pin_memory
-        self._part = part
+        self._share_of = share_of
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class StreamLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # in a generator: Lightning makes iterators that it does not use, which must not count as epochs
         epoch, self.epoch = self.epoch, self.epoch + 1
-        batches = (batch for batch in self.stream.epoch(epoch, part=self._part) if len(batch[1]))
+        batches = (batch for batch in self.stream.epoch(epoch, share_of=self._share_of) if len(batch[1]))
         if self.pin_memory:
             yield from copied_ahead(batches, torch.device("cuda", torch.cuda.current_device()))
         else:

@@ -1,11 +1,11 @@
-"""The catalogue of backbones: each named once, with what builds it in either framework.
+"""The catalogue of backbones: the name of each, and its builder in either framework.
 
-A backbone is everything before the last dense layer, pooling included: uint8 pixels go through `scaling` into it, one
-vector of `num_features` numbers an image comes out. VGG's and AlexNet's two layers of 4096 units belong to it, with
-their ReLU and dropout. Frameworks are named `torch` and `keras`.
+A backbone is everything before the last dense layer, including the pooling. Its input are uint8 pixels, scaled by
+`scaling`; its output is one vector of `num_features` numbers per image. The two layers of 4096 units of VGG and AlexNet
+belong to the backbone, with their ReLU and dropout. Frameworks are named `torch` and `keras`.
 
-Names outside the catalogue say their library, like `timm:convnext_tiny`; what is known of those only the built network
-tells.
+Names outside the catalogue contain their library, like `timm:convnext_tiny`. Their properties are known only after the
+network is built.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ ScalingName = Literal["torch", "tf", "caffe", "unit", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """Channel means and standard deviations of RGB pixels in 0..1 that are subtracted and divided by."""
+    """Scaling of RGB pixels in 0..1 by their channels' means and standard deviations."""
 
     mean: tuple[float, float, float]
+    """Subtracted from the pixels, per channel."""
     std: tuple[float, float, float]
+    """The pixels are then divided by these, per channel."""
 
 
 Scaling = ScalingName | Normalization
@@ -39,62 +41,62 @@ CAFFE_MEAN = (123.68, 116.779, 103.939)
 IMAGENET_CLASSES = 1000
 
 LIBRARIES = {"torch": ("torchvision", "timm"), "keras": ("keras",)}
-"""What may stand before the colon of a name outside the catalogue, in each framework."""
+"""Libraries that may precede the colon in a name outside the catalogue, by framework."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """What one framework makes a backbone of."""
+    """Builder of a backbone in one framework."""
 
     package: Literal["torchvision", "timm", "keras", "tandem"]
     """`keras` is Keras Applications, `tandem` a network of tandem/on_keras."""
     builder: str
     """The network's name in that library."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What the builder is told besides size and weights."""
+    """Arguments of the builder besides size and weights."""
     weights: str | None = None
-    """The library's name of the ImageNet weights; None for those it gives by default."""
+    """The library's name of the ImageNet weights; None for its default ones."""
     scaling: ScalingName | None = None
-    """What these weights expect of pixels; None where the library has to be asked."""
+    """Scaling of pixels that these weights expect; None if the library has to be asked."""
     trained_by: str | None = None
-    """Whose training the published weights are; in brackets what they were trained with, where that is another library.
+    """Trainer of the published weights, followed in brackets by the library, if it was another one.
 
-    From the data of torchvision's weights and their files' names, timm's model cards, and licences and pull requests
-    of Keras Applications.
+    Sources: metadata and file names of torchvision's weights, timm's model cards, licences and pull requests of Keras
+    Applications.
     """
     published_parameters: int | None = None
-    """Trainable parameters of the whole network with its head of 1000 classes."""
+    """Number of trainable parameters of the whole network with its head of 1000 classes."""
     blocks: tuple[str, ...] = ("",)
-    """One regular expression for each block, from input to output, that matches the beginnings of the names of its
+    """One regular expression per block, from input to output, that matches the beginnings of the names of the block's
     modules (torch) or layers (Keras)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """One entry of the catalogue, or a name outside of it, of which the optional facts are not known."""
+    """An entry of the catalogue, or a name outside of it, whose optional properties are not known."""
 
     name: str
+    """Name in the settings."""
     builds: Mapping[str, Build]
-    """By framework."""
+    """Builder of each framework that has the backbone."""
     image_size: int | None = None
-    """Height and width in pixels of the network as it was published."""
+    """Height and width, in pixels, for which the network was published."""
     min_image_size: int = 1
-    """Height and width in pixels below which one of the frameworks refuses to build it."""
+    """Smallest height and width, in pixels, that both frameworks can build it for."""
     num_features: int | None = None
+    """Length of the output vector."""
     differences: tuple[str, ...] = ()
-    """How the two frameworks' networks of this name differ."""
+    """Differences between the two frameworks' networks, one clause each."""
 
 
 _PADDING = "stride-2 convolutions pad both sides in torchvision, right and bottom only in Keras"
 _EPSILON = "batch-norm epsilon is 1e-5 in {library}, {epsilon} in Keras"
 _MOMENTUM = "batch-norm momentum is {momentum} in Keras, 0.9 in {library}, where batch_norm_momentum is null"
 _OWN_IN_KERAS = (
-    "Keras has none: Tandem's own has torchvision's layers, epsilons included, and carries its published weights over",
-    "random weights are drawn from torchvision's distributions there, from Glorot's uniform one in Keras",
+    "Keras lacks it: Tandem's own has torchvision's layers, with their epsilons, and takes its published weights over",
+    "random weights are drawn from torchvision's distributions in PyTorch, from Glorot's uniform one in Keras",
 )
-_VGG_DIFFERENCES = (
-    "Keras Applications has neither the pooling to 7 x 7 nor dropout, which are added as torchvision has them",
-)
+_VGG_DIFFERENCES = ("Keras Applications lacks the pooling to 7 x 7 and the dropout, which are added as in torchvision",)
 
 
 def _resnet(depth: int, *, torch_parameters: int, keras_parameters: int) -> Backbone:
@@ -196,12 +198,14 @@ def _densenet(
 
 
 def _with_origins(entry: Backbone) -> Backbone:
-    """The entry, which tells where its two networks' published weights were not trained together."""
+    """The entry, with a difference added if its two networks' weights come from different trainings."""
     torch, keras = entry.builds["torch"], entry.builds["keras"]
     if torch.trained_by == keras.trained_by:
         return entry
-    apart = f"published weights were trained apart, by {torch.trained_by} for PyTorch, {keras.trained_by} for Keras"
-    scalings = ", with other pixel scalings" if torch.scaling != keras.scaling else ""
+    apart = (
+        f"published weights were trained separately, by {torch.trained_by} for PyTorch, {keras.trained_by} for Keras"
+    )
+    scalings = ", with different pixel scalings" if torch.scaling != keras.scaling else ""
     return replace(entry, differences=(*entry.differences, apart + scalings))
 
 
@@ -259,7 +263,7 @@ CATALOGUE = {
                     package="keras",
                     builder="ResNet50V2",
                     scaling="tf",
-                    trained_by="an author whom it does not name",
+                    trained_by="an unnamed author",
                     published_parameters=25_568_360,
                     blocks=(*(f"conv{stage}_" for stage in range(1, 5)), "conv5_|post_"),
                 ),
@@ -270,7 +274,7 @@ CATALOGUE = {
             differences=(
                 "a stage's stride is in its first block in timm, in its last in Keras",
                 "some of Keras's convolutions have biases (19,008 parameters more)",
-                "the first pooling, of values of either sign, pads with zeros in Keras, with minus infinity in timm",
+                "the first pooling pads with zeros in Keras, with minus infinity in timm; values there may be negative",
                 _EPSILON.format(library="timm", epsilon="1.001e-5"),
                 _MOMENTUM.format(library="timm", momentum="0.99"),
             ),
@@ -349,7 +353,7 @@ CATALOGUE = {
                 _PADDING,
                 _EPSILON.format(library="torchvision", epsilon="1e-3"),
                 _MOMENTUM.format(library="torchvision", momentum="0.99"),
-                "Keras's own pixel scaling, which random weights would get another of, is taken out of the network",
+                "Keras's own pixel scaling, which differs for random weights, is removed from the network",
             ),
         ),
         Backbone(
@@ -358,7 +362,7 @@ CATALOGUE = {
                 "torch": Build(
                     package="timm",
                     builder="tf_efficientnetv2_b0",
-                    # the rate at which Keras drops paths; timm drops none by default
+                    # Keras's rate of dropped paths; timm drops none by default
                     options={"drop_path_rate": 0.2},
                     weights="in1k",
                     scaling="torch",
@@ -379,17 +383,17 @@ CATALOGUE = {
             image_size=224,
             min_image_size=32,
             num_features=1280,
-            differences=("the files of the published weights, which are Google's training in both",),
+            differences=("published weights are different files of the same training by Google",),
         ),
     )
 }
 
 
 def find_backbone(name: str, framework: str) -> Backbone:
-    """The catalogue's entry of that name, or what `library:name` says by itself.
+    """The catalogue's entry of that name, or a new entry for `library:name`.
 
     Raises:
-        UserError: There is no such entry, or the library is the other framework's.
+        UserError: The name is unknown, or the library belongs to the other framework.
     """
     if name in CATALOGUE:
         return CATALOGUE[name]
@@ -407,7 +411,7 @@ def find_backbone(name: str, framework: str) -> Backbone:
 
 
 def unknown_builder(backbone: Backbone, builder: str, library: str, known: list[str]) -> UserError:
-    """The error about a name that its library lacks, with the nearest names that it has."""
+    """The error about a name that a library lacks, with similar names that it has."""
     by_letters = {_letters(name): name for name in known}
     close = [by_letters[match] for match in difflib.get_close_matches(_letters(builder), by_letters, n=3)]
     hint = f"did you mean {' or '.join(close)}?" if close else f"its {len(known)} names are in its documentation"
@@ -419,17 +423,17 @@ def _letters(name: str) -> str:
 
 
 def num_blocks(backbone: Backbone) -> int:
-    """Number of blocks from input to output, the same in both frameworks; 1 outside the catalogue."""
+    """Number of blocks, the same in both frameworks; 1 for names outside the catalogue."""
     counts = {len(build.blocks) for build in backbone.builds.values()}
-    assert len(counts) == 1, f"{backbone.name} has another number of blocks in each framework"
+    assert len(counts) == 1, f"{backbone.name} has different numbers of blocks in the two frameworks"
     return counts.pop()
 
 
 def scaling_of(built: Scaling, setting: str) -> Scaling:
-    """The pixel scaling that a run uses: the setting, or with `auto` what the backbone's published weights expect.
+    """The pixel scaling of a run: the setting, or with `auto` the one that the backbone's published weights expect.
 
     Raises:
-        UserError: The backbone, whose weights expect `none`, scales pixels itself, and would do so a second time.
+        UserError: The backbone's weights expect `none` because it scales pixels itself, so they would be scaled twice.
     """
     if built == "none" and setting not in ("auto", "none"):
         raise UserError(f"pixel_scaling: received {setting!r}, but this backbone scales pixels itself; allowed: auto")
@@ -437,10 +441,11 @@ def scaling_of(built: Scaling, setting: str) -> Scaling:
 
 
 def scale_and_offset(scaling: Scaling) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Factor and summand for each of red, green and blue, applied to pixels of 0..255.
+    """Factors and summands of red, green and blue, for pixels of 0..255.
 
-    `torch` gives zero mean and unit deviation over ImageNet, `tf` -1..1, `unit` 0..1, `none` 0..255, `caffe` subtracts
-    the means (the network then sees blue, green, red). Source: keras.applications.imagenet_utils.preprocess_input.
+    `torch` results in mean 0 and standard deviation 1 over ImageNet, `tf` in -1..1, `unit` in 0..1, `none` in 0..255;
+    `caffe` subtracts the means (the network then sees blue, green, red). Source:
+    keras.applications.imagenet_utils.preprocess_input.
     """
     if scaling == "torch":
         scaling = Normalization(mean=IMAGENET_MEAN, std=IMAGENET_STD)

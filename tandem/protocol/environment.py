@@ -1,4 +1,4 @@
-"""What must be in the environment before a framework is imported."""
+"""Environment variables that have to be set before a framework is imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tandem.protocol.settings import Settings
 
 
 def prepare_environment(settings: Settings) -> None:
-    """Sets the variables that frameworks read when they are imported; what the user has set stays."""
+    """Sets variables that the frameworks read on import. Defaults do not replace values that the user has set."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if settings.device == "cpu":

@@ -1,4 +1,4 @@
-"""The head: dense layers behind the backbone's features, with the same initial weights in both frameworks."""
+"""The head: dense layers after the backbone's features, with the same initial weights in both frameworks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import numpy as np
 from tandem.protocol.settings import HeadSettings
 
 BATCH_NORM_EPSILON = 1e-5  # torch.nn.BatchNorm1d's default; Keras's is 1e-3
-BATCH_NORM_MOMENTUM = 0.9  # where the settings leave each network its own; torch's default too, Keras's is 0.99
+BATCH_NORM_MOMENTUM = 0.9  # if batch_norm_momentum is null; torch's default, too, while Keras's is 0.99
 
 
 def initial_kernels(head: HeadSettings, *, num_features: int, num_classes: int, seed: int) -> list[np.ndarray]:
-    """The dense layers' initial kernels, of shape (inputs, units) and type float32; biases start at zero.
+    """Draws the initial kernels of the dense layers; their biases start at zero.
 
-    Glorot's uniform distribution (Glorot and Bengio 2010, equation 16; Keras's default), or a normal one of the
-    settings' deviation. Drawn by numpy, since the frameworks' own generators give other numbers for the same seed, and
-    Keras's again others for each backend.
+    The distribution is Glorot's uniform one (Glorot and Bengio 2010, equation 16; Keras's default), or a normal one
+    with the settings' standard deviation. numpy draws the numbers, since each framework, and each backend of Keras,
+    gives other numbers for the same seed.
+
+    Returns:
+        float32 arrays of shape (inputs, units), one per layer.
     """
     generator = np.random.default_rng(seed)
     kernels = []

@@ -1,6 +1,7 @@
-"""The learning-rate range test: the rate rises with every step until the loss explodes; where it fell fastest is good.
+"""The learning-rate range test: the rate rises at every step until the loss diverges, and the rate at which the loss
+fell fastest is suggested.
 
-Smith 2017 (arXiv 1506.01186, section 3.3) has the test; rising exponentially, the smoothed loss, the end and the
+The test is Smith's (2017, arXiv 1506.01186, section 3.3). The exponential rise, the smoothed loss, the end and the
 suggestion are those of fastai's lr_find (fastai/callback/schedule.py: LRFinder and the rule `steep`).
 """
 
@@ -13,23 +14,23 @@ from typing import TypeVar
 
 import numpy as np
 
-# fastai's, as are the shares below.
+# constants of fastai's lr_find
 NUM_STEPS = 100
 LOWEST, HIGHEST = 1e-7, 10.0
 MOMENTUM = 0.98  # of the smoothed loss
 DIVERGED = 4.0  # times the lowest smoothed loss so far
-FIRST_STEPS_LEFT_OUT = NUM_STEPS // 10  # in which the mean is one of few
-LAST_STEPS_LEFT_OUT = 5  # in which the loss explodes
+FIRST_STEPS_LEFT_OUT = NUM_STEPS // 10  # their smoothed loss is a mean of few values
+LAST_STEPS_LEFT_OUT = 5  # the loss diverges in them
 
 RATES = np.geomspace(LOWEST, HIGHEST, NUM_STEPS)
-"""Of each step: each is the one before times the same factor."""
+"""Learning rate of each step; neighbouring rates have the same ratio."""
 
 Batch = TypeVar("Batch")
 
 
 @dataclass(kw_only=True)
 class LearningRateFinder:
-    """The steps of a test, as a loop of a framework takes them:
+    """Learning rates for a framework's training loop, and the losses that it reports:
 
     finder = LearningRateFinder()
     for rate, (images, labels) in finder.steps(batches):
@@ -37,16 +38,17 @@ class LearningRateFinder:
     """
 
     rates: list[float] = field(default_factory=list)
+    """Rate of each step so far."""
     losses: list[float] = field(default_factory=list)
-    """Of each step's batch, before the step."""
+    """Loss of each step's batch, before the step."""
     smoothed: list[float] = field(default_factory=list)
-    """Their running mean, with weights that fall by MOMENTUM from step to step."""
+    """Running mean of the losses, with weights that fall by the factor MOMENTUM per step."""
 
     def steps(self, batches: Iterator[Batch]) -> Iterator[tuple[float, Batch]]:
-        """Each step's learning rate and batch, until the loss has exploded.
+        """Yields each step's learning rate and batch, until the loss has diverged.
 
         Args:
-            batches: at least NUM_STEPS of them.
+            batches: At least NUM_STEPS batches.
         """
         for rate in RATES:
             if self.has_diverged():
@@ -55,7 +57,7 @@ class LearningRateFinder:
             yield float(rate), next(batches)
 
     def add(self, loss: float) -> None:
-        """The loss of the step that was taken last."""
+        """Adds the loss of the last step."""
         step = len(self.losses) + 1
         before = self.smoothed[-1] * (1 - MOMENTUM ** (step - 1)) if self.smoothed else 0.0
         self.losses.append(loss)
@@ -67,7 +69,7 @@ class LearningRateFinder:
         return not math.isfinite(self.losses[-1]) or self.smoothed[-1] > DIVERGED * min(self.smoothed)
 
     def suggestion(self) -> float | None:
-        """The rate at which the smoothed loss fell fastest over the rate's logarithm; None where it never fell."""
+        """The rate at which the smoothed loss fell fastest with the rate's logarithm; None if it never fell."""
         end = len(self.smoothed) - LAST_STEPS_LEFT_OUT
         if end - FIRST_STEPS_LEFT_OUT < 2:
             return None

@@ -1,4 +1,4 @@
-"""Command line and YAML files to Settings, with one clear line for whatever is wrong with them."""
+"""Reads Settings from the command line and YAML files, and reports whatever is wrong with them in one clear line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import functools
+import itertools
 import math
 import os
 import re
@@ -19,28 +20,36 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from tandem.errors import UserError, exit_with
 from tandem.protocol.backbones import Backbone, find_backbone, num_blocks
-from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.processes import check_shares, num_started_processes
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.repeats import repeats_of
-from tandem.protocol.search_space import combinations, read_space, with_values
-from tandem.protocol.settings import AugmentationSettings, DataSettings, PhaseSettings, Settings, flatten
+from tandem.protocol.search_space import combinations, read_space
+from tandem.protocol.settings import (
+    AugmentationSettings,
+    DataSettings,
+    PhaseSettings,
+    Settings,
+    flatten,
+    resolve,
+    walk,
+    with_values,
+)
 
 Framework = Literal["torch", "keras"]
 
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
-"""What KERAS_BACKEND may name, the default first."""
+"""Values of KERAS_BACKEND, the default first."""
 
 WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5",)}
-"""Endings of the weight files that each framework reads."""
+"""Endings of weight files, by the framework that reads them."""
 
 
 def parse_settings(framework: Framework, argv: list[str] | None = None) -> Settings:
-    """The settings of a run from the command line, where `--config FILE` may stand; bad ones end in exit status 2.
+    """Reads a run's settings from the command line, which may contain `--config FILE`; exits with status 2 on bad ones.
 
     Args:
-        framework: Which of the two scripts asks, since one may lack what the other has.
-        argv: The words of the command line without the program; sys.argv's by default.
+        framework: The script that asks; some settings are allowed in one of the two only.
+        argv: Words of the command line without the program; those of sys.argv by default.
     """
     program = f"train_{framework}.py"
     try:
@@ -50,25 +59,27 @@ def parse_settings(framework: Framework, argv: list[str] | None = None) -> Setti
 
 
 def read_data_settings(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
-    """What another program's parser reads, with the settings of the data under the scripts' names and limits.
+    """Reads the command line of another program that takes the data settings under the scripts' names and limits.
 
     Args:
-        parser: Has a group `data`, some or all of DataSettings.
-        argv: The words of the command line without the program; sys.argv's by default.
+        parser: Has a group `data` with some or all settings of DataSettings.
+        argv: Words of the command line without the program; those of sys.argv by default.
 
     Returns:
-        What was read; `data` is a DataSettings.
+        The parser's values; `data` is a DataSettings.
 
     Raises:
-        UserError: Something of it cannot be read, or is out of its limits.
+        UserError: A word cannot be read, or a value is out of its limits.
     """
     try:
         values = parser.parse_args(argv)
     except argparse.ArgumentError as error:
         unknown = re.match(r"unrecognized arguments: --([\w.]+)", str(error))
         if unknown and unknown[1] in flatten(Settings()):
-            raise UserError(f"{unknown[1]}: a setting of the training scripts; --help lists those of this") from None
-        raise UserError(_one_line(error)) from None
+            raise UserError(
+                f"{unknown[1]}: only the training scripts have this setting; --help lists those of this program"
+            ) from None
+        raise UserError(_refusal_of(error)) from None
     values = parser.instantiate(values)
     _check_nulls(vars(values.data), DataSettings, "data.")
     settings = Settings(data=values.data)
@@ -78,24 +89,34 @@ def read_data_settings(parser: ArgumentParser, argv: list[str] | None = None) ->
 
 
 def read_settings(framework: Framework, argv: list[str] | None = None) -> Settings:
-    """Like parse_settings, but raises UserError on bad settings."""
+    """As parse_settings, but raises UserError for bad settings."""
     parser = _make_parser(framework)
     try:
         values = parser.parse_args(argv)
     except argparse.ArgumentError as error:
-        raise UserError(_one_line(error)) from None
+        raise UserError(_refusal_of(error)) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"config: this is no text in UTF-8 ({error}); {_CONFIG_FILE}") from None
+        raise UserError(f"config: the file is not text in UTF-8 ({error}); {_CONFIG_FILE}") from None
     return _finish(parser, values, framework)
 
 
-def change_settings(settings: Settings, framework: Framework, changes: Mapping[str, Any]) -> Settings:
-    """The settings with others in their place, read as if the new ones had been given with the rest.
+def given_settings(framework: Framework, argv: list[str]) -> set[str]:
+    """Dotted names of the settings that a command line gives, itself or in its files.
 
     Args:
-        settings: What read_settings has returned.
-        framework: As there.
-        changes: By dotted names.
+        framework: As in parse_settings.
+        argv: Words that read_settings accepts.
+    """
+    return set(_flat_names(vars(_make_parser(framework).parse_args(argv, defaults=False))))
+
+
+def change_settings(settings: Settings, framework: Framework, changes: Mapping[str, Any]) -> Settings:
+    """Replaces some settings, with the same checks as if the new values had been given on the command line.
+
+    Args:
+        settings: Result of read_settings.
+        framework: As in parse_settings.
+        changes: New values by dotted names.
 
     Raises:
         UserError: As in read_settings.
@@ -104,7 +125,7 @@ def change_settings(settings: Settings, framework: Framework, changes: Mapping[s
     try:
         values = parser.parse_object(dataclasses.asdict(with_values(settings, changes)))
     except argparse.ArgumentError as error:
-        raise UserError(_one_line(error)) from None
+        raise UserError(_refusal_of(error)) from None
     return _finish(parser, values, framework)
 
 
@@ -116,12 +137,12 @@ def _finish(parser: ArgumentParser, values: Namespace, framework: Framework) -> 
         settings = dataclasses.replace(settings, weights="random")
     check_settings(settings, framework)
     _check_search(settings, framework)
-    # after the checks, whose messages speak of what was received; before the run, which records what it did
-    return dataclasses.replace(settings, data=resolve_split(settings.data))
+    # after the checks, whose messages repeat what was received, and before the run, which records what it did
+    return resolve(settings)
 
 
 def check_settings(settings: Settings, framework: Framework) -> None:
-    """Raises UserError for the first setting that is out of its limits, contradicts another or that framework lacks."""
+    """Raises UserError for the first setting that is out of its limits, contradicts another, or is unsupported."""
     _check_limits(settings)
     _check_data(settings)
     _check_regime(settings)
@@ -142,8 +163,17 @@ def check_settings(settings: Settings, framework: Framework) -> None:
     _check_weights(settings.weights, framework, backbone)
 
 
+def _flat_names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Namespace):
+            yield from _flat_names(vars(value), f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
 def _check_limits(settings: Settings) -> None:
-    for name, item, value in _walk(settings):
+    of_phases = (walk(phase, "phases.") for phase in settings.phases or [])
+    for name, item, value in itertools.chain(walk(settings), *of_phases):
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int | float) and not _within(number, item.metadata):
                 _refuse(name, value, _describe(name))
@@ -159,12 +189,12 @@ def _check_data(settings: Settings) -> None:
     if data.fold is not None and data.fold >= data.folds:
         _refuse("data.fold", data.fold, f"0 to {data.folds - 1}, since data.folds is {data.folds}")
     if data.classes is not None and (len(data.classes) < 2 or len(set(data.classes)) < len(data.classes)):
-        _refuse("data.classes", data.classes, "two or more different names of classes")
+        _refuse("data.classes", data.classes, "two or more different class names")
     if augmentation.crop_padding >= data.image_size:
         _refuse("augmentation.crop_padding", augmentation.crop_padding, f"less than {data.image_size}")
     shares = augmentation.random_resized_crop
     if shares is not None and (len(shares) != 2 or shares[0] > shares[1]):
-        _refuse("augmentation.random_resized_crop", shares, "two numbers, the least share and the greatest")
+        _refuse("augmentation.random_resized_crop", shares, "two numbers, the smallest and the largest share")
 
 
 def _check_regime(settings: Settings) -> None:
@@ -182,7 +212,9 @@ def _check_regime(settings: Settings) -> None:
         _refuse("seeds", settings.seeds, "one or more different whole numbers")
     if regime == "off_the_shelf":
         if settings.weights == "random" or settings.weights.startswith("runs:"):
-            _refuse("weights", settings.weights, "imagenet or a file with regime off_the_shelf, which needs their head")
+            _refuse(
+                "weights", settings.weights, "imagenet or a file, with regime off_the_shelf, which needs their head"
+            )
     elif settings.imagenet_classes is not None:
         _refuse("imagenet_classes", settings.imagenet_classes, f"null with regime {regime}; off_the_shelf takes it")
 
@@ -197,7 +229,7 @@ def _check_optimizer(settings: Settings) -> None:
     if optimizer.nesterov and optimizer.momentum == 0:
         _refuse("optimizer.nesterov", True, "false with optimizer.momentum 0")
     if optimizer.layer_decay != 1 and all(phase.trainable == "head" for phase in phases):
-        allowed = f"1 with regime {settings.regime}, since nothing of the backbone is trained"
+        allowed = f"1 with regime {settings.regime}, which does not train the backbone"
         _refuse("optimizer.layer_decay", optimizer.layer_decay, allowed)
     if schedule.warmup_epochs and schedule.name == "plateau":
         allowed = "0 with schedule.name plateau; schedule.name none or cosine takes it"
@@ -213,7 +245,7 @@ def _check_optimizer(settings: Settings) -> None:
 
 
 def _check_search(settings: Settings, framework: Framework) -> None:
-    """What looks for settings, a sweep or a range test: it has something to train, and every value could be trained."""
+    """Checks a sweep or a range test: there is something to train, and every value of the space is allowed."""
     num_trials = settings.sweep.num_trials
     if settings.find_learning_rate and num_trials is not None:
         _refuse("find_learning_rate", True, "false with sweep.num_trials; do one after the other")
@@ -233,18 +265,18 @@ def _check_search(settings: Settings, framework: Framework) -> None:
     if settings.regime == "scratch" and any(dimension.name == "regime" for dimension in space):
         _refuse("regime", "scratch", "one with pretrained weights where sweep.space varies it")
     parser = _make_parser(framework)
-    # by the parser, for their types: all first values at once, then all second ones
+    # the parser checks types: of all first values at once, then of all second ones
     for index in range(max(len(dimension.extremes) for dimension in space)):
         values = {dimension.name: dimension.extremes[index] for dimension in space if index < len(dimension.extremes)}
         try:
             parser.parse_object(values)
         except argparse.ArgumentError as error:
-            raise UserError(f"sweep.space.{_one_line(error)}") from None
+            raise UserError(f"sweep.space.{_refusal_of(error)}") from None
     for values in combinations(space):
         try:
             check_settings(with_values(settings, values), framework)
             if not phases_of(with_values(settings, values)):
-                raise UserError("nothing is trained, so there is nothing to be judged")
+                raise UserError("nothing is trained, so trials cannot be judged")
         except UserError as error:
             words = ", ".join(f"{name} {value!r}" for name, value in values.items())
             raise UserError(f"sweep.space: {words}: {error}") from None
@@ -255,32 +287,32 @@ def _check_features(settings: Settings) -> None:
     if views is None:
         return
     if settings.augmentation == AugmentationSettings():
-        _refuse("cache_views", views, "null without augmentation, where each image has one view")
+        _refuse("cache_views", views, "null without augmentation, since each image has one view")
     if not settings.cache_features:
         _refuse("cache_views", views, "null with cache_features false")
     if settings.num_devices != 1:
-        _refuse("cache_views", views, "null with num_devices other than 1, where features are not cached")
+        _refuse("cache_views", views, "null unless num_devices is 1, since features are cached on one device only")
     if all(phase.trainable != "head" for phase in phases_of(settings)):
-        _refuse("cache_views", views, f"null with regime {settings.regime}, where no phase trains the head alone")
+        _refuse("cache_views", views, f"null with regime {settings.regime}, in which no phase trains only the head")
 
 
 def _check_devices(settings: Settings, framework: Framework) -> None:
     num_devices = settings.num_devices
-    # processes that are started together share a sweep, each with trials of its own
+    # processes of torchrun or srun share a sweep, each with its own trials
     num_started = num_started_processes() if settings.sweep.num_trials is None else 1
     backend = os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0])
     if framework == "keras" and num_started > 1:
-        allowed = f"one process of train_keras.py, which serves all devices; torchrun or srun has started {num_started}"
+        allowed = f"one process of train_keras.py, which uses all devices; torchrun or srun started {num_started}"
         _refuse("num_devices", num_devices, allowed)
     if framework == "keras" and num_devices != 1 and backend != "jax":
         _refuse("num_devices", num_devices, f"1 with KERAS_BACKEND {backend}; KERAS_BACKEND=jax takes more")
     if num_started > 1 and num_devices not in ("auto", num_started):
-        _refuse("num_devices", num_devices, f"{num_started}, which torchrun or srun has started, or auto")
+        _refuse("num_devices", num_devices, f"{num_started}, the number that torchrun or srun started, or auto")
     if num_started > 1 and repeats_of(settings):
         name, value = ("data.fold", None) if settings.seeds is None else ("seeds", settings.seeds)
-        _refuse(name, value, "a single seed and fold where torchrun or srun starts the processes of one run")
+        _refuse(name, value, "a single seed and fold if torchrun or srun starts the processes of one run")
     if framework == "torch" and num_devices != 1 and settings.acceleration.compile:
-        _refuse("acceleration.compile", True, "null or false with num_devices other than 1")
+        _refuse("acceleration.compile", True, "null or false unless num_devices is 1")
     if settings.regime == "off_the_shelf" and num_devices != "auto" and num_devices > 1:
         _refuse("num_devices", num_devices, "1 with regime off_the_shelf, which trains nothing")
     if num_devices != "auto":
@@ -288,7 +320,7 @@ def _check_devices(settings: Settings, framework: Framework) -> None:
 
 
 def _check_nulls(values: Any, owner: Any, prefix: str = "") -> None:
-    # jsonargparse lets null pass for everything in a file, and any value for a group
+    # jsonargparse accepts null for every setting of a file, and any value for a group
     for name, hint in typing.get_type_hints(owner).items():
         if dataclasses.is_dataclass(hint):
             if not isinstance(values[name], Namespace):
@@ -303,7 +335,7 @@ def _check_weights(weights: str, framework: Framework, backbone: Backbone) -> No
         return
     endings = WEIGHT_FILES[framework]
     if backbone.builds[framework].package == "tandem":
-        endings += (".safetensors",)  # torch's, which are carried over
+        endings += (".safetensors",)  # of torch, converted to Keras
     allowed = f"imagenet, random, runs:/<run id of 32 hex digits>, or a file that ends in {', '.join(endings)}"
     if weights.startswith("runs:"):
         _refuse("weights", weights, allowed)
@@ -319,8 +351,8 @@ def _make_parser(framework: Framework) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
         prog=f"train_{framework}.py",
-        description="Trains and evaluates one classifier and records it in MLflow. Every option can stand in a YAML "
-        "file given with --config; one file serves train_torch.py and train_keras.py.",
+        description="Trains and evaluates one classifier and records it in MLflow. All options can also be given in a "
+        "YAML file with --config; one file works for both train_torch.py and train_keras.py.",
         exit_on_error=False,
         allow_abbrev=False,
     )
@@ -329,20 +361,8 @@ def _make_parser(framework: Framework) -> ArgumentParser:
     return parser
 
 
-def _walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
-    for item in dataclasses.fields(settings):
-        value = getattr(settings, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from _walk(value, f"{prefix}{item.name}.")
-        elif item.name == "phases":
-            for phase in value or []:
-                yield from _walk(phase, "phases.")
-        else:
-            yield prefix + item.name, item, value
-
-
 def _within(number: float, limits: Any) -> bool:
-    # written so that NaN is outside of any limit
+    # NaN is outside of any limit
     return (
         math.isfinite(number)
         and ("above" not in limits or number > limits["above"])
@@ -356,7 +376,7 @@ def _refuse(name: str, received: Any, allowed: str) -> NoReturn:
 
 
 def _describe(name: str) -> str:
-    """What a setting may be, in words, from its type and its limits."""
+    """The allowed values of a setting in words, from its type and its limits."""
     owner: Any = Settings
     *groups, last = name.split(".")
     for group in groups:
@@ -405,8 +425,8 @@ _EXAMPLES = {
 }
 
 
-def _one_line(error: argparse.ArgumentError) -> str:
-    """The parser's own message, which can be several lines of types, in the form: name, what was received, allowed."""
+def _refusal_of(error: argparse.ArgumentError) -> str:
+    """The parser's message, which can be several lines of types, in the form of _refuse: name, received, allowed."""
     message = str(error)
     names = list(flatten(Settings()))
     if found := re.match(r'Parser key "(?P<name>[^"]+)"', message):
@@ -415,11 +435,11 @@ def _one_line(error: argparse.ArgumentError) -> str:
             return f"config: {message.splitlines()[0].split(': ', 1)[1]}; give the path of a YAML file"
         if name == "phases" and (problem := _problem_of_a_phase(message)):
             return problem
-        # of a union's messages, one for each of its types, the last line holds the whole value
+        # a union has one message per type; the last line has the whole value
         received = re.findall(r"(?:Got|Given) value: (.*)|Unable to load config '(.*)'", message)[-1]
         value = received[0] or received[1]
         if "Namespace(" in value:  # how the parser writes the phases of a list that it has understood
-            value = "a list with something else in it"
+            value = "a list that holds something else"
         return f"{name}: received {value!r}, allowed: {_describe(name)}"
     if found := re.search(r"Group '(?P<group>[^']*)' does not accept option '(?P<option>[^']*)'", message):
         return _unknown(f"{found['group']}.{found['option']}", names)
@@ -432,18 +452,18 @@ def _one_line(error: argparse.ArgumentError) -> str:
     if message.startswith(("Unexpected config:", "Key must be a string")):
         return f"config: {' '.join(message.split())}; {_CONFIG_FILE}"
     if found := re.match(r"Problems parsing config: (?P<why>.*)", message, re.DOTALL):
-        return f"config: this is no YAML: {' '.join(found['why'].split())}"
+        return f"config: the file is not YAML: {' '.join(found['why'].split())}"
     return " ".join(message.split())
 
 
 def _problem_of_a_phase(message: str) -> str | None:
-    """What the parser's message says of a single phase; None where it is about the list."""
+    """The parser's message about a single phase; None if it is about the whole list."""
     if found := re.search(r"Option '(?P<option>[^']*)' is not accepted", message):
         names = ", ".join(item.name for item in dataclasses.fields(PhaseSettings))
-        return f"phases.{found['option']}: there is no such setting; those of a phase are {names}"
+        return f"phases.{found['option']}: there is no such setting; a phase has {names}"
     if re.search("arguments are required: trainable", message):
         return f"phases.trainable: received nothing in one of the phases, allowed: {_describe('phases.trainable')}"
-    # the second key that the message names is the phase's; of what follows, the first value is that key's
+    # the second key in the message is the phase's, and the first value after it belongs to that key
     pattern = r'Parser key "phases".*?Parser key "(?P<key>\w+)":.*?(?:Got|Given) value: (?P<value>[^\n]*)'
     if found := re.match(pattern, message, re.DOTALL):
         name = f"phases.{found['key']}"

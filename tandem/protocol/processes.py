@@ -1,4 +1,4 @@
-"""How many processes were started for one run, and whether a batch can be shared out among its devices."""
+"""Number of processes started for one run, and the check that a batch can be split across its devices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tandem.errors import UserError
 
 
 def num_started_processes() -> int:
-    """Processes that torchrun, or Slurm's srun, has started for this run, of which this is one; 1 without either.
+    """Number of processes, including this one, that torchrun or Slurm's srun started for this run; 1 without either.
 
     torchrun sets RANK and WORLD_SIZE (docs.pytorch.org/docs/stable/elastic/run.html), srun SLURM_PROCID and, for the
     step that it started, SLURM_STEP_NUM_TASKS (slurm.schedmd.com/srun.html).
@@ -21,11 +21,11 @@ def num_started_processes() -> int:
 
 
 def check_shares(batch_size: int, num_devices: int) -> None:
-    """Raises UserError where a batch of so many images has no equal parts for so many devices."""
+    """Raises UserError if a batch cannot be split equally across the devices."""
     if batch_size % num_devices:
         below, above = batch_size // num_devices * num_devices, -(-batch_size // num_devices) * num_devices
         multiples = f"{below} or {above}" if below else f"{above}"
         raise UserError(
-            f"batch_size: received {batch_size}, allowed: a multiple of num_devices, {num_devices}, since the devices "
-            f"share out each batch ({multiples} for example)"
+            f"batch_size: received {batch_size}, allowed: a multiple of num_devices, {num_devices}, since each batch "
+            f"is split across the devices ({multiples} for example)"
         )

@@ -1,4 +1,4 @@
-"""Regimes are lists of phases."""
+"""Regimes as lists of phases."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ TRAINABLE_OF_PHASES: dict[str, tuple[Trainable, ...]] = {
     "two_stage": ("head", "all"),
     "finetune": ("all",),
 }
-"""The phases of each regime but `gradual`, whose phases are settings."""
+"""Phases of each regime except `gradual`, whose phases are settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training with its own optimizer, callbacks and early stop."""
+    """A part of training with its own optimizer, callbacks and early stop."""
 
     number: int
-    """Counted from 1."""
+    """Number of the phase, counted from 1."""
     trainable: Trainable
-    """What is trained beside the head: nothing, the `last` blocks of the backbone, or `all` of it. The rest of the
-    backbone changes in nothing, batch-norm statistics included, and runs in inference mode."""
+    """`head`: only the head is trained; `last`: the last blocks of the backbone, too; `all`: everything. The rest of
+    the backbone is unchanged, including its batch-norm statistics, and runs in inference mode."""
     blocks: int | None = None
-    """How many of the last blocks are trained, with `last`; otherwise None."""
+    """Number of the last blocks that are trained, with `last`; otherwise None."""
     learning_rate: float
-    """Of the head, before the schedule."""
+    """Learning rate of the head, before the schedule."""
     max_epochs: int
+    """Epoch limit."""
 
     @property
     def words(self) -> str:
-        """What is trained, for people: head, last 2 blocks, all."""
+        """The trained part for people: head, last 2 blocks, all."""
         return self.trainable if self.blocks is None else f"last {self.blocks} block{'s' if self.blocks > 1 else ''}"
 
 
 def phases_of(settings: Settings) -> tuple[Phase, ...]:
-    """The phases of the settings' regime, in order; none where nothing is trained."""
+    """The phases of the settings' regime, in order; empty if nothing is trained."""
     return tuple(
         Phase(
             number=number,
@@ -66,10 +67,10 @@ def _listed(settings: Settings) -> list[PhaseSettings]:
 
 
 def num_cached_views(phase: Phase, settings: Settings) -> int:
-    """Of how many views of each training image a phase caches the features; 0 where it runs the backbone itself.
+    """Number of views of each training image whose features a phase caches; 0 if it runs the backbone itself.
 
-    Features are cached where the whole backbone is frozen, in runs on one device; images that are not augmented have a
-    single view.
+    Features are cached if the whole backbone is frozen and the run uses one device. Images without augmentation have
+    one view.
     """
     if not settings.cache_features or phase.trainable != "head" or settings.num_devices != 1:
         return 0
@@ -79,11 +80,11 @@ def num_cached_views(phase: Phase, settings: Settings) -> int:
 
 
 def split_blocks(phase: Phase, blocks: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
-    """The backbone's blocks that a phase freezes, and those that it trains.
+    """Splits the backbone's blocks into those that a phase freezes and those that it trains.
 
     Args:
-        phase: What it trains; one that trains the `last` blocks freezes none where there are no more than those.
-        blocks: All of them, from the input to the head.
+        phase: A phase that trains at least as many `last` blocks as there are freezes none.
+        blocks: All blocks, from the input to the head.
     """
     if phase.trainable == "last":
         assert phase.blocks is not None

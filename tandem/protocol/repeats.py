@@ -1,4 +1,4 @@
-"""Several runs from one set of settings: a seed and a fold each."""
+"""Several runs from one set of settings, one per seed and fold."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ class Repeat:
     """One of the runs."""
 
     seed: int
+    """Value of `seed`."""
     fold: int | None
-    """None where the split is no cross-validation."""
+    """Value of `data.fold`; None without cross-validation."""
 
     @property
     def options(self) -> list[str]:
-        """What makes a single run of the settings, as words of the command line."""
+        """Words of the command line that select this run."""
         fold = [] if self.fold is None else ["--data.fold", str(self.fold)]
         return ["--seeds", "null", "--seed", str(self.seed), *fold]
 
     @property
     def title(self) -> str:
-        """For people: seed 1, fold 2."""
+        """Name for people: seed 1, fold 2."""
         return f"seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
 
 
 def repeats_of(settings: Settings) -> tuple[Repeat, ...]:
-    """A run for each of `seeds`, and for each fold where `data.split` is folds and `data.fold` is not given.
+    """One run per entry of `seeds`, and per fold if `data.split` is folds and `data.fold` is not given.
 
     Returns:
-        None of them where the settings are those of a single run.
+        Empty if the settings are those of a single run.
     """
     data = settings.data
     every_fold = data.split == "folds" and data.fold is None

@@ -1,4 +1,4 @@
-"""Learning rates: of each step of a phase, and of each block of the backbone."""
+"""Learning rates of each step of a phase, and of each block of the backbone."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from tandem.protocol.settings import ScheduleSettings
 
 
 def changes_by_step(schedule: ScheduleSettings) -> bool:
-    """Whether the rates of a phase stand in a table before it begins: with cosine, and while warming up."""
+    """True if the rate changes at each step in a way that is known before the phase: with cosine or a warm-up."""
     return schedule.name == "cosine" or schedule.warmup_epochs > 0
 
 
 def learning_rates(schedule: ScheduleSettings, phase: Phase, steps_per_epoch: int) -> np.ndarray:
     """The learning rate of each step of a phase that runs to its epoch limit.
 
-    Warm-up: of its W steps, number t (from 0) has (t + 1) / W of the rate, so that the last one has all of it (gradual
-    warm-up, Goyal et al. 2017, section 2.2). Cosine: of the T steps that follow, number t has
+    Warm-up: step t of W (counted from 0) has (t + 1) / W of the rate, so the last one has all of it (gradual warm-up,
+    Goyal et al. 2017, section 2.2). Cosine: step t of the T steps that follow has
     minimum + (rate - minimum) * (1 + cos(pi * t / T)) / 2 (Loshchilov and Hutter 2017, equation 5, without restarts).
 
     Args:
-        schedule: `none` or `cosine`; what `plateau` does depends on the losses.
-        phase: Its learning rate and its epoch limit.
-        steps_per_epoch: Training batches of an epoch.
+        schedule: `none` or `cosine`; the rates of `plateau` depend on the losses.
+        phase: Gives learning rate and epoch limit.
+        steps_per_epoch: Training batches per epoch.
 
     Returns:
-        Of shape (max_epochs * steps_per_epoch,) and type float64.
+        float64 of shape (max_epochs * steps_per_epoch,).
     """
     rates = np.full(phase.max_epochs * steps_per_epoch, phase.learning_rate)
     warmup_steps = schedule.warmup_epochs * steps_per_epoch
@@ -39,8 +39,8 @@ def learning_rates(schedule: ScheduleSettings, phase: Phase, steps_per_epoch: in
 
 
 def block_factors(layer_decay: float, num_blocks: int) -> list[float]:
-    """What the head's learning rate is multiplied by in each block of the backbone, from the input to the head.
+    """Factors on the head's learning rate for each block of the backbone, from the input to the head.
 
-    Discriminative rates of Howard and Ruder 2018, section 3.2, whose factor between layers is 1 / 2.6.
+    These are the discriminative rates of Howard and Ruder 2018, section 3.2, whose factor between layers is 1 / 2.6.
     """
     return [layer_decay ** (num_blocks - block) for block in range(num_blocks)]

@@ -1,4 +1,4 @@
-"""The search space of a sweep: which settings its trials vary, and within what.
+"""The search space of a sweep: the settings that its trials vary, and their ranges or choices.
 
 sweep:
   space:
@@ -9,63 +9,58 @@ sweep:
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from tandem.errors import UserError
-from tandem.protocol.settings import Settings, flatten
+from tandem.protocol.settings import FIELDS, Settings
 
 DEFAULT_SPACE: Mapping[str, Any] = {"learning_rate": {"low": 1e-5, "high": 0.1, "log": True}}
-"""From where hardly anything is learned to where Adam diverges; settings of our own choice."""
+"""From a rate at which hardly anything is learned to one at which Adam diverges; our own choice."""
 
-# Whatever else of `data` changes which images the trials are judged by, or where they lie.
 VARIED_OF_DATA = ("data.image_size", "data.resize")
-NOT_VARIED = (
-    *("seed", "seeds", "phases", "find_learning_rate", "data.", "sweep.", "tracking."),
-    # these change no result
-    *("device", "threads", "num_devices", "cache_features", "eval_batch_size", "allow_random_weights"),
-    *(
-        "acceleration.compile",
-        "acceleration.channels_last",
-        "acceleration.fused_optimizer",
-        "acceleration.cudnn_autotune",
-        "acceleration.keep_memory",
-    ),
-)
+"""The only settings of the data that trials may differ in: all trials are judged by the same images."""
 
-Anything = TypeVar("Anything")
+# Settings that affect numbers and are the same for all trials of a sweep.
+_SHARED = ("seed", "seeds", "phases", "allow_random_weights")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """A setting that is a number, and is drawn from a range with both ends."""
+    """A number that is drawn from a range, including both ends."""
 
     name: str
+    """Dotted name of the setting."""
     low: float
+    """Smallest value."""
     high: float
+    """Largest value."""
     log: bool
-    """Whether it is uniform in its logarithm."""
+    """True for a distribution that is uniform in the logarithm."""
     whole: bool
-    """Whether it is a whole number."""
+    """True for whole numbers."""
 
     @property
     def extremes(self) -> tuple[Any, ...]:
+        """Values to be checked: both ends."""
         return self.low, self.high
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A setting of which one of several values is drawn."""
+    """A setting whose value is drawn from a list."""
 
     name: str
+    """Dotted name of the setting."""
     values: tuple[Any, ...]
+    """Two or more different values."""
 
     @property
     def extremes(self) -> tuple[Any, ...]:
+        """Values to be checked: all."""
         return self.values
 
 
@@ -73,12 +68,12 @@ Dimension = Range | Choice
 
 
 def read_space(settings: Settings) -> tuple[Dimension, ...]:
-    """The settings that a sweep varies, in the order of the file, by default the learning rate.
+    """The settings that a sweep varies, in the order of the file; by default the learning rate.
 
-    Whether their values are within the settings' own limits is for the parser to say.
+    The parser checks the values against the settings' own limits.
 
     Raises:
-        UserError: A setting is not there or cannot be varied, or what stands for it is neither a range nor a list.
+        UserError: A setting does not exist or cannot be varied, or has neither a range nor a list.
     """
     space = DEFAULT_SPACE if settings.sweep.space is None else settings.sweep.space
     if not space:
@@ -87,7 +82,8 @@ def read_space(settings: Settings) -> tuple[Dimension, ...]:
 
 
 def combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
-    """Ends or choices of each one and each two dimensions, the others at their first one: what has to go together."""
+    """Combinations of values that are checked: all extremes of each dimension and each pair of dimensions, with the
+    first value of the others."""
     firsts = {dimension.name: dimension.extremes[0] for dimension in dimensions}
     for number in (1, 2):
         for some in itertools.combinations(dimensions, number):
@@ -96,7 +92,7 @@ def combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
 
 
 def varied_backbones(settings: Settings) -> tuple[str, ...]:
-    """The names of all backbones that a run with these settings, or the trials of its sweep, may build."""
+    """Names of all backbones that a run with these settings, or the trials of its sweep, may build."""
     if settings.sweep.num_trials is not None:
         for dimension in read_space(settings):
             if dimension.name == "backbone":
@@ -104,29 +100,16 @@ def varied_backbones(settings: Settings) -> tuple[str, ...]:
     return (settings.backbone,)
 
 
-def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """The settings with other values, by their dotted names; nothing is checked."""
-    for name, value in values.items():
-        settings = _replace(settings, name.split("."), value)
-    return settings
-
-
-def _replace(settings: Anything, path: list[str], value: Any) -> Anything:
-    first, *rest = path
-    return dataclasses.replace(settings, **{first: _replace(getattr(settings, first), rest, value) if rest else value})  # type: ignore[type-var]
-
-
 def _read_dimension(name: Any, content: Any) -> Dimension:
     where = f"sweep.space.{name}"
-    if name not in flatten(Settings()):
+    if name not in FIELDS:
         raise UserError(
             f"{where}: there is no such setting; give dotted names such as optimizer.name, and see --help for all"
         )
-    if name.startswith(NOT_VARIED) and name not in VARIED_OF_DATA:
+    if not _can_vary(name):
         raise UserError(
-            f"{where}: a sweep cannot vary this, since it changes no result, or since trials have to be judged by the "
-            f"same images, with the same seed and on the same machine; of data it can vary "
-            f"{' and '.join(VARIED_OF_DATA)}"
+            f"{where}: a sweep cannot vary this, since it changes no result, or since all trials use the same images, "
+            f"seed and machine; of data it can vary {' and '.join(VARIED_OF_DATA)}"
         )
     if isinstance(content, list):
         if len(content) < 2 or len({repr(value) for value in content}) < len(content):
@@ -137,7 +120,7 @@ def _read_dimension(name: Any, content: Any) -> Dimension:
         allowed = "a range such as {low: 1, high: 8} or a list of values" if number else "a list of values"
         raise UserError(f"{where}: received {content!r}, allowed: {allowed}")
     if number is None:
-        raise UserError(f"{where}: received a range, allowed: a list of values, since this setting is no single number")
+        raise UserError(f"{where}: received a range, allowed: a list of values, since this is not a single number")
     if unknown := set(content) - {"low", "high", "log"}:
         raise UserError(f"{where}: there is no key {sorted(map(str, unknown))[0]!r} here, allowed: low, high, log")
     values: Mapping[str, Any] = {"low": None, "high": None, "log": False, **content}
@@ -151,12 +134,18 @@ def _read_dimension(name: Any, content: Any) -> Dimension:
     return Range(name=name, low=low, high=high, log=log, whole=number is int)
 
 
+def _can_vary(name: str) -> bool:
+    if name.startswith("data."):
+        return name in VARIED_OF_DATA
+    return FIELDS[name].metadata["affects"] == "numbers" and name not in _SHARED
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number_type(name: str) -> type | None:
-    """int or float where the setting is such a number, perhaps beside others such as null; otherwise None."""
+    """int or float if the setting can be such a number, perhaps among other values such as null; otherwise None."""
     owner: Any = Settings
     *groups, last = name.split(".")
     for group in groups:

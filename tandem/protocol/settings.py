@@ -1,7 +1,7 @@
 """The settings of one run: the same frozen dataclasses for both frameworks.
 
-Each field's limits stand in its metadata, beside its default, and its help text in the docstring below it.
-Parsing is in parser.py; what a regime means is in regimes.py.
+Each field's metadata, beside its default, says which values it takes and what it affects (`setting`); the docstring
+below it is its help text. parser.py reads settings, regimes.py turns a regime into phases.
 """
 
 from __future__ import annotations
@@ -9,316 +9,383 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field
+from typing import Any, Literal, TypeVar
+
+from tandem.protocol.data_sets import resolve_split
 
 Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
 Trainable = Literal["head", "last", "all"]
 
+Affects = Literal["numbers", "cost", "nothing"]
+"""Kinds of effect that a setting can have.
 
-def limited(
-    default: Any, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
+`numbers`: what a network learns, or is tested on. Runs that differ in such a setting are different experiments.
+`cost`: time or memory; numbers by rounding at most.
+`nothing`: neither; such as where a run is recorded.
+"""
+
+Anything = TypeVar("Anything")
+
+
+def setting(
+    default: Any = MISSING,
+    *,
+    affects: Affects,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    before: Any = MISSING,
+    stands_for: Callable[[Settings], Any] | None = None,
+    changes_features: bool = False,
 ) -> Any:
-    """A dataclass field whose number has to stay within limits (None: no limit on that side)."""
+    """A dataclass field of a setting; what the program needs to know about the setting is in the field's metadata.
+
+    Args:
+        default: Value when the setting is not given; a setting without one has to be given.
+        affects: See Affects.
+        above: Limit that a number has to exceed; None for no limit. The same for the next two.
+        at_least: Smallest number allowed.
+        at_most: Largest number allowed.
+        before: Value that runs had, in effect, before the setting existed; the default where not given. To be kept when
+            the default changes.
+        stands_for: For a setting with a value like `auto`: computes the value that is meant, from all settings.
+            Settings are resolved when they are read, so runs are recorded and hashed by what `auto` meant at that time.
+        changes_features: True if a frozen backbone's features of a given image depend on the setting.
+    """
+    metadata: dict[str, Any] = {"affects": affects}
     limits = {"above": above, "at_least": at_least, "at_most": at_most}
-    metadata = {name: limit for name, limit in limits.items() if limit is not None}
-    if isinstance(default, tuple):
-        default = list(default)
-    if isinstance(default, list):
+    metadata |= {name: limit for name, limit in limits.items() if limit is not None}
+    if before is not MISSING:
+        metadata["before"] = before
+    if stands_for is not None:
+        metadata["stands_for"] = stands_for
+    if changes_features:
+        metadata["changes_features"] = True
+    if isinstance(default, list | tuple):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Which images, how they are split, and how they are stored."""
+    """The images, their split, and their storage."""
 
-    source: str = "digits"
-    """A folder of class folders; a folder that holds train/, val/ and test/ folders of class folders (val/ or test/ may
-    be missing); or a name: `digits` (1,797 images of 8 x 8 pixels that come with scikit-learn), or, downloaded on first
-    use, `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `caltech101`, `labelme`, `sdss17`, `vegetables`, `birds300`,
-    `birds400`, `birds525`, `imagenette`, `flowers`. A folder that is called like one of these is `./name`."""
-    classes: list[str] | None = None
-    """Keep these classes only, in this order (names of the class folders); all when not given."""
-    image_size: int = limited(224, at_least=8, at_most=2048)
-    """Height and width in pixels of what the backbone sees."""
-    resize: Literal["squash", "crop"] = "squash"
-    """How an image that is not square becomes square: squashed, or its centre cropped."""
-    split: Literal["auto", "fractions", "publisher", "folds"] = "auto"
-    """`auto`: the named data set's own (tandem/protocol/data_sets.py), and `fractions` for a folder; the run records
-    which. `fractions`: all images merged, then split per class. `publisher`: the publisher's test images are kept, and
-    where there are no validation images they are carved out of train. `folds`: number `fold` of `folds` is test."""
-    fractions: list[float] | None = limited(None, at_least=0, at_most=1)
-    """Train, validation and test parts of each class, which add up to 1; when not given, the named data set's own, and
-    0.7, 0.1 and 0.2 for a folder. With `publisher` and `folds`, validation is the
-    second over the sum of the first two of what is not test."""
-    folds: int = limited(5, at_least=2, at_most=100)
-    """Number of folds of `split: folds`."""
-    fold: int | None = limited(None, at_least=0, at_most=99)
-    """Which of the folds is test, counted from 0; when not given, each of them in turn, in a run of its own."""
-    split_seed: int = limited(0, at_least=0)
-    """Seed of the split and of the limits below; not the run's seed, so that runs of different seeds share a split."""
-    images_per_class: int | None = limited(None, at_least=1)
-    """At most so many images of each class, drawn before the split; all when not given."""
-    train_images_per_class: int | None = limited(None, at_least=1)
-    """At most so many training images of each class, drawn after the split; all when not given."""
-    on_bad_image: Literal["error", "skip"] = "error"
-    """What to do about files that are no readable image: list them all and stop, or go on without them."""
-    duplicates: Literal["together", "allow"] = "together"
-    """`together`: exact copies of an image never stand on both sides of a split. `allow`: they are only reported."""
-    cache_folder: str = "~/.cache/tandem"
-    """Where downloaded data sets, decoded images and features of frozen backbones are stored, once for all runs."""
+    source: str = setting("digits", affects="numbers")
+    """A folder with one folder of images per class; a folder that holds train/, val/ and test/ folders of that kind
+    (val/ or test/ may be missing); or the name of a data set: `digits` (1,797 images of 8 x 8 pixels that come with
+    scikit-learn), or one that is downloaded on first use: `mnist`, `fashion_mnist`, `cifar10`, `cifar100`,
+    `caltech101`, `labelme`, `sdss17`, `vegetables`, `birds300`, `birds400`, `birds525`, `imagenette`, `flowers`. Write
+    `./name` for a folder that has the name of a data set."""
+    classes: list[str] | None = setting(None, affects="numbers")
+    """Use only these classes, in this order (names of the class folders); all classes when not given."""
+    image_size: int = setting(224, affects="numbers", at_least=8, at_most=2048, changes_features=True)
+    """Height and width, in pixels, of the images that the backbone sees."""
+    resize: Literal["squash", "crop"] = setting("squash", affects="numbers")
+    """Way of making images square: `squash` changes their proportions, `crop` keeps their centre."""
+    split: Literal["auto", "fractions", "publisher", "folds"] = setting(
+        "auto", affects="numbers", stands_for=lambda settings: resolve_split(settings.data).split
+    )
+    """Division into training, validation and test images. `auto`: as the named data set defines it
+    (tandem/protocol/data_sets.py), `fractions` for a folder; the run records which. `fractions`: all images are merged,
+    then split per class. `publisher`: the publisher's test images are kept; validation images, if the publisher gives
+    none, are taken from the training images. `folds`: cross-validation; fold number `fold` of `folds` is the test
+    set."""
+    fractions: list[float] | None = setting(
+        None,
+        affects="numbers",
+        at_least=0,
+        at_most=1,
+        stands_for=lambda settings: resolve_split(settings.data).fractions,
+    )
+    """Shares of each class for training, validation and test; they add up to 1. When not given: those of the named data
+    set, or 0.7, 0.1 and 0.2 for a folder. With `publisher` and `folds`, the images that are not test images are divided
+    in the proportion of the first two."""
+    folds: int = setting(5, affects="numbers", at_least=2, at_most=100)
+    """Number of folds with `split: folds`."""
+    fold: int | None = setting(None, affects="numbers", at_least=0, at_most=99)
+    """The fold that is the test set, counted from 0; when not given, one run per fold."""
+    split_seed: int = setting(0, affects="numbers", at_least=0)
+    """Seed of the split and of the two limits below. It is not the run's seed, so runs of different seeds share a
+    split."""
+    images_per_class: int | None = setting(None, affects="numbers", at_least=1)
+    """Use at most this many images per class, drawn before the split; all when not given."""
+    train_images_per_class: int | None = setting(None, affects="numbers", at_least=1)
+    """Use at most this many training images per class, drawn after the split; all when not given."""
+    on_bad_image: Literal["error", "skip"] = setting("error", affects="numbers")
+    """Reaction to files that cannot be read as images: `error` lists all of them and stops, `skip` leaves them out."""
+    duplicates: Literal["together", "allow"] = setting("together", affects="numbers")
+    """`together`: exact copies of an image never end up in different parts of the split. `allow`: they may; the report
+    on the data counts them."""
+    cache_folder: str = setting("~/.cache/tandem", affects="nothing")
+    """Folder for downloaded data sets, decoded images and features of frozen backbones, shared by all runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationSettings:
-    """Random changes to training images, the same for both frameworks."""
+    """Random changes to training images, the same in both frameworks."""
 
-    horizontal_flip: bool = False
-    """Mirror each training image with probability one half."""
-    crop_padding: int = limited(0, at_least=0, at_most=256)
-    """Pad by so many black pixels on each side and crop back at a random place; 0 switches it off."""
-    random_resized_crop: list[float] | None = limited(None, above=0, at_most=1)
-    """Least and greatest share of a training image's area that a random crop keeps before it is enlarged to the full
-    size, for example [0.08, 1.0]; no such crop when not given. It is cut from images stored 8/7 as large (256 pixels
-    for 224), with a width between 3/4 and 4/3 of its height."""
-    brightness: float = limited(0.0, at_least=0, at_most=1)
-    """Each training image's brightness is multiplied by a factor between one minus and one plus this."""
-    contrast: float = limited(0.0, at_least=0, at_most=1)
-    """The same for its contrast."""
-    saturation: float = limited(0.0, at_least=0, at_most=1)
-    """The same for its saturation."""
-    hue: float = limited(0.0, at_least=0, at_most=0.5)
-    """Each training image's hue is turned by at most this part of the colour circle, either way."""
+    horizontal_flip: bool = setting(False, affects="numbers")
+    """Mirror each training image with a probability of one half."""
+    crop_padding: int = setting(0, affects="numbers", at_least=0, at_most=256)
+    """Pad each side with this many black pixels and crop back to the original size at a random place; 0 switches it
+    off."""
+    random_resized_crop: list[float] | None = setting(None, affects="numbers", above=0, at_most=1)
+    """Smallest and largest share of a training image's area that a random crop keeps before it is resized to the full
+    size, for example [0.08, 1.0]; off when not given. Crops are cut from images stored 8/7 as large (256 pixels for
+    224); their width is between 3/4 and 4/3 of their height."""
+    brightness: float = setting(0.0, affects="numbers", at_least=0, at_most=1)
+    """Multiply each training image's brightness by a random factor between 1 minus this and 1 plus this; 0 switches it
+    off."""
+    contrast: float = setting(0.0, affects="numbers", at_least=0, at_most=1)
+    """The same for contrast."""
+    saturation: float = setting(0.0, affects="numbers", at_least=0, at_most=1)
+    """The same for saturation."""
+    hue: float = setting(0.0, affects="numbers", at_least=0, at_most=0.5)
+    """Rotate each training image's hue by a random share of the colour circle, at most this in either direction; 0
+    switches it off."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings:
-    """What stands behind the backbone's pooled features; a last dense layer with one output a class is always there."""
+    """The layers after the backbone's pooled features. The last one is always a dense layer with one output per
+    class."""
 
-    hidden: list[int] = limited((), at_least=1, at_most=65536)
-    """Units of dense ReLU layers before the last one, for example [256]; none by default."""
-    dropout: float = limited(0.0, at_least=0, at_most=0.95)
+    hidden: list[int] = setting((), affects="numbers", at_least=1, at_most=65536)
+    """Units of dense ReLU layers before the last layer, for example [256]; none by default."""
+    dropout: float = setting(0.0, affects="numbers", at_least=0, at_most=0.95)
     """Dropout rate before each dense layer of the head; 0 switches it off."""
-    batch_norm: bool = False
+    batch_norm: bool = setting(False, affects="numbers")
     """Batch norm before each dense layer of the head, ahead of the dropout."""
-    initialization: Literal["glorot_uniform", "normal"] = "glorot_uniform"
+    initialization: Literal["glorot_uniform", "normal"] = setting("glorot_uniform", affects="numbers")
     """Distribution of the dense layers' initial kernels; their biases start at zero."""
-    normal_std: float = limited(0.01, above=0, at_most=1)
-    """Standard deviation of `initialization: normal`."""
+    normal_std: float = setting(0.01, affects="numbers", above=0, at_most=1)
+    """Standard deviation with `initialization: normal`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """The optimizer and its constants, which differ between the frameworks' own defaults."""
+    """The optimizer and its constants, whose defaults differ between the frameworks."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
+    name: Literal["adam", "adamw", "sgd"] = setting("adam", affects="numbers")
     """Update rule."""
-    beta_1: float = limited(0.9, at_least=0, at_most=0.9999)
-    """Decay of the first moment (adam, adamw)."""
-    beta_2: float = limited(0.999, at_least=0, at_most=0.99999)
-    """Decay of the second moment (adam, adamw)."""
-    epsilon: float = limited(1e-8, above=0, at_most=1)
-    """Added to the denominator (adam, adamw); torch's default is 1e-8, Keras's 1e-7."""
-    momentum: float = limited(0.9, at_least=0, at_most=0.9999)
+    beta_1: float = setting(0.9, affects="numbers", at_least=0, at_most=0.9999)
+    """Decay rate of the first moment (adam, adamw)."""
+    beta_2: float = setting(0.999, affects="numbers", at_least=0, at_most=0.99999)
+    """Decay rate of the second moment (adam, adamw)."""
+    epsilon: float = setting(1e-8, affects="numbers", above=0, at_most=1)
+    """Added to the denominator (adam, adamw). PyTorch's default is 1e-8, Keras's 1e-7."""
+    momentum: float = setting(0.9, affects="numbers", at_least=0, at_most=0.9999)
     """Momentum (sgd)."""
-    nesterov: bool = False
-    """Nesterov's momentum (sgd)."""
-    weight_decay: float = limited(0.0, at_least=0, at_most=1)
-    """Decoupled weight decay (adamw, sgd): each step takes this share times the learning rate off every trainable
-    weight, biases and batch norm included."""
-    layer_decay: float = limited(1.0, above=0, at_most=1)
-    """Layer-wise learning rates: each block of the backbone learns at this times the rate of the block after it, the
-    last block at this times the head's rate; 1 gives all the same rate."""
+    nesterov: bool = setting(False, affects="numbers")
+    """Use Nesterov momentum (sgd)."""
+    weight_decay: float = setting(0.0, affects="numbers", at_least=0, at_most=1)
+    """Decoupled weight decay (adamw, sgd): each step shrinks every trainable weight, biases and batch norm included, by
+    this share times the learning rate."""
+    layer_decay: float = setting(1.0, affects="numbers", above=0, at_most=1)
+    """Layer-wise learning rates: the last block of the backbone learns at this times the head's rate, each earlier
+    block at this times the rate of the block after it. 1 gives all blocks the head's rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
-    """How the learning rate changes within a phase."""
+    """The learning rate's schedule within a phase."""
 
-    name: Literal["none", "plateau", "cosine"] = "none"
-    """`plateau` multiplies the rate by `factor` after `patience` epochs without a lower validation loss; `cosine`
-    lowers it step by step, along half a cosine wave, to `min_learning_rate` at the phase's epoch limit."""
-    warmup_epochs: int = limited(0, at_least=0)
-    """The rate rises linearly, step by step, over so many epochs at the start of each phase (none, cosine)."""
-    factor: float = limited(0.5, above=0, at_most=0.99)
-    """What the learning rate is multiplied by (plateau)."""
-    patience: int = limited(2, at_least=1)
+    name: Literal["none", "plateau", "cosine"] = setting("none", affects="numbers")
+    """`none` keeps the rate. `plateau` multiplies it by `factor` after `patience` epochs without a lower validation
+    loss. `cosine` lowers it at every step, along half a cosine wave, to `min_learning_rate` at the phase's epoch
+    limit."""
+    warmup_epochs: int = setting(0, affects="numbers", at_least=0)
+    """Raise the rate linearly, step by step, over this many epochs at the start of each phase (none, cosine)."""
+    factor: float = setting(0.5, affects="numbers", above=0, at_most=0.99)
+    """Factor that reduces the rate (plateau)."""
+    patience: int = setting(2, affects="numbers", at_least=1)
     """Epochs without improvement before the rate is reduced (plateau)."""
-    min_delta: float = limited(0.0, at_least=0)
-    """A validation loss has to be lower by more than this to count as better (plateau)."""
-    min_learning_rate: float = limited(0.0, at_least=0)
-    """The rate is never reduced below this (plateau, cosine)."""
+    min_delta: float = setting(0.0, affects="numbers", at_least=0)
+    """A validation loss counts as an improvement if it is lower by more than this (plateau)."""
+    min_learning_rate: float = setting(0.0, affects="numbers", at_least=0)
+    """Lower limit of the rate (plateau, cosine)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStoppingSettings:
-    """When a phase ends before its epoch limit, and which weights it leaves behind."""
+    """The end of a phase before its epoch limit, and the weights that a phase keeps."""
 
-    patience: int | None = limited(3, at_least=1)
+    patience: int | None = setting(3, affects="numbers", at_least=1)
     """Epochs without a lower validation loss before a phase stops; null trains to the epoch limit."""
-    min_delta: float = limited(0.0, at_least=0)
-    """A validation loss has to be lower by more than this to count as better."""
-    restore: Literal["best", "last"] = "best"
-    """Which weights a phase leaves: those of the epoch with the lowest validation loss, or the last epoch's."""
+    min_delta: float = setting(0.0, affects="numbers", at_least=0)
+    """A validation loss counts as an improvement if it is lower by more than this."""
+    restore: Literal["best", "last"] = setting("best", affects="numbers")
+    """Weights that a phase ends with: those of the epoch with the lowest validation loss, or of the last epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseSettings:
     """One phase of the regime `gradual`."""
 
-    trainable: Trainable
-    """What is trained: the head alone, the head and the last blocks of the backbone, or everything."""
-    blocks: int | None = limited(None, at_least=1)
-    """How many of the backbone's last blocks are trained (`trainable: last`)."""
-    learning_rate: float | None = limited(None, above=0, at_most=10)
+    trainable: Trainable = setting(affects="numbers")
+    """The trained part: only the head, the head and the last blocks of the backbone, or everything."""
+    blocks: int | None = setting(None, affects="numbers", at_least=1)
+    """Number of the backbone's last blocks that are trained (`trainable: last`)."""
+    learning_rate: float | None = setting(None, affects="numbers", above=0, at_most=10)
     """The phase's learning rate; the run's when not given."""
-    max_epochs: int | None = limited(None, at_least=1)
+    max_epochs: int | None = setting(None, affects="numbers", at_least=1)
     """The phase's epoch limit; the run's when not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccelerationSettings:
-    """What is used of the hardware; of these only tf32 changes numbers by more than rounding, and that on a GPU."""
+    """Use of the hardware. Only tf32 changes numbers by more than rounding, and only on a GPU."""
 
-    compile: bool | None = None
-    """Compile the training and validation step before a phase: torch.compile, which needs a C++ compiler, or XLA in
-    Keras. When not given, train_torch.py does not, and train_keras.py does as Keras decides, but on a CPU with
-    TensorFlow, where XLA is slower."""
-    channels_last: bool = True
-    """Keep torch's convolution weights in the order of channels that tensor cores take; Keras's always are."""
-    tf32: bool = True
-    """TF32 in place of float32 within matrix products and convolutions of a GPU that has it, in both frameworks, which
-    do not agree by themselves: 10 bits of mantissa rather than 23."""
-    fused_optimizer: bool = True
-    """One kernel for an optimizer's step in torch (adam, adamw, and sgd without weight decay); Keras has none."""
-    cudnn_autotune: bool = True
-    """Try the convolution algorithms of a GPU and take the fastest: runs of one seed then differ by rounding."""
-    keep_memory: bool = True
-    """Keep main memory that a step has freed for the next one: faster on a CPU, with torch on Linux; nothing in
+    compile: bool | None = setting(None, affects="cost", before=None)
+    """Compile the training and validation step before a phase: with torch.compile, which needs a C++ compiler, or with
+    XLA in Keras. When not given, train_torch.py does not compile; train_keras.py leaves it to Keras, except with
+    TensorFlow on a CPU, where XLA is slower and is off."""
+    channels_last: bool = setting(True, affects="cost", before=False)
+    """Use the memory layout channels_last in PyTorch, which tensor cores prefer; Keras always uses it."""
+    tf32: bool = setting(True, affects="numbers", before=True, changes_features=True)
+    """Use TF32 in place of float32 (10 instead of 23 mantissa bits) in matrix products and convolutions, on GPUs that
+    have it; set for both frameworks, whose defaults differ."""
+    fused_optimizer: bool = setting(True, affects="cost", before=False)
+    """Run an optimizer step as one kernel in PyTorch (adam, adamw, and sgd without weight decay); no effect in
     Keras."""
+    cudnn_autotune: bool = setting(True, affects="cost", before=False)
+    """Time the GPU's convolution algorithms and use the fastest ones; runs with the same seed then differ by
+    rounding."""
+    keep_memory: bool = setting(True, affects="cost", before=False)
+    """Keep main memory that a step frees for the next step instead of returning it to the system: faster in PyTorch on
+    a CPU with Linux; no effect in Keras."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingSettings:
-    """Where the run is recorded."""
+    """The record of the run."""
 
-    uri: str | None = None
-    """MLflow tracking URI; when not given, MLFLOW_TRACKING_URI, else a sqlite file mlflow.db in this folder."""
-    experiment: str = "tandem"
-    """MLflow experiment; comparisons are made within one."""
-    run_name: str | None = None
-    """Name of the run; made from backbone, regime and framework when not given."""
-    folder: str = "runs"
-    """Each run gets a folder in here with its journal and its files."""
-    log_model: bool = True
+    uri: str | None = setting(None, affects="nothing")
+    """MLflow tracking URI; when not given, MLFLOW_TRACKING_URI, or else the sqlite file mlflow.db in the current
+    folder."""
+    experiment: str = setting("tandem", affects="nothing")
+    """MLflow experiment; runs are compared within one experiment."""
+    run_name: str | None = setting(None, affects="nothing")
+    """Name of the run; when not given, backbone, regime and framework."""
+    folder: str = setting("runs", affects="nothing")
+    """Folder in which each run gets a folder of its own, with its journal and its files."""
+    log_model: bool = setting(True, affects="nothing")
     """Log the trained network as an MLflow model that can be served; grids switch it off."""
-    log_weights: bool = True
+    log_weights: bool = setting(True, affects="nothing")
     """Log the trained weights, from which later runs can start; grids switch it off."""
-    parent_run: str | None = None
-    """Id of the MLflow run under which this one is shown, as one fold, seed or cell of it."""
-    budget: Literal["full", "small"] = "full"
-    """What the run is tagged with: runs of a small budget never stand in one table with full ones."""
-    data_report: bool = True
-    """Log a report on the data set, once for each split of it in an experiment, as a run of its own."""
-    grad_cam_images: int = limited(12, at_least=0, at_most=1000)
-    """Test images of which is shown where the trained network looks (Grad-CAM), the same ones in all runs on the same
-    test images, spread over the classes; 0 switches it off."""
-    system_interval: float = limited(5.0, above=0)
+    parent_run: str | None = setting(None, affects="nothing")
+    """Id of the MLflow run that this run is shown under, as one of its folds or seeds."""
+    budget: Literal["full", "small"] = setting("full", affects="nothing")
+    """Tag of the run: runs with a small budget are never compared with full ones."""
+    data_report: bool = setting(True, affects="nothing")
+    """Log a report on the data set as a run of its own, once per split in each experiment."""
+    grad_cam_images: int = setting(12, affects="nothing", at_least=0, at_most=1000)
+    """Number of test images with a Grad-CAM map, which shows where the trained network looks. They are spread over the
+    classes and the same in all runs on the same test images; 0 switches the maps off."""
+    system_interval: float = setting(5.0, affects="nothing", above=0)
     """Seconds between two samples of CPU, memory and GPU use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSettings:
-    """A search for good settings: many short runs, the trials, that Optuna chooses the settings of."""
+    """A search for good settings with Optuna: many short runs, the trials."""
 
-    num_trials: int | None = limited(None, at_least=1, at_most=100_000)
-    """Search in so many trials instead of training once; of all processes that share a study together. A trial is
-    judged by the validation images, never by the test images, and leaves no network behind."""
-    space: dict[str, Any] | None = None
-    """What is varied, by the settings' dotted names: a range {low: 1.0e-4, high: 1.0e-2, log: true}, or a list of
-    values. When not given, `learning_rate` between 1e-5 and 0.1, uniform in its logarithm."""
-    objective: Literal["val_loss", "val_accuracy"] = "val_loss"
-    """What a trial is judged by: the validation loss or accuracy of the network that it ends with."""
-    pruner: Literal["median", "hyperband", "none"] = "median"
-    """What ends a hopeless trial early, by the objective after each epoch: `median`, where its best so far is worse
-    than the median of the earlier trials at the same epoch (from the sixth trial on); `hyperband`; or nothing."""
-    study: str | None = None
-    """Name of the Optuna study, by which several processes and machines work on one search and a search goes on; made
-    from the settings when not given, so that the same command goes on."""
-    storage: str | None = None
-    """Where the study is kept: a URL such as sqlite:///FILE.db or postgresql://...; a journal file in the sweep's
-    folder when not given, which several machines can share if they share the folder."""
+    num_trials: int | None = setting(None, affects="nothing", at_least=1, at_most=100_000)
+    """Search with this many trials instead of training once, counted over all processes that share the study. Trials
+    are judged by the validation images, never by the test images, and save no network."""
+    space: dict[str, Any] | None = setting(None, affects="nothing")
+    """The settings that trials vary, by their dotted names: each with a range {low: 1.0e-4, high: 1.0e-2, log: true} or
+    a list of values. When not given, `learning_rate` from 1e-5 to 0.1, log-uniform."""
+    objective: Literal["val_loss", "val_accuracy"] = setting("val_loss", affects="nothing")
+    """Score that a trial is judged by: validation loss or accuracy of the network that it ends with."""
+    pruner: Literal["median", "hyperband", "none"] = setting("median", affects="nothing")
+    """Rule that ends hopeless trials early, by the objective after each epoch. `median` ends a trial whose best value
+    is worse than the median of earlier trials at the same epoch (from the sixth trial on); `hyperband`; or `none`."""
+    study: str | None = setting(None, affects="nothing")
+    """Name of the Optuna study. Processes and machines that give the same name share one search, and a search can be
+    continued by its name. When not given, the name is made from the settings, so the same command continues its
+    search."""
+    storage: str | None = setting(None, affects="nothing")
+    """Place of the study: a URL such as sqlite:///FILE.db or postgresql://...; when not given, a journal file in the
+    sweep's folder, which several machines can use if they share the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of one run."""
 
-    regime: Regime = "finetune"
-    """Way of training: `off_the_shelf` (the pretrained network with its ImageNet head, no training), `scratch` (random
-    weights), `frozen` (pretrained backbone, new head), `two_stage` (frozen, then everything at a lower rate),
-    `finetune` (pretrained, everything at once), `gradual` (pretrained, the phases that `phases` lists)."""
-    phases: list[PhaseSettings] | None = None
-    """The phases of the regime `gradual`, for example [{trainable: head}, {trainable: last, blocks: 2}]. Of each:
-    trainable (head, last or all), blocks (of last: how many), learning_rate, max_epochs (the run's when not given)."""
-    backbone: str = "mobilenet_v2"
-    """The network before the head: a name of tandem/protocol/backbones.py, or any other by its library,
+    regime: Regime = setting("finetune", affects="numbers")
+    """Way of training: `off_the_shelf` (pretrained network with its ImageNet head, no training), `scratch` (random
+    weights), `frozen` (pretrained backbone, only a new head is trained), `two_stage` (like frozen, then everything at a
+    lower rate), `finetune` (pretrained, everything is trained at once), `gradual` (pretrained, the phases listed in
+    `phases`)."""
+    phases: list[PhaseSettings] | None = setting(None, affects="numbers")
+    """Phases of the regime `gradual`, for example [{trainable: head}, {trainable: last, blocks: 2}]. Keys of a phase:
+    trainable (head, last or all), blocks (number of blocks, with last), learning_rate and max_epochs (the run's when
+    not given)."""
+    backbone: str = setting("mobilenet_v2", affects="numbers", changes_features=True)
+    """The network before the head: a name from tandem/protocol/backbones.py, or any other network of a library,
     `torchvision:NAME` or `timm:NAME` in train_torch.py, `keras:NAME` in train_keras.py."""
-    weights: str = "imagenet"
-    """Pretrained weights: `imagenet` (downloaded by the framework), a file, `runs:/<run id>` (an earlier run of the
-    same framework), or `random` (untrained). The regime `scratch` always starts from random ones."""
-    allow_random_weights: bool = False
-    """Where `weights: imagenet` cannot be downloaded, train from random ones; the run's tags say so."""
-    pixel_scaling: Literal["auto", "torch", "tf", "caffe", "unit"] = "auto"
-    """How pixels of 0..255 become the backbone's input; `auto` is what the backbone's published weights expect.
-    `torch`: mean 0 and deviation 1 of each channel over ImageNet; `tf`: -1 to 1; `unit`: 0 to 1; `caffe`: 0 to 255 less
-    the channels' means, blue first."""
-    batch_norm_momentum: float | None = limited(0.9, at_least=0, at_most=0.9999)
-    """Share of its running statistics that batch norm keeps at each step (Keras's convention; torch's momentum is one
-    minus this); null leaves each network its own, which is 0.9 in torchvision and up to 0.999 in Keras."""
-    learning_rate: float = limited(1e-3, above=0, at_most=10)
-    """Learning rate of every phase but the thawed second one of `two_stage`, and those of `phases` that have their
-    own."""
-    thawed_rate_factor: float = limited(0.1, above=0, at_most=1)
-    """The second phase of `two_stage` trains at the learning rate times this."""
-    batch_size: int = limited(32, at_least=2, at_most=65536)
-    """Images a training step."""
-    eval_batch_size: int | None = limited(None, at_least=1, at_most=65536)
-    """Test images that are predicted at once, halved as often as the GPU's memory needs it; when not given, four times
-    batch_size on a GPU, and batch_size on a CPU."""
-    max_epochs: int = limited(100, at_least=1)
+    weights: str = setting("imagenet", affects="numbers")
+    """Initial weights of the backbone: `imagenet` (pretrained, downloaded by the framework), a file, `runs:/<run id>`
+    (those of an earlier run of the same framework), or `random`. The regime `scratch` always uses random ones."""
+    allow_random_weights: bool = setting(False, affects="numbers")
+    """Train from random weights if `weights: imagenet` cannot be downloaded; the run's tags then say so."""
+    pixel_scaling: Literal["auto", "torch", "tf", "caffe", "unit"] = setting(
+        "auto", affects="numbers", changes_features=True
+    )
+    """Scaling of pixels, 0..255, to the backbone's input. `auto`: what the backbone's published weights expect.
+    `torch`: mean 0 and standard deviation 1 of each channel over ImageNet. `tf`: -1 to 1. `unit`: 0 to 1. `caffe`: 0 to
+    255 minus the channels' means, in the order blue, green, red."""
+    batch_norm_momentum: float | None = setting(0.9, affects="numbers", at_least=0, at_most=0.9999)
+    """Share of its running statistics that batch norm keeps at each step (Keras's convention; torch's momentum is 1
+    minus this). null keeps each network's own value: 0.9 in torchvision, up to 0.999 in Keras."""
+    learning_rate: float = setting(1e-3, affects="numbers", above=0, at_most=10)
+    """Learning rate of all phases, except the second one of `two_stage` (see `thawed_rate_factor`) and those of
+    `phases` with a rate of their own."""
+    thawed_rate_factor: float = setting(0.1, affects="numbers", above=0, at_most=1)
+    """Factor on the learning rate in the second phase of `two_stage`."""
+    batch_size: int = setting(32, affects="numbers", at_least=2, at_most=65536)
+    """Global batch size: training images per step, over all devices."""
+    eval_batch_size: int | None = setting(None, affects="nothing", at_least=1, at_most=65536)
+    """Test images per batch; halved as often as the GPU's memory requires. When not given, four times batch_size on a
+    GPU, and batch_size on a CPU."""
+    max_epochs: int = setting(100, affects="numbers", at_least=1)
     """Epoch limit of each phase."""
-    seed: int = limited(0, at_least=0, at_most=2**31 - 1)
+    seed: int = setting(0, affects="numbers", at_least=0, at_most=2**31 - 1)
     """Seed of initial weights, dropout, and the order and augmentation of training images."""
-    seeds: list[int] | None = limited(None, at_least=0, at_most=2**31 - 1)
-    """Train once with each of these seeds, in runs of their own under a parent run with mean and deviation."""
-    imagenet_classes: str | None = None
+    seeds: list[int] | None = setting(None, affects="numbers", at_least=0, at_most=2**31 - 1)
+    """Train one run per seed, under a parent run that records mean and standard deviation."""
+    imagenet_classes: str | None = setting(None, affects="numbers")
     """YAML file that gives each class its ImageNet class or classes, by WordNet id or name, such as `ants: [ant]`
-    (off_the_shelf); without it classes are matched by their own names."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    (off_the_shelf). Without it, classes are matched by their own names."""
+    precision: Literal["float32", "bfloat16", "float16"] = setting("float32", affects="numbers", changes_features=True)
     """Arithmetic of the forward and backward pass; the weights stay in float32. float16 needs a GPU."""
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where to train: a GPU if there is one, or as told."""
-    threads: int | None = limited(None, at_least=1)
-    """CPU threads for the framework's arithmetic, its own choice when not given, and as many for augmentation, one for
-    each core when not given; two processes on one machine need it (with more threads than cores torch runs many times
-    slower). Not with KERAS_BACKEND=jax, which cannot be bound: limit the process itself (taskset)."""
-    cache_features: bool = True
-    """Where the head alone is trained, compute the backbone's features of each image once and keep them in
-    data.cache_folder, for this run and later ones, instead of anew in every epoch (on one device). With augmentation
-    see `cache_views`."""
-    cache_views: int | None = limited(None, at_least=1)
-    """With augmentation, keep the features of so many augmented views of each training image and serve them in turn:
-    epoch e trains on view e modulo this. Fewer views than epochs are weaker augmentation. When not given, augmented
-    images go through the backbone in every epoch, each differently."""
-    num_devices: int | Literal["auto"] = limited(1, at_least=1, at_most=4096)
-    """GPUs (on a CPU: processes, or parts of it in Keras) that share out each batch: `batch_size` stays the images of a
-    step, so nothing else of the training changes; `auto` takes all GPUs. train_torch.py starts its processes itself on
-    one machine, torchrun or srun on several; train_keras.py needs KERAS_BACKEND=jax."""
-    find_learning_rate: bool = False
-    """Instead of training, raise the learning rate step by step in the first phase, record the loss and suggest a rate
-    (the learning-rate range test)."""
+    device: Literal["auto", "cpu", "gpu"] = setting("auto", affects="cost")
+    """Device to train on; `auto` uses a GPU if there is one."""
+    threads: int | None = setting(None, affects="cost", at_least=1)
+    """CPU threads for the framework's arithmetic, and as many for augmentation. When not given, the framework chooses,
+    and augmentation uses one thread per core. Give it when several processes share a machine: with more threads than
+    cores, torch runs many times slower. KERAS_BACKEND=jax cannot be limited like this; limit the process itself
+    (taskset)."""
+    cache_features: bool = setting(True, affects="cost", before=False)
+    """If only the head is trained, compute the backbone's features of each image once and keep them in
+    data.cache_folder for this run and later ones, instead of computing them in every epoch (on one device only). For
+    augmented images see `cache_views`."""
+    cache_views: int | None = setting(None, affects="numbers", at_least=1, before=None)
+    """With augmentation, keep the features of this many augmented views of each training image; epoch e trains on view
+    e modulo this number. Fewer views than epochs mean weaker augmentation. When not given, augmented images pass
+    through the backbone in every epoch, augmented differently each time."""
+    num_devices: int | Literal["auto"] = setting(1, affects="cost", at_least=1, at_most=4096, before=1)
+    """Number of GPUs (on a CPU: of processes, or of virtual devices in Keras); each batch is split across them.
+    `batch_size` is the global batch size, so nothing else about the training changes. `auto` uses all GPUs. On one
+    machine train_torch.py starts its processes itself, on several torchrun or srun starts them; train_keras.py needs
+    KERAS_BACKEND=jax."""
+    find_learning_rate: bool = setting(False, affects="nothing")
+    """Run the learning-rate range test instead of training: raise the rate step by step in the first phase, record the
+    loss, and suggest a rate."""
     data: DataSettings = field(default_factory=DataSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
@@ -330,32 +397,146 @@ class Settings:
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
 
-def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """The settings as one level of dotted names, `data.image_size` for example, in the order of declaration.
-
-    Values are plain ones: numbers, texts, truth values, None, and lists of them; each of the `phases` is a dictionary.
-    """
-    flat: dict[str, Any] = {}
+def walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Dotted name, field and value of each setting, in the order of declaration; `phases` is a single setting."""
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
         if dataclasses.is_dataclass(value):
-            flat.update(flatten(value, f"{prefix}{item.name}."))
-        elif isinstance(value, list):
-            flat[prefix + item.name] = [
-                dataclasses.asdict(part) if isinstance(part, PhaseSettings) else part for part in value
-            ]
+            yield from walk(value, f"{prefix}{item.name}.")
         else:
-            flat[prefix + item.name] = value
-    return flat
+            yield prefix + item.name, item, value
+
+
+def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """The settings as one level of dotted names, such as `data.image_size`, in the order of declaration.
+
+    Values are plain: numbers, texts, booleans, None, and lists of these; each of the `phases` is a dictionary.
+    """
+    return {
+        name: [dataclasses.asdict(part) if isinstance(part, PhaseSettings) else part for part in value]
+        if isinstance(value, list)
+        else value
+        for name, _, value in walk(settings, prefix)
+    }
+
+
+def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with other values, by their dotted names. Nothing is checked."""
+    for name, value in values.items():
+        settings = _replace(settings, name.split("."), value)
+    return settings
+
+
+def _replace(settings: Anything, path: list[str], value: Any) -> Anything:
+    first, *rest = path
+    return dataclasses.replace(settings, **{first: _replace(getattr(settings, first), rest, value) if rest else value})  # type: ignore[type-var]
+
+
+def resolve(settings: Settings) -> Settings:
+    """The settings with each value that stands for another one, such as `data.split: auto`, replaced by that."""
+    meant = {
+        name: item.metadata["stands_for"](settings) for name, item, _ in walk(settings) if "stands_for" in item.metadata
+    }
+    return with_values(settings, meant)
+
+
+FIELDS: Mapping[str, dataclasses.Field[Any]] = {name: item for name, item, _ in walk(Settings())}
+"""The field of each setting, by its dotted name."""
+
+# Settings that every run has recorded, and every hash contains, whatever their value. The list is closed: stored hashes
+# depend on it, and a setting that is not in it is hashed only where its value is not the one of runs before it existed.
+_ORIGINAL_SETTINGS = frozenset(
+    group + name
+    for group, names in {
+        "": (
+            *("regime", "phases", "backbone", "weights", "allow_random_weights", "pixel_scaling"),
+            *("batch_norm_momentum", "learning_rate", "thawed_rate_factor", "batch_size", "max_epochs", "seed"),
+            *("seeds", "imagenet_classes", "precision", "device", "threads", "cache_views"),
+        ),
+        "phases.": ("trainable", "blocks", "learning_rate", "max_epochs"),
+        "acceleration.": ("tf32",),
+        "data.": (
+            *("source", "classes", "image_size", "resize", "split", "fractions", "folds", "fold", "split_seed"),
+            *("images_per_class", "train_images_per_class", "on_bad_image", "duplicates"),
+        ),
+        "augmentation.": (
+            "horizontal_flip",
+            "crop_padding",
+            "random_resized_crop",
+            "brightness",
+            "contrast",
+            "saturation",
+            "hue",
+        ),
+        "head.": ("hidden", "dropout", "batch_norm", "initialization", "normal_std"),
+        "optimizer.": ("name", "beta_1", "beta_2", "epsilon", "momentum", "nesterov", "weight_decay", "layer_decay"),
+        "schedule.": ("name", "warmup_epochs", "factor", "patience", "min_delta", "min_learning_rate"),
+        "early_stopping.": ("patience", "min_delta", "restore"),
+    }.items()
+    for name in names
+)
+
+
+def values_before() -> dict[str, Any]:
+    """Values that runs had, in effect, before a setting existed, by name; without settings that all runs have."""
+    return {
+        name: _value_before(item)
+        for name, item in FIELDS.items()
+        if item.metadata["affects"] != "nothing" and ("before" in item.metadata or name not in _ORIGINAL_SETTINGS)
+    }
 
 
 def settings_hash(settings: Settings) -> str:
-    """SHA-256 (hexadecimal) of the settings that describe the experiment: not where it is computed or recorded, nor
-    how good settings are looked for."""
-    content = dataclasses.asdict(settings)
-    not_described = ("tracking", "device", "threads", "num_devices", "eval_batch_size", "cache_features")
-    for name in (*not_described, "sweep", "find_learning_rate"):
-        del content[name]
-    content["acceleration"] = {"tf32": settings.acceleration.tf32}  # the others change no numbers beyond rounding
-    del content["data"]["cache_folder"]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """SHA-256 (hexadecimal) of the settings that affect numbers. Equal hashes mean the same experiment.
+
+    A setting that is newer than a stored hash is left out where it has the value that runs had before it existed, so
+    that stored hashes stay valid.
+
+    Args:
+        settings: As they were read, that is, resolved.
+    """
+    content = json.dumps(hashed_settings(settings), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def feature_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that a frozen backbone's features of an image depend on, by name; new ones as in settings_hash.
+
+    The order is a part of the hash that names a cache: settings of no group first, then by name.
+    """
+    found = {
+        name: value
+        for name, item, value in walk(settings)
+        if item.metadata.get("changes_features") and _is_hashed(name, item, value)
+    }
+    return {name: found[name] for name in sorted(found, key=lambda name: ("." in name, name))}
+
+
+def hashed_settings(owner: Any, prefix: str = "") -> dict[str, Any]:
+    """The settings of a run, or of a group, that belong to its hash, nested as they are declared.
+
+    Args:
+        owner: Settings, one of its groups, or a phase.
+        prefix: What precedes the names: `augmentation.` for that group.
+    """
+    content: dict[str, Any] = {}
+    for item in dataclasses.fields(owner):
+        name, value = prefix + item.name, getattr(owner, item.name)
+        if dataclasses.is_dataclass(value):
+            if of_group := hashed_settings(value, f"{name}."):
+                content[item.name] = of_group
+        elif _is_hashed(name, item, value):
+            phases = isinstance(value, list) and all(isinstance(part, PhaseSettings) for part in value)
+            content[item.name] = [hashed_settings(part, f"{name}.") for part in value] if phases else value
+    return content
+
+
+def _is_hashed(name: str, item: dataclasses.Field[Any], value: Any) -> bool:
+    if item.metadata["affects"] != "numbers":
+        return False
+    return name in _ORIGINAL_SETTINGS or value != _value_before(item)
+
+
+def _value_before(item: dataclasses.Field[Any]) -> Any:
+    default = item.default_factory() if item.default_factory is not MISSING else item.default
+    return item.metadata.get("before", default)

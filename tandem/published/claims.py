@@ -1,4 +1,4 @@
-"""What the documents claim, judged on their own numbers and on ours by the same code."""
+"""Claims of the documents, judged on their own numbers and on ours by the same code."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tandem.published import (
     imagenette,
     mobilenet_vs_efficientnetv2,
 )
+from tandem.published.entries import Results
 from tandem.published.judging import Claim, undecided
-from tandem.published.rows import Results
 from tandem.rendering.tables import Column, Table
 
 CLAIMS: dict[str, tuple[Claim, ...]] = {
@@ -22,19 +22,19 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
 }
 
 _RULES = (
-    "On its numbers: as they stand, since the documents give no intervals. On ours: with runs of all that the claim "
-    "names, and by differences that are significant (the paired tests of the other tables; without one, the 95 % "
-    "intervals combined). Of our rows with the same backbone, regime and framework the most accurate counts.",
-    "Runs of a small budget or of part of the images, and those that began with random weights or an earlier run's in "
-    "place of pretrained ones, decide nothing.",
-    "Times are compared on the same machine only; such as differ by less than a tenth count as equal.",
-    "Of several sets of our test images, such as folds, each is judged by itself, or the mean over them.",
+    "On its numbers: as they are, because the documents give no intervals. On ours: with runs for everything that the "
+    "claim names, by significant differences (the paired tests of the other tables or, without one, the combined 95 % "
+    "intervals). Of our rows with the same backbone, regime and framework, the most accurate counts.",
+    "Runs with a small budget or part of the images, and runs that started from random weights or those of an earlier "
+    "run instead of pretrained ones, do not decide a claim.",
+    "Times are compared only on the same machine; times that differ by less than a tenth count as equal.",
+    "With several sets of our test images, such as folds, each is judged by itself, or their mean.",
 )
 
 
 def claims_table(published: Results, ours: Results) -> Table:
-    """Each claim of a document, judged on its numbers and on ours; no rows where no claims of it are known."""
-    nothing = None if ours.without_stand_ins.rows else undecided(_why_nothing(ours))
+    """Each claim of a document, judged on its numbers and on ours; empty for a document without claims."""
+    nothing = None if ours.without_stand_ins.entries else undecided(_why_nothing(ours))
     rows = []
     for claim in CLAIMS.get(published.document.name, ()):
         theirs = claim.judge(published)
@@ -58,6 +58,6 @@ def claims_table(published: Results, ours: Results) -> Table:
 def _why_nothing(ours: Results) -> str:
     data_sets = ours.document.data_sets
     data = data_sets[0] if len(data_sets) == 1 else "its data sets" if data_sets else "any data set"
-    if ours.rows:
-        return f"only stand-ins on {data}: {'; '.join(sorted({row.stand_in for row in ours.rows}))}"
+    if ours.entries:
+        return f"only stand-ins on {data}: {'; '.join(sorted({entry.stand_in for entry in ours.entries}))}"
     return f"no runs on {data}"

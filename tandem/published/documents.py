@@ -1,4 +1,4 @@
-"""What documents publish: their results, as published.yaml beside this module holds them."""
+"""Published results of documents, from published.yaml beside this module."""
 
 from __future__ import annotations
 
@@ -17,114 +17,99 @@ DOCUMENTS_FILE = Path(__file__).with_name("published.yaml")
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores:
-    """A class of a classification report: precision, recall and F1, 0..1, and its number of test images."""
+    """A line of a classification report; scores are 0..1."""
 
     precision: float
     recall: float
     f1: float
     support: int
+    """Number of test images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassImages:
-    """A class of a document's data set: its images, and the sizes of its training files in bytes.
-
-    Args:
-        train: number of training images.
-        val: the same of validation images.
-        file_count: of how many training files the sizes are, as the document says.
-        mean_bytes: of a file.
-        std_bytes: the standard deviation.
-        quartiles_bytes: minimum, the three quartiles, and maximum.
-    """
+    """A class of a document's data set: its images, and the sizes of its training files in bytes."""
 
     train: int
+    """Number of training images."""
     val: int
+    """Number of validation images."""
     file_count: int
+    """Number of training files with known sizes, as the document states it."""
     mean_bytes: float
     std_bytes: float
+    """Standard deviation."""
     quartiles_bytes: tuple[float, ...]
+    """Minimum, the three quartiles, and maximum."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedResult:
-    """One network of a document; None is what the document does not say or what was lost.
-
-    Args:
-        data: the data set's name.
-        backbone: as in Tandem's catalogue where it is there.
-        regime: as in Tandem's settings where it is one of them.
-        framework: torch or keras.
-        accuracy: on the document's test images, 0..1.
-        precision: over all classes, as the document averages it, 0..1.
-        recall: the same.
-        f1: the same.
-        classes: by their names; nothing where the document has no such table.
-        train_accuracy: of the last epoch, 0..1.
-        val_accuracy: the same.
-        train_loss: cross entropy of the last epoch.
-        val_loss: the same.
-        test_loss: of the trained network.
-        epochs: how many were trained.
-        best_epoch: the one with the lowest validation loss, counted from 1.
-        train_minutes: of all phases.
-        parameters: of the whole network.
-        note: what else one has to know.
-    """
+    """One network of a document; None is what the document does not say or what was lost."""
 
     backbone: str
+    """As in Tandem's catalogue, if it is there."""
     data: str | None = None
+    """Name of the data set."""
     regime: str | None = None
+    """As in Tandem's settings, if it is one of them."""
     framework: str | None = None
+    """torch or keras."""
     accuracy: float | None = None
+    """On the document's test images, 0..1."""
     precision: float | None = None
+    """Over all classes, as the document averages it, 0..1, like the next two."""
     recall: float | None = None
     f1: float | None = None
     classes: Mapping[str, ClassScores] = field(default_factory=dict)
+    """By name; empty if the document has no classification report."""
     train_accuracy: float | None = None
+    """Accuracy of the last epoch, 0..1, like the next one."""
     val_accuracy: float | None = None
     train_loss: float | None = None
+    """Cross entropy of the last epoch, like the next one."""
     val_loss: float | None = None
     test_loss: float | None = None
     epochs: int | None = None
+    """Number of trained epochs."""
     best_epoch: int | None = None
+    """The epoch with the lowest validation loss, counted from 1."""
     train_minutes: float | None = None
+    """Training time of all phases."""
     parameters: float | None = None
     note: str | None = None
+    """Anything else that a reader has to know."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """What a document publishes.
-
-    Args:
-        source: who or what it is, in one sentence.
-        notes: sentences on what is lost of it and where it contradicts itself.
-        results: in the document's order.
-        data_names: what else its data sets may be called, by the document's names for them.
-        stated_means: mean accuracy over its data sets by family of backbones, as it states them, 0..1.
-        image_size: height and width in pixels of its images; None where it does not say.
-        images: of its data set by the classes' names; nothing where it has no such tables.
-    """
+    """A document with its published results."""
 
     name: str
     source: str
+    """Kind of the document, in one sentence."""
     notes: tuple[str, ...]
+    """Sentences on what was lost and where it contradicts itself."""
     results: tuple[PublishedResult, ...]
+    """In the order of the document."""
     data_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other names of its data sets, by the document's names."""
     stated_means: Mapping[str, float] = field(default_factory=dict)
+    """Mean accuracy over its data sets by family of backbones, as it states them, 0..1."""
     image_size: int | None = None
+    """Height and width of its images in pixels; None if it does not say."""
     images: Mapping[str, ClassImages] = field(default_factory=dict)
+    """By class; empty if it has no such tables."""
 
     @property
     def data_sets(self) -> tuple[str, ...]:
-        """The names of its data sets, in its order."""
+        """Names of its data sets, in the order of the document."""
         return tuple(dict.fromkeys(result.data for result in self.results if result.data is not None))
 
     def data_of(self, name: str) -> str | None:
-        """The document's name for a data set of ours; None if it is none of its.
+        """The document's name for one of our data sets; None if the document does not have it.
 
-        Of names letters and digits count, whatever their case: CIFAR-10, cifar10 and "Cifar 10" are one data set.
+        Only letters and digits count, in any case: CIFAR-10, cifar10 and "Cifar 10" are one data set.
         """
         for data in self.data_sets:
             if letters_and_digits(name) in map(letters_and_digits, (data, *self.data_names.get(data, ()))):
@@ -133,7 +118,11 @@ class Document:
 
 
 def read_document(name: str) -> Document:
-    """The document of that name; raises UserError, which names them all, where there is none."""
+    """Reads a document.
+
+    Raises:
+        UserError: There is none of that name.
+    """
     documents = yaml.safe_load(DOCUMENTS_FILE.read_text(encoding="utf-8"))
     if name not in documents:
         raise UserError(f"--published: received {name!r}, allowed: {', '.join(documents)}")

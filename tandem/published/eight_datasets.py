@@ -1,4 +1,4 @@
-"""What the document on eight data sets claims."""
+"""Claims of the document on eight data sets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from tandem.evaluation.ties import is_above
+from tandem.published.entries import Entry, Results, combined_difference
 from tandem.published.judging import (
     BY_FAR,
     Claim,
@@ -17,12 +19,12 @@ from tandem.published.judging import (
     minutes_of,
     missing,
     named,
+    ratio_of,
+    rounds_to,
     time_of,
-    times_of,
     undecided,
     without_lacking,
 )
-from tandem.published.rows import Results, Row, combined_difference
 from tandem.published.summaries import (
     backbones_with_mean,
     families_of,
@@ -35,12 +37,12 @@ from tandem.rendering.tables import Estimate, format_value, number_of
 
 
 def _in_each_framework(judge: Callable[[Results, str | None], Judgement]) -> Judge:
-    """Of ours each framework by itself; published rows are not told apart by it."""
+    """Judges our results in each framework by itself; published results are not separated by it."""
 
     def judge_each(results: Results) -> Judgement:
         if results.published:
             return judge(results, None)
-        frameworks = dict.fromkeys(row.framework for row in results.of(regime="frozen"))
+        frameworks = dict.fromkeys(entry.framework for entry in results.of(regime="frozen"))
         found = [(str(framework), judge(results, framework)) for framework in frameworks]
         return named(without_lacking(found)) if found else missing(results, "frozen")
 
@@ -48,7 +50,7 @@ def _in_each_framework(judge: Callable[[Results, str | None], Judgement]) -> Jud
 
 
 def _stated_means(results: Results, framework: str | None) -> Judgement:
-    """The means of the families are those that the document states."""
+    """The means of the families are the stated ones."""
     families = families_of(results.document, "frozen")
     found = []
     for family, stated in results.document.stated_means.items():
@@ -62,11 +64,11 @@ def _stated_means(results: Results, framework: str | None) -> Judgement:
         if alone:
             because += f", which is {' and '.join(alone)} alone"
         if results.published:
-            found.append(judged(round(value, 4) == stated, because))
+            found.append(judged(rounds_to(value, stated, digits=4), because))
         elif isinstance(mean, Estimate) and not mean.low <= stated <= mean.high:
             found.append(judged(False, because))
         else:
-            # An interval that holds a number does not show that it is the true one.
+            # That an interval contains a number does not show that the number is right.
             found.append(undecided(because))
     return all_of(found)
 
@@ -76,7 +78,7 @@ def _percent(share: float) -> str:
 
 
 def _best_families(best: Sequence[str]) -> Callable[[Results, str | None], Judgement]:
-    """Their means over the data sets are above those of all other families."""
+    """Judges that the means of these families over the data sets are above those of all others."""
 
     def judge(results: Results, framework: str | None) -> Judgement:
         families = families_of(results.document, "frozen")
@@ -94,19 +96,19 @@ def _best_families(best: Sequence[str]) -> Callable[[Results, str | None], Judge
             tops = [max(number_of(mean([backbone])) or 0.0 for backbone in families[of]) for of in (one, two)]
             means = f"{one} {_percent(number_of(first) or 0.0)}, {two} {_percent(number_of(second) or 0.0)}"
             because = f"{means} (the best of each {_percent(tops[0])} and {_percent(tops[1])})"
-            found.append(judged(difference.number > 0, because))
+            found.append(judged(is_above(difference.number, 0), because))
         return all_of(found)
 
     return judge
 
 
 def _hours(results: Results) -> Judgement:
-    """Times on hardware that the document does not name: shown, and not judged."""
-    times = {regime: [row for row in results.of(regime=regime) if row.minutes] for regime in ("scratch", "frozen")}
-    if not all(times.values()):
+    """Times on hardware that the document does not name are shown and not judged."""
+    timed = {regime: [one for one in results.of(regime=regime) if one.minutes] for regime in ("scratch", "frozen")}
+    if not all(timed.values()):
         return missing(results, "times of single networks")
-    scratch = [row.minutes for row in times["scratch"] if row.minutes]
-    frozen = sorted(times["frozen"], key=lambda row: row.minutes or 0.0)
+    scratch = [entry.minutes for entry in timed["scratch"] if entry.minutes]
+    frozen = sorted(timed["frozen"], key=lambda entry: entry.minutes or 0.0)
     average = format_value(60 * sum(scratch) / len(scratch), "seconds")
     return undecided(
         f"scratch {average} on average, frozen {time_of(frozen[0])} to {time_of(frozen[-1])}; the document does not "
@@ -115,24 +117,24 @@ def _hours(results: Results) -> Judgement:
 
 
 def _frozen_much_faster(results: Results) -> Judgement:
-    """At most half the time of scratch, of the same backbone on the same data set and machine."""
+    """At most half the time of scratch, with the same backbone, data set and machine."""
     pairs = transfer_pairs(results)
-    times = [one for scratch, frozen in pairs if (one := times_of(frozen, scratch, minutes_of)) is not None]
-    if not times:
+    ratios = [one for scratch, frozen in pairs if (one := ratio_of(frozen, scratch, minutes_of)) is not None]
+    if not ratios:
         return missing(results, "times of single networks on one machine")
-    because = f"frozen {min(times):.2f} to {max(times):.2f} times the training from scratch in {len(times)} pairs"
-    if max(times) <= 1 / BY_FAR and _num_missing(results, pairs):
+    because = f"frozen {min(ratios):.2f} to {max(ratios):.2f} times the training from scratch in {len(ratios)} pairs"
+    if max(ratios) <= 1 / BY_FAR and _num_missing(results, pairs):
         return undecided(f"{because}; {_num_missing(results, pairs)} pairs are not run")
-    return judged(max(times) <= 1 / BY_FAR, because)
+    return judged(max(ratios) <= 1 / BY_FAR, because)
 
 
-def _num_missing(results: Results, pairs: Sequence[tuple[Row, Row]]) -> int:
-    """Of the document's pairs of scratch and frozen."""
+def _num_missing(results: Results, pairs: Sequence[tuple[Entry, Entry]]) -> int:
+    """Number of the document's pairs of scratch and frozen that are not among these."""
     return len(published_pairs(results.document) - {(frozen.data, frozen.backbone) for _, frozen in pairs})
 
 
 def _negative_transfer(results: Results) -> Judgement:
-    """One pair is enough for it to exist; for it not to, there have to be all, and without a tie."""
+    """One negative pair shows that it exists; only all pairs, without a tie, show that it does not."""
     marked = [
         (mark, frozen)
         for scratch, frozen in transfer_pairs(results)
@@ -142,9 +144,8 @@ def _negative_transfer(results: Results) -> Judgement:
         return missing(results, "accuracies of scratch and frozen with their predictions")
     marks = [mark for mark, _ in marked]
     because = f"frozen below scratch in {marks.count('negative')} of {len(marks)} pairs"
-    if tied := [f"{row.backbone} on {row.data}" for mark, row in marked if mark == "tie"]:
-        named = f", a tie in {len(tied)}"
-        because += f"{named} ({', '.join(tied)})" if results.published else f"{named} (not significant)"
+    if tied := [f"{frozen.backbone} on {frozen.data}" for mark, frozen in marked if mark == "tie"]:
+        because += f", a tie in {len(tied)} ({', '.join(tied) if results.published else 'not significant'})"
     if "negative" in marks:
         return judged(True, because)
     not_run = _num_missing(results, transfer_pairs(results))

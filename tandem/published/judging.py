@@ -1,4 +1,4 @@
-"""How a claim is judged: holds, does not hold or can't tell, with the numbers that decide."""
+"""Judges a claim: holds, does not hold or can't tell, with the numbers that decide."""
 
 from __future__ import annotations
 
@@ -10,31 +10,29 @@ from typing import Literal
 from scipy import stats
 
 from tandem.evaluation.intervals import LEVEL
-from tandem.published.rows import Difference, Results, Row, accuracy_of
+from tandem.evaluation.ties import TOLERANCE, is_above
+from tandem.published.entries import Difference, Entry, Results
 from tandem.rendering.tables import Estimate, format_value
 
 Verdict = Literal["holds", "does not hold", "can't tell"]
 
-MOST_REASONS = 4  # that are given for a verdict
+MOST_REASONS = 4  # given for a verdict
 
-# Times have no intervals; such as differ by less than this share count as equal.
+# Times have no intervals; two that differ by less than this share count as equal.
 TIME_NOISE = 0.1
-# What "by far" and "much less" are taken for, of times.
+# The factor between two times that documents call "by far" or "much less", by our reading.
 BY_FAR = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """Whether something holds.
-
-    Args:
-        because: the numbers that decide, in a phrase.
-        lacking: whether it can't be told for want of results.
-    """
+    """A verdict with its reason."""
 
     verdict: Verdict
     because: str
+    """The numbers that decide, in a phrase."""
     lacking: bool = False
+    """True if results are missing."""
 
 
 Judge = Callable[[Results], Judgement]
@@ -42,14 +40,15 @@ Judge = Callable[[Results], Judgement]
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a document says, and what decides it on any results."""
+    """A statement of a document."""
 
     words: str
     judge: Judge
+    """Decides it on the document's results or on ours."""
 
 
 def judged(is_so: bool, because: str) -> Judgement:
-    """Holds or does not."""
+    """Holds, or does not hold."""
     return Judgement(verdict="holds" if is_so else "does not hold", because=because)
 
 
@@ -59,13 +58,13 @@ def undecided(because: str) -> Judgement:
 
 
 def missing(results: Results, *what: str) -> Judgement:
-    """Can't tell, for what is not among the results."""
+    """Can't tell, because results are missing."""
     where = "not published" if results.published else "not in our runs"
     return replace(undecided(f"{where}: {', '.join(dict.fromkeys(what))}"), lacking=True)
 
 
 def all_of(judgements: Iterable[Judgement]) -> Judgement:
-    """Holds if all of them hold, and does not if one does not; those that decide are named."""
+    """Holds if all judgements hold, does not hold if one does not; the reason names those that decide."""
     found = list(judgements)
     verdicts: tuple[Verdict, ...] = ("does not hold", "can't tell", "holds")
     for verdict in verdicts:
@@ -75,15 +74,15 @@ def all_of(judgements: Iterable[Judgement]) -> Judgement:
             more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
             because = "; ".join(reasons[:MOST_REASONS]) + more
             return Judgement(verdict=verdict, because=because, lacking=any(one.lacking for one in deciding))
-    raise ValueError("at least one judgement is needed")
+    raise ValueError("all_of needs at least one judgement")
 
 
 def each(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Judge:
-    """Judges each backbone by itself: of ours in each framework, and on each set of test images.
+    """Judges each backbone by itself; ours also in each framework and on each set of test images by itself.
 
     Args:
-        backbones: all of which the claim speaks of.
-        judge: takes the rows of one of them.
+        backbones: All backbones of the claim.
+        judge: Takes the entries of one of them.
     """
 
     def judge_each(results: Results) -> Judgement:
@@ -100,14 +99,14 @@ def each(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Jud
 
 
 def together(backbones: Sequence[str], judge: Callable[[Results], Judgement]) -> Judge:
-    """Judges several backbones against each other: of ours in each framework, and on each set of test images.
+    """Judges several backbones against each other; ours in each framework and on each set of test images by itself.
 
-    Where no framework has all that it takes, as in a document that trained one backbone in PyTorch and another in
-    Keras, the rows of all frameworks are judged together.
+    If no framework has all results that are needed, as in a document that trained one backbone in PyTorch and another
+    in Keras, the entries of all frameworks are judged together.
 
     Args:
-        backbones: all of which the claim speaks of.
-        judge: takes the rows of all of them.
+        backbones: All backbones of the claim.
+        judge: Takes the entries of all of them.
     """
 
     def judge_together(results: Results) -> Judgement:
@@ -120,12 +119,12 @@ def together(backbones: Sequence[str], judge: Callable[[Results], Judgement]) ->
 
 
 def without_lacking(judgements: Sequence[tuple[str, Judgement]]) -> Sequence[tuple[str, Judgement]]:
-    """Those of frameworks and test images that have all that it takes, if there are such."""
+    """The judgements for which no results are missing; all of them if there is none."""
     return [one for one in judgements if not one[1].lacking] or judgements
 
 
 def named(judgements: Iterable[tuple[str, Judgement]]) -> Judgement:
-    """All of several judgements, each with words for what it is of; those that say the same are named together."""
+    """Combines judgements by all_of; each comes with words for its subject, and equal ones are merged."""
     found: dict[Judgement, list[str]] = {}
     for words, judgement in judgements:
         found.setdefault(judgement, []).extend([words] if words else [])
@@ -136,77 +135,90 @@ def named(judgements: Iterable[tuple[str, Judgement]]) -> Judgement:
 
 
 def _parts(results: Results, backbones: Sequence[str], *, apart: bool = True) -> list[tuple[str, Results]]:
-    """The rows of some backbones in parts, with words for each; one without rows if need be.
+    """The entries of some backbones in parts, each with words for it; a single empty part without entries.
 
     Args:
-        results: published ones are one part.
-        backbones: of the rows.
-        apart: whether the frameworks are parts of their own.
+        results: Published results are a single part.
+        backbones: Of the entries.
+        apart: True to make each framework a part of its own.
     """
-    rows = [row for row in results.rows if row.backbone in backbones]
-    if results.published or not rows:
-        return [("", replace(results, rows=tuple(rows)))]
-    found: dict[tuple[str, str | None], list[Row]] = {}
-    for row in rows:
-        found.setdefault((row.test_set, row.framework if apart else None), []).append(row)
+    entries = [entry for entry in results.entries if entry.backbone in backbones]
+    if results.published or not entries:
+        return [("", replace(results, entries=tuple(entries)))]
+    found: dict[tuple[str, str | None], list[Entry]] = {}
+    for entry in entries:
+        found.setdefault((entry.test_set, entry.framework if apart else None), []).append(entry)
     several = len({test_set for test_set, _ in found}) > 1
     return [
-        (" ".join(filter(None, (test_set if several else "", framework))), replace(results, rows=tuple(members)))
+        (" ".join(filter(None, (test_set if several else "", framework))), replace(results, entries=tuple(members)))
         for (test_set, framework), members in found.items()
     ]
 
 
-def best_row(results: Results, **wanted: str | None) -> Row | None:
-    """The most accurate of the rows with these values."""
-    return max(results.of(**wanted), key=accuracy_of, default=None)
-
-
 def above_zero(difference: Difference, words: str) -> Judgement:
-    """Is it, and more than by chance?
+    """Holds if a difference is positive, does not hold if it is negative, can't tell if it may be chance.
 
     Args:
-        difference: of ours with an interval where there is one.
-        words: what it is a difference of.
+        difference: With its interval if there is one.
+        words: For the difference.
     """
     because = f"{words} {difference.written}"
     return judged(difference.number > 0, because) if difference.sure else undecided(f"{because}, not significant")
 
 
-def ranked(results: Results, first: Row | None, second: Row | None, names: tuple[str, str]) -> Judgement:
-    """Is the first row more accurate than the second?"""
-    rows = dict(zip(names, (first, second), strict=True))
-    lacking = [f"accuracy of {name}" for name, row in rows.items() if row is None or row.accuracy is None]
+def ranked(results: Results, first: Entry | None, second: Entry | None, names: tuple[str, str]) -> Judgement:
+    """Holds if the first entry is more accurate than the second."""
+    entries = dict(zip(names, (first, second), strict=True))
+    lacking = [f"accuracy of {name}" for name, entry in entries.items() if entry is None or entry.accuracy is None]
     difference = results.difference(first, second) if first and second else None
     if first is None or second is None or difference is None:
         return missing(results, *lacking)
     if results.published:
-        because = ", ".join(f"{name} {accuracy_of(row):.4f}" for name, row in rows.items() if row)
-        return judged(difference.number > 0, because)
+        because = ", ".join(f"{name} {entry.accuracy_value:.4f}" for name, entry in entries.items() if entry)
+        return judged(is_above(difference.number, 0), because)
     return above_zero(difference, f"{names[0]} minus {names[1]}")
 
 
-def times_of(first: Row, second: Row, cost: Callable[[Row], float | None]) -> float | None:
-    """The first's cost over the second's; None where one is not known, or they are not of the same machine."""
+def rounds_to(value: float, stated: float, digits: int) -> bool:
+    """True if a value, rounded to so many digits, is the stated one; a value halfway between two is both."""
+    return not is_above(abs(value - stated), 0.5 * 10**-digits)
+
+
+def ratio_of(first: Entry, second: Entry, cost: Callable[[Entry], float | None]) -> float | None:
+    """The first cost divided by the second; None if one is unknown or they are from different machines."""
     one, two = cost(first), cost(second)
     return None if one is None or not two or first.machine != second.machine else one / two
 
 
-def minutes_of(row: Row) -> float | None:
-    """Of training: a cost."""
-    return row.minutes
+def faster_or_slower(ratio: float) -> Literal[-1, 0, 1]:
+    """-1 if a ratio of times means faster, 1 if it means slower, 0 if the times count as equal."""
+    if abs(ratio - 1) < TIME_NOISE - TOLERANCE:
+        return 0
+    return -1 if ratio < 1 else 1
 
 
-def time_of(row: Row) -> str:
-    """Training time in words."""
-    return format_value(None if row.minutes is None else row.minutes * 60, "seconds")
+def minutes_of(entry: Entry) -> float | None:
+    """Training time, as a cost."""
+    return entry.minutes
 
 
-def accuracy_gap(row: Row) -> Estimate | float | None:
-    """Training minus validation accuracy; the interval is that of two binomial shares, approximately normal."""
-    if row.train_accuracy is None or row.val_accuracy is None:
+def time_of(entry: Entry) -> str:
+    """Training time for people."""
+    return format_value(None if entry.minutes is None else entry.minutes * 60, "seconds")
+
+
+def accuracy_gap(entry: Entry) -> Estimate | float | None:
+    """Training minus validation accuracy; with numbers of images also the interval of a difference of two shares.
+
+    The interval is the normal approximation of two independent binomial shares.
+    """
+    if entry.train_accuracy is None or entry.val_accuracy is None:
         return None
-    gap = row.train_accuracy - row.val_accuracy
-    shares = ((row.train_accuracy, row.num_images.get("train")), (row.val_accuracy, row.num_images.get("val")))
+    gap = entry.train_accuracy - entry.val_accuracy
+    shares = (
+        (entry.train_accuracy, entry.num_images.get("train")),
+        (entry.val_accuracy, entry.num_images.get("val")),
+    )
     variances = [share * (1 - share) / images for share, images in shares if images]
     if len(variances) < len(shares):
         return gap
@@ -214,18 +226,24 @@ def accuracy_gap(row: Row) -> Estimate | float | None:
     return Estimate(value=gap, low=gap - distance, high=gap + distance)
 
 
-def lowest_loss(row: Row) -> str:
-    """In which epoch the validation loss was the lowest, in words."""
-    return f"lowest validation loss in epoch {row.best_epoch:.0f} of {row.epochs:.0f}"
+def lowest_loss(entry: Entry) -> str:
+    """The epoch with the lowest validation loss, for people."""
+    return f"lowest validation loss in epoch {entry.best_epoch:.0f} of {entry.epochs:.0f}"
 
 
 def most_accurate(best: str, others: Sequence[str], regime: str | None = None) -> Callable[[Results], Judgement]:
-    """Each backbone by its most accurate row, of one regime if it is given; rows that name none stay."""
+    """Judges that a backbone is more accurate than others, each by its most accurate entry.
+
+    Args:
+        best: The backbone that is claimed to be more accurate.
+        others: The other backbones.
+        regime: Only entries of this regime and those that name none; all entries by default.
+    """
 
     def judge(results: Results) -> Judgement:
-        rows = tuple(row for row in results.rows if regime is None or row.regime in (regime, None))
-        results = replace(results, rows=rows)
-        first = best_row(results, backbone=best)
-        return all_of(ranked(results, first, best_row(results, backbone=other), (best, other)) for other in others)
+        entries = tuple(entry for entry in results.entries if regime is None or entry.regime in (regime, None))
+        results = replace(results, entries=entries)
+        first = results.best(backbone=best)
+        return all_of(ranked(results, first, results.best(backbone=other), (best, other)) for other in others)
 
     return judge

@@ -1,34 +1,28 @@
-"""What the article on MobileNetV2 and EfficientNetV2 claims."""
+"""Claims of the article on MobileNetV2 and EfficientNetV2."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from tandem.published.judging import (
-    Claim,
-    Judgement,
-    best_row,
-    judged,
-    missing,
-    most_accurate,
-    together,
-)
-from tandem.published.rows import Results
+from tandem.evaluation.ties import is_above
+from tandem.published.entries import Results
+from tandem.published.judging import Claim, Judgement, judged, missing, most_accurate, together
 from tandem.rendering.tables import format_value
 
 _ARTICLE = ("efficientnet_v2_b0", "mobilenet_v2", "resnet50_v2")
 
 
 def _share_of_parameters(first: str, second: str, share: float) -> Callable[[Results], Judgement]:
-    """To a twentieth."""
+    """Judges the share that the parameters of one backbone are of those of another; within a twentieth."""
 
     def judge(results: Results) -> Judgement:
-        rows = [best_row(results, backbone=backbone) for backbone in (first, second)]
-        known = [row.parameters for row in rows if row is not None and row.parameters]
-        if len(known) < len(rows):
+        entries = [results.best(backbone=backbone) for backbone in (first, second)]
+        known = [entry.parameters for entry in entries if entry is not None and entry.parameters]
+        if len(known) < len(entries):
             return missing(results, f"parameters of {first} and {second}")
         of_both = " of ".join(format_value(number, "amount") for number in known)
-        return judged(abs(known[0] / known[1] - share) <= 0.05, f"{of_both}, {known[0] / known[1]:.2f} of them")
+        ratio = known[0] / known[1]
+        return judged(not is_above(abs(ratio - share), 0.05), f"{of_both}, {ratio:.2f} of them")
 
     return judge
 

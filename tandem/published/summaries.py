@@ -1,4 +1,4 @@
-"""Means over data sets, and pairs of scratch and frozen: of published rows and of ours."""
+"""Means over data sets, and pairs of scratch and frozen, of published entries and of ours."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from tandem.comparison.cells import family_of
+from tandem.comparison.configurations import family_of
+from tandem.evaluation.ties import highest
 from tandem.published.documents import Document
-from tandem.published.rows import Results, Row, accuracy_of
+from tandem.published.entries import Entry, Results
+from tandem.published.judging import rounds_to
 from tandem.rendering.tables import Estimate, number_of
 
 
 def families_of(document: Document, regime: str) -> dict[str, list[str]]:
-    """The document's backbones of a regime by their families, in its order."""
+    """The document's backbones with a regime, by family, in the order of the document."""
     families: dict[str, list[str]] = {}
     for backbone in dict.fromkeys(result.backbone for result in document.results if result.regime == regime):
         families.setdefault(family_of(backbone), []).append(backbone)
@@ -23,19 +25,19 @@ def families_of(document: Document, regime: str) -> dict[str, list[str]]:
 def mean_accuracy(
     results: Results, backbones: Sequence[str], *, regime: str, framework: str | None
 ) -> Estimate | float | None:
-    """The mean accuracy of some backbones over all data sets of the document.
+    """Mean accuracy of some backbones over all data sets of the document.
 
-    Errors on different data sets are independent, those of backbones on the same images go together: the distances of
-    the intervals' ends are averaged over backbones, and combined over data sets as roots of sums of squares.
+    Errors on different data sets are independent, those of backbones on the same images are not: the distances of the
+    intervals' ends are averaged over backbones, and combined over data sets as roots of sums of squares.
 
     Args:
-        results: published or ours.
-        backbones: each needs a row on every data set, and on every set of test images that it has of one.
-        regime: of the rows.
-        framework: of the rows; None for published ones, which are not told apart by it.
+        results: Published or ours.
+        backbones: Each needs an entry on every data set, for ours on each of its sets of test images.
+        regime: Of the entries.
+        framework: Of the entries; None for published ones, which are not separated by it.
 
     Returns:
-        0..1, with an interval where all rows have one; None where a row is missing.
+        0..1, with an interval if all entries have one; None if an entry is missing.
     """
     means: list[Estimate | float] = []
     wanted = {"regime": regime} if framework is None else {"regime": regime, "framework": framework}
@@ -48,26 +50,26 @@ def mean_accuracy(
     return _mean(means, independent=True) if means else None
 
 
-def best_accuracy(rows: Sequence[Row]) -> Estimate | float | None:
-    """That of the best settings, as the mean over the sets of test images, such as folds, so that none is picked.
+def best_accuracy(entries: Sequence[Entry]) -> Estimate | float | None:
+    """Accuracy with the best settings: the mean over the sets of test images, such as folds.
 
     Folds share training images, so the distances of the intervals' ends are averaged.
 
     Args:
-        rows: of one backbone, regime, data set and framework, which differ in their settings and test images.
+        entries: Of one backbone, regime, data set and framework, with different settings and test images.
 
     Returns:
-        0..1; None where no settings have a result on all the test images.
+        0..1; None if no settings have a result on all test images.
     """
-    test_sets = {row.test_set for row in rows}
+    test_sets = {entry.test_set for entry in entries}
     by_settings: dict[tuple, dict[str, Estimate | float]] = {}
-    for row in sorted(rows, key=accuracy_of):
-        if row.accuracy is not None:
-            by_settings.setdefault((row.framework, row.settings), {})[row.test_set] = row.accuracy
+    for entry in sorted(entries, key=lambda entry: entry.accuracy_value):
+        if entry.accuracy is not None:
+            by_settings.setdefault((entry.framework, entry.settings), {})[entry.test_set] = entry.accuracy
     means = [
         _mean(list(scores.values()), independent=False) for scores in by_settings.values() if set(scores) == test_sets
     ]
-    return max(means, key=lambda mean: number_of(mean) or 0.0, default=None)
+    return highest(means, lambda mean: number_of(mean) or 0.0)
 
 
 def _mean(scores: Sequence[Estimate | float], *, independent: bool) -> Estimate | float:
@@ -81,28 +83,31 @@ def _mean(scores: Sequence[Estimate | float], *, independent: bool) -> Estimate 
 
 
 def backbones_with_mean(published: Results, backbones: Sequence[str], stated: float, *, regime: str) -> list[str]:
-    """Those whose own mean over the data sets is the stated one, to four digits."""
+    """The backbones whose own mean over the data sets is the stated one, to four digits."""
     means = {one: number_of(mean_accuracy(published, (one,), regime=regime, framework=None)) for one in backbones}
-    return [backbone for backbone, mean in means.items() if mean is not None and round(mean, 4) == stated]
+    return [backbone for backbone, mean in means.items() if mean is not None and rounds_to(mean, stated, digits=4)]
 
 
-def transfer_pairs(results: Results) -> list[tuple[Row, Row]]:
-    """(scratch, frozen) of the same backbone, test images and framework, where the document has both.
+def transfer_pairs(results: Results) -> list[tuple[Entry, Entry]]:
+    """(scratch, frozen) entries with the same backbone, test images and framework, where the document has both.
 
-    Each frozen row of ours with that one from scratch that has the same settings, else with the most accurate one.
+    Each of our frozen entries is paired with the entry from scratch that has the same settings, or else with the most
+    accurate one.
     """
     pairs = []
     wanted = published_pairs(results.document)
     for frozen in results.of(regime="frozen"):
         same = {name: getattr(frozen, name) for name in ("data", "test_set", "backbone", "framework")}
         choice = results.of(regime="scratch", **same)
-        if choice and (frozen.data, frozen.backbone) in wanted:
-            pairs.append((max(choice, key=lambda row: (row.settings == frozen.settings, accuracy_of(row))), frozen))
+        with_same_settings = [entry for entry in choice if entry.settings == frozen.settings]
+        scratch = highest(with_same_settings or choice, lambda entry: entry.accuracy_value)
+        if scratch is not None and (frozen.data, frozen.backbone) in wanted:
+            pairs.append((scratch, frozen))
     return pairs
 
 
 def published_pairs(document: Document) -> set[tuple[str | None, str]]:
-    """(data set, backbone) of which the document has both scratch and frozen."""
+    """(data set, backbone) for which the document has both scratch and frozen."""
     scratch, frozen = (
         {(result.data, result.backbone) for result in document.results if result.regime == regime}
         for regime in ("scratch", "frozen")
@@ -110,10 +115,10 @@ def published_pairs(document: Document) -> set[tuple[str | None, str]]:
     return scratch & frozen
 
 
-def transfer_mark(results: Results, scratch: Row, frozen: Row) -> Literal["negative", "tie", "positive"] | None:
-    """What pretraining did to the accuracy; None where it is not known.
+def transfer_mark(results: Results, scratch: Entry, frozen: Entry) -> Literal["negative", "tie", "positive"] | None:
+    """The effect of pretraining on accuracy; None where it is unknown.
 
-    A tie is a published difference of nothing at all, and one of ours that is not significant.
+    A tie is a published difference of 0, or a difference of ours that is not significant.
     """
     difference = results.difference(frozen, scratch)
     if difference is None or (not results.published and not isinstance(difference.value, Estimate)):

@@ -1,8 +1,8 @@
-"""The tables of what a document publishes, with ours beside it."""
+"""Tables of a document's published results with ours beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
@@ -10,7 +10,8 @@ from tandem.comparison.comparison import GroupComparison
 from tandem.evaluation.imagenet import letters_and_digits
 from tandem.published.claims import claims_table
 from tandem.published.documents import ClassScores, Document, PublishedResult
-from tandem.published.rows import History, Results, Row, matching, no_history, our_results, published_results
+from tandem.published.entries import Entry, Results, matching, published_results
+from tandem.published.ours import History, no_history, our_results
 from tandem.published.summaries import (
     backbones_with_mean,
     best_accuracy,
@@ -19,11 +20,10 @@ from tandem.published.summaries import (
     transfer_mark,
     transfer_pairs,
 )
-from tandem.rendering.tables import Column, Table, Value, number_of
+from tandem.rendering.tables import Column, Field, Table, Value, number_of
 
-# A pair of columns for each that some result of the document has: how it is shown, and what of a row it is. First what
-# a network came to, then how it got there.
-_Measure = tuple[Column, Callable[[Row], Value]]
+# Each measure that a document has becomes two columns, published and ours.
+_Measure = Field[Entry]
 _OUTCOMES: tuple[_Measure, ...] = (
     (Column(key="precision", heading="precision", kind="score"), attrgetter("precision")),
     (Column(key="recall", heading="recall", kind="score"), attrgetter("recall")),
@@ -31,56 +31,56 @@ _OUTCOMES: tuple[_Measure, ...] = (
     (Column(key="test_loss", heading="test loss", kind="score"), attrgetter("test_loss")),
     (
         Column(key="train_seconds", heading="training", kind="seconds"),
-        lambda row: None if row.minutes is None else row.minutes * 60,
+        lambda entry: None if entry.minutes is None else entry.minutes * 60,
     ),
 )
 _TRAINING: tuple[_Measure, ...] = (
     (Column(key="epochs", heading="epochs", kind="number"), attrgetter("epochs")),
     (Column(key="best_epoch", heading="best epoch", kind="number"), attrgetter("best_epoch")),
-    (Column(key="train_accuracy", heading="train accuracy", kind="score"), attrgetter("train_accuracy")),
-    (Column(key="val_accuracy", heading="val accuracy", kind="score"), attrgetter("val_accuracy")),
-    (Column(key="train_loss", heading="train loss", kind="score"), attrgetter("train_loss")),
-    (Column(key="val_loss", heading="val loss", kind="score"), attrgetter("val_loss")),
-    (Column(key="parameters", heading="params", kind="amount"), attrgetter("parameters")),
+    (Column(key="train_accuracy", heading="training accuracy", kind="score"), attrgetter("train_accuracy")),
+    (Column(key="val_accuracy", heading="validation accuracy", kind="score"), attrgetter("val_accuracy")),
+    (Column(key="train_loss", heading="training loss", kind="score"), attrgetter("train_loss")),
+    (Column(key="val_loss", heading="validation loss", kind="score"), attrgetter("val_loss")),
+    (Column(key="parameters", heading="parameters", kind="amount"), attrgetter("parameters")),
 )
 
 _NOTES = (
-    "Matched by backbone, and by data set, regime and framework where the document names them; of the data set's name "
-    "letters and digits count, whatever their case.",
-    "Protocol and images differ, so a difference (ours minus published) is one of two studies, and no measure of what "
-    "caused it; intervals are of our scores alone.",
+    "Rows are matched by backbone, and by data set, regime and framework if the document names them; in names of data "
+    "sets only letters and digits count, in any case.",
+    "Protocol and images differ, so a difference (ours minus published) compares two studies and does not show its "
+    "cause; intervals are for our scores only.",
 )
 _OPEN_REGIME_NOTE = (
-    "Where the document leaves the regime open, every one that we ran stands beside its result; our row names its own."
+    "Where the document does not name the regime, its result is shown beside each regime that we ran; our row names it."
 )
 _OPEN_DATA_NOTE = (
-    "Where the document does not name the data set, results on each of ours stand beside its own: those are other "
-    "images, so there is no difference to read."
+    "Where the document does not name the data set, its result is shown beside ours on each of our data sets; the "
+    "images are different ones, so no difference is given."
 )
 _AVERAGES_NOTE = (
-    "Our precision, recall and F1 are means over the classes, of a network off the shelf over all labels that occur as "
-    "truth or answer."
+    "Our precision, recall and F1 are means over the classes; for a network off the shelf, over all labels that "
+    "occur as truth or prediction."
 )
 _STAND_IN_NOTE = (
-    "A row of ours that is marked as of a small budget, of part of the images, or as begun with random weights or an "
-    "earlier run's, stands in for a run that could not be had; it decides no claim."
+    "Our rows marked with a small budget, part of the images, random weights or weights of an earlier run are "
+    "stand-ins for runs that were not possible; they decide no claim."
 )
 
 
 def published_tables(
     document: Document, groups: Sequence[GroupComparison], history: History = no_history
 ) -> tuple[Table, ...]:
-    """Everything that is shown of a document.
+    """All tables of a document.
 
     Args:
-        document: whose results these are.
-        groups: of the experiment; none where it has no runs.
-        history: all values of a run's metric, in the order of its steps.
+        document: Its results are shown.
+        groups: Of the experiment; none if it has no runs.
+        history: Reads all values of a run's metric.
 
     Returns:
-        Its claims, judged; its results one by one; and where it has them: data sets x backbones, the means of
-        families of backbones, pairs of scratch and frozen, classification reports, and how the networks were trained.
-        All with ours beside them. And where it has them its images' numbers and sizes.
+        Judged claims, single results, and if the document has them: data sets by backbones, means of families of
+        backbones, pairs of scratch and frozen, classification reports, and how the networks were trained; all with ours
+        beside them. Also numbers and sizes of its images if it has them.
     """
     theirs, ours = published_results(document), our_results(document, groups, history)
     made = (
@@ -97,9 +97,7 @@ def published_tables(
 
 
 def _result_table(theirs: Results, ours: Results) -> Table:
-    """A row for each of our rows that match a result, so that nothing unlike is averaged and none is picked; one row
-    with gaps where none does. Rows with ours come first.
-    """
+    """One row for each of our entries that matches a result, or one without ours; those with ours come first."""
     document, results = theirs.document, theirs.document.results
     names = _name_columns(results)
     measures = _filled(_OUTCOMES, theirs)
@@ -113,15 +111,15 @@ def _result_table(theirs: Results, ours: Results) -> Table:
     )
     rows: list[tuple[Value, ...]] = []
     pairs = _paired(theirs, ours)
-    for published, row in pairs:
-        value = None if row is None else number_of(row.accuracy)
+    for published, entry in pairs:
+        value = None if entry is None else number_of(entry.accuracy)
         of_theirs = number_of(published.accuracy)
         difference = None
         if value is not None and of_theirs is not None and published.data is not None:
             difference = value - of_theirs
-        label, accuracy = (None, None) if row is None else (row.label, row.accuracy)
+        label, accuracy = (None, None) if entry is None else (entry.label, entry.accuracy)
         start = *(name(published) for _, name in names), published.accuracy
-        rows.append((*start, label, accuracy, difference, *_values(measures, published, row)))
+        rows.append((*start, label, accuracy, difference, *_values(measures, published, entry)))
     of_results = [f"{_words(result)}: {result.note}." for result in results if result.note]
     return Table(
         name="published",
@@ -134,7 +132,7 @@ def _result_table(theirs: Results, ours: Results) -> Table:
             *([_AVERAGES_NOTE] if any(column.key in ("precision", "recall", "f1") for column in columns) else []),
             *([_OPEN_REGIME_NOTE] if any(result.regime is None for result in results) else []),
             *([_OPEN_DATA_NOTE] if any(result.data is None for result in results) else []),
-            *([_STAND_IN_NOTE] if any(row is not None and row.stand_in for _, row in pairs) else []),
+            *([_STAND_IN_NOTE] if any(entry is not None and entry.stand_in for _, entry in pairs) else []),
             *document.notes,
             *of_results,
         ),
@@ -142,7 +140,7 @@ def _result_table(theirs: Results, ours: Results) -> Table:
 
 
 def _training_table(theirs: Results, ours: Results) -> Table:
-    """How the networks of the results were trained, with the same rows."""
+    """Training of the networks, with the same rows as the table of results."""
     document = theirs.document
     names, measures = _name_columns(document.results), _filled(_TRAINING, theirs)
     return Table(
@@ -152,19 +150,19 @@ def _training_table(theirs: Results, ours: Results) -> Table:
         rows=tuple(
             (
                 *(name(published) for _, name in names),
-                None if row is None else row.label,
-                *_values(measures, published, row),
+                None if entry is None else entry.label,
+                *_values(measures, published, entry),
             )
-            for published, row in _paired(theirs, ours)
+            for published, entry in _paired(theirs, ours)
         )
         if measures
         else (),
-        notes=("Accuracies and losses are those of the last epoch; the best one had the lowest validation loss.",),
+        notes=("Accuracies and losses are from the last epoch; the best epoch has the lowest validation loss.",),
     )
 
 
 def _name_columns(results: Sequence[PublishedResult]) -> list[_Measure]:
-    """What a published row is called."""
+    """Columns that identify a published result."""
     columns = [
         Column(key="data", heading="data set"),
         Column(key="backbone", heading="backbone"),
@@ -174,20 +172,20 @@ def _name_columns(results: Sequence[PublishedResult]) -> list[_Measure]:
     return [(column, attrgetter(column.key)) for column in columns]
 
 
-def _paired(theirs: Results, ours: Results) -> list[tuple[Row, Row | None]]:
-    """Each published row with each of ours that match it, then those that none does."""
-    matched: list[tuple[Row, Row | None]] = []
-    unmatched: list[tuple[Row, Row | None]] = []
-    for result, published in zip(theirs.document.results, theirs.rows, strict=True):
+def _paired(theirs: Results, ours: Results) -> list[tuple[Entry, Entry | None]]:
+    """Each published entry with each of ours that matches it, then the published ones without a match."""
+    matched: list[tuple[Entry, Entry | None]] = []
+    unmatched: list[tuple[Entry, Entry | None]] = []
+    for result, published in zip(theirs.document.results, theirs.entries, strict=True):
         found = matching(result, ours)
-        matched += [(published, row) for row in found]
+        matched += [(published, entry) for entry in found]
         if not found:
             unmatched.append((published, None))
     return matched + unmatched
 
 
 def _filled(measures: Sequence[_Measure], theirs: Results) -> list[_Measure]:
-    return [(column, of) for column, of in measures if any(of(row) is not None for row in theirs.rows)]
+    return [(column, of) for column, of in measures if any(of(entry) is not None for entry in theirs.entries)]
 
 
 def _pairs(measures: Sequence[_Measure]) -> list[Column]:
@@ -201,12 +199,12 @@ def _pairs(measures: Sequence[_Measure]) -> list[Column]:
     ]
 
 
-def _values(measures: Sequence[_Measure], published: Row, row: Row | None) -> list[Value]:
-    return [value for _, of in measures for value in (of(published), None if row is None else of(row))]
+def _values(measures: Sequence[_Measure], published: Entry, entry: Entry | None) -> list[Value]:
+    return [value for _, of in measures for value in (of(published), None if entry is None else of(entry))]
 
 
 def _image_table(document: Document) -> Table:
-    """The document's numbers of images and sizes of files, in the form of our report of a data set."""
+    """Numbers of images and sizes of files, in the form of our report of a data set."""
     quartiles = {"min": "min", "25_percent": "25 %", "50_percent": "50 %", "75_percent": "75 %", "max": "max"}
     return Table(
         name="published_images",
@@ -225,7 +223,7 @@ def _image_table(document: Document) -> Table:
             (name, of.train, of.val, of.file_count, of.mean_bytes, of.std_bytes, *of.quartiles_bytes)
             for name, of in document.images.items()
         ),
-        notes=("Sizes in bytes. Ours: python -m tandem.data_report.",),
+        notes=("Sizes in bytes. For ours: python -m tandem.data_report.",),
     )
 
 
@@ -234,18 +232,18 @@ def _words(result: PublishedResult) -> str:
 
 
 def _matrix(theirs: Results, ours: Results) -> Table:
-    """Backbones by data sets, as a document with several of either has them, and ours below each of its rows."""
+    """Accuracy by backbone and data set, for a document with several data sets; ours below each of its rows."""
     document = theirs.document
     data_sets = document.data_sets
     rows: list[tuple[Value, ...]] = []
     if len(data_sets) > 1:
         for regime, backbone in dict.fromkeys((result.regime, result.backbone) for result in document.results):
             found = {"published": theirs.of(regime=regime, backbone=backbone)}
-            for row in ours.of(regime=regime, backbone=backbone):
-                words = f"ours, {row.framework}" + (f" ({row.stand_in})" if row.stand_in else "")
-                found[words] = (*found.get(words, ()), row)
-            for words, of_row in found.items():
-                values = [number_of(best_accuracy([row for row in of_row if row.data == data])) for data in data_sets]
+            for entry in ours.of(regime=regime, backbone=backbone):
+                words = f"ours, {entry.framework}" + (f" ({entry.stand_in})" if entry.stand_in else "")
+                found[words] = (*found.get(words, ()), entry)
+            for words, entries in found.items():
+                values = [number_of(best_accuracy([one for one in entries if one.data == data])) for data in data_sets]
                 known = [value for value in values if value is not None]
                 mean = sum(known) / len(known) if len(known) == len(data_sets) else None
                 rows.append((regime, backbone, words, *values, mean))
@@ -261,17 +259,17 @@ def _matrix(theirs: Results, ours: Results) -> Table:
         ),
         rows=tuple(rows),
         notes=(
-            "Accuracy on the test images: of several settings of ours the best, over several sets of test images, such "
-            "as folds, the mean. Means only of rows with a result on each data set.",
+            "Accuracy on the test images; for ours with the best of several settings, and as the mean over several "
+            "sets of test images, such as folds. Means only for rows with a result on each data set.",
         ),
     )
 
 
 def _family_table(theirs: Results, ours: Results) -> Table:
-    """Mean accuracy of each family of backbones over all data sets, beside what the document states."""
+    """Mean accuracy of each family of backbones over all data sets, beside the mean that the document states."""
     document = theirs.document
     full = ours.without_stand_ins
-    frameworks = list(dict.fromkeys(row.framework for row in full.of(regime="frozen")))
+    frameworks = list(dict.fromkeys(entry.framework for entry in full.of(regime="frozen")))
     rows: list[tuple[Value, ...]] = []
     sentences = []
     if document.stated_means:
@@ -283,7 +281,7 @@ def _family_table(theirs: Results, ours: Results) -> Table:
             rows.append((family, ", ".join(members), mean, stated, ", ".join(alone) or None, *means))
             value = number_of(mean)
             if stated is not None and value is not None:
-                of_one = f", that of {', '.join(alone)} alone" if alone else ""
+                of_one = f", the mean of {', '.join(alone)} alone" if alone else ""
                 sentences.append(f"{family}: {value:.2%} over the family; the document states {stated:.2%}{of_one}.")
     return Table(
         name="published_families",
@@ -293,7 +291,7 @@ def _family_table(theirs: Results, ours: Results) -> Table:
             Column(key="backbones", heading="backbones"),
             Column(key="accuracy_published", heading="mean of its rows", kind="score", better="higher"),
             Column(key="accuracy_stated", heading="stated", kind="score"),
-            Column(key="stated_is", heading="which is the mean of"),
+            Column(key="stated_is", heading="is the mean of"),
             *(
                 Column(key=f"accuracy_{one}", heading=f"ours, {one}", kind="score", better="higher")
                 for one in frameworks
@@ -302,15 +300,15 @@ def _family_table(theirs: Results, ours: Results) -> Table:
         rows=tuple(rows),
         notes=(
             *(sentence.replace("%", " %") for sentence in sentences),
-            f"Frozen, over all {len(document.data_sets)} data sets; of ours only where every one has been run.",
+            f"Frozen, over all {len(document.data_sets)} data sets; for ours only with runs on each of them.",
         ),
     )
 
 
 def _transfer_table(theirs: Results, ours: Results) -> Table:
-    """Each pair of scratch and frozen, the most negative first, beside the pairs of our rows."""
+    """Pairs of scratch and frozen, most negative first, beside our pairs."""
     document = theirs.document
-    ours_by_place: dict[tuple[str | None, str], list[tuple[Row, Row]]] = {}
+    ours_by_place: dict[tuple[str | None, str], list[tuple[Entry, Entry]]] = {}
     for scratch, frozen in transfer_pairs(ours):
         ours_by_place.setdefault((frozen.data, frozen.backbone), []).append((scratch, frozen))
     found = [
@@ -358,58 +356,60 @@ def _transfer_table(theirs: Results, ours: Results) -> Table:
 
 
 def _class_tables(document: Document, ours: Results) -> list[Table]:
-    """The document's classification reports, ours beside them: one table for each of our rows that match."""
+    """The document's classification reports, one table for each of our entries that matches."""
     tables: list[Table] = []
     for result in document.results:
         if not result.classes:
             continue
-        rows: list[Row | None] = [row for row in matching(result, ours) if row.classes]
-        for number, row in enumerate(rows or [None], start=1):
-            tables.append(_class_table(result, row, "" if number == 1 else f"_{number}"))
+        entries: list[Entry | None] = [entry for entry in matching(result, ours) if entry.classes]
+        for number, entry in enumerate(entries or [None], start=1):
+            tables.append(_class_table(result, entry, "" if number == 1 else f"_{number}"))
     return tables
 
 
-def _class_table(result: PublishedResult, row: Row | None, suffix: str) -> Table:
-    own = {} if row is None else {letters_and_digits(name): scores for name, scores in row.classes.items()}
+def _class_table(result: PublishedResult, entry: Entry | None, suffix: str) -> Table:
+    own = {} if entry is None else {letters_and_digits(name): scores for name, scores in entry.classes.items()}
     lines: dict[str, tuple[ClassScores, ClassScores | None]] = {
         name: (scores, own.get(letters_and_digits(name))) for name, scores in result.classes.items()
     }
-    complete = row is not None and all(scores is not None for _, scores in lines.values())
+    complete = entry is not None and all(scores is not None for _, scores in lines.values())
     for words, average in (("macro average", False), ("weighted average", True)):
         lines[words] = (
             _average(result.classes, weighted=average),
-            _average(row.classes, weighted=average) if row is not None and complete else None,
+            _average(entry.classes, weighted=average) if entry is not None and complete else None,
         )
     parts = ("precision", "recall", "f1", "support")
 
     def values(scores: ClassScores | None) -> tuple[Value, ...]:
         return tuple(None if scores is None else getattr(scores, part) for part in parts)
 
-    def columns(suffix: str, whose: str) -> tuple[Column, ...]:
+    def columns(key_suffix: str, whose: str) -> tuple[Column, ...]:
         heads = {"precision": "precision", "recall": "recall", "f1": "F1", "support": "support"}
         return tuple(
             Column(
-                key=f"{part}{suffix}", heading=f"{whose} {heads[part]}", kind="number" if part == "support" else "score"
+                key=f"{part}{key_suffix}",
+                heading=f"{whose} {heads[part]}",
+                kind="number" if part == "support" else "score",
             )
             for part in parts
         )
 
-    lacking = [name for name in result.classes if row is not None and letters_and_digits(name) not in own]
-    notes = ["Its weighted average of recall is the accuracy; its averages are those of its rounded rows."]
-    if row is not None:
-        notes.append(f"Ours: {row.label}.")
+    lacking = [name for name in result.classes if entry is not None and letters_and_digits(name) not in own]
+    notes = ["The weighted average of recall is the accuracy; published averages are those of the rounded rows."]
+    if entry is not None:
+        notes.append(f"Ours: {entry.label}.")
         if lacking:
-            notes.append(f"Not among our classes: {', '.join(lacking)}; so without averages of ours.")
+            notes.append(f"No averages of ours, because our classes lack {', '.join(lacking)}.")
     return Table(
         name=f"published_classes_{result.backbone}_{result.regime}{suffix}",
-        title=f"Published classification report: {_words(result)}" + (f", and {row.label}" if row else ""),
+        title=f"Published classification report: {_words(result)}" + (f", and {entry.label}" if entry else ""),
         columns=(
             Column(key="class", heading="class"),
             *columns("_published", "published"),
-            *(columns("", "our") if row is not None else ()),
+            *(columns("", "our") if entry is not None else ()),
         ),
         rows=tuple(
-            (name, *values(theirs), *(values(mine) if row is not None else ()))
+            (name, *values(theirs), *(values(mine) if entry is not None else ()))
             for name, (theirs, mine) in lines.items()
         ),
         notes=tuple(notes),

@@ -21,16 +21,16 @@ from tandem.rendering.theme import (
 )
 from tandem.tracking import vocabulary
 
-# Beyond this number of classes the numbers in cells run into each other; they show where the mouse points.
+# With more classes the numbers in cells would overlap; the number of a cell appears under the mouse.
 MAX_CLASSES_WITH_COUNTS = 30
 
 
 def training_curves(history: pd.DataFrame) -> go.Figure:
-    """Loss and accuracy of training and validation images over all phases, with a line where the backbone was thawed.
+    """Loss and accuracy on training and validation images per epoch, with a line where the backbone was thawed.
 
     Args:
-        history: one row an epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss, train/accuracy,
-            val/accuracy.
+        history: One line per epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss,
+            train/accuracy, val/accuracy.
     """
     figure = make_subplots(rows=1, cols=2, subplot_titles=("loss", "accuracy"), horizontal_spacing=0.08)
     curves = (
@@ -65,7 +65,7 @@ def training_curves(history: pd.DataFrame) -> go.Figure:
                 col=column,
                 line={"color": NEUTRAL_COLOR, "width": 1, "dash": "dash"},
                 annotation={"text": "backbone thawed", "textangle": -90, "font": {"color": NEUTRAL_COLOR, "size": 11}},
-                # Where the curves are not: losses fall, accuracies rise.
+                # Away from the curves: losses fall, accuracies rise.
                 annotation_position="top right" if column == 1 else "bottom right",
             )
     figure.update_xaxes(title="epoch", tickformat="d")
@@ -76,7 +76,7 @@ def training_curves(history: pd.DataFrame) -> go.Figure:
 
 
 def confusion_heatmap(predictions: Predictions) -> go.Figure:
-    """Shares of each true class's images by predicted class; the numbers of images show where the mouse points."""
+    """Share of the images of each true class (rows) by predicted class (columns); numbers appear under the mouse."""
     counts = confusion_matrix(predictions).to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     num_classes = len(counts)
@@ -85,14 +85,14 @@ def confusion_heatmap(predictions: Predictions) -> go.Figure:
     heatmap = go.Heatmap(
         x=names,
         y=names,
-        # Whole per cents: one byte a cell keeps the page small with hundreds of classes.
+        # Whole per cents, one byte per cell, keep the page small with hundreds of classes.
         z=np.ceil(shares * 100).astype(np.uint8),
         zmin=0,
         zmax=100,
         colorbar={"title": {"text": "% of the<br>true class"}, "len": 0.5},
-        # As few bytes a cell as will do, for the same reason.
+        # The fewest bytes per cell, for the same reason.
         customdata=counts.astype(np.min_scalar_type(counts.max())),
-        hovertemplate="true class: %{y}<br>taken for: %{x}<br>images: %{customdata}<extra></extra>",
+        hovertemplate="true class: %{y}<br>predicted class: %{x}<br>images: %{customdata}<extra></extra>",
         xgap=gap,
         ygap=gap,
     )
@@ -100,7 +100,7 @@ def confusion_heatmap(predictions: Predictions) -> go.Figure:
         heatmap.update(text=np.where(counts > 0, counts.astype(str), ""), texttemplate="%{text}")
     figure = go.Figure(heatmap)
     side = int(np.clip(num_classes * 28, 420, 940))
-    # Few classes leave room for their names; many have to share the page's width with them.
+    # For few classes their names make the figure wider; for many the page limits its width.
     names_room = int(6.5 * min(LONGEST_NAME, max(len(name) for name in predictions.classes)))
     width = min(side + 190 + names_room, PAGE_WIDTH)
     figure.update_layout(template=LIGHT, width=width, height=width - 80)
@@ -112,7 +112,7 @@ def confusion_heatmap(predictions: Predictions) -> go.Figure:
 
 
 def f1_bars(predictions: Predictions) -> go.Figure:
-    """F1 of each class, lowest first."""
+    """F1 of each class, lowest first, with a line at the mean."""
     table = per_class_table(predictions).sort_values("f1", kind="stable")
     names = [plain(name) for name in table["class"]]
     figure = go.Figure(
@@ -134,6 +134,6 @@ def f1_bars(predictions: Predictions) -> go.Figure:
     )
     few = len(names) <= 30
     figure.update_layout(template=LIGHT, height=400, bargap=0.3 if few else 0.1)
-    figure.update_xaxes(**class_axis(table["class"], 1000), tickangle=-90 if len(names) > 12 else 0)
+    figure.update_xaxes(**class_axis(table["class"], 1000), title="class", tickangle=-90 if len(names) > 12 else 0)
     figure.update_yaxes(title="F1", range=[0, 1.05])
     return figure

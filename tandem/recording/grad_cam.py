@@ -1,4 +1,4 @@
-"""Grad-CAM: where in an image a network found what speaks for a class. All of it but the network's own gradients.
+"""Grad-CAM: maps of the places in an image that support a class; the gradients come from the frameworks.
 
 Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, ICCV 2017.
 """
@@ -18,10 +18,10 @@ from tandem.errors import UserError
 from tandem.evaluation.predictions import Predictions
 
 FeaturesAndGradients = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""What tandem.on_torch.gradcam and tandem.on_keras.gradcam give of images and one class for each of them."""
+"""Function of tandem.on_torch.gradcam and tandem.on_keras.gradcam: takes images and one class per image."""
 
-COLOR_SCALE = "Inferno"  # from dark to light also in grey print and to colour-blind eyes
-OPACITY = 0.6  # of the map where it is highest
+COLOR_SCALE = "Inferno"  # from dark to light, also in grey print and for colour-blind people
+OPACITY = 0.6  # of a map at its highest value
 
 # The contact sheet, in pixels.
 TILE = 160
@@ -34,48 +34,51 @@ NUM_COLUMNS = 3
 class GradCam:
     """Maps of some test images for two classes each: the predicted one and the true one, in this order.
 
-    Args:
-        keys: path or index of each image.
-        hashes: hash of each image's bytes.
-        classes: names of the classes.
-        truth: int64 of shape (images,), the true class as an index into `classes`.
-        predicted: the same for the predicted class.
-        images: uint8 RGB of shape (images, height, width, 3).
-        maps: uint8 of shape (images, 2, height, width); 255 is the highest value of a map, 0 is nothing that speaks for
-            the class.
+    Raises:
+        ValueError: Shapes or types do not match.
     """
 
     keys: tuple[str, ...]
+    """Path or index of each image."""
     hashes: tuple[str, ...]
+    """Hash of the bytes of each image."""
     classes: tuple[str, ...]
+    """Names of the classes."""
     truth: np.ndarray
+    """int64 of shape (images,): true class as an index into `classes`."""
     predicted: np.ndarray
+    """int64 of shape (images,): predicted class as an index into `classes`."""
     images: np.ndarray
+    """uint8 RGB of shape (images, height, width, 3)."""
     maps: np.ndarray
+    """uint8 of shape (images, 2, height, width): 255 is the highest value of a map, 0 no support for the class."""
 
     def __post_init__(self) -> None:
         shape, num_images = self.images.shape, len(self.keys)
         if self.images.dtype != np.uint8 or len(shape) != 4 or shape[0] != num_images or shape[3] != 3:
-            raise ValueError(f"images have to be uint8 of shape ({num_images}, height, width, 3). Received: {shape}")
+            raise ValueError(f"images must be uint8 of shape ({num_images}, height, width, 3). Received: {shape}")
         if self.maps.dtype != np.uint8 or self.maps.shape != (num_images, 2, *shape[1:3]):
-            raise ValueError(f"maps have to be uint8 of shape {(num_images, 2, *shape[1:3])}: {self.maps.shape}")
+            wanted = (num_images, 2, *shape[1:3])
+            raise ValueError(f"maps must be uint8 of shape {wanted}. Received: {self.maps.dtype} of {self.maps.shape}")
         for name, labels in (("truth", self.truth), ("predicted", self.predicted)):
             if labels.shape != (num_images,) or not np.isin(labels, np.arange(len(self.classes))).all():
-                raise ValueError(f"{name} has to be {num_images} indices of {len(self.classes)} classes: {labels}")
+                raise ValueError(
+                    f"{name} must be {num_images} indices of {len(self.classes)} classes. Received: {labels}"
+                )
         if len(self.hashes) != num_images:
-            raise ValueError(f"one hash for each of {num_images} images is needed. Received: {len(self.hashes)}")
+            raise ValueError(f"{num_images} images need as many hashes. Received: {len(self.hashes)}")
 
     @property
     def overlays(self) -> np.ndarray:
-        """The maps in colour over the images in grey: uint8 RGB of shape (images, 2, height, width, 3)."""
+        """Coloured maps over grey images: uint8 RGB of shape (images, 2, height, width, 3)."""
         grey = np.stack([np.asarray(Image.fromarray(image).convert("L").convert("RGB")) for image in self.images])
         colors = _color_table()[self.maps]
-        # what nothing speaks for stays as it is; a uniform opacity would darken the whole image
+        # Places without support keep their brightness; a uniform opacity would darken the whole image.
         opacity = OPACITY * np.sqrt(self.maps[..., np.newaxis] / 255)
         return np.rint((1 - opacity) * grey[:, np.newaxis] + opacity * colors).astype(np.uint8)
 
     def write(self, path: Path) -> None:
-        """Writes a compressed .npz file whose arrays have the fields' names; without pickle."""
+        """Writes a compressed .npz file with an array per field; without pickle."""
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(
             path,
@@ -90,13 +93,13 @@ class GradCam:
 
     @classmethod
     def read(cls, path: Path) -> GradCam:
-        """Reads what `write` wrote.
+        """Reads a file of `write`.
 
         Raises:
-            UserError: the file is missing, damaged, or was not written by `write`.
+            UserError: The file is missing, damaged, or not one of `write`.
         """
         try:
-            # opened here: numpy leaves a damaged file open
+            # Opened here, because numpy leaves a damaged file open.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return cls(
                     keys=tuple(arrays["keys"].tolist()),
@@ -111,15 +114,15 @@ class GradCam:
             raise UserError(f"cannot read Grad-CAM maps from {path}: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
-                f"{path} holds no Grad-CAM maps of a Tandem run ({error}); download the grad_cam.npz of its run again"
+                f"{path} is not a file of Grad-CAM maps ({error}); download the grad_cam.npz of its run again"
             ) from error
 
 
 def choose_images(predictions: Predictions, count: int) -> np.ndarray:
-    """Test images to make maps of: the same in every run on the same test images, and spread over the classes.
+    """Chooses test images for maps: the same for all runs with the same test images, spread over the classes.
 
-    Of each class the image with the lowest hash comes first, then of each the second, until there are enough; where
-    there are more classes than images, those whose image has the lowest hash.
+    Takes the image with the lowest hash of each class, then the second of each, until there are enough; if there are
+    more classes than images, those whose image has the lowest hash.
 
     Returns:
         int64 of shape (images,), indices into the predictions, ordered by true class.
@@ -135,19 +138,19 @@ def choose_images(predictions: Predictions, count: int) -> np.ndarray:
 
 
 def class_activation_maps(features: np.ndarray, gradients: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Grad-CAM: the channels of a feature map, weighted by the mean gradient of each, where the sum is positive.
+    """Computes Grad-CAM: the sum of the channels of a feature map, weighted by their mean gradients, where positive.
 
-    Equations 1 and 2 of the paper; then enlarged to the image (bilinear, half-pixel centres) and divided by its highest
-    value, so that maps of one image can be seen side by side but not be compared in strength.
+    Equations 1 and 2 of the paper. Each map is enlarged to the image (bilinear, half-pixel centres) and divided by its
+    highest value, so that two maps show different places but not different strengths.
 
     Args:
-        features: the last feature map, of shape (images, rows, columns, channels).
-        gradients: of the class's logit with respect to the features, of the same shape.
-        height: of the maps to make, in pixels.
-        width: the same.
+        features: The last feature map, of shape (images, rows, columns, channels).
+        gradients: Of the class's logit with respect to the features, of the same shape.
+        height: Of the maps, in pixels.
+        width: Of the maps, in pixels.
 
     Returns:
-        float32 of shape (images, height, width), 0..1; all 0 where nothing speaks for the class.
+        float32 of shape (images, height, width), 0..1; a map without any support for the class is all 0.
     """
     weights = gradients.mean(axis=(1, 2), keepdims=True)
     maps = np.maximum((weights * features).sum(axis=3), 0).astype(np.float32)
@@ -164,17 +167,17 @@ def make_grad_cam(
     features_and_gradients: FeaturesAndGradients,
     batch_size: int,
 ) -> GradCam | None:
-    """Maps of some test images for the predicted and for the true class.
+    """Computes maps of some test images for the predicted and for the true class.
 
     Args:
-        predictions: of all test images.
-        images: uint8 RGB of shape (rows, height, width, 3), those that are to be explained.
-        rows: which of the test images these are, int64 of shape (rows,).
-        features_and_gradients: of the network that made the predictions.
-        batch_size: images at a time.
+        predictions: Of all test images.
+        images: The images to explain, uint8 RGB of shape (rows, height, width, 3).
+        rows: Their indices among all test images, int64 of shape (rows,).
+        features_and_gradients: Of the network that made the predictions.
+        batch_size: Images per step.
 
     Returns:
-        The maps, or None where the last feature map is a single cell, in which everything is everywhere.
+        The maps; None if the last feature map is a single cell, which has no places.
     """
     height, width = images.shape[1:3]
     labels = (predictions.predicted[rows], predictions.truth[rows])
@@ -198,7 +201,7 @@ def make_grad_cam(
 
 
 def draw_contact_sheet(grad_cam: GradCam) -> Image.Image:
-    """All images, each beside its map for the predicted and for the true class, as one picture."""
+    """One picture of all images, each beside its maps for the predicted and for the true class."""
     tiles = [(image, *overlays) for image, overlays in zip(grad_cam.images, grad_cam.overlays, strict=True)]
     num_columns = min(NUM_COLUMNS, len(tiles))
     group = (3 * TILE + 2 * GAP, CAPTION + TILE)
@@ -228,13 +231,13 @@ def _color_table() -> np.ndarray:
 def _as_tile(pixels: np.ndarray) -> Image.Image:
     image = Image.fromarray(pixels)
     scale = TILE / max(image.size)
-    # small images keep their pixels, which is what the network saw
+    # Small images keep their pixels, which are what the network was given.
     how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), how)
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text, or as much of its beginning and its end as a tile has room for."""
+    """The text, reduced to its start and end if it is wider than a tile."""
     shortened, kept = text, len(text)
     while font.getlength(shortened) > TILE:
         kept -= 1

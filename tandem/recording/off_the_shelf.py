@@ -1,4 +1,4 @@
-"""What a run of a pretrained network with its ImageNet head keeps."""
+"""Records the results of a pretrained network with its ImageNet head."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 
 
 def record_off_the_shelf(run: Run, data: PreparedData, logits: np.ndarray, outputs: Outputs) -> Predictions:
-    """Logs the scores over all 1000 outputs, the answer to each test image, and why both kinds of scores differ.
+    """Logs the scores over all 1000 ImageNet classes, the prediction for each test image, and why these scores differ.
 
     Args:
-        logits: of the test images in the order of data.rows("test"), of shape (images, 1000).
-        outputs: of each class.
+        run: The run that is being recorded.
+        data: The images.
+        logits: Of the test images in the order of data.rows("test"), of shape (images, 1000).
+        outputs: The outputs of each class.
 
     Returns:
-        The predictions among the mapped classes alone, from which all other scores are made.
+        The predictions among the mapped classes only, from which all other scores are computed.
     """
     predictions = predictions_of_test(data, mapped_logits(logits, outputs))
     scores = scores_over_all_outputs(logits, predictions.truth, outputs)
@@ -52,11 +54,12 @@ def answers_table(predictions: Predictions, logits: np.ndarray) -> pd.DataFrame:
     """The highest of all 1000 outputs for each test image.
 
     Args:
-        predictions: of the same images.
-        logits: of shape (images, 1000).
+        predictions: Of the same images.
+        logits: Of shape (images, 1000).
 
     Returns:
-        One row an image: key, class (the true one), wordnet_id and name of the answer, probability (among all outputs).
+        One row per image: key, class (the true one), wordnet_id and name of the predicted ImageNet class, probability
+        (among all outputs).
     """
     answers = logits.argmax(axis=1)
     named = imagenet_classes()

@@ -1,4 +1,4 @@
-"""One run on one page of HTML that needs no network: curves, confusions, classes, scores, settings."""
+"""HTML page of a run, which needs no network: scores, curves, confusions, classes, settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tandem.recording.figures import confusion_heatmap, f1_bars, training_curves
 from tandem.rendering.page import Page, Plot, Section, write_page
 from tandem.rendering.tables import Column, Table
 
-LISTED = 15  # confusions and classes in the lists beside the figures
+MOST_CONFUSIONS = 15
 
 
 def write_run_page(
@@ -25,12 +25,12 @@ def write_run_page(
     """Writes the page of a run.
 
     Args:
-        path: of the HTML file, about 5 MB, most of it plotly.js.
-        title: of the page.
-        history: one row an epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss, train/accuracy,
-            val/accuracy; empty for a network that was not trained.
-        predictions: of the trained network on the test images.
-        settings: under dotted names.
+        path: The HTML file, about 5 MB, most of it plotly.js.
+        title: Of the page.
+        history: One line per epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss,
+            train/accuracy, val/accuracy; empty for a network that was not trained.
+        predictions: Of the trained network on the test images.
+        settings: By dotted name.
     """
     sections = (
         Section(title="Scores", anchor="scores", blocks=(_scores(predictions),)),
@@ -41,7 +41,7 @@ def write_run_page(
             blocks=(
                 Plot(
                     figure=confusion_heatmap(predictions),
-                    caption="Shares of each true class's images by predicted class.",
+                    caption="Share of the images of each true class by predicted class.",
                 ),
                 _confusions(predictions),
             ),
@@ -78,7 +78,7 @@ def _classes(predictions: Predictions) -> Table:
     table = per_class_table(predictions).sort_values("f1", kind="stable")
     return Table(
         name="classes",
-        title="Classes, weakest first",
+        title="Classes, hardest first",
         columns=(
             Column(key="class", heading="class"),
             *(Column(key=key, heading=heading, kind="score", better="higher") for key, heading in _CLASS_SCORES),
@@ -99,7 +99,7 @@ def _confusions(predictions: Predictions) -> Table:
     support = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
     rows = []
-    for flat in np.argsort(-counts, axis=None, kind="stable")[:LISTED]:
+    for flat in np.argsort(-counts, axis=None, kind="stable")[:MOST_CONFUSIONS]:
         truth, predicted = np.unravel_index(flat, counts.shape)
         if count := counts[truth, predicted]:
             names = predictions.classes[truth], predictions.classes[predicted]
@@ -109,9 +109,9 @@ def _confusions(predictions: Predictions) -> Table:
         title="Most frequent confusions",
         columns=(
             Column(key="truth", heading="true class"),
-            Column(key="predicted", heading="taken for"),
+            Column(key="predicted", heading="predicted class"),
             Column(key="images", heading="images", kind="number"),
-            Column(key="support", heading="of", kind="number"),
+            Column(key="support", heading="of the class", kind="number"),
         ),
         rows=tuple(rows),
         notes=() if rows else ("None.",),
@@ -121,7 +121,7 @@ def _confusions(predictions: Predictions) -> Table:
 def _settings(settings: Mapping[str, Any]) -> Table:
     return Table(
         name="settings",
-        title="What the run was started with",
+        title="Settings of the run",
         columns=(Column(key="setting", heading="setting"), Column(key="value", heading="value")),
         rows=tuple((name, _setting(value)) for name, value in settings.items()),
     )

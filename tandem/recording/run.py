@@ -1,4 +1,4 @@
-"""What both scripts record of a run, in the order in which it comes: data, phases, cost, end."""
+"""Records a run of either script, in this order: data, weights, phases, Grad-CAM, end."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tandem.data.console import say
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
+from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
 from tandem.recording.grad_cam import FeaturesAndGradients, choose_images, draw_contact_sheet, make_grad_cam
 from tandem.recording.page import write_run_page
-from tandem.recording.results import record_evaluation
 from tandem.recording.summary import PhaseResult, print_summary, untrained
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
@@ -32,34 +32,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseOutcome:
-    """What a framework says of a phase that it has trained."""
+    """Measurements of a trained phase, from its framework."""
 
     epochs: int
     best_epoch: int
-    """The one with the lowest validation loss, counted from 0 within the phase."""
+    """The epoch with the lowest validation loss, counted from 0 within the phase."""
     train_seconds: float
-    """Training and validation, from the first to the last of the framework's own work on the phase's epochs. The pass
-    that computed cached features counts as if this run had made it."""
+    """Training and validation of all epochs, including the computation of cached features even if an earlier run did
+    it; excluding compilation and evaluation."""
     compile_seconds: float
-    """Tracing, compiling and first use of the kernels before that; 0 where there is nothing of the kind."""
+    """Tracing, compilation and first use of the kernels; 0 if there is none."""
     parameters: int
     trainable_parameters: int
     backbone_before: str
-    """Hash of all weights and statistics of the backbone before the phase, and below after it."""
+    """Hash of all weights and statistics of the backbone before the phase."""
     backbone_after: str
+    """Hash of the backbone after the phase."""
     frozen_before: str
-    """The same of what the phase freezes, which can be all of the backbone, its first blocks, or nothing."""
+    """Hash of the part that the phase freezes: the backbone, its first blocks, or nothing."""
     frozen_after: str
+    """Hash of this part after the phase."""
     first_epoch_hash: str | None
-    """Of the batches of the phase's first epoch; None where that was not finished."""
+    """Hash of the batches of the first epoch; None if the epoch was not finished."""
     feature_seconds: float = 0.0
-    """The part of train_seconds that is the pass for cached features."""
+    """The part of train_seconds for computing cached features."""
     cached_feature_seconds: float = 0.0
-    """The part of it that an earlier run has spent."""
+    """The part of feature_seconds that an earlier run spent."""
 
 
 def record_data(run: Run, data: PreparedData) -> None:
-    """The data set, its split and what was wrong with it: tags, parameters, artifacts and an input of the run."""
+    """Records the data set, its split and its bad images as tags, parameters, artifacts and an input of the run."""
     run.set_tags(
         {
             vocabulary.DATA_NAME: data.name,
@@ -69,10 +71,10 @@ def record_data(run: Run, data: PreparedData) -> None:
     )
     counts = {name: len(data.rows(part)) for part, name in vocabulary.NUM_IMAGES.items()}
     run.log_params({vocabulary.NUM_CLASSES: len(data.classes), **counts})
-    folder = Path(vocabulary.SPLIT_FILE).parent
-    data.write(run.folder / folder)
-    for file in sorted((run.folder / folder).iterdir()):
-        run.log_artifact(file, folder=str(folder))
+    folder = run.folder / vocabulary.DATA_FOLDER
+    data.write(folder)
+    for file in sorted(folder.iterdir()):
+        run.log_artifact(file, folder=vocabulary.DATA_FOLDER)
     run.log_dataset(
         name=data.name,
         digest=data.split.hash[:12],
@@ -83,10 +85,12 @@ def record_data(run: Run, data: PreparedData) -> None:
 
 
 def record_weights(run: Run, settings: Settings, file: Path | None) -> None:
-    """Where the first weights come from; of a file its hash, since a name says little.
+    """Records the origin of the initial weights; for a file its hash, because names are reused.
 
     Args:
-        file: The weights' file, None where there is none.
+        run: The run that is being recorded.
+        settings: Its settings.
+        file: The file of the weights; None without one.
     """
     origin = settings.weights
     if file is not None and not origin.startswith("runs:/"):
@@ -96,10 +100,18 @@ def record_weights(run: Run, settings: Settings, file: Path | None) -> None:
 
 
 def without_imagenet(run: Run, settings: Settings, error: UserError) -> Settings:
-    """The settings with random weights, where they allow it if ImageNet's could not be downloaded; a tag says so.
+    """Switches to random weights if ImageNet weights could not be downloaded and the settings allow it; sets a tag.
+
+    Args:
+        run: The run that is being recorded.
+        settings: Its settings.
+        error: Raised while weights were loaded.
+
+    Returns:
+        The settings with random weights.
 
     Raises:
-        UserError: The one that is given, if it is about anything else, or the settings do not allow it.
+        UserError: The given error, if it has another cause or the settings do not allow random weights.
     """
     if not (settings.allow_random_weights and isinstance(error, WeightsNotDownloaded)):
         raise error
@@ -109,11 +121,11 @@ def without_imagenet(run: Run, settings: Settings, error: UserError) -> Settings
 
 
 def predictions_of_test(data: PreparedData, logits: np.ndarray) -> Predictions:
-    """The test images with the probabilities that these logits mean.
+    """Predictions of the test images from logits.
 
     Args:
-        data: The images; logits come in the order of data.rows("test").
-        logits: Of shape (test images, classes).
+        data: The images.
+        logits: In the order of data.rows("test"), of shape (test images, classes).
     """
     rows = data.rows("test")
     return Predictions(
@@ -125,27 +137,57 @@ def predictions_of_test(data: PreparedData, logits: np.ndarray) -> Predictions:
     )
 
 
+def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix: str) -> dict[str, float]:
+    """Records predictions on the test images, the tables made from them, and their scores.
+
+    Args:
+        run: The run that is being recorded.
+        predictions: Of the network in its present state.
+        folder: Of the artifacts, and of the local files within the run's folder.
+        prefix: Of the names of the metrics, such as "phase_1/"; "" for the trained network.
+
+    Returns:
+        The scores, by name without the prefix.
+    """
+    local = run.folder / folder
+    local.mkdir(parents=True, exist_ok=True)
+    predictions.write(local / vocabulary.PREDICTIONS_FILE)
+    per_class_table(predictions).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
+    confusion_matrix(predictions).to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
+    (local / vocabulary.CLASSIFICATION_REPORT_FILE).write_text(classification_report(predictions), encoding="utf-8")
+    for name in (
+        vocabulary.PREDICTIONS_FILE,
+        vocabulary.PER_CLASS_FILE,
+        vocabulary.CONFUSION_MATRIX_FILE,
+        vocabulary.CLASSIFICATION_REPORT_FILE,
+    ):
+        run.log_artifact(local / name, folder=folder)
+    result = scores(predictions)
+    run.log_metrics({f"{prefix}{vocabulary.TEST_PREFIX}{name}": value for name, value in result.items()}, step=0)
+    return result
+
+
 def record_phase(
     run: Run, phase: Phase, outcome: PhaseOutcome, predictions: Predictions, curves: Curves
 ) -> PhaseResult:
-    """A phase's cost and its scores on the test images, and the proof that what was frozen has not changed.
+    """Records costs and test scores of a phase, and checks that the frozen part is unchanged.
 
     Raises:
-        RuntimeError: Weights or batch-norm statistics of what was frozen differ afterwards.
+        RuntimeError: Weights or batch-norm statistics of the frozen part changed.
     """
     prefix = vocabulary.phase_name(phase.number)
     tags = {
         vocabulary.hash_tag(phase.number, "backbone", "before"): outcome.backbone_before,
         vocabulary.hash_tag(phase.number, "backbone", "after"): outcome.backbone_after,
     }
-    if phase.trainable == "last":  # otherwise what is frozen is all of the backbone, or nothing
+    if phase.trainable == "last":  # in other phases the whole backbone is frozen, or nothing
         tags[vocabulary.hash_tag(phase.number, "frozen", "before")] = outcome.frozen_before
         tags[vocabulary.hash_tag(phase.number, "frozen", "after")] = outcome.frozen_after
     if phase.number == 1 and outcome.first_epoch_hash is not None:
         tags[vocabulary.BATCHES_HASH] = outcome.first_epoch_hash
     run.set_tags(tags)
     if outcome.frozen_before != outcome.frozen_after:
-        raise RuntimeError(f"the frozen backbone changed in phase {phase.number}: its hash is not what it was")
+        raise RuntimeError(f"the frozen backbone changed in phase {phase.number}: its hash differs from before")
     run.log_metrics(
         {
             f"{prefix}/{name}": value
@@ -162,14 +204,14 @@ def record_phase(
             }.items()
         }
     )
-    scores = record_evaluation(run, predictions, folder=prefix, prefix=f"{prefix}/")
+    test_scores = record_evaluation(run, predictions, folder=prefix, prefix=f"{prefix}/")
     return PhaseResult(
         number=phase.number,
         trainable=phase.words,
         epochs=outcome.epochs,
         best_epoch=outcome.best_epoch,
         train_seconds=outcome.train_seconds,
-        scores=scores,
+        scores=test_scores,
     )
 
 
@@ -180,11 +222,14 @@ def record_grad_cam(
     predictions: Predictions,
     features_and_gradients: FeaturesAndGradients,
 ) -> None:
-    """Where the trained network looks on some test images: their maps and a picture of all, unless switched off.
+    """Records Grad-CAM maps of some test images and a picture of all of them, unless switched off.
 
     Args:
+        run: The run that is being recorded.
+        settings: Its settings.
+        data: The images.
         predictions: Of the trained network.
-        features_and_gradients: Of the same.
+        features_and_gradients: Of the trained network.
     """
     if not settings.tracking.grad_cam_images:
         return
@@ -194,7 +239,7 @@ def record_grad_cam(
     if grad_cam is None:
         reason = f"the last feature map is 1 x 1 at data.image_size {settings.data.image_size}"
         run.set_tags({vocabulary.GRAD_CAM: f"none: {reason}"})
-        say(f"No Grad-CAM: {reason}, which shows no places", quiet=False)
+        say(f"No Grad-CAM: {reason}, so it has no places", quiet=False)
         return
     run.set_tags({vocabulary.GRAD_CAM: f"{len(chosen)} images"})
     grad_cam.write(run.folder / vocabulary.GRAD_CAM_FILE)
@@ -213,12 +258,18 @@ def record_end(
     predictions: Predictions,
     inference: dict[str, float],
 ) -> None:
-    """The whole run's cost and scores, its page of figures, and a summary on the terminal.
+    """Records costs and test scores of the whole run and its page, and prints a summary.
 
     Args:
-        inference: Cost of the trained network by the vocabulary's names: parameters, MACs, latency, throughput, GPU
-            memory.
+        run: The run that is being recorded.
+        settings: Its settings.
+        data: The images.
+        curves: Of all epochs.
+        outcomes: Of each phase.
+        results: Of each phase.
         predictions: Of the trained network.
+        inference: Costs of the trained network under the names of the vocabulary: parameters, MACs, latency,
+            throughput, GPU memory.
     """
     costs = {
         vocabulary.TRAIN_SECONDS: sum(outcome.train_seconds for outcome in outcomes),
@@ -233,11 +284,11 @@ def record_end(
     if curves.rows:
         costs[vocabulary.SECONDS_PER_EPOCH] = statistics.median(row[vocabulary.EPOCH_SECONDS] for row in curves.rows)
     run.log_metrics(costs)
-    scores = record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
+    test_scores = record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
     title = f"{settings.backbone}, {settings.regime}, {data.name}"
     page = run.folder / vocabulary.RUN_PAGE_FILE
     write_run_page(
         page, title=title, history=pd.DataFrame(curves.rows), predictions=predictions, settings=flatten(settings)
     )
     run.log_artifact(page, remove=True)  # 5 MB, most of it plotly.js
-    print_summary(title, results or [untrained(scores)], run.where_to_look())
+    print_summary(title, results or [untrained(test_scores)], run.where_to_look())

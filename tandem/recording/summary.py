@@ -1,4 +1,4 @@
-"""The few lines that a run ends with."""
+"""Summary of a run on the terminal."""
 
 from __future__ import annotations
 
@@ -12,27 +12,24 @@ from tandem.rendering.tables import Column, Table, print_table
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseResult:
-    """What came out of one phase.
-
-    Args:
-        number: counted from 1.
-        trainable: what was trained, for people: "head", "last 2 blocks" or "all".
-        epochs: how many were trained.
-        best_epoch: the one with the lowest validation loss, counted from 0 within the phase.
-        train_seconds: training and validation, evaluation apart.
-        scores: on the test images after the phase, as tandem.evaluation.metrics names them.
-    """
+    """Results of one phase."""
 
     number: int
+    """Counted from 1."""
     trainable: str
+    """The part that was trained, for people: "head", "last 2 blocks" or "all"."""
     epochs: int
+    """Number of trained epochs."""
     best_epoch: int
+    """The epoch with the lowest validation loss, counted from 0 within the phase."""
     train_seconds: float
+    """Training and validation, excluding evaluation."""
     scores: Mapping[str, float]
+    """On the test images after the phase, under the names of tandem.evaluation.metrics."""
 
 
 def untrained(scores: Mapping[str, float]) -> PhaseResult:
-    """What stands for the phases of a network that was not trained."""
+    """The result of a network that was not trained, in place of those of phases."""
     return PhaseResult(number=0, trainable="nothing", epochs=0, best_epoch=0, train_seconds=0.0, scores=scores)
 
 
@@ -44,14 +41,14 @@ _COLUMNS = (
     Column(key="train_seconds", heading="training", kind="seconds"),
     Column(key="accuracy", heading="test accuracy", kind="score"),
     Column(key="f1_macro", heading="macro F1", kind="score"),
-    Column(key="f1_min", heading="lowest F1", kind="score"),
+    Column(key="f1_min", heading="worst-class F1", kind="score"),
 )
 
 
 def print_summary(
     title: str, phases: Sequence[PhaseResult], where_to_look: Sequence[str], console: Console | None = None
 ) -> None:
-    """Prints one row a phase, then the lines that say where the run can be looked at."""
+    """Prints one row per phase, then the lines that say where to look at the run."""
     rows = tuple(
         (
             phase.number,
@@ -68,5 +65,5 @@ def print_summary(
     console = console or Console()
     print_table(Table(name="phases", title=title, columns=_COLUMNS, rows=rows), console)
     for line in where_to_look:
-        # Paths and addresses are there to be copied: no colours, no line breaks, no markup.
+        # Without colours, line breaks and markup, so that paths and addresses can be copied.
         console.print(line, markup=False, highlight=False, soft_wrap=True)

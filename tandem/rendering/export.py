@@ -1,4 +1,4 @@
-"""Figures as files for papers and slides: PNG, SVG, PDF."""
+"""Figures as files for papers and slides: PNG, SVG and PDF."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from tandem.errors import UserError
 
 Format = Literal["png", "svg", "pdf"]
 
-PIXELS_A_POINT = 2  # of PNG files, for print and for sharp screens
-DEFAULT_WIDTH, DEFAULT_HEIGHT = 1000, 450  # of figures that take the room they are given
+PIXELS_PER_POINT = 2  # in PNG files, for print and sharp screens
+DEFAULT_WIDTH, DEFAULT_HEIGHT = 1000, 450  # of figures without a size of their own
 
 
 def write_figures(figures: Mapping[str, go.Figure], folder: Path, formats: Collection[Format]) -> list[Path]:
-    """Writes figures as images, drawn by a Chrome or Chromium of this machine without a network.
+    """Writes figures as images, drawn by the Chrome or Chromium of this machine; needs no network.
 
     Args:
-        figures: by the file's name without a suffix.
-        folder: made when it is not there.
-        formats: png, svg, pdf; of each figure one file for each.
+        figures: By file name without a suffix.
+        folder: Created if it is missing.
+        formats: png, svg, pdf; each figure is written in each of them.
 
     Returns:
         The files.
 
     Raises:
-        UserError: an unknown format, no Chrome, or it does not start.
+        UserError: A format is unknown, or Chrome is missing or does not start.
     """
     unknown = set(formats) - set(get_args(Format))
     if unknown:
         raise UserError(
-            f"unknown format of figures {', '.join(sorted(unknown))}: allowed are {', '.join(get_args(Format))}"
+            f"unknown figure format {', '.join(sorted(unknown))}: allowed are {', '.join(get_args(Format))}"
         )
-    import kaleido  # here, since most comparisons write none
+    import kaleido  # slow to import, and most comparisons write no figures
     from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError
 
     jobs = [
@@ -46,7 +46,7 @@ def write_figures(figures: Mapping[str, go.Figure], folder: Path, formats: Colle
                 "format": kind,
                 "width": figure.layout.width or DEFAULT_WIDTH,
                 "height": figure.layout.height or DEFAULT_HEIGHT,
-                "scale": PIXELS_A_POINT if kind == "png" else 1,
+                "scale": PIXELS_PER_POINT if kind == "png" else 1,
             },
         }
         for name, figure in figures.items()
@@ -54,13 +54,13 @@ def write_figures(figures: Mapping[str, go.Figure], folder: Path, formats: Colle
     ]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        # MathJax would be loaded from the network.
+        # Without MathJax, which would be loaded from the network.
         kaleido.write_fig_from_object_sync(jobs, kopts={"mathjax": False})
     except ChromeNotFoundError as error:
         raise UserError(
-            "figures as files are drawn by Chrome or Chromium, and none was found: install one, or give its path in "
-            "BROWSER_PATH"
+            "writing figures needs Chrome or Chromium, and none was found: install one, or set BROWSER_PATH to it"
         ) from error
     except (BrowserFailedError, BrowserClosedError, OSError) as error:
-        raise UserError(f"Chrome could not draw the figures: {str(error).splitlines()[0]}; see BROWSER_PATH") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"Chrome could not draw the figures: {reason}; check BROWSER_PATH") from error
     return [job["path"] for job in jobs]

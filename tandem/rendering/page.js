@@ -1,11 +1,11 @@
-// What a page can do: draw its figures when they come into view, in the colours of the screen; sort, filter and shorten
-// its tables; and show everything on paper.
+// Behaviour of a page: draws figures when they come into view, in the colours of the screen; sorts, filters and
+// shortens tables; shows everything on paper.
 "use strict";
 (() => {
-  const LONG = 30; // rows of which only the first and the last are shown
-  const ENDS = 10; // how many of them
-  const FILTERED = 6; // rows from which on a table has a filter
-  const PAPER_WIDTH = 700; // pixels between the margins of A4, and of letter paper
+  const LONG = 30; // a table with more rows shows only the first and last ones
+  const ENDS = 10; // number of rows shown at each end
+  const FILTERED = 6; // a table with at least as many rows has a filter
+  const PAPER_WIDTH = 700; // pixels between the margins of A4 and letter paper
 
   // ---- figures
 
@@ -15,7 +15,7 @@
   const templates = parse("templates");
   const known = new Map();
 
-  // Puts the parts that several figures share back into their places.
+  // Inserts the parts that several figures share.
   const resolve = (node) => {
     if (Array.isArray(node)) return node.map(resolve);
     if (node === null || typeof node !== "object") return node;
@@ -34,7 +34,7 @@
     plot.dataset.state = "drawing";
     const { data, layout } = resolve(parse(plot.dataset.figure));
     layout.template = template();
-    // A finger that moves over a figure scrolls the page.
+    // A finger moving over a figure scrolls the page.
     if (finger.matches) layout.dragmode = false;
     Plotly.newPlot(plot, data, layout, { displaylogo: false, responsive: true }).then(() => {
       plot.dataset.state = "drawn";
@@ -64,7 +64,7 @@
     made.append(...children);
     return made;
   };
-  // Numbers stand in an attribute, unrounded; gaps and values that are not numbers have none.
+  // Unrounded numbers are in an attribute, which missing values and texts do not have.
   const valueOf = (cell, isNumber) => {
     if (!isNumber) return cell.textContent;
     return cell.dataset.value === undefined ? null : Number(cell.dataset.value);
@@ -123,7 +123,7 @@
           const values = new Map(original.map((row) => [row, valueOf(row.cells[column], isNumber)]));
           ordered = [...original].sort((one, other) => {
             const [a, b] = [values.get(one), values.get(other)];
-            if (a === null || b === null) return (a === null) - (b === null); // gaps last, whatever the direction
+            if (a === null || b === null) return (a === null) - (b === null); // missing values last in both directions
             return sign * (isNumber ? a - b : collator.compare(a, b));
           });
         }
@@ -192,7 +192,7 @@
     for (const shower of showers) undo.push(shower(true));
     for (const plot of plots) {
       draw(plot);
-      // Figures that take the room they are given are drawn for the paper, the others are shrunk.
+      // Figures without a width of their own are redrawn for the paper; the others are shrunk.
       const { width } = plot.layout;
       Plotly.relayout(plot, { template: templates.light, width: width ?? PAPER_WIDTH });
       plot.style.zoom = Math.min(1, PAPER_WIDTH / (width ?? PAPER_WIDTH));

@@ -1,11 +1,11 @@
-"""A page of HTML in one file: texts, tables, figures and images that need no network.
+"""HTML pages in one file, with texts, tables, figures and images, that need no network.
 
     page = Page(title="Birds", sections=(Section(title="Summary", anchor="summary", blocks=(table, Plot(...))),))
     write_page(Path("report.html"), page)
 
-Its style and its program stand beside this module, in page.css and page.js; plotly.js comes from the plotly package and
-stands in the file once. Figures are kept as JSON and drawn when they come into view; what several of them share (names
-of classes, arrays) is kept once.
+Style and program are page.css and page.js beside this module; plotly.js comes from the plotly package and is in the
+file once. Figures are stored as JSON and drawn when they come into view; parts that several of them share (class names,
+arrays) are stored once.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from tandem.rendering.files import write_text
 from tandem.rendering.tables import Column, Estimate, Table, Value, format_interval, format_value, number_of
 from tandem.rendering.theme import DARK, LIGHT
 
-LARGEST_THUMBNAIL = 256  # pixels a side: sharp at twice the 128 at which it is shown
-SMALL_IMAGE = 64  # pixels a side up to which an image is enlarged without blurring
-SHORT_TEXT = 32  # characters up to which a table's cell is not broken into lines, but on a phone
-SHARED_FROM = 200  # characters of JSON from which on a part of a figure is kept apart, to be kept once
+LARGEST_THUMBNAIL = 256  # pixels per side: twice the 128 at which it is shown, for sharp screens
+SMALL_IMAGE = 64  # largest side in pixels of images that are enlarged without blurring
+SHORT_TEXT = 32  # most characters of a table cell that stays on one line, except on a phone
+SHARED_FROM = 200  # characters of JSON of the smallest part of a figure that is stored separately
 
-# The page cannot load anything, whatever stands in it.
+# The page cannot load anything, whatever it contains.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
@@ -46,43 +47,32 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plot:
-    """A figure and the words below it.
-
-    Args:
-        figure: of plotly. Its template is replaced by the page's light or dark one.
-        caption: says what is to be seen.
-    """
+    """A figure with its caption."""
 
     figure: go.Figure
+    """Its template is replaced by the light or dark one of the page."""
     caption: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picture:
-    """An image and the words below it.
-
-    Args:
-        image: the bytes of a PNG or JPEG file, or uint8 of shape (height, width, 3) or (height, width), 0..255.
-        caption: of one or more lines.
-    """
+    """An image with its caption."""
 
     image: bytes | np.ndarray
+    """Bytes of a PNG or JPEG file, or uint8 of shape (height, width, 3) or (height, width), 0..255."""
     caption: str
+    """One or more lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Images side by side, shrunk to thumbnails.
-
-    Args:
-        title: stands above them.
-        pictures: in reading order; the page says so when there are none.
-        note: stands below the title.
-    """
+    """Images side by side, shrunk to thumbnails."""
 
     title: str
     pictures: tuple[Picture, ...]
+    """In reading order; without any the page says "None."."""
     note: str = ""
+    """A paragraph below the title."""
 
 
 Block = Text | Table | Plot | Gallery
@@ -90,37 +80,30 @@ Block = Text | Table | Plot | Gallery
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of a page that can be folded.
-
-    Args:
-        title: its heading, and its line in the table of contents.
-        anchor: what stands after "#" in its address; unique on the page.
-        blocks: from top to bottom.
-        folded: whether a reader has to open it.
-    """
+    """A part of a page that can be folded."""
 
     title: str
+    """Its heading, and its entry in the table of contents."""
     anchor: str
+    """The part of its address after "#"; unique on the page."""
     blocks: tuple[Block, ...]
     folded: bool = False
+    """True if the reader has to open it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A page.
-
-    Args:
-        title: of the window and above everything.
-        lead: one line below the title.
-        sections: from top to bottom; with more than one there is a table of contents.
+    """A page of sections.
 
     Raises:
-        ValueError: two sections have the same anchor.
+        ValueError: Two sections have the same anchor.
     """
 
     title: str
     lead: str
+    """One line below the title."""
     sections: tuple[Section, ...]
+    """More than one gets a table of contents."""
 
     def __post_init__(self) -> None:
         anchors = [section.anchor for section in self.sections]
@@ -129,14 +112,13 @@ class Page:
 
 
 def write_page(path: Path, page: Page) -> None:
-    """Writes the page; its folder is made when it is not there.
+    """Writes a page.
 
     Args:
-        path: of the HTML file, 4.8 MB of which are plotly.js if there is a figure on the page.
-        page: what is written.
+        path: The HTML file; a missing folder is created. A page with figures includes 4.8 MB of plotly.js.
+        page: Its content.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_page(page), encoding="utf-8")
+    write_text(path, render_page(page))
 
 
 def render_page(page: Page) -> str:
@@ -154,7 +136,7 @@ def render_page(page: Page) -> str:
         _json_script("templates", templates),
         *(_json_script(f"shared-{number}", content) for content, number in shared.items()),
         *(_json_script(f"figure-{number}", content) for number, content in enumerate(figures)),
-        # At the end: texts and tables are there to be read before 5 MB of program are.
+        # At the end, so that texts and tables can be read before the browser has loaded 5 MB of program.
         f"<script>{get_plotlyjs()}</script>" if figures else "",
         f"<script>{_beside('page.js')}</script>",
     ]
@@ -181,7 +163,7 @@ def _beside(name: str) -> str:
 
 
 def _json_script(identifier: str, content: str) -> str:
-    # "</script>" within a text would end the script.
+    # "</script>" in a text would end the script.
     content = content.replace("<", "\\u003c")
     return f'<script type="application/json" id="{identifier}">{content}</script>'
 
@@ -207,7 +189,7 @@ def _section(section: Section, figures: list[str], shared: dict[str, int]) -> st
 
 def _plot(plot: Plot, number: int) -> str:
     caption = html.escape(plot.caption)
-    # The room that it will take: what is below it shall not jump when it is drawn.
+    # The height of the drawn figure, so that the content below does not jump.
     height = plot.figure.layout.height or 450
     return (
         f'<figure><div class="plot"><div data-figure="figure-{number}" style="height: {height}px" role="group" '
@@ -216,11 +198,11 @@ def _plot(plot: Plot, number: int) -> str:
 
 
 def _compact(figure: go.Figure, shared: dict[str, int]) -> str:
-    """The figure's JSON without its template, and with numbers in place of its large parts.
+    """JSON of a figure without its template, with numbers in place of its large parts.
 
     Args:
-        figure: it stays as it is.
-        shared: number of each large part by its JSON, to which new ones are added.
+        figure: Left unchanged.
+        shared: Number of each large part by its JSON; new parts are added.
     """
     content = json.loads(figure.to_json())
     content["layout"].pop("template", None)
@@ -257,7 +239,7 @@ def _table(table: Table) -> str:
     title = html.escape(table.title)
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.all_notes)
     return (
-        # With tabindex, so that it can be scrolled by keyboard.
+        # tabindex makes it scrollable by keyboard.
         f'<h3>{title}</h3>\n<div class="table" role="region" aria-label="{title}" tabindex="0"><table>'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>"
         + "\n".join(rows)
@@ -300,12 +282,12 @@ def _gallery(gallery: Gallery) -> str:
 
 
 def _thumbnail(image: bytes | np.ndarray) -> tuple[str, bool]:
-    """A data URI of the image, and whether it is so small that its pixels shall be seen."""
+    """Data URI of an image, and True if the image is so small that it is shown with visible pixels."""
     opened = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else Image.fromarray(image)
     opened = opened.convert("RGB")
     is_small = max(opened.size) <= SMALL_IMAGE
     opened.thumbnail((LARGEST_THUMBNAIL, LARGEST_THUMBNAIL))
-    # PNG for what is small and has to stay exact, JPEG for photographs.
+    # PNG keeps small images exact; JPEG is for photographs.
     file = io.BytesIO()
     opened.save(file, **_FORMATS[is_small])
     kind = _FORMATS[is_small]["format"].lower()

@@ -1,12 +1,14 @@
-"""A table's content, apart from how it is written down: on a terminal, as Markdown, CSV or LaTeX, on a page."""
+"""Tables and their output formats: terminal, Markdown, CSV and LaTeX (HTML is in tandem.rendering.page)."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
 import rich.box
 import rich.console
@@ -15,23 +17,25 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.text import Text
 
+from tandem.rendering.files import write_text
+
 Kind = Literal["text", "score", "difference", "p_value", "ratio", "seconds", "milliseconds", "number", "amount"]
 
 MISSING = "-"
 
-# Beyond this a table does not fit on a page of paper, and LaTeX has to break it.
+# A longer table does not fit on a page of paper, and LaTeX has to break it.
 LATEX_ROWS_ON_A_PAGE = 40
 
-# From so many characters on a text is prose, which is broken into lines where a table has to be narrow.
+# Texts of at least so many characters are prose: they are broken into lines where a table has to be narrow.
 PROSE = 60
-PROSE_WIDTH = 160  # characters of a whole table with prose, in a file or a pipe
+PROSE_WIDTH = 160  # characters per line of a table with prose, in a file or a pipe
 
 MARKS_NOTE = "Bold is best; underlined is statistically tied with the best."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A value with the ends of its confidence interval, which need not lie at equal distances from it."""
+    """A value with its confidence interval, which need not be symmetric."""
 
     value: float
     low: float
@@ -43,46 +47,38 @@ Value = str | float | int | Estimate | None
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column of a table.
-
-    Args:
-        key: name in CSV files, where values stand unrounded; ends in the unit if there is one. Intervals add the
-            columns `<key>_low` and `<key>_high`.
-        heading: name for people.
-        kind: what the values are, which decides how they are written: `score` 0..1, `difference` of two scores,
-            `p_value`, `ratio`, `seconds`, `milliseconds`, `number` (written out), `amount` (3.5M), or `text`.
-        better: which values are good ones, if that can be said.
-    """
+    """One column of a table."""
 
     key: str
+    """Name in CSV files; ends in the unit, if there is one. Intervals add the columns `<key>_low` and `<key>_high`."""
     heading: str
+    """Name for people."""
     kind: Kind = "text"
+    """Kind of the values, which decides their format: `score` 0..1, `difference` of two scores, `p_value`, `ratio`,
+    `seconds`, `milliseconds`, `number` (written out), `amount` (3.5M) or `text`."""
     better: Literal["higher", "lower"] | None = None
+    """Direction in which values improve; the best one is printed in bold. None without such a direction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """Rows of values under columns.
 
-    Args:
-        name: the files' name, without a suffix.
-        title: stands above the table.
-        columns: from left to right.
-        rows: one value a column; None where nothing was measured.
-        notes: lines below the table that say what is in it and what is not.
-        tied: (row, column's key) of the cells that are statistically tied with the best of their column, by whatever
-            test the caller has made. They are underlined unless they are best themselves.
-
     Raises:
-        ValueError: a row of another length, or a tied cell that is not in the table.
+        ValueError: A row has another length, or a tied cell is not in the table.
     """
 
     name: str
+    """Name of its files, without a suffix."""
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]
+    """One value per column; None where nothing was measured."""
     notes: tuple[str, ...] = ()
+    """Explanations below the table."""
     tied: frozenset[tuple[int, str]] = frozenset()
+    """(row, column key) of the cells that are statistically tied with the best of their column, by a test of the
+    caller. They are underlined unless they are the best themselves."""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -98,12 +94,12 @@ class Table:
 
     @property
     def all_notes(self) -> tuple[str, ...]:
-        """The notes, and what bold and underlined mean where both are needed."""
+        """The notes, with an explanation of bold and underlined values if both occur."""
         return (*self.notes, MARKS_NOTE) if self.tied_cells() else self.notes
 
     @property
     def prose(self) -> set[int]:
-        """The columns that hold prose."""
+        """Indices of the columns that hold prose."""
         return {
             index
             for index in range(len(self.columns))
@@ -111,14 +107,14 @@ class Table:
         }
 
     def tied_cells(self) -> set[tuple[int, int]]:
-        """(row, column) of the cells that are tied with the best and are not best themselves."""
+        """(row, column) of the cells that are tied with the best without being the best themselves."""
         index = {column.key: number for number, column in enumerate(self.columns)}
         return {(row, index[key]) for row, key in self.tied} - self.best_cells()
 
     def best_cells(self) -> set[tuple[int, int]]:
-        """(row, column) of the best value of each column that has a direction; none where all values are written alike.
+        """(row, column) of the best values of each column with a direction; none if all its values read the same.
 
-        Values that are written alike share the first place.
+        Values that read the same after rounding are best together.
         """
         cells: set[tuple[int, int]] = set()
         for index, column in enumerate(self.columns):
@@ -137,15 +133,40 @@ class Table:
         return cells
 
 
+Item = TypeVar("Item")
+Field = tuple[Column, Callable[[Item], Value]]
+"""A column, and the function that gives its value for an item."""
+
+
+def table_of(
+    items: Sequence[Item],
+    fields: Sequence[Field[Item]],
+    *,
+    name: str,
+    title: str,
+    notes: Sequence[str] = (),
+    tied: frozenset[tuple[int, str]] = frozenset(),
+) -> Table:
+    """A table with one row per item and one column per field."""
+    return Table(
+        name=name,
+        title=title,
+        columns=tuple(column for column, _ in fields),
+        rows=tuple(tuple(value_of(item) for _, value_of in fields) for item in items),
+        notes=tuple(notes),
+        tied=tied,
+    )
+
+
 def number_of(value: Value) -> float | None:
-    """What a value is sorted by and compared with others by; None for texts and gaps."""
+    """The number by which a value is sorted and compared; None for texts and missing values."""
     if isinstance(value, Estimate):
         return value.value
     return value if isinstance(value, int | float) else None
 
 
 def format_value(value: Value, kind: Kind) -> str:
-    """A value as people read it; with an interval: `0.9123 [0.9011, 0.9240]`."""
+    """A value for people; with an interval: `0.9123 [0.9011, 0.9240]`."""
     if value is None:
         return MISSING
     if isinstance(value, str):
@@ -156,9 +177,9 @@ def format_value(value: Value, kind: Kind) -> str:
         return "nan"
     match kind:
         case "score":
-            return f"{value:.4f}"
+            return f"{_without_noise(value):.4f}"
         case "difference":
-            return f"{value:+.4f}"
+            return f"{_without_noise(value):+.4f}"
         case "p_value":
             return f"{value:.4f}" if value >= 0.0001 else "<0.0001"
         case "ratio":
@@ -178,8 +199,13 @@ def format_interval(estimate: Estimate, kind: Kind) -> str:
     return f"[{format_value(estimate.low, kind)}, {format_value(estimate.high, kind)}]"
 
 
+def _without_noise(value: float) -> float:
+    """The value without rounding errors, which would otherwise decide whether 0.83335 reads 0.8333 or 0.8334."""
+    return round(value, 12) + 0.0  # no negative zero
+
+
 def _duration(seconds: float) -> str:
-    # Two of a unit before the next one begins: "90 s" and "1.5 min" side by side are harder to compare.
+    # "90 s", not "1.5 min": the larger unit starts at two, so that times of similar length have the same unit.
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{_three_digits(seconds / length)} {unit}"
@@ -200,10 +226,11 @@ def _three_digits(number: float) -> str:
 
 
 def render_terminal(table: Table, *, compact: bool = False) -> rich.console.Group:
-    """The table for rich's console, best values bold, those tied with them underlined.
+    """The table for rich's console: best values bold, values tied with them underlined.
 
     Args:
-        compact: columns close together and headings broken at each space, for narrow terminals.
+        table: The content.
+        compact: Narrow gaps and one word of a heading per line, for narrow terminals.
     """
     best, tied, prose = table.best_cells(), table.tied_cells(), table.prose
     cells = rich.table.Table(
@@ -211,7 +238,7 @@ def render_terminal(table: Table, *, compact: bool = False) -> rich.console.Grou
     )
     for column in table.columns:
         heading = column.heading.replace(" ", "\n") if compact else column.heading
-        # Where there is no room, long names of backbones and settings break; numbers never do.
+        # In a narrow terminal long names of backbones and settings break; numbers never do.
         is_text = column.kind == "text"
         cells.add_column(
             Text(heading),
@@ -224,16 +251,16 @@ def render_terminal(table: Table, *, compact: bool = False) -> rich.console.Grou
         written = []
         for index, (value, column) in enumerate(zip(values, table.columns, strict=True)):
             style = "bold" if (row, index) in best else "underline" if (row, index) in tied else ""
-            # The style is on the text and not on the cell: the padding shall not be underlined.
+            # Styles the text and not the cell, whose padding would be underlined.
             written.append(Text.assemble((format_value(value, column.kind), style)))
         cells.add_row(*written)
-    # Not rich's own title and caption, which break where the table ends.
+    # Not rich's own title and caption, which break at the width of the table.
     notes: list[Text | str] = ["", *(Text(note) for note in table.all_notes)] if table.all_notes else []
     return rich.console.Group(Text(table.title, style="bold"), "", cells, *notes, "")
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
-    """Prints a table; in a file or a pipe it is as wide as it needs to be, up to 160 characters if it has prose."""
+    """Prints a table; in a file or a pipe as wide as its content, but at most 160 characters if it has prose."""
     console = console or Console()
     rendered = render_terminal(table)
     width = Measurement.get(console, console.options.update(max_width=10_000), rendered).maximum
@@ -246,9 +273,9 @@ def print_table(table: Table, console: Console | None = None) -> None:
 
 
 def render_markdown(table: Table) -> str:
-    """The table as a Markdown section, best values bold, columns padded so that the source reads well too.
+    """The table as a Markdown section: best values bold, columns padded so that the source is readable too.
 
-    Markdown has no underlining of its own; `<ins>` is what GitHub names for it, and it strips `<u>`.
+    Markdown cannot underline; GitHub's documentation names `<ins>` for it and strips `<u>`.
     """
     best, tied = table.best_cells(), table.tied_cells()
     lines = [[_markdown_cell(column.heading) for column in table.columns]]
@@ -282,7 +309,7 @@ def _markdown_cell(text: str) -> str:
 
 
 def render_csv(table: Table) -> str:
-    """The table as CSV for other programs: unrounded values, nothing where nothing was measured.
+    """The table as CSV for other programs: unrounded values, empty where nothing was measured.
 
     A column with intervals becomes three: the value, `<key>_low` and `<key>_high`.
     """
@@ -310,7 +337,7 @@ _LATEX_CHARACTERS = str.maketrans(
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         **{character: "\\" + character for character in "&%$#_{}"},
-        # In LaTeX's first font encoding these come out as other characters.
+        # LaTeX's default font encoding prints these as other characters.
         **{character: f"${character}$" for character in "<>|"},
         "\n": " ",
     }
@@ -318,15 +345,15 @@ _LATEX_CHARACTERS = str.maketrans(
 
 
 def escape_latex(text: str) -> str:
-    """A text that LaTeX sets as it stands; characters outside ASCII are left to the document's encoding."""
+    """Escapes the special characters of LaTeX; characters outside ASCII are left to the document's encoding."""
     return text.translate(_LATEX_CHARACTERS)
 
 
 def render_latex(table: Table) -> str:
-    """The table for LaTeX with the booktabs package: best values bold, those tied with them underlined.
+    """The table for LaTeX with the booktabs package: best values bold, values tied with them underlined.
 
-    The title is the caption and `tab:<name>` the label. Columns of prose share three quarters of a line. A table of
-    more than 40 rows is a longtable (of the package of that name), which breaks over pages and repeats its head.
+    The title is the caption and `tab:<name>` the label. Columns of prose share three quarters of a line. A table with
+    more than 40 rows is a longtable (package longtable), which breaks over pages and repeats its head.
     """
     best, tied, prose = table.best_cells(), table.tied_cells(), table.prose
     width = rf"p{{{0.75 / max(len(prose), 1):.2f}\linewidth}}"
@@ -345,7 +372,7 @@ def render_latex(table: Table) -> str:
                 cell = rf"\underline{{{cell}}}"
             cells.append(cell)
         line = " & ".join(cells) + r" \\"
-        # The end of the line before would take a bracket or a star for its own argument.
+        # After a line break LaTeX would read a bracket or a star as an argument.
         body.append("{}" + line if line.startswith(("[", "*")) else line)
     caption, label = rf"\caption{{{escape_latex(table.title)}}}", rf"\label{{tab:{table.name}}}"
     notes = [rf"\par\smallskip\footnotesize {escape_latex(note)}" for note in table.all_notes]
@@ -386,3 +413,30 @@ def _latex_cell(value: Value, kind: Kind) -> str:
     # Minus signs instead of hyphens, and numbers that stay with their units.
     written = written.replace("-", "$-$").replace("x", r"$\times$")
     return written.replace(" ", "~") if kind in ("seconds", "milliseconds") else written
+
+
+def write_tables(
+    folder: Path,
+    tables: Sequence[Table],
+    *,
+    before: Sequence[str],
+    after: Sequence[str] = (),
+    shorten: Callable[[Table], Table] | None = None,
+) -> None:
+    """Writes each table as Markdown, CSV and LaTeX, and all of them to tables.md.
+
+    Args:
+        folder: Where the files go; created if it is missing.
+        tables: Each with another name.
+        before: Markdown blocks at the start of tables.md.
+        after: Markdown blocks at its end.
+        shorten: Applied to a table before it is written as Markdown and LaTeX; CSV files hold all rows.
+    """
+    blocks = list(before)
+    for table in tables:
+        shown = table if shorten is None else shorten(table)
+        blocks.append(render_markdown(shown))
+        write_text(folder / f"{table.name}.md", blocks[-1])
+        write_text(folder / f"{table.name}.tex", render_latex(shown))
+        write_text(folder / f"{table.name}.csv", render_csv(table))
+    write_text(folder / "tables.md", "\n".join([*blocks, *after]))

@@ -1,4 +1,4 @@
-"""The look of all figures: colours, the light and dark templates, axes of classes, names as labels."""
+"""Look of all figures: colours, the light and dark templates, class axes, labels."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-# The first two colours of Okabe and Ito's palette, which colour-blind people can tell apart.
+# From Okabe and Ito's palette, which colour-blind people can distinguish.
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
 
-# Beyond this number names on an axis run into each other; they show where the mouse points.
+# With more classes their names would overlap on an axis; the name of a class appears under the mouse.
 MAX_CLASSES_WITH_NAMES = 120
 LONGEST_NAME = 24
 
-PAGE_WIDTH = 1148  # pixels that page.css leaves to figures
+PAGE_WIDTH = 1148  # width of a figure in pixels that page.css leaves
 
-# For lines and words that belong to no run: to be read on white as on black.
+# For lines and words that belong to no run: readable on white and on black.
 NEUTRAL_COLOR = "#7f868e"
 
 _FONT = "system-ui, sans-serif"
 
 
 def _template(*, text: str, background: str, grid: str, raised: str, shares: list[str]) -> go.layout.Template:
-    """Everything about a figure that depends on whether the page is light or dark.
+    """Template with the colours of a light or dark page.
 
     Args:
-        text, background, grid, raised: colours; those of page.css.
-        shares: colours of heat maps at 0, 1, 10, 50 and 100 per cent: steep at the low end, so that single confusions
-            are seen.
+        text: Colour of text; this and the next three are the colours of page.css.
+        background: Colour of the page.
+        grid: Colour of lines.
+        raised: Colour of boxes above the page.
+        shares: Colours of heat maps at 0, 1, 10, 50 and 100 per cent: steep at the low end, so that single confusions
+            are visible.
     """
     axis = {"gridcolor": grid, "linecolor": grid, "zerolinecolor": grid, "automargin": True, "title": {"standoff": 8}}
     places = (0, 0.01, 0.1, 0.5, 1)
@@ -74,13 +77,17 @@ DARK = _template(
 
 
 def class_axis(names: Iterable[str], pixels: int) -> dict[str, Any]:
-    """Layout of an axis of classes: every name, as small as it has to be, or where there is no room as many as fit.
+    """Layout of a class axis, with all names in a font that fits, or for many classes as many names as fit.
 
-    In the latter case zooming in shows the others.
+    Zooming in shows the others.
+
+    Args:
+        names: The classes in the order of the axis.
+        pixels: Length of the axis.
     """
     names = list(names)
     axis: dict[str, Any] = {
-        "type": "category",  # names like "0" and "1" are no numbers
+        "type": "category",  # names such as "0" and "1" are not numbers
         "automargin": True,
         "showgrid": False,
         "zeroline": False,
@@ -98,10 +105,10 @@ def class_axis(names: Iterable[str], pixels: int) -> dict[str, Any]:
 
 
 def shorten(name: str) -> str:
-    """A name that fits beside an axis: its beginning and its end."""
+    """A name that fits beside an axis: a long one is reduced to its start and end."""
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 8] + "..." + name[-5:]
 
 
 def plain(name: str) -> str:
-    """A name as plotly writes it out, who reads <b> and <br> in texts as markup."""
+    """A name with its markup escaped: plotly would interpret <b> and <br> in texts."""
     return html.escape(name, quote=False)

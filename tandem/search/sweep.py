@@ -22,11 +22,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
 from tandem.data.prepare import PreparedData, prepare
-from tandem.errors import TrainingDiverged, TrainingPruned, UserError
+from tandem.errors import TrainingDiverged, TrainingPruned, UserError, one_line
 from tandem.protocol.parser import Framework, change_settings
 from tandem.protocol.regimes import phases_of
-from tandem.protocol.search_space import Dimension, read_space, with_values
-from tandem.protocol.settings import Settings, SweepSettings, settings_hash
+from tandem.protocol.search_space import Dimension, read_space
+from tandem.protocol.settings import Settings, SweepSettings, settings_hash, with_values
 from tandem.recording.run import PhaseOutcome
 from tandem.rendering.page import write_page
 from tandem.rendering.tables import Column, Table, format_value, print_table, render_csv
@@ -53,7 +53,7 @@ from tandem.search.study import (
 )
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
-from tandem.tracking.mlflow_store import connect, find_or_create_experiment, one_line, resolve_uri
+from tandem.tracking.mlflow_store import connect, find_or_create_experiment, resolve_uri
 from tandem.tracking.provenance import settings_yaml, without_password
 from tandem.tracking.run import Run, start_run
 

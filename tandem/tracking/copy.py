@@ -26,7 +26,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.progress import Progress
 
-from tandem.errors import UserError, run_program
+from tandem.errors import UserError, one_line, run_program
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import (
     METRICS_PER_REQUEST,
@@ -38,7 +38,6 @@ from tandem.tracking.mlflow_store import (
     explained,
     find_model,
     find_or_create_experiment,
-    one_line,
     resolve_uri,
     write_model,
 )

@@ -44,7 +44,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from tandem.errors import UserError
+from tandem.errors import UserError, one_line
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import Entry, Journal
 from tandem.tracking.provenance import without_password
@@ -138,16 +138,6 @@ def explained(uri: str) -> Iterator[None]:
             f"MLflow at {without_password(uri)} refused: {one_line(error)}; "
             "check the URI, its credentials, and that it is an MLflow 3 server or database"
         ) from error
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error, after its type where it was not written for users; at most 300 characters."""
-    lines = str(error).strip().splitlines()
-    if not lines:
-        return type(error).__name__
-    line = lines[0] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}"
-    # The end of a long one often says what the beginning only wraps.
-    return line if len(line) <= 300 else f"{line[:170]} ... {line[-125:]}"
 
 
 def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:

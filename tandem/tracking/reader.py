@@ -17,9 +17,9 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tandem.errors import UserError
+from tandem.errors import UserError, one_line
 from tandem.tracking import vocabulary
-from tandem.tracking.mlflow_store import connect, database_file, explained, one_line, resolve_uri
+from tandem.tracking.mlflow_store import connect, database_file, explained, resolve_uri
 from tandem.tracking.provenance import without_password
 
 RUNS_PER_PAGE = 5000  # MLflow takes up to 50,000; a server needs some seconds for this many

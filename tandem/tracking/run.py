@@ -24,7 +24,7 @@ from typing import Any
 
 from mlflow.tracking import MlflowClient
 
-from tandem.errors import TrainingPruned, UserError
+from tandem.errors import TrainingPruned, UserError, one_line
 from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import Journal, encode_values, read_journal
@@ -34,7 +34,6 @@ from tandem.tracking.mlflow_store import (
     database_file,
     explained,
     find_or_create_experiment,
-    one_line,
     resolve_uri,
 )
 from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml, without_password

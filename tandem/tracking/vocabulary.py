@@ -76,10 +76,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"  # where runs are recorded when nothing is c
 
 # Artifacts
 SETTINGS_FILE = "settings.yaml"
-SPLIT_FILE = "data/split.csv"
-DATA_REPORT_FILE = "data/report.json"
-BAD_IMAGES_FILE = "data/bad_images.txt"
-DUPLICATES_FILE = "data/duplicates.csv"
+DATA_FOLDER = "data"  # holds the files of tandem.data.prepare: split, report, bad images, copies
 PREDICTIONS_FILE = "predictions.parquet"
 PER_CLASS_FILE = "per_class.csv"
 CONFUSION_MATRIX_FILE = "confusion_matrix.csv"

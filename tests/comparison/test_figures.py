@@ -11,32 +11,29 @@ from choreographer.browsers.chromium import Chromium
 from playwright.sync_api import sync_playwright
 
 from benchmarks.comparison_page import made_page
-from tandem.comparison.class_figures import confusion_over_runs, f1_over_runs
 from tandem.comparison.figures import (
-    Difference,
-    Thawing,
-    TimedScore,
     accuracy_against_time,
+    accuracy_differences,
     critical_difference_diagram,
     curves_over_runs,
-    differences_with_intervals,
     pareto_front,
     reliability_over_runs,
     thawing_gains,
 )
-from tandem.comparison.styles import RunLabel, RunStyle, run_styles
-from tandem.evaluation.predictions import Predictions
+from tandem.comparison.rows import Pair, Row
+from tandem.comparison.styles import run_styles
 from tandem.rendering.page import write_page
 from tandem.rendering.tables import Estimate
+from tests.comparison.made_rows import configuration, difference, pair, row
 
-BACKBONES = ("mobilenet_v2", "resnet50")
-REGIMES = ("scratch", "frozen", "two_stage", "finetune")
-FRAMEWORKS = ("torch", "keras")
-LABELS = [
-    RunLabel(name=" ".join(parts), backbone=parts[0], regime=parts[1], framework=parts[2])
-    for parts in itertools.product(BACKBONES, REGIMES, FRAMEWORKS)
-]
-STYLES = run_styles(LABELS)
+STYLES = run_styles(
+    [
+        configuration(" ".join(parts), backbone=parts[0], regime=parts[1], framework=parts[2])
+        for parts in itertools.product(
+            ("mobilenet_v2", "resnet50"), ("scratch", "frozen", "two_stage", "finetune"), ("torch", "keras")
+        )
+    ]
+)
 SCRATCH, TWO_STAGE = "mobilenet_v2 scratch torch", "mobilenet_v2 two_stage keras"
 
 
@@ -44,42 +41,21 @@ def named(figure: go.Figure, name: str) -> list:
     return [trace for trace in figure.data if trace.name == name]
 
 
-def timed(name: str, seconds: float, accuracy: float) -> TimedScore:
+def timed(label: str, seconds: float, accuracy: float, *, after_first_phase: bool = False) -> Row:
     estimate = Estimate(value=accuracy, low=accuracy - 0.02, high=accuracy + 0.01)
-    return TimedScore(name=name, train_seconds=seconds, accuracy=estimate)
+    return row(label, accuracy=estimate, seconds=seconds, after_first_phase=after_first_phase)
 
 
-def test_every_run_looks_unlike_the_others() -> None:
-    looks = {(style.color, style.symbol, style.dash) for style in STYLES.values()}
-    assert len(looks) == len(LABELS) == 16
+def thawed(label: str) -> Pair:
+    return pair(timed(label, 60, 0.8), timed(label, 20, 0.6, after_first_phase=True), difference(0.2))
 
 
-def test_colour_is_the_regime_symbol_and_dash_are_the_framework() -> None:
-    def of_all(field: str, **wanted: str) -> set[str]:
-        return {
-            getattr(style, field)
-            for style in STYLES.values()
-            if all(getattr(style.label, key) == value for key, value in wanted.items())
-        }
-
-    for framework in FRAMEWORKS:
-        assert len(of_all("symbol", framework=framework)) == len(of_all("dash", framework=framework)) == 1
-    for backbone, regime in itertools.product(BACKBONES, REGIMES):
-        assert len(of_all("color", backbone=backbone, regime=regime)) == 1
-    assert len(of_all("color", backbone=BACKBONES[0])) == len(REGIMES)
+def titles(figure: go.Figure) -> tuple[str | None, str | None]:
+    """Titles of the horizontal and of the vertical axis."""
+    return figure.layout.xaxis.title.text, figure.layout.yaxis.title.text
 
 
-def test_known_regime_has_the_same_colour_in_every_report() -> None:
-    (label,) = [label for label in LABELS if label.name == "mobilenet_v2 finetune torch"]
-    assert run_styles([label])[label.name].color == STYLES[label.name].color == "#d55e00"
-
-
-def test_many_unknown_regimes_and_frameworks_get_marks() -> None:
-    labels = [RunLabel(name=str(n), backbone=f"b{n}", regime=f"r{n}", framework=f"f{n}") for n in range(20)]
-    assert all(style.color.startswith("#") and len(style.color) == 7 for style in run_styles(labels).values())
-
-
-def test_pareto_front_is_what_no_other_point_beats() -> None:
+def test_pareto_front_holds_the_points_that_no_other_beats() -> None:
     random = np.random.default_rng(0)
     for _ in range(50):
         # Few distinct values, so that there are ties in both.
@@ -95,7 +71,11 @@ def test_pareto_front_is_what_no_other_point_beats() -> None:
         assert points == sorted(unbeaten)
 
 
-def test_accuracy_stands_over_seconds_with_its_interval() -> None:
+def test_last_bit_of_an_accuracy_makes_no_pareto_front() -> None:
+    assert pareto_front([10, 20], [0.3, 0.1 + 0.2]) == pareto_front([10, 20], [0.1 + 0.2, 0.3]) == [0]
+
+
+def test_accuracy_is_drawn_over_seconds_with_its_interval() -> None:
     figure = accuracy_against_time([timed(SCRATCH, 100, 0.7), timed(TWO_STAGE, 50, 0.9)], STYLES)
     (point,) = named(figure, SCRATCH)
     assert (point.x, point.y) == ((100,), (0.7,))
@@ -103,9 +83,16 @@ def test_accuracy_stands_over_seconds_with_its_interval() -> None:
     assert point.error_y.arrayminus == pytest.approx([0.02])
     assert point.marker.color == STYLES[SCRATCH].color
     assert figure.layout.xaxis.type == "log"
+    assert titles(figure) == ("training time", "accuracy on test images")
     assert not named(figure, "Pareto front")  # one run beats the other in both
     legend = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert legend == ["scratch", "two_stage", "torch", "keras"]
+
+
+def test_accuracy_without_an_interval_has_a_bar_of_no_length() -> None:
+    figure = accuracy_against_time([row(SCRATCH, accuracy=0.7, seconds=10)], STYLES)
+    (point,) = named(figure, SCRATCH)
+    assert (point.y, point.error_y.array, point.error_y.arrayminus) == ((0.7,), (0,), (0,))
 
 
 def test_pareto_front_is_drawn_from_the_fastest_to_the_most_accurate() -> None:
@@ -122,15 +109,15 @@ def test_pareto_front_is_drawn_from_the_fastest_to_the_most_accurate() -> None:
         ((7200, 9000), ["2 h"]),
     ],
 )
-def test_times_are_marked_in_units_for_people(seconds: tuple[float, float], ticks: list[str]) -> None:
+def test_time_axis_has_readable_units(seconds: tuple[float, float], ticks: list[str]) -> None:
     figure = accuracy_against_time([timed(SCRATCH, seconds[0], 0.7), timed(TWO_STAGE, seconds[1], 0.9)], STYLES)
     assert list(figure.layout.xaxis.ticktext) == ticks
 
 
-def test_curves_of_each_run_are_switched_together_and_thawing_is_marked() -> None:
+def test_curves_of_a_row_are_switched_together_and_thawing_is_marked() -> None:
     def history(phases: list[int]) -> pd.DataFrame:
         columns = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
-        numbers = {name: np.arange(len(phases)) + 10 * index for index, name in enumerate(columns)}
+        numbers = {name: np.arange(len(phases)) + 10 * panel for name, panel in zip(columns, (0, 1, 2, 3), strict=True)}
         return pd.DataFrame({"epoch": np.arange(len(phases)), "phase": phases, **numbers})
 
     figure = curves_over_runs({SCRATCH: history([1, 1, 1]), TWO_STAGE: history([1, 1, 2])}, STYLES)
@@ -142,44 +129,17 @@ def test_curves_of_each_run_are_switched_together_and_thawing_is_marked() -> Non
     assert [(trace.legendgroup, trace.x.tolist(), trace.y.tolist()) for trace in stars] == [
         (TWO_STAGE, [2], [2 + 10 * panel]) for panel in range(4)
     ]
-
-
-def test_f1_map_shows_the_hardest_classes_on_top() -> None:
-    f1 = pd.DataFrame({"a": [0.9, 0.2, 0.5], "b": [0.7, 0.4, 0.0]}, index=["owl", "emu", "kiwi"])
-    figure = f1_over_runs(f1)
-    (heatmap,) = figure.data
-    assert list(heatmap.y) == ["kiwi", "emu", "owl"]
-    assert list(heatmap.x) == ["a", "b"]
-    for name, values in zip(heatmap.y, np.asarray(heatmap.z), strict=True):
-        np.testing.assert_allclose(values, f1.loc[name], rtol=1e-6)
-    assert figure.layout.yaxis.autorange == "reversed"
-
-
-@pytest.mark.parametrize(("num_classes", "numbers"), [(3, True), (100, False), (300, False)])
-def test_f1_map_stays_on_a_screen(num_classes: int, numbers: bool) -> None:
-    random = np.random.default_rng(0)
-    f1 = pd.DataFrame(random.random((num_classes, 12)), index=[f"class {index}" for index in range(num_classes)])
-    figure = f1_over_runs(f1)
-    assert (figure.data[0].texttemplate is not None) == numbers
-    assert figure.layout.height < 1200
-
-
-def test_menu_shows_the_confusions_of_one_run() -> None:
-    def predictions(predicted: list[int]) -> Predictions:
-        return Predictions(
-            keys=tuple("1234"),
-            hashes=tuple("1234"),
-            truth=np.array([0, 0, 1, 1]),
-            probabilities=np.eye(2, dtype=np.float32)[predicted],
-            classes=("cat", "dog"),
-        )
-
-    figure = confusion_over_runs({"a": predictions([0, 0, 1, 1]), "b": predictions([0, 1, 1, 1])})
-    assert [trace.visible for trace in figure.data] == [None, False]
-    assert np.asarray(figure.data[1].customdata).tolist() == [[1, 1], [0, 2]]
-    (menu,) = figure.layout.updatemenus
-    assert [button.label for button in menu.buttons] == ["a", "b"]
-    assert [list(button.args[0]["visible"]) for button in menu.buttons] == [[True, False], [False, True]]
+    # Panels in reading order: each curve is below the title of its metric.
+    panels = [f"{name}, {images} images" for name in ("loss", "accuracy") for images in ("training", "validation")]
+    assert [annotation.text for annotation in figure.layout.annotations] == panels
+    assert [(trace.xaxis, trace.yaxis) for trace in curves[:4]] == [
+        ("x", "y"),
+        ("x2", "y2"),
+        ("x3", "y3"),
+        ("x4", "y4"),
+    ]
+    # Upper and lower panels share their horizontal axes.
+    assert [figure.layout[axis].title.text for axis in ("xaxis3", "xaxis4")] == ["epoch", "epoch"]
 
 
 def test_reliability_leaves_out_empty_bins() -> None:
@@ -187,17 +147,18 @@ def test_reliability_leaves_out_empty_bins() -> None:
     figure = reliability_over_runs({SCRATCH: bins}, STYLES)
     (line,) = named(figure, SCRATCH)
     assert (list(line.x), list(line.y), list(line.customdata)) == ([0.5, 0.9], [0.4, 0.95], [10, 30])
-    # Areas as the numbers of images, apart from the least size of 4.
+    assert titles(figure) == ("confidence", "accuracy")
+    # The area beyond the smallest size of 4 is proportional to the number of images.
     small, large = (np.array(line.marker.size) - 4) ** 2
     assert large / small == pytest.approx(3)
 
 
-def test_differences_stand_in_the_given_order_and_significant_ones_are_filled() -> None:
-    rows = [
-        Difference(label="b", estimate=Estimate(value=0.02, low=0.01, high=0.05), significant=True),
-        Difference(label="a", estimate=Estimate(value=-0.01, low=-0.03, high=0.02), significant=False),
+def test_differences_are_in_the_given_order_and_significant_ones_are_filled() -> None:
+    pairs = [
+        pair(row("b"), row("x"), difference(0.02, below=0.01, above=0.03, significant=True)),
+        pair(row("a"), row("x"), difference(-0.01)),
     ]
-    figure = differences_with_intervals(rows, "accuracy, Keras minus PyTorch")
+    figure = accuracy_differences(pairs, "accuracy, Keras minus PyTorch")
     filled, open_ = figure.data
     assert (filled.y, open_.y) == (("b",), ("a",))
     assert filled.error_x.array == pytest.approx([0.03])
@@ -205,9 +166,12 @@ def test_differences_stand_in_the_given_order_and_significant_ones_are_filled() 
     assert (filled.marker.symbol, open_.marker.symbol) == ("circle", "circle-open")
     assert figure.layout.yaxis.categoryarray == ("b", "a")
     assert [(line.x0, line.x1) for line in figure.layout.shapes] == [(0, 0)]
+    assert (filled.x, open_.x) == ((0.02,), (-0.01,))
+    assert titles(figure) == ("accuracy, Keras minus PyTorch", None)
+    assert figure.layout.yaxis.autorange == "reversed"  # the first on top
 
 
-def test_critical_difference_diagram_names_all_and_joins_cliques() -> None:
+def test_critical_difference_diagram_names_all_models_and_joins_cliques() -> None:
     ranks = {"worst": 3.5, "best": 1.5, "second": 2.0, "third": 3.0}
     figure = critical_difference_diagram(ranks, [["best", "second"], ["third", "worst"], ["best"]], 0.8)
     names = [annotation.text for annotation in figure.layout.annotations]
@@ -219,25 +183,37 @@ def test_critical_difference_diagram_names_all_and_joins_cliques() -> None:
     assert scale.x[1] - scale.x[0] == pytest.approx(0.8)
 
 
-def test_thawing_goes_from_before_to_after() -> None:
-    thawing = Thawing(name=TWO_STAGE, before=timed(TWO_STAGE, 20, 0.6), after=timed(TWO_STAGE, 60, 0.8))
-    (line,) = thawing_gains([thawing], STYLES).data
-    assert (line.x, line.y) == ((20, 60), (0.6, 0.8))
+def test_rank_axis_has_the_best_on_the_left() -> None:
+    figure = critical_difference_diagram({"worst": 2.5, "best": 1.5}, [], 0.8)
+    (axis,) = [trace for trace in figure.data if trace.text]
+    assert (list(axis.x), list(axis.text)) == ([1, 2, 3], ["1", "2", "3"])
+    assert figure.layout.xaxis.range[0] < figure.layout.xaxis.range[1]
+    sides = {annotation.text: annotation.xanchor for annotation in figure.layout.annotations}
+    assert (sides["best 1.50"], sides["worst 2.50"]) == ("right", "left")
+
+
+@pytest.mark.parametrize("ranks", [(1.8, 0.9 * 2), (0.1 + 0.2 + 1.5, 1.8)])
+def test_models_with_equal_ranks_are_ordered_by_name(ranks: tuple[float, float]) -> None:
+    figure = critical_difference_diagram({"b": ranks[1], "a": ranks[0], "c": 3.0}, [], 0.8)
+    assert [annotation.text[:1] for annotation in figure.layout.annotations][:2] == ["a", "b"]
+
+
+def test_thawing_is_drawn_from_before_to_after() -> None:
+    figure = thawing_gains([thawed(TWO_STAGE)], STYLES)
+    (line,) = figure.data
+    assert (line.x, line.y, line.text) == ((20, 60), (0.6, 0.8), ("head only", "thawed"))
+    assert titles(figure) == ("training time (open: head only, filled: thawed)", "accuracy on test images")
     assert line.marker.symbol == ("square-open", "square")
 
 
-def test_names_are_no_markup() -> None:
-    label = RunLabel(name="<b>a", backbone="x", regime="frozen", framework="torch")
-    styles: dict[str, RunStyle] = run_styles([label])
-    (line,) = thawing_gains(
-        [Thawing(name="<b>a", before=timed("<b>a", 1, 0.5), after=timed("<b>a", 2, 0.6))], styles
-    ).data
+def test_markup_in_names_is_escaped() -> None:
+    (line,) = thawing_gains([thawed("<b>a")], run_styles([configuration("<b>a")])).data
     assert line.name == "&lt;b&gt;a"
 
 
 @pytest.mark.skipif(Chromium.find_browser(skip_local=False) is None, reason="no Chrome or Chromium on this machine")
 @pytest.mark.parametrize("num_classes", [10, 100])
-def test_browser_draws_every_figure_without_a_complaint(num_classes: int, tmp_path: Path) -> None:
+def test_browser_draws_every_figure_without_errors(num_classes: int, tmp_path: Path) -> None:
     complaints: list[str] = []
     write_page(tmp_path / "page.html", made_page(num_classes=num_classes, num_runs=8, images_per_class=5))
     with sync_playwright() as playwright:

@@ -1,34 +1,27 @@
-"""Tables that are made from predictions."""
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tandem.comparison.cells import Cell
 from tandem.comparison.comparison import Comparison, compare_runs
 from tandem.comparison.predictions import SavedPredictions
-from tandem.evaluation.predictions import Predictions
 from tandem.rendering.tables import Estimate, Table
 from tandem.tracking.reader import RunRecord
-
-MakeRun = Callable[..., RunRecord]
-MakePredictions = Callable[..., Predictions]
+from tests.compared import MakePredictions, MakeRun, right_images
+from tests.compared import rows_of as rows
 
 IMAGES = 200
+right = partial(right_images, images=IMAGES)
 
 
-def right(share: float, start: int = 0) -> list[bool]:
-    return [(index - start) % IMAGES < share * IMAGES for index in range(IMAGES)]
-
-
-def rows(table: Table) -> list[dict[str, Any]]:
-    keys = [column.key for column in table.columns]
-    return [dict(zip(keys, row, strict=True)) for row in table.rows]
+def table_of(runs: Sequence[RunRecord], name: str) -> Table:
+    """A table of the only group of these runs, without predictions."""
+    (group,) = compare_runs(runs).groups
+    return group.tables[name]
 
 
 @pytest.fixture
@@ -47,7 +40,7 @@ def compared(make_run: MakeRun, make_predictions: MakePredictions) -> Callable[.
         final = {records[key].run_id: make_predictions(outcomes[key]) for key in outcomes if key not in without}
         first = {records[key].run_id: make_predictions(right(0.5)) for key in outcomes if key[1] == "two_stage"}
 
-        def read(cells: Sequence[Cell]) -> SavedPredictions:
+        def read(_: object) -> SavedPredictions:
             return SavedPredictions(final=final, first_phase=first, notes=("a note",))
 
         return compare_runs(list(records.values()), read)
@@ -63,17 +56,65 @@ OUTCOMES = {
 }
 
 
-def test_summary_has_intervals_letters_and_marks_of_ties(compared: Callable[..., Comparison]) -> None:
+def test_summary_has_a_row_per_regime_and_framework(make_run: MakeRun) -> None:
+    runs = [
+        make_run(framework, regime)
+        for framework in ("keras", "torch")
+        for regime in ("two_stage", "finetune", "frozen", "scratch")
+    ]
+    summary = table_of(runs, "summary")
+    assert [(row["regime"], row["framework"]) for row in rows(summary)] == [
+        (regime, framework)
+        for regime in ("scratch", "frozen", "two_stage", "finetune")
+        for framework in ("torch", "keras")
+    ]
+    assert [column.key for column in summary.columns] == [
+        *("backbone", "regime", "framework", "accuracy", "f1_macro", "f1_min"),
+        *("train_seconds", "seconds_per_epoch", "parameters", "latency_milliseconds", "runs"),
+    ]
+    assert summary.title == "Models, regimes, frameworks: digits 5-9, 5 classes, 180 test images"
+
+
+def test_summary_shows_what_a_run_measured(make_run: MakeRun) -> None:
+    (row,) = rows(table_of([make_run(accuracy=0.75)], "summary"))
+    assert row == {
+        "backbone": "mobilenet_v2",
+        "regime": "finetune",
+        "framework": "torch",
+        "accuracy": 0.75,
+        "f1_macro": 0.74,
+        "f1_min": 0.5,
+        "train_seconds": 60.0,
+        "seconds_per_epoch": 3.0,
+        "parameters": 2_200_000.0,
+        "latency_milliseconds": 4.0,
+        "runs": 1,
+    }
+
+
+def test_seeds_are_averaged_and_counted(make_run: MakeRun) -> None:
+    (row,) = rows(table_of([make_run(accuracy=0.8, seed=0), make_run(accuracy=0.9, seed=1)], "summary"))
+    assert row["accuracy"] == pytest.approx(0.85)
+    assert row["runs"] == 2
+
+
+def test_metric_that_a_seed_lacks_is_missing(make_run: MakeRun) -> None:
+    lacking = make_run(seed=1)
+    del lacking.metrics["cost/latency_milliseconds"]
+    (row,) = rows(table_of([make_run(seed=0), lacking], "summary"))
+    assert row["latency_milliseconds"] is None
+    assert row["train_seconds"] == 60
+
+
+def test_summary_has_intervals_letters_and_tied_cells(compared: Callable[..., Comparison]) -> None:
     summary = compared(OUTCOMES).groups[0].tables["summary"]
     of_rows = rows(summary)
     assert [row["tied"] for row in of_rows] == ["b", "a", "a", "c"]
     assert {number for number, key in summary.tied if key == "accuracy"} == {1, 2}
     accuracy = of_rows[1]["accuracy"]
     assert isinstance(accuracy, Estimate)
-    # Percentiles of a binomial share, which the bootstrap of a mean of 0s and 1s is.
-    assert (accuracy.value, accuracy.low, accuracy.high) == pytest.approx(
-        (0.9, *(stats.binom(IMAGES, 0.9).ppf([0.025, 0.975]) / IMAGES)), abs=0.011
-    )
+    limits = stats.binomtest(round(0.9 * IMAGES), IMAGES).proportion_ci(0.95, method="exact")
+    assert (accuracy.value, accuracy.low, accuracy.high) == pytest.approx((0.9, limits.low, limits.high))
     assert "0.05, corrected over 6 pairs" in " ".join(summary.notes)
 
 
@@ -86,19 +127,82 @@ def test_row_without_predictions_has_its_score_and_no_interval(compared: Callabl
     assert comparison.notes == ("a note",)
 
 
-def test_frameworks_say_what_differs_between_the_two(compared: Callable[..., Comparison]) -> None:
+def test_scores_table_has_every_measured_score(compared: Callable[..., Comparison]) -> None:
+    table = compared(OUTCOMES).groups[0].tables["scores"]
+    assert [column.key for column in table.columns][3:] == ["accuracy", "f1_macro", "f1_min"]
+    assert {column.key: column.better for column in table.columns}["f1_min"] == "higher"
+    assert rows(table)[0]["f1_min"].value == pytest.approx(0.7, abs=0.05)
+    assert table.notes == ("Scores without an interval: none of those that were tried keeps its promise there.",)
+
+
+def test_lower_losses_and_calibration_errors_are_better(make_run: MakeRun) -> None:
+    table = table_of([make_run(metrics={"test/log_loss": 0.3, "test/calibration_error": 0.1})], "scores")
+    better = {column.key: column.better for column in table.columns}
+    assert (better["accuracy"], better["log_loss"], better["calibration_error"]) == ("higher", "lower", "lower")
+
+
+def test_frameworks_are_side_by_side(make_run: MakeRun) -> None:
+    runs = [
+        make_run("torch", accuracy=0.80, metrics={"cost/train_seconds": 50.0}),
+        make_run("keras", accuracy=0.78, metrics={"cost/train_seconds": 75.0}),
+        make_run("keras", accuracy=0.84, backend="jax", metrics={"cost/train_seconds": 25.0}),
+    ]
+    frameworks = rows(table_of(runs, "frameworks"))
+    assert [row["keras"] for row in frameworks] == ["keras", "keras (jax)"]
+    assert [row["accuracy_torch"] for row in frameworks] == [0.80, 0.80]
+    assert [row["accuracy_keras"] for row in frameworks] == [0.78, 0.84]
+    assert [row["accuracy_difference"] for row in frameworks] == pytest.approx([-0.02, 0.04])
+    assert [row["f1_macro_difference"] for row in frameworks] == pytest.approx([-0.02, 0.04])
+    assert [row["train_seconds_ratio"] for row in frameworks] == [1.5, 0.5]
+
+
+def test_frameworks_with_different_settings_are_not_compared(make_run: MakeRun) -> None:
+    runs = [
+        make_run("torch", "frozen"),
+        make_run("keras", "frozen"),
+        make_run("torch", "finetune", params={"learning_rate": "0.01"}),
+        make_run("keras", "finetune"),
+    ]
+    frameworks = table_of(runs, "frameworks")
+    assert [row["regime"] for row in rows(frameworks)] == ["frozen"]
+    assert frameworks.notes[-1] == (
+        "In one framework only: mobilenet_v2 finetune (keras), mobilenet_v2 finetune (torch)."
+    )
+
+
+def test_times_on_different_machines_have_no_ratio(make_run: MakeRun) -> None:
+    runs = [make_run("torch"), make_run("keras", accuracy=0.85, tags={"tandem.hardware": "H200"})]
+    frameworks = table_of(runs, "frameworks")
+    (row,) = rows(frameworks)
+    assert row["accuracy_difference"] == pytest.approx(-0.05)
+    assert row["train_seconds_ratio"] is None
+    why = "Times are compared only on the same hardware and devices with the same threads and settings of speed."
+    assert why in frameworks.notes
+
+
+def test_notes_say_how_the_frameworks_differ(compared: Callable[..., Comparison]) -> None:
     table = compared(OUTCOMES).groups[0].tables["frameworks"]
     (row,) = rows(table)
     assert row["accuracy_difference"].value == pytest.approx(-0.02)
-    # torch is right on images 0 to 179, keras on 10 to 185: 10 and 6 of them alone
+    # torch is right on images 0 to 179, keras on 10 to 185: 10 and 6 images are right in one only.
     assert row["p_value"] == pytest.approx(2 * stats.norm.sf(4 / 16**0.5))
-    assert any(note.startswith("mobilenet_v2 differs between the two: stride-2") for note in table.notes)
+    assert any(note.startswith("mobilenet_v2 differs between the frameworks: stride-2") for note in table.notes)
 
 
 def test_settings_that_differ_within_a_pair_are_named(make_run: MakeRun) -> None:
     runs = [make_run("torch", params={"weights": "a.pth"}), make_run("keras", params={"weights": "a.h5"})]
-    table = compare_runs(runs).groups[0].tables["frameworks"]
-    assert "Settings that differ between the two: weights; all others are the same." in table.notes
+    table = table_of(runs, "frameworks")
+    assert "Settings that differ between the frameworks: weights; all others are equal." in table.notes
+
+
+def test_thawing_is_the_whole_run_minus_its_first_phase(make_run: MakeRun) -> None:
+    phase_1 = {"phase_1/test/accuracy": 0.7, "phase_1/test/f1_macro": 0.65, "phase_1/cost/train_seconds": 20.0}
+    runs = [make_run("torch", "two_stage", 0.9, metrics=phase_1), make_run("torch", "frozen", 0.72)]
+    (row,) = rows(table_of(runs, "thawing"))
+    assert (row["accuracy_frozen"], row["accuracy_thawed"]) == (0.7, 0.9)
+    assert row["accuracy_difference"] == pytest.approx(0.2)
+    assert row["f1_macro_difference"] == pytest.approx(0.24)
+    assert (row["train_seconds_frozen"], row["train_seconds"]) == (20, 60)
 
 
 def test_thawing_has_intervals_and_times(compared: Callable[..., Comparison]) -> None:
@@ -116,78 +220,50 @@ def test_negative_transfer_is_found_with_its_classes(compared: Callable[..., Com
     assert of_rows["finetune", "torch"]["verdict"] == "negative"
     assert of_rows["two_stage", "torch"]["verdict"] == "positive"
     worse = of_rows["finetune", "torch"]
-    assert worse["classes_worse"] == 4 and worse["worse"] == "class 0, class 1, class 2, class 3"
+    assert (worse["classes_worse"], worse["classes_better"]) == (4, 0)
+    assert worse["worse"] == "class 0, class 1, class 2, class 3"
+    better = of_rows["two_stage", "torch"]
+    assert (better["classes_worse"], better["classes_better"], better["worse"]) == (0, 4, None)
     assert {row["class"] for row in rows(tables["transfer_classes"])} == {f"class {number}" for number in range(4)}
 
 
-def test_classes_hold_f1_of_every_row(compared: Callable[..., Comparison]) -> None:
-    outcomes = {("torch", "scratch"): [True] * 8, ("torch", "finetune"): [index != 0 for index in range(8)]}
-    tables = compared(outcomes).groups[0].tables
-    # Of two images of class 0 one is taken for class 1: F1 2 x 1 / (2 + 1) and 2 x 2 / (2 + 3).
-    of_class = {row["class"]: row for row in rows(tables["classes"])}
-    assert of_class["class 0"]["f1 finetune torch"] == pytest.approx(2 / 3)
-    assert of_class["class 1"]["f1 finetune torch"] == pytest.approx(4 / 5)
-    assert of_class["class 1"]["f1"] == pytest.approx((1 + 4 / 5) / 2)
-    assert rows(tables["class_extremes"])[0]["lowest_in"] == "finetune torch"
-    (confusion,) = rows(tables["confusions"])
-    assert confusion == {
-        **{"truth": "class 0", "predicted": "class 1", "images": 1, "share": 0.25, "cells": 1},
-        "most_in": "finetune torch",
-    }
-
-
-def test_three_hundred_classes_have_a_short_table_beside_the_long_one(
-    make_run: MakeRun, make_predictions: MakePredictions
-) -> None:
-    runs = [make_run("torch"), make_run("keras")]
-    random = np.random.default_rng(0)
-    saved = SavedPredictions(
-        final={run.run_id: make_predictions(random.random(600) < 0.7, num_classes=300) for run in runs}
+def test_transfer_is_pretrained_minus_from_scratch(make_run: MakeRun) -> None:
+    (row,) = rows(
+        table_of([make_run(regime="scratch", accuracy=0.7), make_run(regime="frozen", accuracy=0.9)], "transfer")
     )
-    tables = compare_runs(runs, lambda cells: saved).groups[0].tables
-    assert (len(tables["class_extremes"].rows), len(tables["classes"].rows)) == (20, 300)
+    assert (row["regime"], row["accuracy_scratch"], row["accuracy"]) == ("frozen", 0.7, 0.9)
+    assert row["accuracy_difference"] == pytest.approx(0.2)
+    assert row["verdict"] is row["classes_worse"] is row["classes_better"] is row["worse"] is None
+
+
+def test_several_seeds_are_tested_over_seeds(make_run: MakeRun, make_predictions: MakePredictions) -> None:
+    runs = [make_run(framework, seed=seed) for framework in ("torch", "keras") for seed in range(2)]
+    final = {run.run_id: make_predictions(right(0.8, 7 * number)) for number, run in enumerate(runs)}
+    (group,) = compare_runs(runs, lambda _: SavedPredictions(final=final)).groups
+    (note,) = [note for note in group.tables["frameworks"].notes if note.startswith("p of equal accuracy")]
+    assert note.startswith("p of equal accuracy: McNemar's test, over seeds too where there are several;")
 
 
 def test_cost_has_the_seconds_of_each_phase_and_the_hardware(make_run: MakeRun) -> None:
     phases = {"phase_1/cost/train_seconds": 20.0, "phase_2/cost/train_seconds": 40.0, "cost/epochs": 12.0}
     runs = [make_run(regime="two_stage", metrics=phases, tags={"tandem.device": "cpu"}), make_run(regime="scratch")]
-    _, row = rows(compare_runs(runs).groups[0].tables["cost"])
+    _, row = rows(table_of(runs, "cost"))
     assert (row["train_seconds_phase_1"], row["train_seconds_phase_2"], row["epochs"]) == (20, 40, 12)
     assert row["hardware"] == "2 cores, cpu"
 
 
-def test_data_sets_are_columns_with_means_ranks_and_families(make_run: MakeRun) -> None:
-    accuracies = {
-        "resnet50": (0.9, 0.8, 0.7),
-        "resnet101": (0.7, 0.9, 0.6),
-        "densenet121": (0.5, 0.5, 0.5),
-        "mobilenet_v2": (0.1, 0.2, None),
+def test_network_off_the_shelf_has_both_kinds_of_scores(make_run: MakeRun) -> None:
+    metrics = {
+        "test/imagenet_accuracy": 0.827,
+        "test/imagenet_precision_macro": 0.0359,
+        "test/imagenet_recall_macro": 0.0296,
+        "test/imagenet_f1_macro": 0.0323,
+        "test/imagenet_num_labels": 279.0,
+        "test/imagenet_outside": 0.17,
     }
-    runs = [
-        make_run(
-            accuracy=accuracy,
-            params={"backbone": backbone},
-            tags={"tandem.test_hash": str(number), "tandem.data": f"data {number}"},
-        )
-        for backbone, of_backbone in accuracies.items()
-        for number, accuracy in enumerate(of_backbone)
-        if accuracy is not None
-    ]
-    comparison = compare_runs(runs)
-    matrix, families = comparison.over_data_sets
-    of_rows = {row["backbone"]: row for row in rows(matrix)}
-    assert [of_rows["resnet50"][f"data {number}"] for number in range(3)] == [0.9, 0.8, 0.7]
-    assert of_rows["resnet50"]["mean"] == pytest.approx(0.8)
-    assert of_rows["mobilenet_v2"]["data 2"] is None and of_rows["mobilenet_v2"]["mean"] is None
-    # Among the three with a result on each: ranks 1 2 1, 2 1 2, 3 3 3
-    assert [of_rows[name]["rank"] for name in list(accuracies)[:3]] == pytest.approx([4 / 3, 5 / 3, 3])
-    expected = stats.friedmanchisquare(*(accuracies[name] for name in list(accuracies)[:3])).pvalue
-    assert f"p = {expected:.4f}" in matrix.notes[1]
-    of_families = {row["family"]: row for row in rows(families)}
-    assert of_families["resnet"]["members"] == 2
-    assert of_families["resnet"]["data 0"] == pytest.approx(0.8)
+    runs = [make_run(regime="off_the_shelf", accuracy=0.99, metrics=metrics), make_run(regime="frozen")]
+    assert table_of(runs, "off_the_shelf").rows == (("off_the_shelf torch", 0.99, *metrics.values()),)
 
 
-def test_one_data_set_has_no_matrix(make_run: MakeRun) -> None:
-    comparison = compare_runs([make_run(), make_run("keras")])
-    assert comparison.over_data_sets == () and comparison.ranks is None
+def test_without_networks_off_the_shelf_there_is_no_such_table(make_run: MakeRun) -> None:
+    assert "off_the_shelf" not in {table.name for table in compare_runs([make_run()]).tables}

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,29 +8,25 @@ import pandas as pd
 import pytest
 from mlflow.entities import Metric
 
+import tandem.comparison.images as images
 import tandem.comparison.page as module
 from tandem.comparison.comparison import Comparison, compare_runs
 from tandem.comparison.page import make_figures, make_page, make_plots, read_histories
 from tandem.comparison.predictions import SavedPredictions
 from tandem.errors import UserError
-from tandem.evaluation.predictions import Predictions
 from tandem.recording.grad_cam import GradCam
-from tandem.rendering.page import Gallery, Page, Table
+from tandem.rendering.page import Page
+from tandem.rendering.tables import Table
 from tandem.tracking.reader import RunRecord
-
-MakeRun = Callable[..., RunRecord]
-MakePredictions = Callable[..., Predictions]
+from tests.compared import MakePredictions, MakeRun, right_images, rows_of
 
 IMAGES = 40
-
-
-def right(share: float, start: int = 0) -> list[bool]:
-    return [(index - start) % IMAGES < share * IMAGES for index in range(IMAGES)]
+right = partial(right_images, images=IMAGES)
 
 
 @pytest.fixture
 def comparison(make_run: MakeRun, make_predictions: MakePredictions) -> Comparison:
-    """Five cells of two frameworks; the last image is right in none, image 0 in torch's scratch alone."""
+    """Four rows of two frameworks."""
     outcomes = {
         ("torch", "scratch"): right(0.5),
         ("torch", "two_stage"): right(0.9, 1),
@@ -51,12 +47,12 @@ def comparison(make_run: MakeRun, make_predictions: MakePredictions) -> Comparis
         final={records[key].run_id: make_predictions(outcome) for key, outcome in outcomes.items()},
         first_phase={records[key].run_id: make_predictions(right(0.5)) for key in outcomes if key[1] == "two_stage"},
     )
-    return compare_runs(list(records.values()), lambda cells: saved)
+    return compare_runs(list(records.values()), lambda _: saved)
 
 
 @pytest.fixture
 def maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Grad-CAM maps of image 0 and of the last one, of every run but Keras's."""
+    """Grad-CAM maps of image 0 and of the last one, for all runs but those of Keras."""
 
     def download(run: RunRecord, artifact_path: str, folder: Path) -> Path:
         assert artifact_path == "final/grad_cam.npz"
@@ -74,7 +70,7 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> None:
         ).write(path)
         return path
 
-    monkeypatch.setattr(module, "download", download)
+    monkeypatch.setattr(images, "download", download)
 
 
 HISTORY = pd.DataFrame(
@@ -87,7 +83,7 @@ HISTORY = pd.DataFrame(
 
 
 def page_of(comparison: Comparison, folder: Path) -> Page:
-    plots = [make_plots(compared, {compared.group.cells[0].label: HISTORY}) for compared in comparison.groups]
+    plots = [make_plots(compared, {compared.group.configurations[0].label: HISTORY}) for compared in comparison.groups]
     return make_page(comparison, plots, experiment="demo", folder=folder)
 
 
@@ -100,9 +96,53 @@ def test_every_figure_that_applies_is_made(comparison: Comparison) -> None:
     assert set(make_figures(comparison, [plots])) == set(plots)
 
 
-def test_without_predictions_only_what_needs_none_is_drawn(make_run: MakeRun) -> None:
+def test_without_predictions_only_accuracy_and_time_are_drawn(make_run: MakeRun) -> None:
     (compared,) = compare_runs([make_run(), make_run("keras")]).groups
     assert set(make_plots(compared, {})) == {"accuracy_time"}
+
+
+def test_figures_say_what_is_subtracted_from_what(comparison: Comparison) -> None:
+    (compared,) = comparison.groups
+    plots = make_plots(compared, {})
+    assert plots["frameworks"].figure.layout.xaxis.title.text == "accuracy, Keras minus PyTorch"
+    assert plots["transfer"].figure.layout.xaxis.title.text == "accuracy, pretrained minus from scratch"
+    # Keras is right on 32 of 40 images, PyTorch on 36.
+    (point,) = [trace for trace in plots["frameworks"].figure.data if trace.x]
+    assert (point.y, point.x) == (("two_stage keras",), (pytest.approx(-0.1),))
+
+
+def test_confusions_start_with_the_most_accurate_row(comparison: Comparison) -> None:
+    (compared,) = comparison.groups
+    (menu,) = make_plots(compared, {})["confusions"].figure.layout.updatemenus
+    assert [button.label for button in menu.buttons] == [
+        *("two_stage torch", "two_stage keras", "scratch torch", "finetune torch")
+    ]
+
+
+def test_ranks_are_a_figure_and_a_part_of_the_page(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [
+        make_run(accuracy=accuracy, params={"backbone": backbone}, tags={"tandem.test_hash": data, "tandem.data": data})
+        for data in ("birds", "cars", "cats")
+        for backbone, accuracy in {"alexnet": 0.7, "vgg16": 0.8, "vgg19": 0.9}.items()
+    ]
+    compared = compare_runs(runs)
+    figure = make_figures(compared, [{}] * 3)["critical_difference"]
+    assert [annotation.text for annotation in figure.layout.annotations][:2] == [
+        "vgg19 finetune torch 1.00",
+        "vgg16 finetune torch 2.00",
+    ]
+    first = make_page(compared, [{}] * 3, experiment="demo", folder=tmp_path).sections[0]
+    assert (first.title, len(first.blocks)) == ("Data sets", 1 + len(compared.over_data_sets))
+
+
+def test_methods_list_runs_versions_and_settings(comparison: Comparison, maps: None, tmp_path: Path) -> None:
+    methods = page_of(comparison, tmp_path).sections[-1]
+    runs, settings = (block for block in methods.blocks if isinstance(block, Table))
+    assert len(runs.rows) == 4
+    assert {row["python"] for row in rows_of(runs)} == {"3.11.7"} and rows_of(runs)[0]["seed"] == "0"
+    values = {row["setting"]: row["value"] for row in rows_of(settings)}
+    assert values["regime"] == "scratch, two_stage, finetune"
+    assert "tracking.experiment" not in values
 
 
 def test_recommendation_comes_first_and_methods_last(comparison: Comparison, maps: None, tmp_path: Path) -> None:
@@ -114,32 +154,6 @@ def test_recommendation_comes_first_and_methods_last(comparison: Comparison, map
     assert page.lead == "4 runs. digits 5-9, 5 classes, 180 test images."
 
 
-def test_images_that_are_hard_or_that_one_row_gets_right_are_listed(
-    comparison: Comparison, maps: None, tmp_path: Path
-) -> None:
-    (images,) = [section for section in page_of(comparison, tmp_path).sections if section.anchor == "images"]
-    tables = {block.name: block for block in images.blocks if isinstance(block, Table)}
-    galleries = [block for block in images.blocks if isinstance(block, Gallery)]
-    # Image 0 is wrong in all but scratch; 37 to 39 are wrong in all.
-    assert [row[0] for row in tables["all_wrong"].rows] == ["37.png", "38.png", "39.png"]
-    assert ("scratch torch", "0.png", "class 0", "00000") in tables["only_right"].rows
-    assert [picture.caption for gallery in galleries for picture in gallery.pictures] == [
-        "39.png: class 3",
-        "0.png: class 0\nonly scratch torch",
-    ]
-
-
-def test_maps_of_one_image_stand_side_by_side(comparison: Comparison, maps: None, tmp_path: Path) -> None:
-    (section,) = [section for section in page_of(comparison, tmp_path).sections if section.anchor == "grad-cam"]
-    first = section.blocks[0]
-    assert isinstance(first, Gallery)
-    assert first.title == "0.png: class 0"
-    assert [picture.caption for picture in first.pictures] == [
-        "as it is",
-        *(f"{label}\nsays class 1" for label in ("scratch torch", "two_stage torch", "finetune torch")),
-    ]
-
-
 def test_groups_have_sections_of_their_own(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run(tags={"tandem.test_hash": name, "tandem.data": name}) for name in ("birds", "cars")]
     page = page_of(compare_runs(runs), tmp_path)
@@ -148,7 +162,7 @@ def test_groups_have_sections_of_their_own(make_run: MakeRun, tmp_path: Path) ->
     assert {"Summary: birds", "Summary: cars"} < set(titles)
 
 
-def test_histories_are_of_the_first_seed_and_of_whole_epochs(
+def test_histories_are_of_the_first_seed_and_complete_epochs(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -160,7 +174,7 @@ def test_histories_are_of_the_first_seed_and_of_whole_epochs(
 
     monkeypatch.setattr(module, "metric_history", metric_history)
     (compared,) = compare_runs([make_run(seed=1, run_id="second"), make_run(seed=0, run_id="first")]).groups
-    history = read_histories(compared.group.cells)["finetune torch"]
+    history = read_histories(compared.group.configurations)["finetune torch"]
     assert set(asked) == {"first"}
     assert history["epoch"].tolist() == [0, 1]
     assert set(history) == set(HISTORY)

@@ -1,30 +1,38 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from tandem.comparison.analysis import Analysis, analyse
-from tandem.comparison.cells import Cell, group_runs
+from tandem.comparison.configurations import group_runs
 from tandem.comparison.predictions import SavedPredictions
 from tandem.comparison.recommendation import recommend, thawing_sentence
+from tandem.comparison.rows import Pair
 from tandem.evaluation.predictions import Predictions
-from tandem.tracking.reader import RunRecord
+from tandem.rendering.tables import Estimate
+from tests.compared import MakePredictions, MakeRun, right_images
+from tests.comparison.made_rows import difference, pair, row
 
-MakeRun = Callable[..., RunRecord]
 Sentences = tuple[str, ...]
 
-IMAGES = 400
-
-
-def right(share: float, start: int = 0) -> list[bool]:
-    return [(index - start) % IMAGES < share * IMAGES for index in range(IMAGES)]
+right = partial(right_images, images=400)
+ESTIMATE = Estimate(value=0.5, low=0.4, high=0.6)
+PREDICTIONS = Predictions(
+    keys=("a",),
+    hashes=("a",),
+    truth=np.zeros(1, np.int64),
+    probabilities=np.ones((1, 1), np.float32),
+    classes=("a",),
+)
 
 
 @pytest.fixture
-def recommended(make_run: MakeRun, make_predictions: Callable[..., Predictions]) -> Callable[..., Sentences]:
-    """What is said of runs: framework, regime, share of right images, seconds, milliseconds, other things of a run."""
+def recommended(make_run: MakeRun, make_predictions: MakePredictions) -> Callable[..., Sentences]:
+    """Recommends from framework, regime, share of right images, seconds, milliseconds and other values of a run."""
 
     def run(*made: tuple, unread: int = 0) -> Sentences:
         records, saved = [], {}
@@ -34,7 +42,7 @@ def recommended(make_run: MakeRun, make_predictions: Callable[..., Predictions])
             if number >= unread:
                 saved[records[-1].run_id] = make_predictions(right(share))
         (group,), _ = group_runs(records)
-        return recommend(group.cells, analyse(group.cells, SavedPredictions(final=saved)))
+        return recommend(analyse(group.configurations, SavedPredictions(final=saved)))
 
     return run
 
@@ -43,23 +51,23 @@ def starting(sentences: Sentences, start: str) -> list[str]:
     return [sentence for sentence in sentences if sentence.startswith(start)]
 
 
-def test_best_alone(recommended: Callable[..., Sentences]) -> None:
+def test_best_row_alone(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(("torch", "finetune", 0.9, 60.0, 4.0), ("torch", "frozen", 0.5, 20.0, 4.0))
     assert sentences[0].startswith("The most accurate is finetune torch: 0.9000 (95 % interval 0.8")
     assert sentences[0].endswith("; all others are significantly less accurate.")
-    assert not starting(sentences, "As good") + starting(sentences, "None of")
+    assert "statistically as good" not in " ".join(sentences) and not starting(sentences, "No row")
 
 
-def test_best_with_a_cheaper_one_tied(recommended: Callable[..., Sentences]) -> None:
+def test_cheaper_row_tied_with_the_best(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(("torch", "finetune", 0.9, 60.0, 4.0), ("torch", "frozen", 0.8925, 20.0, 5.0))
     assert sentences[0].endswith("; statistically tied with it: frozen torch.")
     assert sentences[1:3] == (
-        "As good, as far as these images can tell, and the fastest to train is frozen torch: 20.0 s against 60.0 s.",
-        "None of those tied with it is faster to predict one image: 4.0 ms.",
+        "frozen torch is statistically as good and trains fastest: 20.0 s against 60.0 s.",
+        "No row tied with it has a lower latency: 4.0 ms.",
     )
 
 
-def test_times_of_unlike_hardware_are_not_compared(recommended: Callable[..., Sentences]) -> None:
+def test_times_on_different_hardware_are_not_compared(recommended: Callable[..., Sentences]) -> None:
     other = {"tags": {"tandem.hardware": "H200"}}
     sentences = recommended(
         ("torch", "finetune", 0.9, 60.0, 4.0),
@@ -67,13 +75,13 @@ def test_times_of_unlike_hardware_are_not_compared(recommended: Callable[..., Se
         ("torch", "two_stage", 0.5, 90.0, 1.0, other),
     )
     assert "statistically tied with it: frozen torch (hardware H200)" in sentences[0]
-    assert not starting(sentences, "As good") + starting(sentences, "None of")
-    # The frozen one, on the same machine, is what the third is worse than.
+    assert "statistically as good" not in " ".join(sentences) and not starting(sentences, "No row")
+    # The frozen row ran on the same machine.
     (avoided,) = starting(sentences, "Avoid")
     assert avoided.startswith("Avoid two_stage torch (hardware H200): frozen torch (hardware H200) is significantly")
 
 
-def test_slower_and_significantly_worse_is_to_be_avoided(recommended: Callable[..., Sentences]) -> None:
+def test_slower_and_significantly_worse_row_is_avoided(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(("torch", "finetune", 0.9, 60.0, 4.0), ("torch", "two_stage", 0.7, 80.0, 4.0))
     assert starting(sentences, "Avoid") == [
         "Avoid two_stage torch: finetune torch is significantly more accurate (0.9000 against 0.7000) after 60.0 s of "
@@ -81,16 +89,37 @@ def test_slower_and_significantly_worse_is_to_be_avoided(recommended: Callable[.
     ]
 
 
-def test_faster_and_significantly_worse_is_a_choice(recommended: Callable[..., Sentences]) -> None:
+def test_faster_and_significantly_worse_row_is_not_avoided(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(("torch", "finetune", 0.9, 60.0, 4.0), ("torch", "frozen", 0.7, 20.0, 4.0))
     assert not starting(sentences, "Avoid")
 
 
-def test_negative_transfer_is_to_be_avoided(recommended: Callable[..., Sentences]) -> None:
+def test_sixth_dominated_row_is_only_named(recommended: Callable[..., Sentences]) -> None:
+    worse = [("torch", "frozen", 0.1, 80.0, 4.0, {"params": {"learning_rate": str(number)}}) for number in range(7)]
+    sentences = recommended(("torch", "finetune", 0.9, 60.0, 4.0), *worse)
+    assert len(starting(sentences, "Avoid frozen")) == 5
+    assert starting(sentences, "Avoid, for") == [
+        "Avoid, for the same reason: frozen torch (learning_rate 5), frozen torch (learning_rate 6)."
+    ]
+
+
+@pytest.mark.parametrize("accuracies", [(0.3, 0.1 + 0.2), (0.1 + 0.2, 0.3)])
+def test_row_that_dominates_is_the_first_of_a_tie_whatever_the_last_bit(accuracies: tuple[float, float]) -> None:
+    first, second = (row(name, accuracy=one, seconds=10) for name, one in zip("ab", accuracies, strict=True))
+    worst = row("c", accuracy=0.1, seconds=20)
+    rows = tuple(
+        replace(one, predictions=(PREDICTIONS,), intervals={"accuracy": ESTIMATE}) for one in (first, second, worst)
+    )
+    pairs = tuple(pair(better, rows[2], difference(0.2, significant=True)) for better in rows[:2])
+    (sentence,) = starting(recommend(Analysis(rows=rows, ranking=rows, pairs=pairs)), "Avoid")
+    assert sentence.startswith("Avoid c: a is significantly more accurate")
+
+
+def test_negative_transfer_is_avoided(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(("torch", "scratch", 0.8, 60.0, 4.0), ("torch", "frozen", 0.6, 20.0, 4.0))
     (sentence,) = starting(sentences, "Avoid")
     assert sentence.startswith(
-        "Avoid frozen torch: pretraining made it significantly worse than scratch torch (-0.2000, "
+        "Avoid frozen torch: pretraining made it significantly less accurate than scratch torch (-0.2000, 95 % "
     )
 
 
@@ -99,7 +128,7 @@ def test_transfer_that_may_be_chance_is_not_called_negative(recommended: Callabl
     assert not starting(sentences, "Avoid")
 
 
-def test_frameworks_that_differ_are_counted(recommended: Callable[..., Sentences]) -> None:
+def test_different_frameworks_are_counted(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(
         ("torch", "finetune", 0.9, 60.0, 4.0),
         ("keras", "finetune", 0.7, 60.0, 4.0),
@@ -111,36 +140,36 @@ def test_frameworks_that_differ_are_counted(recommended: Callable[..., Sentences
     ]
 
 
-def test_what_the_data_cannot_tell(recommended: Callable[..., Sentences]) -> None:
+def test_undecided_questions_are_named(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(
         ("torch", "finetune", 0.90, 60.0, 4.0),
         ("torch", "two_stage", 0.8925, 60.0, 4.0),
         ("torch", "frozen", 0.50, 20.0, 4.0),
     )
-    assert "These test images cannot tell 1 of 3 pairs apart." in sentences
-    assert "Tests with one run a row speak of two trained networks, not of two methods: add seeds." in sentences
+    assert "On these test images, 1 of 3 pairs of rows show no significant difference." in sentences
+    assert "With one run per row, tests compare two trained networks, not two methods: add seeds." in sentences
     # 3 images: even if one run were right on all of them, p would be above 0.05.
-    assert starting(sentences, "With 400 test images") == [
-        "With 400 test images, of which the two best rows disagree on 0.8%, no difference between the two could be "
-        "relied on to be found."
+    assert starting(sentences, "The two most accurate") == [
+        "The two most accurate rows disagree on 0.8% of the 400 test images: no difference in accuracy between them "
+        "would be found reliably."
     ]
 
 
 def test_smallest_difference_that_can_be_found(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(("torch", "finetune", 0.90, 60.0, 4.0), ("torch", "two_stage", 0.87, 60.0, 4.0))
     # 400 d^2 = (1.96 sqrt(0.03) + 0.8416 sqrt(0.03 - d^2))^2 for d = 0.0242, by hand
-    assert starting(sentences, "With 400 test images") == [
-        "With 400 test images, of which the two best rows disagree on 3.0%, a difference in accuracy has to be 0.0242 "
-        "to be found in four of five such test sets, and larger where many rows are compared."
+    assert starting(sentences, "The two most accurate") == [
+        "The two most accurate rows disagree on 3.0% of the 400 test images: a difference in accuracy must be at least "
+        "0.0242 to be found in four of five such test sets, and larger where many rows are compared."
     ]
 
 
-def test_several_seeds_are_not_asked_for_seeds(recommended: Callable[..., Sentences]) -> None:
+def test_seeds_are_asked_for_only_with_one_run_per_row(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(
         *(("torch", "finetune", 0.9, 60.0, 4.0, {"seed": seed}) for seed in (0, 1)),
         ("torch", "frozen", 0.5, 20.0, 4.0),
     )
-    assert not starting(sentences, "Tests with one run")
+    assert not starting(sentences, "With one run per row")
 
 
 def test_rows_without_predictions_are_counted(recommended: Callable[..., Sentences]) -> None:
@@ -151,26 +180,40 @@ def test_rows_without_predictions_are_counted(recommended: Callable[..., Sentenc
         unread=1,
     )
     assert sentences[0].startswith("The most accurate is finetune torch")
-    assert sentences[-1] == "Nothing of this speaks of 1 rows without intervals, 1 of which have a higher accuracy."
+    assert (
+        sentences[-1] == "1 row has no saved predictions and is not considered here, although its accuracy is higher."
+    )
+
+
+def test_several_rows_without_predictions_are_counted(recommended: Callable[..., Sentences]) -> None:
+    made = [("torch", regime, share, 60.0, 4.0) for regime, share in (("scratch", 0.95), ("frozen", 0.3))]
+    known = [("keras", regime, share, 60.0, 4.0) for regime, share in (("scratch", 0.9), ("frozen", 0.5))]
+    assert recommended(*made, *known, unread=2)[-1] == (
+        "2 rows have no saved predictions and are not considered here, although 1 of them has a higher accuracy."
+    )
 
 
 def test_without_predictions_the_best_may_be_chance(recommended: Callable[..., Sentences]) -> None:
     made = (("torch", "finetune", 0.9, 60.0, 4.0), ("torch", "frozen", 0.5, 20.0, 4.0))
     assert recommended(*made, unread=2) == (
-        "The highest accuracy has finetune torch: 0.9000. Without predictions of two or more rows it cannot be said "
-        "whether that is chance.",
+        "finetune torch has the highest accuracy: 0.9000. This may be chance: tests need the saved predictions of at "
+        "least two rows.",
     )
 
 
-def test_one_row_is_compared_with_nothing(recommended: Callable[..., Sentences]) -> None:
+def test_single_row_is_not_compared(recommended: Callable[..., Sentences]) -> None:
     assert recommended(("torch", "finetune", 0.9, 60.0, 4.0)) == (
-        "There is nothing to compare finetune torch with: train another backbone, regime or framework.",
+        "Nothing to compare finetune torch with: train another backbone, regime or framework.",
     )
 
 
 @pytest.fixture
-def thawed(make_run: MakeRun) -> Callable[..., list[Cell]]:
-    def make(*pairs: tuple[float, float, float, float]) -> list[Cell]:
+def thawed(make_run: MakeRun) -> Callable[..., list[Pair]]:
+    def make(
+        *pairs: tuple[float, float, float, float],
+        final: Sequence[Predictions] = (),
+        first_phase: Sequence[Predictions] = (),
+    ) -> list[Pair]:
         runs = [
             make_run(
                 framework,
@@ -185,29 +228,35 @@ def thawed(make_run: MakeRun) -> Callable[..., list[Cell]]:
             for framework, (before, after, first, seconds) in zip(("torch", "keras"), pairs, strict=False)
         ]
         (group,), _ = group_runs(runs)
-        return list(group.cells)
+        saved = SavedPredictions(
+            final=dict(zip((run.run_id for run in runs), final, strict=False)),
+            first_phase=dict(zip((run.run_id for run in runs), first_phase, strict=False)),
+        )
+        return list(analyse(group.configurations, saved).thawing)
 
     return make
 
 
-def test_thawing_says_how_much_and_how_long(thawed: Callable[..., list[Cell]]) -> None:
-    cells = thawed((0.80, 0.805, 10.0, 30.0), (0.70, 0.90, 10.0, 12.0))
-    assert thawing_sentence(cells, Analysis()) == (
+def test_thawing_sentence_has_gains_and_times(thawed: Callable[..., list[Pair]]) -> None:
+    pairs = thawed((0.80, 0.805, 10.0, 30.0), (0.70, 0.90, 10.0, 12.0))
+    assert thawing_sentence(pairs) == (
         "Thawing changed accuracy by +0.0050 to +0.2000 for 1.2 to 3.0 times the training time: within 1 % in 1 of 2."
     )
 
 
-def test_thawing_says_what_is_significant(
-    thawed: Callable[..., list[Cell]], make_predictions: Callable[..., Predictions]
+@pytest.mark.parametrize(("after", "within"), [(0.57, 0), (0.5699, 1), (0.55, 0), (0.5501, 1)])
+def test_gain_of_one_image_in_a_hundred_is_not_within_one_per_cent(after: float, within: int) -> None:
+    """0.57 - 0.56 is 0.00999999999999990 and 0.56 - 0.55 is 0.01000000000000001: neither is below 0.01."""
+    thawed = pair(row(accuracy=after), row(accuracy=0.56, after_first_phase=True))
+    assert f"within 1 % in {within} of 1" in thawing_sentence([thawed])
+
+
+def test_thawing_sentence_counts_significant_changes(
+    thawed: Callable[..., list[Pair]], make_predictions: MakePredictions
 ) -> None:
-    cells = thawed((0.50, 0.90, 10.0, 30.0), (0.9, 0.5, 10.0, 30.0))
-    before, after = np.array(right(0.5)), np.array(right(0.9))
-    ids = [cell.runs[0].run_id for cell in cells]
-    saved = SavedPredictions(
-        final={ids[0]: make_predictions(after), ids[1]: make_predictions(before)},
-        first_phase={ids[0]: make_predictions(before), ids[1]: make_predictions(after)},
-    )
-    assert thawing_sentence(cells, analyse(cells, saved)) == (
+    half, most = make_predictions(right(0.5)), make_predictions(right(0.9))
+    pairs = thawed((0.50, 0.90, 10.0, 30.0), (0.9, 0.5, 10.0, 30.0), final=(most, half), first_phase=(half, most))
+    assert thawing_sentence(pairs) == (
         "Thawing changed accuracy by -0.4000 to +0.4000 for 3.0 times the training time: within 1 % in 0 of 2, "
         "significantly better in 1, significantly worse in 1."
     )

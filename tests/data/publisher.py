@@ -1,4 +1,4 @@
-"""A server on this machine that publishes files as the real ones do, and breaks off when it is told to."""
+"""A local server that publishes files as the real ones do, and breaks connections on request."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Publisher:
         self.address = address
         self.files: dict[str, bytes] = {}
         self.ranges = True
-        """Whether parts of files are sent."""
+        """True if parts of files can be requested."""
         self.cut_after: int | None = None
         """Bytes after which the connection breaks."""
         self.headers: dict[str, str] = {}
         self.requests: list[tuple[str, str | None]] = []
-        """The path and the Range of each."""
+        """Path and Range of each request."""
         self.kaggle_status = 200
-        """What Kaggle's service answers."""
+        """Status of the answers of Kaggle's service."""
 
     def url(self, name: str) -> str:
         return f"{self.address}/{name}"
@@ -52,7 +52,7 @@ class Publisher:
         handler.wfile.write(rest[: self.cut_after])
 
     def answer_as_kaggle(self, handler: BaseHTTPRequestHandler) -> None:
-        """Version 7 of each data set; of the file /archive, with a redirection to it, as Kaggle has."""
+        """Answers as Kaggle does: version 7 of each data set, redirected to the file /archive."""
         self.requests.append((urlsplit(handler.path).path, handler.headers.get("Range")))
         if self.kaggle_status != 200:
             handler.send_error(self.kaggle_status)
@@ -88,7 +88,7 @@ def publish() -> Iterator[Publisher]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: object, client_address: object) -> None:
-            pass  # a client that has hung up
+            pass  # the client has closed the connection
 
     with Server(("127.0.0.1", 0), Handler) as server:
         publisher = Publisher(f"http://127.0.0.1:{server.server_port}")

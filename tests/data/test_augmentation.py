@@ -53,7 +53,7 @@ def noise(*shape: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------- numbers
 
 
-def test_what_is_switched_off_is_not_drawn() -> None:
+def test_changes_that_are_switched_off_are_not_drawn() -> None:
     nothing = drawn()
     assert nothing.boxes is None and nothing.colors is None
     assert not nothing.flipped.any() and not nothing.shifts.any()
@@ -62,7 +62,7 @@ def test_what_is_switched_off_is_not_drawn() -> None:
 
 
 @pytest.mark.parametrize("name", list(EVERYTHING))
-def test_each_change_is_the_same_whichever_others_are_on(name: str) -> None:
+def test_each_change_is_independent_of_the_others(name: str) -> None:
     alone, together = drawn(100, **{name: EVERYTHING[name]}), drawn(100, **EVERYTHING)
     if name == "horizontal_flip":
         assert np.array_equal(alone.flipped, together.flipped) and alone.flipped.any()
@@ -85,7 +85,7 @@ def test_kinds_of_change_are_independent_of_each_other() -> None:
     area = changes.boxes[:, 2] * changes.boxes[:, 3]
     columns = np.column_stack([changes.flipped, changes.shifts, area, changes.boxes[:, 2] / area, changes.colors])
     correlations = np.corrcoef(columns, rowvar=False) - np.eye(columns.shape[1])
-    correlations[3, 4] = correlations[4, 3] = 0  # a large box is high
+    correlations[3, 4] = correlations[4, 3] = 0  # a large box is tall, too
     assert np.abs(correlations).max() < 0.06  # four standard deviations of 1 / sqrt(5000)
 
 
@@ -96,7 +96,7 @@ def test_changes_of_an_image_depend_on_its_place_alone() -> None:
         assert not np.array_equal(getattr(drawn(100, seed=1, **EVERYTHING), name), getattr(many, name))
 
 
-def test_changes_are_what_they_were_in_earlier_versions() -> None:
+def test_changes_are_those_of_earlier_versions() -> None:
     changes = drawn(3, **EVERYTHING)
     assert changes.boxes is not None and changes.colors is not None
     assert changes.boxes.tolist() == KNOWN_BOXES
@@ -137,7 +137,7 @@ def test_areas_are_uniform_and_ratios_are_log_uniform() -> None:
         ((10, 100), [0, 43, 10, 13]),
     ],
 )
-def test_largest_centred_box_is_cut_where_no_try_fits(size: tuple[int, int], box: list[int]) -> None:
+def test_largest_centred_box_is_cut_if_no_try_fits(size: tuple[int, int], box: list[int]) -> None:
     boxes = boxes_of(size=size, random_resized_crop=[1.0, 1.0])
     share = (boxes == box).all(axis=1).mean()
     assert share == 1 if size[0] != size[1] else share > 0.5  # a square of full area may be drawn as 63 x 65, refused
@@ -172,7 +172,7 @@ def test_box_is_resized_with_antialiasing() -> None:
     assert np.abs(resized_crop(stripes, 16, 16).astype(int) - 100).max() <= 13
 
 
-def test_pixels_outside_of_the_box_have_no_part() -> None:
+def test_pixels_outside_of_the_box_have_no_influence() -> None:
     changes = drawn(20, (32, 32), random_resized_crop=[0.1, 0.5])
     assert changes.boxes is not None
     inside = np.zeros((32, 32, 3), np.uint8)
@@ -200,10 +200,10 @@ def test_colours_change_before_black_borders_are_added() -> None:
     assert np.array_equal(target, expected)
 
 
-def test_neutral_factors_change_nothing() -> None:
+def test_neutral_factors_leave_pixels_unchanged() -> None:
     pixels = noise(16, 16, 3)
     assert np.array_equal(jitter(pixels, 1, 1, 1, 0), pixels)
-    # a turn that is no turn
+    # a full rotation
     assert np.array_equal(jitter(pixels, 1, 1, 1, 1e-12), pixels)
 
 
@@ -241,7 +241,7 @@ def test_brightness_contrast_and_saturation_follow_each_other() -> None:
     assert jitter(pixels, 1.2, 0.5, 0.4, 0)[0, 0].tolist() == np.round(saturated).tolist()
 
 
-def test_what_is_too_bright_only_on_the_way_is_not_clipped() -> None:
+def test_intermediate_values_are_not_clipped() -> None:
     pixels = np.array([[[200, 0, 0]]], np.uint8)
     # twice as bright is a red of 400, whose luma is 119.6; clipped to 255 it would be 76
     assert jitter(pixels, 2.0, 1, 0.0, 0).tolist() == [[[120, 120, 120]]]

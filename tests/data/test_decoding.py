@@ -69,14 +69,14 @@ def test_cmyk_is_converted() -> None:
     assert np.abs(pixels[4, 28] - (255, 0, 0)).max() < 10
 
 
-def test_first_frame_of_an_animation_is_taken() -> None:
+def test_first_frame_of_an_animation_is_used() -> None:
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     pixels = pixels_of(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert np.array_equal(pixels[0, 0], (255, 0, 0))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_honoured(orientation: int) -> None:
+def test_exif_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = saved(Image.fromarray(noise(5, 7, 3)), "PNG", exif=exif)

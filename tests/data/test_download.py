@@ -58,7 +58,7 @@ def test_file_is_fetched_once(publisher: Publisher, tmp_path: Path) -> None:
     assert publisher.requests == [("/images.bin", None)]
 
 
-def test_fetched_file_can_be_read_by_whom_the_umask_allows(publisher: Publisher, tmp_path: Path) -> None:
+def test_fetched_file_has_the_permissions_of_the_umask(publisher: Publisher, tmp_path: Path) -> None:
     fetch((remote(publisher),), tmp_path, quiet=True)
     other = tmp_path / "other"
     other.touch()
@@ -75,8 +75,8 @@ def test_wrong_file_in_its_place_is_named_and_left_alone(publisher: Publisher, t
     (tmp_path / "images.bin").write_bytes(b"something else")
     message = refusal(remote(publisher), folder=tmp_path)
     assert message == (
-        f"data.source: {tmp_path}/images.bin has the md5 checksum {hashlib.md5(b'something else').hexdigest()}, "
-        f"expected is {hashlib.md5(CONTENT).hexdigest()}; remove it, and it is downloaded from "
+        f"data.source: {tmp_path}/images.bin has the md5 checksum {hashlib.md5(b'something else').hexdigest()} "
+        f"instead of {hashlib.md5(CONTENT).hexdigest()}; remove it, and it is downloaded from "
         f"{publisher.url('images.bin')}"
     )
     assert (tmp_path / "images.bin").read_bytes() == b"something else"
@@ -86,17 +86,17 @@ def test_wrong_file_in_its_place_is_named_and_left_alone(publisher: Publisher, t
 def test_file_with_another_checksum_leaves_nothing_behind(publisher: Publisher, tmp_path: Path) -> None:
     file = remote(publisher, CONTENT[:-1] + b"\0")
     message = refusal(file, folder=tmp_path)
-    assert message.startswith(f"data.source: what {file.url} sent has not the checksum {file.checksum} and was removed")
+    assert f"the file from {file.url} does not have the checksum {file.checksum} and was removed" in message
     assert str(tmp_path / "images.bin") in message
     assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("cut", [1, 700_000, len(CONTENT) - 1])
-def test_interrupted_download_goes_on_where_it_stopped(publisher: Publisher, tmp_path: Path, cut: int) -> None:
+def test_interrupted_download_is_resumed(publisher: Publisher, tmp_path: Path, cut: int) -> None:
     file = remote(publisher)
     publisher.cut_after = cut
     message = refusal(file, folder=tmp_path)
-    assert f"the download of {file.url} broke off after {cut / 1e6:.1f} MB; run again to go on, or download" in message
+    assert f"the download of {file.url} broke off after {cut / 1e6:.1f} MB; run again to resume it, or" in message
     assert names(tmp_path) == ["images.bin.partial"]
 
     publisher.cut_after = None
@@ -114,7 +114,7 @@ def test_server_that_sends_no_parts_sends_all_again(publisher: Publisher, tmp_pa
     assert (tmp_path / "images.bin").read_bytes() == CONTENT
 
 
-def test_download_killed_before_its_last_step_is_whole(publisher: Publisher, tmp_path: Path) -> None:
+def test_download_killed_before_its_last_step_is_completed(publisher: Publisher, tmp_path: Path) -> None:
     file = remote(publisher)
     (tmp_path / "images.bin.partial").write_bytes(CONTENT)
     fetch((file,), tmp_path, quiet=True)
@@ -122,10 +122,10 @@ def test_download_killed_before_its_last_step_is_whole(publisher: Publisher, tmp
     assert publisher.requests == [("/images.bin", f"bytes={len(CONTENT)}-")]
 
 
-def test_partial_of_another_file_is_found_out_and_removed(publisher: Publisher, tmp_path: Path) -> None:
+def test_partial_of_another_file_is_detected_and_removed(publisher: Publisher, tmp_path: Path) -> None:
     file = remote(publisher)
     (tmp_path / "images.bin.partial").write_bytes(b"other")
-    assert "has not the checksum" in refusal(file, folder=tmp_path)
+    assert "does not have the checksum" in refusal(file, folder=tmp_path)
     assert names(tmp_path) == []
     fetch((file,), tmp_path, quiet=True)
 
@@ -139,9 +139,7 @@ def test_bytes_are_kept_as_they_are_whatever_encoding_the_server_claims(publishe
     assert (tmp_path / "images.gz").read_bytes() == packed
 
 
-def test_progress_is_told_on_stderr_alone(
-    publisher: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_goes_to_stderr(publisher: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fetch((remote(publisher),), tmp_path, quiet=False)
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -151,7 +149,7 @@ def test_progress_is_told_on_stderr_alone(
 # ------------------------------------------------------------------------------------------------------ cannot be had
 
 
-def test_offline_says_what_to_download_and_where_to_put_it(tmp_path: Path) -> None:
+def test_offline_message_says_what_to_download_and_where_to_put_it(tmp_path: Path) -> None:
     file = RemoteFile(url="https://nowhere.invalid/a/images.bin", checksum=None)
     assert refusal(file, folder=tmp_path) == (
         "data.source: nowhere.invalid cannot be reached; download https://nowhere.invalid/a/images.bin and put it at "
@@ -160,7 +158,7 @@ def test_offline_says_what_to_download_and_where_to_put_it(tmp_path: Path) -> No
     assert names(tmp_path) == []
 
 
-def test_offline_names_all_files_that_lack_and_no_others(publisher: Publisher, tmp_path: Path) -> None:
+def test_offline_message_names_exactly_the_missing_files(publisher: Publisher, tmp_path: Path) -> None:
     first = remote(publisher)
     others = [RemoteFile(url=f"https://nowhere.invalid/{name}", checksum="md5:0") for name in ("b.bin", "c.bin")]
     message = refusal(first, *others, folder=tmp_path)
@@ -171,10 +169,10 @@ def test_offline_names_all_files_that_lack_and_no_others(publisher: Publisher, t
     assert names(tmp_path) == ["images.bin"]
 
 
-def test_file_that_is_no_longer_published_is_named_with_the_answer(publisher: Publisher, tmp_path: Path) -> None:
+def test_file_that_is_not_published_any_more_is_named_with_its_status(publisher: Publisher, tmp_path: Path) -> None:
     url = publisher.url("gone.bin")
     assert refusal(RemoteFile(url=url, checksum=None), folder=tmp_path) == (
-        f"data.source: {url} is not to be had (404); download {url} and put it at {tmp_path}/gone.bin"
+        f"data.source: {url} is not available (404); download {url} and put it at {tmp_path}/gone.bin"
     )
 
 
@@ -214,15 +212,15 @@ def test_checksum_of_the_first_copy_is_kept_where_none_is_published(
     keep_checksum(file, tmp_path, quiet=False)
     checksum = hashlib.sha256(CONTENT).hexdigest()
     assert (tmp_path / "images.bin.sha256").read_text() == checksum + "\n"
-    assert f"images.bin has no published checksum; SHA-256 of this copy, which is kept: {checksum}" in (
+    assert f"images.bin has no published checksum; later copies have to have this one's: {checksum}" in (
         capsys.readouterr().err.replace("\n", " ")
     )
 
     (tmp_path / "images.bin").unlink()
     remote(publisher, CONTENT + b"more", checksum=None)
-    assert f"has not the checksum sha256:{checksum}" in refusal(file, folder=tmp_path)
+    assert f"does not have the checksum sha256:{checksum}" in refusal(file, folder=tmp_path)
     (tmp_path / "images.bin").write_bytes(CONTENT + b"more")
-    assert f"expected is {checksum}" in refusal(file, folder=tmp_path)
+    assert f"instead of {checksum}; remove it" in refusal(file, folder=tmp_path)
 
 
 def test_published_checksum_is_not_written_down(publisher: Publisher, tmp_path: Path) -> None:
@@ -265,9 +263,7 @@ def test_folder_of_an_archive_is_unpacked(tmp_path: Path, write: object, name: s
 
 @pytest.mark.parametrize(("write", "name"), [(write_tar, "pets.tgz"), (write_zip, "pets.zip")])
 @pytest.mark.parametrize("share", [0, 0.3, 0.9, 0.9999])
-def test_archive_cut_short_leaves_nothing_that_is_taken_for_whole(
-    tmp_path: Path, write: object, name: str, share: float
-) -> None:
+def test_truncated_archive_leaves_nothing_behind(tmp_path: Path, write: object, name: str, share: float) -> None:
     assert callable(write)
     archive = write(tmp_path / name, FILES)
     content = archive.read_bytes()
@@ -292,7 +288,7 @@ def test_archive_with_a_flipped_byte_is_damaged(tmp_path: Path) -> None:
 
 def test_archive_of_something_else_is_refused(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "pets.tgz", {"cars/a.png": b"car"})
-    with pytest.raises(UserError, match=r"pets\.tgz holds no pets"):
+    with pytest.raises(UserError, match=r"pets\.tgz has no pets in it"):
         unpack(archive, "pets", tmp_path / "pets", quiet=True)
     assert names(tmp_path) == ["pets.tgz"]
 
@@ -310,7 +306,7 @@ def test_archive_writes_nothing_outside_its_folder(tmp_path: Path, name: str) ->
     assert not os.path.exists("/tmp/evil-of-tandem-tests")
 
 
-def test_what_a_killed_unpacking_left_is_replaced(tmp_path: Path) -> None:
+def test_leftover_of_a_killed_unpacking_is_replaced(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "pets.tgz", FILES)
     (tmp_path / "pets.partial/pets/old").mkdir(parents=True)
     unpack(archive, "pets", tmp_path / "pets", quiet=True)
@@ -340,12 +336,12 @@ def test_kaggle_download_is_unpacked_under_the_cache_folder(publisher: Publisher
     assert folder.is_relative_to(tmp_path / "kagglehub")
 
 
-def test_kaggle_download_goes_on_where_it_stopped(publisher: Publisher, tmp_path: Path) -> None:
+def test_interrupted_kaggle_download_is_resumed(publisher: Publisher, tmp_path: Path) -> None:
     files = {f"{number}.bin": CONTENT for number in range(3)}
     publisher.files["/archive"] = write_zip(tmp_path / "a.zip", files).read_bytes()
     publisher.cut_after = 4_000_000
     assert kaggle_refusal(tmp_path) == (
-        "data.source: the download of somebody/pets from Kaggle broke off; run again to go on, or "
+        "data.source: the download of somebody/pets from Kaggle broke off; run again to resume it, or "
         + BY_HAND.format(tmp_path)
     )
     publisher.cut_after = None
@@ -355,20 +351,22 @@ def test_kaggle_download_goes_on_where_it_stopped(publisher: Publisher, tmp_path
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_kaggle_that_asks_for_credentials_says_where_they_go(publisher: Publisher, tmp_path: Path, status: int) -> None:
+def test_kaggles_login_is_explained(publisher: Publisher, tmp_path: Path, status: int) -> None:
     publisher.kaggle_status = status
     message = kaggle_refusal(tmp_path)
-    assert message.startswith(f"data.source: Kaggle asks who you are ({status}): write an API token from https://www.")
+    assert message.startswith(
+        f"data.source: Kaggle wants you to log in ({status}): write an API token from https://www"
+    )
     assert "~/.kaggle/access_token" in message and message.endswith(BY_HAND.format(tmp_path))
 
 
-def test_data_set_that_kaggle_no_longer_has_is_named(publisher: Publisher, tmp_path: Path) -> None:
+def test_data_set_that_kaggle_lacks_is_named(publisher: Publisher, tmp_path: Path) -> None:
     publisher.kaggle_status = 404
     expected = "data.source: Kaggle answers 404 for somebody/pets; " + BY_HAND.format(tmp_path)
     assert kaggle_refusal(tmp_path) == expected
 
 
-def test_kaggle_offline_says_what_to_download_and_where_to_put_it(
+def test_kaggle_offline_message_says_what_to_download_and_where(
     publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy"):

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import resource
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from tandem.data.features import Compute, in_batches, open_features
+from tandem.data.features import NO_FEATURES, Compute, find_phase_features, open_features
+from tandem.data.phase_streams import training_stream
+from tandem.data.prepare import PreparedData
+from tandem.protocol.regimes import Phase
+from tandem.protocol.settings import AccelerationSettings, AugmentationSettings, Settings, with_values
+from tests.small_runs import small_data, small_settings
 
 NUM_IMAGES, NUM_FEATURES, BATCH = 12, 5, 4
 
@@ -32,19 +38,18 @@ def store_in(cache: Path, name: str) -> np.memmap:
 
 
 class Backbone:
-    """Features that tell which row they are of; remembers for which rows it was asked."""
+    """Features that identify their row; keeps the rows that were asked for."""
 
     def __init__(self, *, before: Callable[[], Any] = lambda: None) -> None:
         self.asked: list[int] = []
         self.before = before
 
     def __call__(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        def batch(some: np.ndarray) -> np.ndarray:
+        for start in range(0, len(rows), BATCH):
+            some = rows[start : start + BATCH]
             self.before()
             self.asked += some.tolist()
-            return features_of(some)
-
-        return in_batches(rows, batch, batch_size=BATCH, out_of_memory=lambda error: False)
+            yield features_of(some)
 
 
 def features_of(rows: np.ndarray) -> np.ndarray:
@@ -75,7 +80,7 @@ def test_another_split_computes_only_what_it_adds(images: np.memmap) -> None:
     assert backbone.asked == [9, 7]
 
 
-def test_rows_that_nobody_asks_for_take_no_place(tmp_path: Path) -> None:
+def test_unused_rows_take_no_space(tmp_path: Path) -> None:
     path = tmp_path / "stores/large/images.npy"
     path.parent.mkdir(parents=True)
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(100_000, 1, 1, 3))
@@ -96,7 +101,7 @@ def test_other_weights_and_other_images_have_features_of_their_own(images: np.me
     assert len(caches(tmp_path)) == 3
 
 
-def test_cost_is_known_to_those_who_find_features_in_the_cache(images: np.memmap) -> None:
+def test_cached_features_come_with_the_time_they_took(images: np.memmap) -> None:
     pause = threading.Event()
     backbone = Backbone(before=lambda: pause.wait(0.05))
     first = open_features(images, np.arange(8), KEY, backbone, quiet=True)
@@ -108,7 +113,7 @@ def test_cost_is_known_to_those_who_find_features_in_the_cache(images: np.memmap
     assert half.seconds == half.cached_seconds == pytest.approx(first.seconds / 2, rel=0.9)
 
 
-def test_of_two_at_once_one_computes_and_the_other_waits(images: np.memmap, capfd: pytest.CaptureFixture) -> None:
+def test_second_process_waits_for_the_first_ones_features(images: np.memmap, capfd: pytest.CaptureFixture) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -134,7 +139,7 @@ def test_of_two_at_once_one_computes_and_the_other_waits(images: np.memmap, capf
     assert [np.array_equal(result, features_of(rows)) for result in results] == [True, True]
 
 
-def test_a_pass_that_is_interrupted_counts_for_nothing(images: np.memmap, tmp_path: Path) -> None:
+def test_interrupted_pass_leaves_no_features(images: np.memmap, tmp_path: Path) -> None:
     calls = iter([None, KeyboardInterrupt])
 
     def interrupt() -> None:
@@ -148,9 +153,7 @@ def test_a_pass_that_is_interrupted_counts_for_nothing(images: np.memmap, tmp_pa
     assert backbone.asked == list(range(8))
 
 
-def test_what_killed_passes_leave_behind_is_removed_but_not_what_others_are_at(
-    images: np.memmap, tmp_path: Path
-) -> None:
+def test_leftovers_of_killed_passes_are_removed_except_busy_ones(images: np.memmap, tmp_path: Path) -> None:
     killed, busy = tmp_path / "features/killed", tmp_path / "features/busy"
     for folder in (killed, busy):
         folder.mkdir(parents=True)
@@ -163,7 +166,7 @@ def test_what_killed_passes_leave_behind_is_removed_but_not_what_others_are_at(
 
 
 @pytest.mark.parametrize("name", ["features.npy", "seconds.npy"])
-def test_a_file_that_was_cut_short_is_made_anew(images: np.memmap, tmp_path: Path, name: str) -> None:
+def test_truncated_file_is_made_again(images: np.memmap, tmp_path: Path, name: str) -> None:
     open_quietly(images, np.arange(8), Backbone())
     (cache,) = caches(tmp_path)
     content = (cache / name).read_bytes()
@@ -175,8 +178,8 @@ def test_a_file_that_was_cut_short_is_made_anew(images: np.memmap, tmp_path: Pat
 
 @contextlib.contextmanager
 def file_size_limited(size: int) -> Iterator[None]:
-    """Lets writing beyond so many bytes of a file fail, as it does on a full disk; in a with block, for the tests'
-    own output may be a longer file."""
+    """Limits the size of files, so that writing fails as on a full disk; only in a block, since the output of the tests
+    may be a larger file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -185,11 +188,11 @@ def file_size_limited(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_features_stay_in_memory_where_they_cannot_be_written(
+def test_features_stay_in_memory_if_they_cannot_be_written(
     images: np.memmap, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     rows = np.arange(2, 11)
-    with file_size_limited(4 * NUM_IMAGES * NUM_FEATURES):  # without place for the file's header
+    with file_size_limited(4 * NUM_IMAGES * NUM_FEATURES):  # less than the file with its header
         found = open_features(images, rows, KEY, Backbone())
     assert np.array_equal(found.values[rows], features_of(rows))
     assert found.cached_seconds == 0 < found.seconds
@@ -199,7 +202,7 @@ def test_features_stay_in_memory_where_they_cannot_be_written(
     assert lines[0].endswith("): they stay in memory, for this run alone")
 
 
-def test_features_that_do_not_fit_on_the_disk_are_not_begun(
+def test_features_that_do_not_fit_on_the_disk_are_not_written(
     images: np.memmap, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=4 * NUM_FEATURES * 9)
@@ -211,29 +214,120 @@ def test_features_that_do_not_fit_on_the_disk_are_not_begun(
     found = open_features(images, rows, {"other": "key"}, Backbone())
     assert np.array_equal(found.values[rows], features_of(rows))
     assert len(caches(tmp_path)) == 1
-    assert "(they need 0.0 MB, and 0.0 MB are free)" in capfd.readouterr().err
+    message = capfd.readouterr().err
+    assert f"(they need 0.0 MB in {tmp_path}/features, where 0.0 MB are free)" in message
 
 
-def test_batches_are_halved_until_they_fit() -> None:
-    sizes: list[int] = []
+# -------------------------------------------------------------------------------------------------- features of a phase
 
-    def compute(rows: np.ndarray) -> np.ndarray:
-        sizes.append(len(rows))
-        if len(rows) > 3:
-            raise MemoryError
-        return features_of(rows)
+HEAD = Phase(number=1, trainable="head", learning_rate=0.1, max_epochs=3)
+MADE_WITH = {"framework": "torch 2", "weights": "abc"}
+FLIPS = AugmentationSettings(horizontal_flip=True)
 
-    batches = list(
-        in_batches(np.arange(7), compute, batch_size=8, out_of_memory=lambda error: isinstance(error, MemoryError))
+
+@pytest.fixture
+def data(tmp_path: Path) -> PreparedData:
+    return small_data(tmp_path)
+
+
+def first_pixels(images_of: Callable[[np.ndarray], np.ndarray]) -> Compute:
+    """A backbone whose features are the first pixels of each image's middle row."""
+
+    def compute(rows: np.ndarray) -> Iterator[np.ndarray]:
+        for start in range(0, len(rows), 7):
+            yield images_of(rows[start : start + 7])[:, 4, :, 0].astype(np.float32)
+
+    return compute
+
+
+def new_caches(
+    tmp_path: Path, data: PreparedData, settings: Settings, made_with: Mapping[str, str] = MADE_WITH
+) -> list[str]:
+    """Names of the caches that a run makes."""
+    before = {path.name for path in caches(tmp_path)} if (tmp_path / "features").exists() else set()
+    find_phase_features(HEAD, settings, data, made_with, first_pixels)
+    return sorted({path.name for path in caches(tmp_path)} - before)
+
+
+def test_caches_have_the_names_of_earlier_versions(tmp_path: Path, data: PreparedData) -> None:
+    frozen = small_settings(regime="frozen")
+    assert new_caches(tmp_path, data, frozen) == ["e818728e61c2662edb2a93d228549cee"]
+    changed = dataclasses.replace(
+        frozen, precision="bfloat16", threads=2, acceleration=AccelerationSettings(tf32=False)
     )
-    assert np.array_equal(np.concatenate(batches), features_of(np.arange(7)))
-    assert sizes == [7, 4, 2, 2, 2, 1]
+    assert new_caches(tmp_path, data, changed) == ["8343a59d43dab0629414b9cef5092f82"]
+    views = dataclasses.replace(frozen, cache_views=2, augmentation=FLIPS)
+    # the validation images' features are found among those of the first run
+    assert new_caches(tmp_path, data, views) == [
+        "05deef6f0e8cef03a6233b558bdf8e72",
+        "b4d459cc8b4fc4edb92982039d236af8",
+    ]
 
 
-@pytest.mark.parametrize(("error", "out_of_memory"), [(MemoryError, True), (ValueError, False)])
-def test_an_error_that_smaller_batches_do_not_mend_is_raised(error: type[Exception], out_of_memory: bool) -> None:
-    def compute(rows: np.ndarray) -> np.ndarray:
-        raise error
+@pytest.mark.parametrize(
+    ("name", "value", "own"),
+    [
+        *(("backbone", "vgg16", True), ("pixel_scaling", "tf", True), ("precision", "bfloat16", True)),
+        *(("data.image_size", 64, True), ("acceleration.tf32", False, True), ("threads", 3, True)),
+        *(("seed", 5, False), ("learning_rate", 0.5, False), ("batch_size", 16, False), ("head.dropout", 0.5, False)),
+        *(("acceleration.compile", True, False), ("tracking.experiment", "other", False), ("max_epochs", 7, False)),
+    ],
+)
+def test_settings_that_change_features_have_caches_of_their_own(
+    name: str, value: object, own: bool, tmp_path: Path, data: PreparedData
+) -> None:
+    settings = small_settings(regime="frozen")
+    assert len(new_caches(tmp_path, data, settings)) == 1
+    assert len(new_caches(tmp_path, data, with_values(settings, {name: value}))) == own
 
-    with pytest.raises(error):
-        list(in_batches(np.arange(7), compute, batch_size=4, out_of_memory=lambda _: out_of_memory))
+
+@pytest.mark.parametrize("name", ["framework", "weights"])
+def test_other_frameworks_and_weights_have_caches_of_their_own(name: str, tmp_path: Path, data: PreparedData) -> None:
+    settings = small_settings(regime="frozen")
+    new_caches(tmp_path, data, settings)
+    assert new_caches(tmp_path, data, settings) == []
+    assert len(new_caches(tmp_path, data, settings, {**MADE_WITH, name: "other"})) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "own"),
+    [
+        ({"seed": 5}, 2),
+        ({"augmentation.crop_padding": 1}, 2),
+        ({"cache_views": 3}, 1),
+        ({"learning_rate": 0.5}, 0),
+    ],
+)
+def test_views_are_shared_by_runs_with_the_same_augmentation_and_seed(
+    change: dict[str, object], own: int, tmp_path: Path, data: PreparedData
+) -> None:
+    settings = small_settings(regime="frozen", cache_views=2, augmentation=FLIPS)
+    assert len(new_caches(tmp_path, data, settings)) == 3  # two views, and the validation images
+    assert len(new_caches(tmp_path, data, with_values(settings, change))) == own
+
+
+def test_features_of_a_phase_are_those_of_its_images(data: PreparedData) -> None:
+    found = find_phase_features(HEAD, small_settings(regime="frozen"), data, MADE_WITH, first_pixels)
+    for values, part in ((found.training[0], "train"), (found.validation[0], "val")):
+        rows = data.rows(part)
+        assert np.array_equal(values[rows], data.images[rows][:, 4, :, 0])
+    assert len(found.training) == 1 and found.seconds > 0
+
+
+def test_features_of_views_are_those_of_the_augmented_images(data: PreparedData) -> None:
+    settings = small_settings(regime="frozen", cache_views=2, augmentation=FLIPS)
+    found = find_phase_features(HEAD, settings, data, MADE_WITH, first_pixels)
+    rows = data.rows("train")
+    stream = training_stream(settings, data, HEAD, shuffle=False)
+    for view, values in enumerate(found.training):
+        images = stream.images_at(view, np.arange(len(rows)))
+        assert np.array_equal(values[rows], images[:, 4, :, 0])
+    assert not np.array_equal(found.training[0][rows], found.training[1][rows])
+    val_rows = data.rows("val")
+    assert np.array_equal(found.validation[0][val_rows], data.images[val_rows][:, 4, :, 0])
+
+
+def test_phase_that_trains_the_backbone_has_no_features(tmp_path: Path, data: PreparedData) -> None:
+    everything = dataclasses.replace(HEAD, trainable="all")
+    assert find_phase_features(everything, small_settings(), data, MADE_WITH, first_pixels) == NO_FEATURES
+    assert not (tmp_path / "features").exists()

@@ -40,9 +40,9 @@ def test_cifar_images_are_three_planes_after_their_labels(tmp_path: Path, label_
     assert np.array_equal(np.moveaxis(pixels, -1, 1), planes)
 
 
-def test_cifar_file_cut_short_is_named(tmp_path: Path) -> None:
+def test_truncated_cifar_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(3073 * 2 - 1))
-    with pytest.raises(DamagedFile, match=r"a\.bin is not a file of 3073 bytes an image"):
+    with pytest.raises(DamagedFile, match=r"a\.bin is not a file of 3073 bytes per image"):
         read_cifar([tmp_path / "a.bin"], 1)
     with pytest.raises(DamagedFile, match=r"b\.bin .* \(No such file or directory\)"):
         read_cifar([tmp_path / "b.bin"], 1)
@@ -83,7 +83,7 @@ def test_labelme_image_is_of_the_object_in_its_centre_or_clutter(tmp_path: Path)
     ]
 
 
-def test_labelme_values_are_not_taken_rounded_where_they_are_exact(tmp_path: Path) -> None:
+def test_exact_labelme_values_are_preferred_to_rounded_ones(tmp_path: Path) -> None:
     rows = {"000000": values(_1=0.996), "000001": values(_1=0.996, _5=1.0)}
     write_labelme(tmp_path, rows, binary=True)
     assert [name for _, name in read_labelme(tmp_path)] == ["clutter", "sign"]
@@ -97,10 +97,10 @@ def test_damaged_labelme_annotation_is_named(tmp_path: Path) -> None:
         read_labelme(tmp_path)
 
 
-def test_labelme_values_of_another_number_of_lines_are_named(tmp_path: Path) -> None:
+def test_labelme_values_for_another_number_of_lines_are_refused(tmp_path: Path) -> None:
     write_labelme(tmp_path, {"000000": values(_1=1.0), "000001": values()}, binary=True)
     (tmp_path / "annotation.bin").write_bytes(bytes(4 * 12 * 3))
-    with pytest.raises(DamagedFile, match=r"annotation\.bin is not 12 float32 for each line of annotation\.txt \(.*36"):
+    with pytest.raises(DamagedFile, match=r"annotation\.bin is not 12 float32 per line of annotation\.txt \(.*36"):
         read_labelme(tmp_path)
 
 

@@ -40,7 +40,7 @@ def test_size_is_that_of_the_upright_image(write_images: WriteImages, tmp_path: 
     assert (row["height"], row["width"]) == (40, 20)
 
 
-def test_all_kinds_of_bad_files_are_found(write_images: WriteImages, tmp_path: Path) -> None:
+def test_all_kinds_of_bad_files_are_reported(write_images: WriteImages, tmp_path: Path) -> None:
     root = write_images({"cat": 2, "dog": 2})
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / "cat/cut.jpg")
@@ -72,14 +72,12 @@ def test_classes_without_readable_images_are_left_out_and_listed(write_images: W
     assert manifest.images["label"].tolist() == [0, 0, 1, 1]
     assert problems == (
         "ape/: a class folder without images",
-        "bat/000.png: not an image, whatever its name says",
+        "bat/000.png: not an image, despite its name",
         "bat/: a class without any readable image",
     )
 
 
-def test_less_than_two_readable_classes_are_an_error_that_lists_the_reasons(
-    write_images: WriteImages, tmp_path: Path
-) -> None:
+def test_fewer_than_two_readable_classes_are_an_error_with_reasons(write_images: WriteImages, tmp_path: Path) -> None:
     root = write_images({"ape": 0, "bat": 1, "cat": 2})
     (root / "bat/000.png").write_text("no image")
     with pytest.raises(UserError, match=r"(?s)at least 2.*ape/.*bat/000\.png"):
@@ -109,7 +107,7 @@ def test_file_replaced_with_the_same_size_and_time_is_read_again(write_images: W
     assert "cat/000.png" not in after.images["key"].tolist()
 
 
-def test_damaged_cache_is_forgotten(write_images: WriteImages, tmp_path: Path) -> None:
+def test_damaged_cache_is_ignored(write_images: WriteImages, tmp_path: Path) -> None:
     source = find_source(str(write_images({"cat": 2, "dog": 2})))
     first, _ = scan(source, tmp_path / "cache")
     [cache] = (tmp_path / "cache/scans").iterdir()

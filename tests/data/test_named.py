@@ -58,7 +58,7 @@ def pack(files: dict[str, bytes]) -> bytes:
 
 @pytest.fixture
 def offer(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Publishes small files of a data set's format in place of its own, under the same names."""
+    """Publishes small files in a data set's format, under the names of its real files."""
 
     def offer(name: str, **contents: bytes) -> None:
         real = named.DOWNLOADS[name]
@@ -210,7 +210,7 @@ def test_cifar10_keeps_the_publishers_test_images(offer: Callable[..., None], tm
     assert data.images.shape == (120, 32, 32, 3)
 
 
-def test_a_fifth_of_cifar100s_training_images_validates(offer: Callable[..., None], tmp_path: Path) -> None:
+def test_cifar100_validates_on_a_fifth_of_the_training_images(offer: Callable[..., None], tmp_path: Path) -> None:
     offer("cifar100", cifar=cifar100(train_per_class=10, test_per_class=2))
     data = ready("cifar100", tmp_path)
     assert counts(data) == (800, 200, 200)
@@ -235,11 +235,11 @@ def test_cifar_folder_that_lacks_a_file_is_refused_in_one_line(tmp_path: Path) -
     (place / "cifar-10-batches-bin/data_batch_3.bin").unlink()
     with pytest.raises(UserError) as caught:
         find_source("cifar10", cache_folder=tmp_path, quiet=True)
-    assert "data_batch_3.bin is not a file of 3073 bytes an image" in str(caught.value)
+    assert "data_batch_3.bin is not a file of 3073 bytes per image" in str(caught.value)
     assert str(caught.value).endswith(f"; remove {place}, and cifar10 is downloaded again")
 
 
-def test_changed_files_are_scanned_anew(tmp_path: Path) -> None:
+def test_changed_files_are_scanned_again(tmp_path: Path) -> None:
     place = tmp_path / "datasets/cifar10"
     place.mkdir(parents=True)
     hashes = []
@@ -270,12 +270,12 @@ def test_caltech_archive_in_an_archive_is_unpacked_without_its_background(
     data = ready("caltech101", tmp_path)
     assert data.classes == ("Faces", "accordion")
     assert counts(data) == (14, 2, 4)
-    assert data.report["notes"] == ["BACKGROUND_Google is no class of Caltech 101 and is left out"]
+    assert data.report["notes"] == ["BACKGROUND_Google is not a class of Caltech 101 and is left out"]
     left = sorted(path.name for path in (tmp_path / "datasets/caltech101").iterdir())
     assert left == ["101_ObjectCategories", "caltech-101.zip"]
 
 
-def test_imagenettes_val_is_the_test_and_its_classes_have_names(offer: Callable[..., None], tmp_path: Path) -> None:
+def test_imagenettes_validation_images_are_the_test_images(offer: Callable[..., None], tmp_path: Path) -> None:
     files = {
         f"imagenette2/{part}/{wordnet_id}/{part}_{index}.JPEG": jpeg()
         for wordnet_id in named.IMAGENETTE_WORDNET_IDS.values()
@@ -312,7 +312,7 @@ def test_imagenette_folder_that_lacks_a_class_is_refused(write_images: WriteImag
         find_source("imagenette", cache_folder=tmp_path, quiet=True)
 
 
-def test_imagenette_folder_with_a_part_of_the_users_is_refused(write_images: WriteImages, tmp_path: Path) -> None:
+def test_imagenette_folder_with_an_additional_part_is_refused(write_images: WriteImages, tmp_path: Path) -> None:
     write_images(
         {
             f"{part}/{wordnet_id}": 1
@@ -321,7 +321,9 @@ def test_imagenette_folder_with_a_part_of_the_users_is_refused(write_images: Wri
         },
         root="datasets/imagenette/imagenette2",
     )
-    with pytest.raises(UserError, match=r"/imagenette2 holds test/, which is no part of imagenette; allowed: train/, "):
+    with pytest.raises(
+        UserError, match=r"/imagenette2 holds test/, which is not a part of imagenette; allowed: train/, "
+    ):
         find_source("imagenette", cache_folder=tmp_path, quiet=True)
 
 
@@ -336,7 +338,7 @@ def test_labelme_has_twelve_objects_and_clutter(offer: Callable[..., None], tmp_
     assert kept.read_text().strip() == hashlib.sha256(kept.with_suffix("").read_bytes()).hexdigest()
 
 
-def test_damaged_archive_without_a_checksum_is_not_remembered(offer: Callable[..., None], tmp_path: Path) -> None:
+def test_damaged_archive_leaves_no_checksum(offer: Callable[..., None], tmp_path: Path) -> None:
     offer("labelme", LabelMe=labelme()[:-1000])
     with pytest.raises(UserError, match=r"LabelMe-12-50k\.tar\.gz is damaged"):
         ready("labelme", tmp_path)
@@ -356,7 +358,7 @@ def test_flowers_keep_all_three_published_parts(offer: Callable[..., None], tmp_
 # ------------------------------------------------------------------------------------------------------------ Kaggle
 
 
-def test_birds_of_the_users_are_merged_and_split_anew(write_images: WriteImages, tmp_path: Path) -> None:
+def test_birds_of_the_user_are_merged_and_split_again(write_images: WriteImages, tmp_path: Path) -> None:
     sizes = {"train": 8, "valid": 1, "test": 1}
     write_images(
         {f"{part}/BIRD {n:03d}": number for part, number in sizes.items() for n in range(300)},
@@ -370,7 +372,7 @@ def test_birds_of_the_users_are_merged_and_split_anew(write_images: WriteImages,
 
 
 @pytest.mark.parametrize("folder", ["datasets/birds300", "datasets/birds300/archive/train"])
-def test_birds_of_the_users_have_to_be_as_many_as_the_name_says(
+def test_birds_of_the_user_have_the_number_of_species_in_the_name(
     folder: str, write_images: WriteImages, tmp_path: Path
 ) -> None:
     write_images({"ABBOTTS BABBLER": 1, "OSPREY": 1, ".hidden": 1}, root=folder)
@@ -400,7 +402,7 @@ def test_vegetables_from_kaggle_are_split_as_their_document_has_it(
     assert len(publisher.requests) == asked
 
 
-def test_kaggles_birds_have_to_be_as_many_as_the_name_says(publisher: Publisher, tmp_path: Path) -> None:
+def test_birds_of_kaggle_have_the_number_of_species_in_the_name(publisher: Publisher, tmp_path: Path) -> None:
     species = {f"{part}/BIRD {n}/{part}.jpg": jpeg() for part in ("train", "valid", "test") for n in range(525)}
     publisher.files["/archive"] = pack(species)
     assert len(find_source("birds525", cache_folder=tmp_path, quiet=True).classes) == 525
@@ -418,7 +420,7 @@ def test_users_copy_comes_before_kaggles(publisher: Publisher, write_images: Wri
     assert find_source("vegetables", cache_folder=tmp_path, quiet=True).classes == ("Kale", "Leek")
 
 
-def test_sdss17_is_a_table_whose_rows_become_pictures(publisher: Publisher, tmp_path: Path) -> None:
+def test_sdss17_rows_become_images(publisher: Publisher, tmp_path: Path) -> None:
     lines = ["obj_ID,u,g,r,i,z,class,redshift"]
     for index in range(30):
         name, redshift = (("GALAXY", 0.3), ("QSO", 1.7), ("STAR", 0.0))[index % 3]
@@ -429,18 +431,18 @@ def test_sdss17_is_a_table_whose_rows_become_pictures(publisher: Publisher, tmp_
     assert data.classes == ("GALAXY", "QSO", "STAR")
     assert counts(data) == (21, 3, 6)
     assert data.images.shape == (30, 5, 5, 3)
-    assert data.report["notes"][1] == "rows left out because they lack a magnitude or the redshift: 1"
+    assert data.report["notes"][1] == "rows left out because a magnitude or the redshift is missing: 1"
 
 
 def test_folder_without_the_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "datasets/sdss17").mkdir(parents=True)
     (tmp_path / "datasets/sdss17/archive.zip").touch()
-    with pytest.raises(UserError, match=r"there is no .*sdss17/star_classification\.csv; put the table there"):
+    with pytest.raises(UserError, match=r"sdss17/star_classification\.csv does not exist; put the table there"):
         find_source("sdss17", cache_folder=tmp_path, quiet=True)
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that no user can read is known on Linux only")
-def test_data_set_that_cannot_be_read_is_not_called_a_wrong_folder(tmp_path: Path) -> None:
+def test_unreadable_data_set_is_not_reported_as_a_wrong_folder(tmp_path: Path) -> None:
     place = tmp_path / "datasets/sdss17"
     place.mkdir(parents=True)
     (place / "star_classification.csv").symlink_to("/proc/self/mem")
@@ -471,7 +473,7 @@ def test_folder_called_like_a_data_set_is_named_with_a_dot(
     assert find_source("./mnist").classes == ("cat", "dog")
 
 
-def test_unknown_name_is_answered_with_all_names(tmp_path: Path) -> None:
+def test_message_for_an_unknown_name_lists_all(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         find_source("cifar-10")
     assert f"allowed: {', '.join(DATA_SETS)}, or a folder" in str(caught.value)

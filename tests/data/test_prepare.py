@@ -20,7 +20,7 @@ from tandem.protocol.settings import AugmentationSettings, DataSettings
 
 WriteImages = Callable[..., Path]
 
-# Prepares the same folder twice, and prints for each time how many of its files were opened.
+# Prepares the same folder twice, and prints how many of its files were opened each time.
 TWICE = """
 import os, sys
 from tandem.data.prepare import prepare
@@ -48,7 +48,7 @@ def prepared(folder: Path | str, tmp_path: Path, **settings: Any) -> PreparedDat
 
 
 def damage(folder: Path) -> list[str]:
-    """Three truncated JPEGs, a text that is called one, and an empty class."""
+    """Three truncated JPEGs, a text file that is called a JPEG, and an empty class."""
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     for key in ("cat/a.jpg", "cat/b.jpeg", "dog/c.jpg"):
         Image.fromarray(noise).save(folder / key, "JPEG")
@@ -72,7 +72,7 @@ def test_digits_are_ready_to_be_streamed(tmp_path: Path) -> None:
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.005)
 
 
-def test_random_crops_leave_what_is_validated_and_tested_as_it_is(write_images: WriteImages, tmp_path: Path) -> None:
+def test_random_crops_leave_validation_and_test_images_unchanged(write_images: WriteImages, tmp_path: Path) -> None:
     folder = write_images({"cat": 6, "dog": 6}, size=(30, 20))
     plain = prepared(folder, tmp_path, image_size=14)
     settings = DataSettings(source=str(folder), image_size=14, cache_folder=str(tmp_path / "cache"))
@@ -98,7 +98,7 @@ def test_one_message_names_all_bad_files_and_empty_classes(write_images: WriteIm
     with pytest.raises(UserError) as caught:
         prepared(folder, tmp_path)
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith("data.source: 5 things") and "on_bad_image" in first
+    assert first.startswith("data.source: 5 files or class folders in ") and "on_bad_image" in first
     assert [line.strip().split(":")[0] for line in lines] == bad
     with pytest.raises(UserError) as again:
         prepared(folder, tmp_path)
@@ -128,7 +128,7 @@ def test_second_time_reads_no_image(write_images: WriteImages, tmp_path: Path) -
         check=True,
         timeout=60,
     )
-    # once to check it and once to decode it, then not at all
+    # once to check it and once to decode it, and later not at all
     assert result.stdout.split() == ["24", "0"]
     assert result.stderr == ""
 
@@ -199,7 +199,7 @@ def test_copies_across_parts_are_reported_where_they_are_allowed(write_images: W
     assert data.report["duplicates"]["num_left_out"] == 0
 
 
-def test_clean_data_writes_no_lists(write_images: WriteImages, tmp_path: Path) -> None:
+def test_clean_data_has_no_lists_of_problems(write_images: WriteImages, tmp_path: Path) -> None:
     prepared(write_images({"cat": 5, "dog": 5}), tmp_path).write(tmp_path / "data")
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["report.json", "split.csv"]
 
@@ -214,10 +214,10 @@ def test_summary_says_what_was_found(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "pets: 21 images of 2 classes (train 15, val 2, test 4)\n" in captured.err
-    assert "1 bad images or class folders left out; 2 images have exact copies" in captured.err
+    assert "1 unreadable images or class folders left out; 2 images have exact copies" in captured.err
 
 
 def test_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"data\.cache_folder: received .*file/cache, which cannot be made"):
+    with pytest.raises(UserError, match=r"data\.cache_folder: received .*file/cache, which cannot be created"):
         prepared("digits", tmp_path, cache_folder=str(tmp_path / "file/cache"))

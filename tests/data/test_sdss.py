@@ -21,7 +21,7 @@ def row(magnitudes: str = "23.8,22.2,20.4,19.1,18.7", class_name: str = "GALAXY"
     return f"1.2e18,135.6,32.4,{magnitudes},3606,{class_name},{redshift},5812"
 
 
-def test_picture_holds_colour_brightness_and_redshift() -> None:
+def test_image_holds_colour_brightness_and_redshift() -> None:
     picture = draw(np.array([[20.0, 18.5, 18.0, 17.8, 17.7]]), np.array([0.0]))[0].astype(int)
     # red: u - g = 1.5 on a scale from -6 to 6; green: the mean magnitude on one from 28 to 12
     assert picture[0, 1, 0] == round(255 * (6 + 1.5) / 12)
@@ -41,19 +41,19 @@ def test_redder_fainter_and_farther_objects_differ_in_one_channel_each() -> None
     assert np.array_equal(farther[..., :2], base[..., :2]) and (farther[..., 2] > base[..., 2]).all()
 
 
-def test_redshifts_of_stars_are_told_apart_from_those_of_galaxies() -> None:
+def test_redshifts_of_stars_and_galaxies_differ() -> None:
     magnitudes = np.full((4, 5), 18.0)
     blue = draw(magnitudes, np.array([-0.0005, 0.0005, 0.01, 0.1]))[:, 0, 0, 2].astype(int)
     assert (np.diff(blue) > 15).all()
 
 
-def test_what_is_beyond_the_scale_is_cut_off() -> None:
+def test_values_beyond_the_scale_are_clipped() -> None:
     picture = draw(np.array([[40.0, 10.0, 10.0, 10.0, 10.0]]), np.array([20.0]))[0]
     assert picture[0, 1].tolist() == [255, round(255 * 3 / 16), 255]
     assert picture[1, 0, 0] == 0 and picture[0, 0, 1] == 0 and picture[1, 1, 1] == 255
 
 
-def test_a_row_is_drawn_alike_whatever_stands_beside_it_and_whatever_its_ids(tmp_path: Path) -> None:
+def test_image_of_a_row_depends_on_neither_other_rows_nor_ids(tmp_path: Path) -> None:
     alone, _, _ = read_table(write(tmp_path / "a.csv", row()))
     others = [row("15,14,13,13,13", "STAR", "0.0001"), row().replace("135.6", "1.0").replace("5812", "9")]
     both, _, _ = read_table(write(tmp_path / "b.csv", *others))
@@ -77,7 +77,7 @@ def test_rows_with_missing_magnitudes_are_counted_and_left_out(tmp_path: Path) -
         (HEADER, [row(class_name="PLANET")], "has rows of class PLANET; allowed: GALAXY, QSO, STAR"),
     ],
 )
-def test_another_table_is_refused_in_one_line(tmp_path: Path, header: str, rows: list[str], message: str) -> None:
+def test_other_table_is_refused_in_one_line(tmp_path: Path, header: str, rows: list[str], message: str) -> None:
     path = write(tmp_path / "t.csv", *rows, header=header)
     pattern = ".*".join(re.escape(part) for part in message.split(".*"))
     with pytest.raises(UserError, match=pattern) as caught:

@@ -77,7 +77,7 @@ def test_a_class_called_train_is_a_class(write_images: WriteImages) -> None:
 def test_parts_that_cannot_be_used_are_not_taken_for_classes(
     write_images: WriteImages, folders: dict[str, int]
 ) -> None:
-    with pytest.raises(UserError, match=r"data\.source: .* holds .*; allowed is one train/"):
+    with pytest.raises(UserError, match=r"data\.source: .* holds .*; allowed: one train/"):
         find_source(str(write_images(folders)))
 
 
@@ -95,7 +95,10 @@ def test_unknown_class_is_named_with_the_allowed_ones(write_images: WriteImages)
 
 
 def test_missing_folder_says_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.source: received '.*nowhere'.*digits.*one folder of images for each"):
+    with pytest.raises(
+        UserError,
+        match=r"data\.source: received '.*nowhere', which does not exist; allowed: digits, .* of images per class",
+    ):
         find_source(str(tmp_path / "nowhere"))
 
 
@@ -103,10 +106,10 @@ def test_missing_folder_says_what_is_expected(tmp_path: Path) -> None:
 def test_one_class_is_not_enough(write_images: WriteImages, tmp_path: Path, folders: dict[str, int]) -> None:
     (tmp_path / "pets").mkdir()
     write_images(folders)
-    with pytest.raises(UserError, match="at least 2 classes; expected is a folder with one folder of images"):
+    with pytest.raises(UserError, match="at least 2 classes; allowed: a folder with one folder of images"):
         find_source(str(tmp_path / "pets"))
 
 
 def test_folder_that_cannot_be_listed_is_named() -> None:
-    with pytest.raises(UserError, match=r"data\.source: n{300} cannot be listed: .*; expected is a folder with"):
+    with pytest.raises(UserError, match=r"data\.source: n{300} cannot be listed: .*; allowed: a folder with"):
         find_source("n" * 300)

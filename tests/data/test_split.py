@@ -100,7 +100,7 @@ def test_split_is_the_same_whatever_the_order_of_files_and_classes(
     assert first.hash == second.hash
 
 
-def test_split_is_what_it_was_in_earlier_versions() -> None:
+def test_split_is_that_of_earlier_versions() -> None:
     split = split_of(images_of("cat", 10) + images_of("dog", 10))
     tested = [key for key, part in part_of_keys(split).items() if part == "test"]
     assert tested == ["all/cat/006", "all/cat/007", "all/dog/003", "all/dog/005"]
@@ -139,7 +139,7 @@ def test_exact_copies_stay_together(kind: str, seed: int) -> None:
     copies = [(f"copy/{index}", "cat", "", f"all/cat/{index % 15:03d}") for index in range(30)]
     split = split_of(images + copies, split=kind, split_seed=seed)
     assert max(len(parts) for parts in parts_of_contents(split).values()) == 1
-    assert sizes(split, "cat")["test"] == 14  # a fifth either way
+    assert sizes(split, "cat")["test"] == 14  # a fifth in both cases
     allowed = split_of(images + copies, split=kind, split_seed=seed, duplicates="allow")
     assert max(len(parts) for parts in parts_of_contents(allowed).values()) > 1
 
@@ -168,18 +168,18 @@ def test_every_image_is_tested_in_one_fold() -> None:
     assert sorted(np.concatenate([split.rows("test") for split in splits])) == list(range(41))
     for split in splits:
         assert sizes(split, "cat")["test"] in (5, 6)
-        # of what is not test, an eighth is validation: 0.1 / (0.7 + 0.1)
+        # an eighth of the images that are not test images is for validation: 0.1 / (0.7 + 0.1)
         assert sizes(split, "cat")["val"] == 2
 
 
-def test_leftover_images_do_not_all_go_to_the_first_fold() -> None:
+def test_remaining_images_do_not_all_go_to_the_first_fold() -> None:
     images = [image for index in range(20) for image in images_of(f"class {index}", 6)]
     in_folds = [len(split_of(images, split="folds", folds=5, fold=fold).rows("test")) for fold in range(5)]
     assert sum(in_folds) == 120
     assert max(in_folds) < 32  # 40 would be the first fold's if every class gave it its sixth image
 
 
-def test_publishers_test_is_kept_and_validation_carved_out_of_train() -> None:
+def test_publishers_test_images_are_kept_and_validation_taken_from_train() -> None:
     split = split_of(
         images_of("cat", 40, "train")
         + images_of("cat", 9, "test")
@@ -281,7 +281,7 @@ def test_class_too_small_to_split_is_named(settings: dict[str, Any], needed: str
     with pytest.raises(UserError) as caught:
         split_of(images, **settings)
     message = str(caught.value)
-    assert "2 of 3 classes are too small" in message
+    assert "2 of 3 classes have too few images" in message
     assert "cat has 2 (" in message
     assert "owl has 9, 1 of them different (" in message
     assert "dog has" not in message

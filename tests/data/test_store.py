@@ -19,14 +19,14 @@ from PIL import Image
 from tandem.data import store as store_module
 from tandem.data.manifest import Manifest, scan
 from tandem.data.sources import Source, find_source
-from tandem.data.store import IMAGES_FILE, NUM_LOOKED_AT, check_space, open_store, open_stores, staged_stores
+from tandem.data.store import IMAGES_FILE, NUM_LOOKED_AT, open_store, open_stores, staged_stores
 from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
 
 WriteImages = Callable[..., Path]
 
-# Builds the store of a folder and says what it reads; where a file `wait` is named, all images but the first
-# are read only when that file is gone.
+# Builds the store of a folder and prints what it reads. If a file `wait` is given, all images except the first are read
+# only after that file was removed.
 BUILDER = """
 import dataclasses, hashlib, os, sys, time
 from pathlib import Path
@@ -42,7 +42,7 @@ source = find_source(folder)
 manifest, _ = scan(source, Path(cache), quiet=True)
 
 def read(key):
-    os.write(1, f"read {key}\\n".encode())  # in one piece, which print from several threads is not
+    os.write(1, f"read {key}\\n".encode())  # in one piece, unlike print from several threads
     if wait and key != "cat/000.png":
         while Path(wait).exists():
             time.sleep(0.01)
@@ -73,7 +73,7 @@ def start_builder(folder: Path, tmp_path: Path, wait: Path | None = None) -> sub
 
 
 def slow_pwrite(handle: int, pixels: bytes, offset: int, write: Any = os.pwrite) -> int:
-    """Leaves a flush the time to end between two images."""
+    """Writes slowly, so that a flush can end between two images."""
     time.sleep(0.01)
     return int(write(handle, pixels, offset))
 
@@ -152,7 +152,7 @@ def test_same_images_in_another_folder_share_the_store(write_images: WriteImages
     assert len(stores(tmp_path)) == 1
 
 
-def test_half_built_store_is_never_read_and_cleaned_up(write_images: WriteImages, tmp_path: Path) -> None:
+def test_half_built_store_is_never_read_and_is_removed(write_images: WriteImages, tmp_path: Path) -> None:
     folder = write_images({"cat": 40, "dog": 40})
     wait = tmp_path / "wait"
     wait.touch()
@@ -165,7 +165,7 @@ def test_half_built_store_is_never_read_and_cleaned_up(write_images: WriteImages
         builder.send_signal(signal.SIGKILL)
     assert stores(tmp_path, ".partial") == [half_built]
 
-    # a store of another size clears it away, too
+    # building a store of another size removes it, too
     source, manifest = scanned(folder, tmp_path)
     open_store(source, manifest, settings_of(tmp_path, image_size=9))
     assert stores(tmp_path, ".partial") == []
@@ -187,7 +187,7 @@ def test_two_processes_build_one_store_together(write_images: WriteImages, tmp_p
         with start_builder(folder, tmp_path) as second:
             assert second.stdout is not None and second.stderr is not None
             assert second.stderr.readline() == "Another process is decoding the same images: waiting for it.\n"
-            # what a third process clears away is not theirs
+            # a third process does not remove their partial store
             source, manifest = scanned(folder, tmp_path)
             open_store(source, manifest, settings_of(tmp_path, image_size=9))
             wait.unlink()
@@ -199,7 +199,7 @@ def test_two_processes_build_one_store_together(write_images: WriteImages, tmp_p
     assert second_lines == [first_lines[-1]]
 
 
-def test_store_cut_short_is_built_anew(write_images: WriteImages, tmp_path: Path) -> None:
+def test_truncated_store_is_built_again(write_images: WriteImages, tmp_path: Path) -> None:
     source, manifest = scanned(write_images({"cat": 3, "dog": 3}), tmp_path)
     expected = np.array(open_store(source, manifest, settings_of(tmp_path, image_size=8)))
     [store] = stores(tmp_path)
@@ -220,10 +220,10 @@ def test_failed_build_leaves_nothing_behind(write_images: WriteImages, tmp_path:
 
 
 @pytest.mark.parametrize(("flush_bytes", "num_flushes"), [(1, 1), (1, 3), (16 * 8 * 8 * 3, 1)])
-def test_disk_that_fails_on_the_way_fails_the_build(
+def test_disk_error_during_the_build_fails_the_build(
     write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush_bytes: int, num_flushes: int
 ) -> None:
-    """The system says once that something could not be written, and the flush at the end would hear nothing of it."""
+    """The system reports a failed write only once, so the flush at the end would not notice it."""
     flushed = []
 
     def flush(handle: int) -> None:
@@ -241,16 +241,24 @@ def test_disk_that_fails_on_the_way_fails_the_build(
     assert stores(tmp_path) == stores(tmp_path, ".partial") == []
 
 
-def test_lack_of_space_says_how_much_is_needed_and_free(tmp_path: Path) -> None:
-    free = shutil.disk_usage(tmp_path).free
-    check_space(tmp_path, free // 2)
-    with pytest.raises(
-        UserError, match=r"data\.cache_folder: .* need 5,000,000,000\.0 MB in .* MB are free; make room"
-    ):
-        check_space(tmp_path, 5 * 10**15)
+def test_full_disk_is_reported_before_images_are_decoded(
+    write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, manifest = scanned(write_images({"cat": 3, "dog": 3}, size=(300, 300)), tmp_path)
+    needed = 6 * 224 * 224 * 3
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    message = r"^data\.cache_folder: the decoded images need 0\.9 MB in .*/stores, where 0\.9 MB are free; make room, "
+    with pytest.raises(UserError, match=message):
+        open_store(source, manifest, settings_of(tmp_path), quiet=True)
+    assert stores(tmp_path) == stores(tmp_path, ".partial") == []
+    with pytest.raises(UserError, match=r"need 2\.1 MB in "):
+        open_stores(source, manifest, settings_of(tmp_path), for_crops=True, quiet=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    assert len(open_store(source, manifest, settings_of(tmp_path), quiet=True)) == 6
 
 
-def test_size_on_disk_is_said_before_it_is_built(
+def test_size_on_disk_is_printed_before_the_build(
     write_images: WriteImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, manifest = scanned(write_images({"cat": 3, "dog": 3}), tmp_path)
@@ -307,7 +315,7 @@ def test_random_crops_are_cut_from_the_own_pixels_of_small_images(
     assert len(stores(tmp_path)) == num_stores
 
 
-def test_size_of_both_stores_is_said_before_either_is_built(
+def test_size_of_both_stores_is_printed_before_either_is_built(
     write_images: WriteImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, manifest = scanned(write_images({"cat": 3, "dog": 3}, size=(500, 400)), tmp_path)
@@ -329,7 +337,8 @@ def test_size_of_both_stores_is_said_before_either_is_built(
 def scanned_and_stored(
     folder: Path, tmp_path: Path, *, for_crops: bool = False, **settings: Any
 ) -> tuple[tuple[np.memmap, np.memmap], list[str], int]:
-    """What open_stores gives after a scan that fills stores, the keys of what was read, and how many were filled."""
+    """Result of open_stores after a scan that fills stores, the keys that were read, and the number of filled
+    stores."""
     found = find_source(str(folder))
     read: list[str] = []
 
@@ -370,13 +379,13 @@ def test_first_scan_fills_the_store_and_every_file_is_decoded_once(
     expected = built_from_files(folder, tmp_path, for_crops=for_crops, image_size=14)
     for found, store in zip(images, expected, strict=True):
         assert np.array_equal(found, store)
-    assert len(read) <= 60 + (1 + for_crops) * NUM_LOOKED_AT  # the sizes of some are looked at without decoding
+    assert len(read) <= 60 + (1 + for_crops) * NUM_LOOKED_AT  # the sizes of some files are read without decoding
     assert stores(tmp_path, ".partial") == []
     assert {store.name for store in stores(tmp_path)} == {store.name for store in stores(tmp_path / "anew")}
 
 
 @pytest.mark.parametrize("others", [(12, 10), (40, 10)], ids=["smaller", "larger"])
-def test_store_is_built_from_the_files_where_its_shape_was_guessed_wrong(
+def test_store_with_a_wrong_guess_is_built_from_the_files(
     write_images: WriteImages, tmp_path: Path, others: tuple[int, int]
 ) -> None:
     folder = write_images({"cat": 2 * NUM_LOOKED_AT, "dog": 2 * NUM_LOOKED_AT}, size=(10, 10))
@@ -389,7 +398,7 @@ def test_store_is_built_from_the_files_where_its_shape_was_guessed_wrong(
     assert stores(tmp_path, ".partial") == []
 
 
-def test_store_is_built_from_the_files_where_one_is_no_image(write_images: WriteImages, tmp_path: Path) -> None:
+def test_store_with_a_bad_file_is_built_from_the_files(write_images: WriteImages, tmp_path: Path) -> None:
     folder = write_images({"cat": 5, "dog": 5}, size=(30, 20))
     (folder / "cat/002.png").write_bytes(b"text")
     images, _, num_filled = scanned_and_stored(folder, tmp_path, image_size=14)
@@ -408,9 +417,7 @@ def test_failed_scan_leaves_no_half_filled_store(write_images: WriteImages, tmp_
     assert stores(tmp_path) == stores(tmp_path, ".partial") == []
 
 
-def test_nothing_is_filled_where_there_is_no_room_or_another_process_fills(
-    write_images: WriteImages, tmp_path: Path
-) -> None:
+def test_no_store_is_filled_without_room_or_beside_another_process(write_images: WriteImages, tmp_path: Path) -> None:
     source = find_source(str(write_images({"cat": 3, "dog": 3}, size=(30, 20))))
     side = int((shutil.disk_usage(tmp_path).free / 3) ** 0.5)
     settings = settings_of(tmp_path, image_size=8, resize="crop")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tandem.data import stream as stream_module
 from tandem.data.augmentation import NUM_GENERATORS, change, draw_changes
-from tandem.data.stream import LEAST_SHARED_BYTES, Stream
+from tandem.data.stream import LEAST_SHARED_BYTES, Augmentation, Stream
 from tandem.errors import UserError
 from tandem.protocol.settings import AugmentationSettings
 
@@ -32,14 +32,23 @@ EVERYTHING = AugmentationSettings(
 
 
 def store() -> tuple[np.ndarray, np.ndarray]:
-    """Images of noise without black, and labels that tell them all apart."""
+    """Images of noise without black, each with its own label."""
     images = np.random.default_rng(0).integers(1, 256, (NUM_STORED, 9, 7, 3), dtype=np.uint8)
     return images, np.arange(NUM_STORED)
 
 
-def stream_of(num_rows: int = 50, *, batch_size: int = 8, shuffle: bool = True, **options: Any) -> Stream:
+def stream_of(
+    num_rows: int = 50,
+    *,
+    batch_size: int = 8,
+    shuffle: bool = True,
+    augmentation: AugmentationSettings | None = None,
+    threads: int | None = None,
+    **options: Any,
+) -> Stream:
     options = {"seed": (0,), "rows": np.arange(NUM_STORED)[:num_rows], **options}
-    return Stream(*store(), batch_size=batch_size, shuffle=shuffle, **options)
+    augmented = None if augmentation is None else Augmentation(settings=augmentation, threads=threads)
+    return Stream(*store(), batch_size=batch_size, shuffle=shuffle, augmentation=augmented, **options)
 
 
 def served(stream: Stream, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +57,7 @@ def served(stream: Stream, epoch: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hash_of_epoch(stream: Stream, epoch: int) -> str:
-    """SHA-256 over that of each batch: labels, then images."""
+    """SHA-256 over the hashes of the batches (labels, then images)."""
     digests = [hashlib.sha256(labels.tobytes() + images.tobytes()).digest() for images, labels in stream.epoch(epoch)]
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
@@ -58,7 +67,7 @@ def stream_threads() -> list[str]:
 
 
 def stream_threads_that_stay() -> list[str]:
-    """Those that have not ended within five seconds: nothing waits for a thread, which first ends its batch."""
+    """Threads that are alive after five seconds; a thread ends only after its current batch."""
     deadline = time.monotonic() + 5
     while stream_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -88,7 +97,7 @@ def test_epochs_and_seeds_differ_and_equal_streams_agree() -> None:
     assert not np.array_equal(order, np.sort(order))
 
 
-def test_order_is_what_it_was_in_earlier_versions() -> None:
+def test_order_is_that_of_earlier_versions() -> None:
     assert served(stream_of(10), 0)[1].tolist() == [6, 3, 8, 1, 4, 5, 9, 2, 7, 0]
 
 
@@ -101,7 +110,7 @@ def test_order_is_what_it_was_in_earlier_versions() -> None:
         (True, 2, "be09b6e710b6fa17"),
     ],
 )
-def test_batches_are_what_they_were_in_earlier_versions(flip: bool, padding: int, expected: str) -> None:
+def test_batches_are_those_of_earlier_versions(flip: bool, padding: int, expected: str) -> None:
     pixels = np.arange(NUM_STORED * 9 * 7 * 3, dtype=np.uint64) * np.uint64(2654435761) >> np.uint64(7)
     stream = Stream(
         pixels.astype(np.uint8).reshape(NUM_STORED, 9, 7, 3),
@@ -110,7 +119,7 @@ def test_batches_are_what_they_were_in_earlier_versions(flip: bool, padding: int
         batch_size=8,
         seed=(0, 1),
         shuffle=True,
-        augmentation=AugmentationSettings(horizontal_flip=flip, crop_padding=padding),
+        augmentation=Augmentation(settings=AugmentationSettings(horizontal_flip=flip, crop_padding=padding)),
     )
     assert hash_of_epoch(stream, 0).startswith(expected)
 
@@ -133,6 +142,24 @@ def test_batches_are_the_same_in_any_order_of_calls(augmentation: AugmentationSe
         assert labels.dtype == np.int64
 
 
+@pytest.mark.parametrize("augmentation", [None, EVERYTHING], ids=["no augmentation", "augmentation"])
+def test_shares_are_parts_of_the_batches_and_leave_the_hash_unchanged(
+    augmentation: AugmentationSettings | None,
+) -> None:
+    def second_half(num_images: int) -> slice:
+        return slice(num_images // 2, num_images)
+
+    whole, shares = (stream_of(augmentation=augmentation) for _ in range(2))
+    for epoch in (0, 1):
+        expected = list(whole.epoch(epoch))
+        found = list(shares.epoch(epoch, share_of=second_half))
+        assert [len(labels) for _, labels in found] == [4, 4, 4, 4, 4, 4, 1]
+        for (images, labels), (all_images, all_labels) in zip(found, expected, strict=True):
+            assert np.array_equal(images, all_images[len(all_images) // 2 :])
+            assert np.array_equal(labels, all_labels[len(all_labels) // 2 :])
+    assert shares.first_epoch_hash == whole.first_epoch_hash is not None
+
+
 def test_epoch_is_resumed_in_the_middle() -> None:
     whole = [labels.tolist() for _, labels in stream_of().epoch(2)]
     rest = [labels.tolist() for _, labels in stream_of().epoch(2, start=3)]
@@ -153,7 +180,7 @@ def test_single_image_left_over_is_left_out_of_training(num_rows: int, sizes: li
     assert (len(stream), stream.num_images) == (len(sizes), sum(sizes))
 
 
-def test_image_left_out_changes_with_the_epoch() -> None:
+def test_left_out_image_changes_with_the_epoch() -> None:
     left_out = {(set(range(17)) - set(served(stream_of(17), epoch)[1])).pop() for epoch in range(10)}
     assert len(left_out) > 1
 
@@ -207,7 +234,7 @@ def test_augmentation_of_an_image_does_not_depend_on_the_batch_size(augmentation
     assert np.array_equal(small[0][np.argsort(small[1])], unshuffled[0])
 
 
-def test_augmentation_leaves_the_order_and_the_store_alone() -> None:
+def test_augmentation_leaves_the_order_and_the_store_unchanged() -> None:
     images, labels = store()
     stream = Stream(
         images,
@@ -216,7 +243,7 @@ def test_augmentation_leaves_the_order_and_the_store_alone() -> None:
         batch_size=7,
         seed=(0,),
         shuffle=True,
-        augmentation=AugmentationSettings(horizontal_flip=True, crop_padding=1),
+        augmentation=Augmentation(settings=AugmentationSettings(horizontal_flip=True, crop_padding=1)),
     )
     plain = Stream(images, labels, labels, batch_size=7, seed=(0,), shuffle=True)
     assert np.array_equal(served(stream, 3)[1], served(plain, 3)[1])
@@ -226,9 +253,9 @@ def test_augmentation_leaves_the_order_and_the_store_alone() -> None:
 def test_crops_are_enlarged_to_the_size_that_is_served() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 6, 20, 3), dtype=np.uint8)
     rows = np.arange(10)
-    # no box of the whole area is at most 4/3 as wide as high, so that it is always the middle 6 x 8 pixels
-    whole = AugmentationSettings(random_resized_crop=[1.0, 1.0])
-    stream = Stream(images, rows, rows, batch_size=4, seed=(0,), shuffle=True, augmentation=whole, size=(9, 7))
+    # a box of the whole area would be wider than 4/3 of its height, so the middle 6 x 8 pixels are cut out
+    whole = Augmentation(settings=AugmentationSettings(random_resized_crop=[1.0, 1.0]), size=(9, 7))
+    stream = Stream(images, rows, rows, batch_size=4, seed=(0,), shuffle=True, augmentation=whole)
     for image, label in zip(*served(stream, 0), strict=True):
         expected = Image.fromarray(images[label]).crop((6, 0, 14, 6)).resize((7, 9), Image.Resampling.BILINEAR)
         assert np.array_equal(image, np.asarray(expected))
@@ -237,9 +264,8 @@ def test_crops_are_enlarged_to_the_size_that_is_served() -> None:
 def test_each_image_gets_the_changes_of_its_place_among_the_rows() -> None:
     images, labels = store()
     rows = np.array([7, 50, 3, 21, 8])
-    stream = Stream(
-        images, labels, rows, batch_size=2, seed=(4, 1), shuffle=False, augmentation=EVERYTHING, size=(6, 5)
-    )
+    augmentation = Augmentation(settings=EVERYTHING, size=(6, 5))
+    stream = Stream(images, labels, rows, batch_size=2, seed=(4, 1), shuffle=False, augmentation=augmentation)
     _, *seeds = np.random.SeedSequence([4, 1, 2]).spawn(1 + NUM_GENERATORS)
     changes = draw_changes(seeds, len(rows), (9, 7), EVERYTHING)
     expected = np.zeros((len(rows), 6, 5, 3), np.uint8)
@@ -263,7 +289,7 @@ def test_batches_do_not_depend_on_the_number_of_cores() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_as_many_threads_augment_as_told_and_change_nothing(threads: int) -> None:
+def test_number_of_threads_is_limited_and_does_not_change_images(threads: int) -> None:
     before = set(augmentation_threads())
     stream = stream_of(augmentation=EVERYTHING, threads=threads)
     images = served(stream, 0)[0]
@@ -274,15 +300,15 @@ def test_as_many_threads_augment_as_told_and_change_nothing(threads: int) -> Non
 def test_large_batches_are_the_same_whether_threads_share_them_or_not() -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 64, 48, 3), dtype=np.uint8)
     rows = np.arange(40)
-    places = AugmentationSettings(horizontal_flip=True, crop_padding=9)
+    places = Augmentation(settings=AugmentationSettings(horizontal_flip=True, crop_padding=9), threads=3)
     options: dict[str, Any] = {"seed": (5,), "shuffle": True, "augmentation": places}
     before = set(augmentation_threads())
-    shared = Stream(images, rows, rows, batch_size=40, threads=3, **options)
+    shared = Stream(images, rows, rows, batch_size=40, **options)
     assert shared.batch(0, 0)[0].nbytes > LEAST_SHARED_BYTES
     expected = served(shared, 1)[0]
     assert 1 <= len(set(augmentation_threads()) - before) <= 3
     before = set(augmentation_threads())
-    alone = Stream(images, rows, rows, batch_size=8, threads=3, **options)
+    alone = Stream(images, rows, rows, batch_size=8, **options)
     assert 8 * images[0].nbytes < LEAST_SHARED_BYTES
     assert np.array_equal(served(alone, 1)[0], expected)
     assert set(augmentation_threads()) <= before
@@ -293,7 +319,7 @@ def test_images_of_a_memory_map_are_those_of_the_array(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     options: dict[str, Any] = {"batch_size": 8, "seed": (0,), "shuffle": True}
-    for augmentation in (None, EVERYTHING):
+    for augmentation in (None, Augmentation(settings=EVERYTHING)):
         found = served(Stream(mapped, labels, labels, augmentation=augmentation, **options), 0)[0]
         assert np.array_equal(found, served(Stream(images, labels, labels, augmentation=augmentation, **options), 0)[0])
         assert type(found) is np.ndarray
@@ -322,7 +348,7 @@ def test_prefetching_thread_ends_with_the_iteration() -> None:
     batches = stream_of().epoch(0)
     next(batches)
     assert len(stream_threads()) == 1
-    del batches  # as where a training loop breaks
+    del batches  # as when a training loop ends early
     assert stream_threads_that_stay() == []
     served(stream_of(), 0)
     assert stream_threads_that_stay() == []
@@ -417,7 +443,7 @@ def test_first_epoch_hash_tells_streams_apart() -> None:
 
 
 def features() -> list[np.ndarray]:
-    """Two views, whose features tell the view and the image."""
+    """Two views, whose features identify the view and the image."""
     return [np.stack([np.arange(NUM_STORED), np.full(NUM_STORED, view)], axis=1).astype(np.float32) for view in (0, 1)]
 
 
@@ -439,7 +465,7 @@ def test_first_epoch_hash_of_features_is_that_of_their_images(augmentation: Augm
     assert stream.first_epoch_hash == of_images.first_epoch_hash is not None
 
 
-def test_batches_in_a_row_are_the_batches_one_by_one() -> None:
+def test_consecutive_batches_are_the_single_batches_joined() -> None:
     stream, one_by_one = stream_of(), stream_of()
     images, labels = stream.batches(0, 2, 7)
     expected = [one_by_one.batch(0, index) for index in range(7)]
@@ -451,8 +477,8 @@ def test_batches_in_a_row_are_the_batches_one_by_one() -> None:
         stream.batches(0, 5, 8)
 
 
-def test_images_of_an_epoch_by_their_places_are_those_that_are_served() -> None:
+def test_images_at_places_are_the_served_images() -> None:
     shuffled, in_order = (stream_of(shuffle=shuffle, augmentation=EVERYTHING) for shuffle in (True, False))
     images, labels = served(shuffled, 3)
-    # the labels of these rows are their places
+    # each row's label is its index
     assert np.array_equal(in_order.images_at(3, labels), images)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from tandem.data_report.figures import MOST_SIZES, class_bars, file_size_boxes, image_size_marks
+from tandem.rendering.theme import NEUTRAL_COLOR, TRAIN_COLOR, VAL_COLOR
 
 
 def make_counts(num_classes: int, unused: int = 0) -> pd.DataFrame:
@@ -28,6 +29,20 @@ def test_bars_of_a_class_add_up_to_its_images() -> None:
     assert figure.layout.annotations[0].text == "mean 8"
 
 
+def test_parts_have_colours_of_their_own_and_axes_say_what_they_count() -> None:
+    figure = class_bars(make_counts(3, unused=1))
+    colours = {bar.name: bar.marker.color for bar in figure.data}
+    # as in the figures of a run, where training and validation are drawn, and Okabe and Ito's green for test
+    assert colours == {"train": TRAIN_COLOR, "val": VAL_COLOR, "test": "#009E73", "unused": NEUTRAL_COLOR}
+    assert len(set(colours.values())) == 4
+    assert figure.layout.yaxis.title.text == "images"
+    assert file_size_boxes(make_sizes(100, 300)).layout.yaxis.title.text == "bytes"
+    assert file_size_boxes(make_sizes(100, 3000)).layout.yaxis.title.text == "bytes, logarithmic"
+    sizes = pd.DataFrame({"width": [30, 40], "height": [20, 50], "images": [90, 10]})
+    layout = image_size_marks(sizes).layout
+    assert (layout.xaxis.title.text, layout.yaxis.title.text) == ("width in pixels", "height in pixels")
+
+
 def test_part_without_images_has_no_bars() -> None:
     assert [bar.name for bar in class_bars(make_counts(3)).data] == ["train", "val", "test"]
 
@@ -46,7 +61,7 @@ def test_boxes_hold_the_numbers_of_the_table_but_not_those_of_all_files() -> Non
 
 
 @pytest.mark.parametrize(("greatest", "kind"), [(999, None), (1000, "log")])
-def test_axis_of_bytes_is_logarithmic_where_they_differ_tenfold(greatest: int, kind: str | None) -> None:
+def test_axis_of_bytes_is_logarithmic_if_sizes_differ_tenfold(greatest: int, kind: str | None) -> None:
     assert file_size_boxes(make_sizes(100, greatest)).layout.yaxis.type == kind
 
 
@@ -58,7 +73,7 @@ def test_each_image_size_is_a_mark() -> None:
     assert marks.marker.sizeref == pytest.approx(2 * 90 / 40**2)
 
 
-def test_neighbouring_sizes_are_one_mark_where_there_are_too_many() -> None:
+def test_neighbouring_sizes_share_a_mark_if_there_are_too_many() -> None:
     random = np.random.default_rng(0)
     sizes = pd.DataFrame(random.integers(100, 800, (9000, 2)), columns=["width", "height"]).drop_duplicates()
     sizes["images"] = 2

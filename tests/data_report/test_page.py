@@ -34,7 +34,7 @@ def section(page: Page, anchor: str) -> Section:
     return found
 
 
-def test_everything_that_was_found_has_its_section(messy: Page) -> None:
+def test_every_finding_has_a_section(messy: Page) -> None:
     assert [section.anchor for section in messy.sections] == [
         *("summary", "classes", "examples", "file-sizes", "image-sizes", "copies", "unreadable", "origin"),
     ]
@@ -43,7 +43,7 @@ def test_everything_that_was_found_has_its_section(messy: Page) -> None:
     assert kinds == [Table, Gallery, Table]
 
 
-def test_clean_data_has_no_section_for_what_it_has_not(plain_data: PreparedData) -> None:
+def test_clean_data_has_no_empty_sections(plain_data: PreparedData) -> None:
     page = page_of(plain_data)
     assert [section.anchor for section in page.sections] == [
         *("summary", "classes", "examples", "file-sizes", "image-sizes", "copies", "origin"),
@@ -90,7 +90,7 @@ def test_pairs_stand_side_by_side(messy: Page, messy_data: PreparedData) -> None
     assert np.array_equal(gallery.pictures[0].image, shown)
 
 
-def test_long_lists_are_cut_but_classes_are_not(messy_data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_lists_are_cut_except_classes(messy_data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.data_report.page.MOST_LISTED", 1)
     page = page_of(messy_data)
     (unreadable,) = section(page, "unreadable").blocks

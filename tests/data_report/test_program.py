@@ -42,7 +42,7 @@ def test_images_may_be_smaller_than_a_backbone_takes() -> None:
         (["birds", "--data.image_size", "3"], "data.image_size: received 3, allowed: a whole number, at least 8, at"),
         (["birds", "--data.fractions", "[0.5, 0.1]"], r"data.fractions: received \[0.5, 0.1\], allowed: three numbers"),
         (["birds", "--data.imagesize", "64"], "data.imagesize: there is no such setting; did you mean data.image_size"),
-        (["birds", "--learning_rate", "1"], "learning_rate: a setting of the training scripts; --help lists those of"),
+        (["birds", "--learning_rate", "1"], "learning_rate: only the training scripts have this setting; --help lists"),
         (["birds", "dogs"], "dogs: unexpected word on the command line"),
         (["--html", "x.html"], "the following arguments are required: source"),
     ],

@@ -18,7 +18,7 @@ Make = Callable[[Path], dict[str, float]]
 
 @pytest.fixture
 def made() -> list[Path]:
-    """The folders that reports were made in."""
+    """Folders that reports were made in."""
     return []
 
 
@@ -53,7 +53,7 @@ def test_report_is_a_run_of_its_own_with_files_and_numbers(client: MlflowClient,
     assert Path(client.download_artifacts(run_id, "tables/classes.csv")).read_text() == "class\n"
 
 
-def test_it_is_no_training_run(client: MlflowClient, make: Make) -> None:
+def test_report_is_not_a_training_run(client: MlflowClient, make: Make) -> None:
     log(client, make)
     with pytest.raises(NoRuns):
         read_runs(client.tracking_uri, "mine")
@@ -79,7 +79,7 @@ def test_report_that_failed_is_made_again(client: MlflowClient, make: Make) -> N
     assert log(client, make) is not None
 
 
-def test_nothing_is_recorded_of_a_report_that_cannot_be_made(client: MlflowClient) -> None:
+def test_report_that_cannot_be_made_is_not_recorded(client: MlflowClient) -> None:
     def make(folder: Path) -> dict[str, float]:
         raise RuntimeError("no report")
 
@@ -89,7 +89,7 @@ def test_nothing_is_recorded_of_a_report_that_cannot_be_made(client: MlflowClien
     assert len(client.search_runs([experiment.experiment_id])) == 0
 
 
-def test_run_whose_files_cannot_be_written_is_failed(client: MlflowClient, make: Make, tmp_path: Path) -> None:
+def test_run_whose_files_cannot_be_written_fails(client: MlflowClient, make: Make, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     client.create_experiment("mine", (tmp_path / "file/artifacts").as_uri())
     with pytest.raises(UserError, match=r"data_set\.html cannot be written to the artifacts of the MLflow run"):
@@ -98,7 +98,7 @@ def test_run_whose_files_cannot_be_written_is_failed(client: MlflowClient, make:
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
 
 
-def test_server_that_is_not_there_is_named(make: Make, made: list[Path], free_port: int) -> None:
+def test_unreachable_server_is_named(make: Make, made: list[Path], free_port: int) -> None:
     uri = f"http://127.0.0.1:{free_port}"
     with pytest.raises(UserError, match=f"no MLflow server answers at {uri}"):
         log_data_report(uri, "mine", name="pets", split_hash="0123", params={}, make=make)

@@ -71,14 +71,14 @@ def test_report_is_recorded_once_for_a_data_set(
     assert {file.path for file in client.list_artifacts(run_id)} == {"data_set.html", "tables"}
 
 
-def test_report_that_is_there_is_not_made_again(uri: str, plain_data: PreparedData) -> None:
+def test_existing_report_is_not_made_again(uri: str, plain_data: PreparedData) -> None:
     tracking = TrackingSettings(uri=uri, experiment="given")
     given = make_data_report(plain_data, quiet=True)
     assert record_data_report(plain_data, tracking, given) == runs(uri, "given")[0]
     assert record_data_report(plain_data, tracking, given) is None
 
 
-def test_trouble_with_the_report_is_said_in_one_line_and_fails_nothing(
+def test_error_of_the_report_is_one_line_and_does_not_fail_the_run(
     uri: str, plain_data: PreparedData, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record_data_report_after_run(plain_data, TrackingSettings(uri="ftp://nowhere"))

@@ -28,7 +28,7 @@ WriteImages = Callable[..., Path]
 
 
 def scene(seed: int, size: int = 96) -> Image.Image:
-    """Large soft spots of colour, which like a photograph has most of its detail at low frequencies."""
+    """Large soft spots of colour, with most detail at low frequencies, as in a photograph."""
     spots = np.random.default_rng(seed).integers(0, 256, (7, 7, 3), dtype=np.uint8)
     return Image.fromarray(spots).resize((size, size), Image.Resampling.BICUBIC)
 
@@ -83,7 +83,7 @@ def test_file_sizes_are_those_that_pandas_finds_on_disk(write_images: WriteImage
         assert row[["25%", "50%", "75%"]].tolist() == pytest.approx(np.percentile(values, [25, 50, 75]).tolist())
 
 
-def test_bare_pixels_have_no_file_sizes(tmp_path: Path) -> None:
+def test_raw_pixels_have_no_file_sizes(tmp_path: Path) -> None:
     assert file_sizes(prepared("digits", tmp_path)) is None
 
 
@@ -126,7 +126,7 @@ def test_exact_copies_in_two_parts_are_flagged(write_images: WriteImages, tmp_pa
 # near duplicates
 
 
-def test_copies_that_were_changed_a_little_are_found(scenes: Path, tmp_path: Path) -> None:
+def test_slightly_changed_copies_are_found(scenes: Path, tmp_path: Path) -> None:
     original = scenes / "a/03.png"
     with Image.open(original) as image:
         image.save(scenes / "b/compressed.jpg", quality=60)
@@ -136,9 +136,19 @@ def test_copies_that_were_changed_a_little_are_found(scenes: Path, tmp_path: Pat
     assert found_pairs(prepared(scenes, tmp_path)) == set(itertools.combinations(copies, 2))
 
 
-def test_different_images_are_no_near_duplicates(scenes: Path, tmp_path: Path) -> None:
+def test_different_images_are_not_near_duplicates(scenes: Path, tmp_path: Path) -> None:
     near = near_duplicates(prepared(scenes, tmp_path), quiet=True)
     assert near.pairs.empty and near.num_blank == 0 and near.skipped == ""
+
+
+def test_images_are_near_up_to_six_bits(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = prepared(scenes, tmp_path)
+    hashes = np.random.default_rng(0).integers(0, 2**64, len(data.keys), dtype=np.uint64)
+    hashes[1] = hashes[0] ^ np.uint64(0b111111)
+    hashes[3] = hashes[2] ^ np.uint64(0b1111111)
+    monkeypatch.setattr(module, "on_all_cores", lambda work, rows, **_: [int(hashes[row]) for row in rows])
+    pairs = near_duplicates(data, quiet=True).pairs
+    assert pairs[["row_a", "row_b", "distance"]].to_numpy().tolist() == [[0, 1, 6]]
 
 
 def test_distance_is_that_of_the_stored_images_hashes(scenes: Path, tmp_path: Path) -> None:
@@ -170,12 +180,12 @@ def test_pairs_across_parts_are_flagged_and_come_first(tmp_path: Path) -> None:
     assert pairs["across_parts"].tolist() == sorted(pairs["across_parts"], reverse=True)
 
 
-def test_exact_copies_are_no_near_duplicates(scenes: Path, tmp_path: Path) -> None:
+def test_exact_copies_are_not_near_duplicates(scenes: Path, tmp_path: Path) -> None:
     (scenes / "b/exact.png").write_bytes((scenes / "a/03.png").read_bytes())
     assert found_pairs(prepared(scenes, tmp_path)) == set()
 
 
-def test_copy_of_an_image_that_stands_in_two_parts_is_across_whichever_comes_first(tmp_path: Path) -> None:
+def test_copies_are_across_parts_whichever_image_comes_first(tmp_path: Path) -> None:
     folder = tmp_path / "published"
     for seed, (part, name) in enumerate(itertools.product(("train", "val", "test"), "ab"), start=10):
         path = folder / part / name / "other.png"
@@ -202,7 +212,7 @@ def test_small_images_are_not_compared(tmp_path: Path) -> None:
     assert near.pairs.empty and "8 x 8 pixels" in near.skipped and "32 x 32" in near.skipped
 
 
-def test_images_that_are_all_alike_are_given_up(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_ends_if_all_images_are_alike(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         with Image.open(scenes / "a/03.png") as image:
             image.save(scenes / "a" / f"copy{number}.jpg", quality=70 + number)
@@ -217,7 +227,7 @@ def test_images_that_are_all_alike_are_given_up(scenes: Path, tmp_path: Path, mo
 def test_pair_search_agrees_with_comparing_all(max_distance: int) -> None:
     generator = np.random.default_rng(max_distance)
     hashes = generator.integers(0, 2**64, 300, dtype=np.uint64)
-    for index in range(1, 300, 2):  # every other one is the one before it with 0 to 13 bits flipped, anywhere
+    for index in range(1, 300, 2):  # every second hash is the one before it with 0 to 13 random bits flipped
         hashes[index] = hashes[index - 1]
         for bit in generator.choice(64, generator.integers(0, 14), replace=False):
             hashes[index] ^= np.uint64(1) << np.uint64(bit)
@@ -260,14 +270,14 @@ def test_examples_do_not_depend_on_file_names(write_images: WriteImages, tmp_pat
     assert {renamed.hashes[row] for row in itertools.chain(*example_rows(renamed, 3))} == before
 
 
-def test_examples_are_of_images_in_use_where_there_are_enough(write_images: WriteImages, tmp_path: Path) -> None:
+def test_examples_are_images_in_use_if_there_are_enough(write_images: WriteImages, tmp_path: Path) -> None:
     data = prepared(write_images({"cat": 12, "dog": 12}), tmp_path, images_per_class=4)
     for rows in example_rows(data, 4):
         assert "unused" not in {data.split.parts[row] for row in rows}
     assert [len(rows) for rows in example_rows(data, 6)] == [6, 6]
 
 
-def test_nothing_is_said_of_parts_that_are_unused(scenes: Path, tmp_path: Path) -> None:
+def test_unused_parts_are_not_mentioned(scenes: Path, tmp_path: Path) -> None:
     with Image.open(scenes / "a/03.png") as image:
         image.save(scenes / "a/copy.jpg")
     data = prepared(scenes, tmp_path)

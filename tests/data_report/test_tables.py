@@ -59,7 +59,7 @@ def test_class_named_all_is_a_class_like_others(statistics: DataSetStatistics) -
     assert [row[1] for row in renamed["file_sizes"].rows] == [6, 13, 19]
 
 
-def test_deviation_of_a_single_file_is_a_gap(statistics: DataSetStatistics) -> None:
+def test_standard_deviation_of_a_single_file_is_empty(statistics: DataSetStatistics) -> None:
     assert statistics.file_sizes is not None
     sizes = statistics.file_sizes.copy()
     sizes.loc["emu"] = pd.Series([7]).describe()
@@ -87,10 +87,10 @@ def test_copies_name_their_files_and_groups(tables: dict[str, Table]) -> None:
     assert near["key_b"] == "train/owl/compressed.jpg" and near["part_b"] in ("train", "val")
 
 
-def test_broken_files_are_listed_with_what_is_wrong(tables: dict[str, Table]) -> None:
+def test_broken_files_are_listed_with_their_problem(tables: dict[str, Table]) -> None:
     assert [row[0] for row in tables["unreadable"].rows] == [
         "train/emu/empty.jpg: the file is empty",
-        "train/emu/text.jpg: not an image, whatever its name says",
+        "train/emu/text.jpg: not an image, despite its name",
     ]
 
 
@@ -103,7 +103,7 @@ def test_key_numbers_add_up(statistics: DataSetStatistics) -> None:
     assert numbers["num_near_pairs"] == numbers["num_near_pairs_across_parts"] == numbers["num_blank_images"] == 1
 
 
-def test_near_pairs_are_no_number_where_they_were_not_looked_for(plain_data: PreparedData) -> None:
+def test_near_pairs_are_not_counted_if_they_were_not_looked_for(plain_data: PreparedData) -> None:
     assert "num_near_pairs" not in key_numbers(describe(plain_data, quiet=True))
 
 
@@ -113,7 +113,7 @@ def test_remarks_say_what_is_wrong(statistics: DataSetStatistics) -> None:
     assert "The classes are uneven: owl has 13 images, emu 6" in said
     assert "2 images have exact copies, none in another part." in said
     assert "look almost the same: 1; across two parts of the split: 1." in said
-    assert "left out: 2." in said and "one colour all over: 1." in said
+    assert "left out: 2." in said and "a single colour: 1." in said
 
 
 def test_remarks_on_copies_in_other_parts_and_classes(statistics: DataSetStatistics) -> None:
@@ -123,14 +123,14 @@ def test_remarks_on_copies_in_other_parts_and_classes(statistics: DataSetStatist
     assert "Images with exact copies in different classes: 1" in said
 
 
-def test_clean_data_is_called_so(plain_data: PreparedData) -> None:
+def test_clean_data_is_described_as_clean(plain_data: PreparedData) -> None:
     first, copies, near = remarks(describe(plain_data, quiet=True))
     assert first.startswith("1,797 images of 10 classes: train 1,259, val 179, test 359.")
     assert copies == "No two images are exact copies."
     assert near.startswith("Near duplicates were not looked for: at 8 x 8 pixels")
 
 
-def test_long_tables_say_what_is_left_out(tables: dict[str, Table]) -> None:
+def test_long_tables_say_how_many_rows_are_left_out(tables: dict[str, Table]) -> None:
     shortened = shorten_table(tables["image_sizes"], 3)
     assert shortened.rows == tables["image_sizes"].rows[:3]
     assert shortened.notes[-1] == f"The first 3 of {len(tables['image_sizes'].rows)} rows; image_sizes.csv has all."

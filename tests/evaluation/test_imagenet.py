@@ -17,7 +17,7 @@ from tandem.evaluation.imagenet import (
 )
 from tandem.evaluation.predictions import softmax
 
-IMAGENETTE = {  # outputs as the field knows them, typed from the class list that is published with ImageNet
+IMAGENETTE = {  # well-known outputs, typed from the class list that is published with ImageNet
     "tench": 0,
     "English_springer": 217,
     "cassette_player": 482,
@@ -31,7 +31,7 @@ IMAGENETTE = {  # outputs as the field knows them, typed from the class list tha
 }
 
 
-def test_classes_stand_in_the_order_of_the_outputs() -> None:
+def test_classes_are_in_the_order_of_the_outputs() -> None:
     classes = imagenet_classes()
     assert len(classes) == NUM_OUTPUTS
     ids = [entry.wordnet_id for entry in classes]
@@ -47,7 +47,7 @@ def test_imagenettes_classes_are_found_by_name_and_by_id() -> None:
     assert match_classes([imagenet_classes()[output].wordnet_id for output in IMAGENETTE.values()]) == expected
 
 
-def test_classes_without_a_match_are_named_all_at_once() -> None:
+def test_all_classes_without_a_match_are_named_together() -> None:
     with pytest.raises(UserError) as caught:
         match_classes(["tench", "unicorn", "parashute", "crane"])
     message = str(caught.value)
@@ -59,7 +59,7 @@ def test_classes_without_a_match_are_named_all_at_once() -> None:
     assert "\n" not in message
 
 
-def test_a_name_means_the_class_that_is_usually_called_so() -> None:
+def test_name_means_the_class_with_that_usual_name() -> None:
     # n04008634 is called projectile first and missile second
     assert match_classes(["missile", "projectile"]) == ((657,), (744,))
 
@@ -73,16 +73,16 @@ def test_a_mapping_file_gives_classes_names_ids_and_lists(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("[ant]", "holds no mapping"),
+        ("[ant]", "does not hold a mapping"),
         ("ants: [1]", r"gives ants \[1\]"),
         ("ants: []", r"gives ants \[\]"),
-        ("cats: tabby", "names the class 'cats'; the classes are ants, tench"),
-        ("{", "is no YAML"),
+        ("cats: tabby", "has the class 'cats'; the classes are ants, tench"),
+        ("{", "is not YAML"),
         ("ants: unicorn", r"ants \(unicorn\)"),
         ("ants: Tinca tinca", "ants and tench both mean n01440764 tench"),
     ],
 )
-def test_a_wrong_mapping_is_one_line(tmp_path: Path, content: str, expected: str) -> None:
+def test_wrong_mapping_is_reported_in_one_line(tmp_path: Path, content: str, expected: str) -> None:
     file = tmp_path / "classes.yaml"
     file.write_text(content)
     with pytest.raises(UserError, match=expected) as caught:
@@ -90,7 +90,7 @@ def test_a_wrong_mapping_is_one_line(tmp_path: Path, content: str, expected: str
     assert "\n" not in str(caught.value)
 
 
-def test_a_mapping_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_missing_mapping_file_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         match_classes(["ants", "tench"], str(tmp_path / "none.yaml"))
 
@@ -110,8 +110,8 @@ def answers_to_logits(answers: list[int]) -> np.ndarray:
     return logits
 
 
-def test_averages_go_over_every_label_that_occurs() -> None:
-    # two classes, outputs 10 and 20; of eight images two are answered outside of them, by 500 and 600
+def test_averages_are_over_all_labels_that_occur() -> None:
+    # two classes, outputs 10 and 20; two of eight predictions, 500 and 600, are outside of them
     truth = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     answers = [10, 10, 10, 500, 20, 20, 10, 600]
     found = scores_over_all_outputs(answers_to_logits(answers), truth, ((10,), (20,)))
@@ -135,9 +135,9 @@ def test_each_of_a_classs_outputs_is_a_right_answer() -> None:
 def test_the_explanation_holds_the_numbers() -> None:
     found = scores_over_all_outputs(answers_to_logits([10, 500]), np.array([0, 1]), ((10,), (20,)))
     text = explain_scores(0.75, found, 2)
-    assert "Among the 2 classes 0.7500" in text
-    assert "among all 1000 ImageNet outputs 0.5000" in text
+    assert text.startswith("Accuracy is 0.7500 among the 2 classes and 0.5000 among all 1000 ImageNet outputs: for ")
+    assert "for 0.5000 of the images the highest output belongs to none of the classes" in text
     assert "over the 3 labels" in text
-    assert "no test image has count as 0" in text
+    assert text.endswith("is 0.3333; labels that no test image has count as 0.")
     inside = scores_over_all_outputs(answers_to_logits([10, 20]), np.array([0, 1]), ((10,), (20,)))
-    assert explain_scores(1.0, inside, 2).endswith("macro precision is 1.0000.")
+    assert explain_scores(1.0, inside, 2).endswith("truth or prediction, macro precision is 1.0000.")

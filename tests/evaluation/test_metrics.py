@@ -136,7 +136,7 @@ def test_scores_agree_with_scikit_learn() -> None:
     top5 = sklearn_metrics.top_k_accuracy_score(truth, probabilities, k=5, labels=labels)
     assert result["top5_accuracy"] == pytest.approx(top5)
     assert 0 < result["accuracy"] < top5 < 1
-    # In float32: scikit-learn clips at the smallest step of the type that it is given.
+    # In float32, since scikit-learn clips at the epsilon of the type that it is given.
     log_loss = sklearn_metrics.log_loss(truth, probabilities, labels=labels)
     assert result["log_loss"] == pytest.approx(log_loss, rel=1e-5)
     for average in ("macro", "weighted"):
@@ -182,7 +182,7 @@ def test_calibration_error_by_hand() -> None:
 
 
 def test_calibration_error_keeps_opposite_gaps_of_two_bins_apart() -> None:
-    # Too sure by 0.7 in one bin, not sure enough by 0.3 in another: the mean is of their sizes.
+    # Overconfident by 0.7 in one bin, underconfident by 0.3 in another: the mean is of absolute values.
     result = scores(make_predictions([1, 0, 0], [[0.7, 0.3], [0.9, 0.1], [0.9, 0.1]]))
     assert result["calibration_error"] == pytest.approx((0.7 + 2 * 0.1) / 3, abs=1e-7)
 

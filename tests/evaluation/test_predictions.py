@@ -38,13 +38,13 @@ def test_softmax_of_huge_logits_stays_finite() -> None:
     np.testing.assert_allclose(softmax(logits), [[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]], rtol=1e-6)
 
 
-def test_softmax_leaves_its_input_alone() -> None:
+def test_softmax_leaves_its_input_unchanged() -> None:
     logits = np.ones((2, 2))
     softmax(logits)
     np.testing.assert_array_equal(logits, np.ones((2, 2)))
 
 
-def test_predictions_return_from_a_file_to_the_bit(tmp_path: Path) -> None:
+def test_predictions_read_from_a_file_are_equal_to_the_bit(tmp_path: Path) -> None:
     written = make_predictions()
     written.write(tmp_path / "final" / "a:b.parquet")
     read = Predictions.read(tmp_path / "final" / "a:b.parquet")
@@ -54,7 +54,7 @@ def test_predictions_return_from_a_file_to_the_bit(tmp_path: Path) -> None:
     assert read.probabilities.tobytes() == written.probabilities.tobytes()
 
 
-def test_file_reads_well_without_this_class(tmp_path: Path) -> None:
+def test_file_can_be_read_by_other_programs(tmp_path: Path) -> None:
     predictions = make_predictions(classes=("cat", "dog"))
     predictions.write(tmp_path / "predictions.parquet")
     frame = pd.read_parquet(tmp_path / "predictions.parquet")
@@ -64,7 +64,7 @@ def test_file_reads_well_without_this_class(tmp_path: Path) -> None:
     assert frame["predicted"].tolist() == more_likely.tolist()
 
 
-def test_of_equal_probabilities_the_lowest_class_is_predicted() -> None:
+def test_lowest_class_is_predicted_for_equal_probabilities() -> None:
     predictions = Predictions(
         keys=("a", "b"),
         hashes=("1", "2"),
@@ -89,7 +89,7 @@ def test_of_equal_probabilities_the_lowest_class_is_predicted() -> None:
         ({"keys": (), "hashes": ()}, "predictions need images"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(change: dict, message: str) -> None:
+def test_shapes_and_types_that_do_not_fit_are_refused(change: dict, message: str) -> None:
     fields = {
         "keys": ("a", "b"),
         "hashes": ("1", "2"),
@@ -118,18 +118,18 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         Predictions.read(tmp_path / "none.parquet")
 
 
-def test_half_a_file_is_refused(tmp_path: Path) -> None:
+def test_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "half.parquet"
     make_predictions().write(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"half\.parquet is not a whole Parquet file"):
+    with pytest.raises(UserError, match=r"half\.parquet is not a complete Parquet file"):
         Predictions.read(path)
 
 
 def test_parquet_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"height": [1, 2], "width": [3, 4]}), path)
-    with pytest.raises(UserError, match=r"holds no predictions of a Tandem run.*height, width"):
+    with pytest.raises(UserError, match=r"Parquet file without predictions of a Tandem run.*height, width"):
         Predictions.read(path)
 
 
@@ -137,7 +137,7 @@ def test_file_without_rows_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.parquet"
     make_predictions().write(path)
     pq.write_table(pq.read_table(path).slice(0, 0), path)
-    with pytest.raises(UserError, match="predictions of no images"):
+    with pytest.raises(UserError, match=r"empty\.parquet holds no images"):
         Predictions.read(path)
 
 

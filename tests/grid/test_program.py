@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from mlflow.entities import Param
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from rich.console import Console
@@ -24,7 +25,7 @@ from tandem.grid.__main__ import main, say_what_is_not_in_mlflow
 from tandem.grid.file import GridCell, read_grid
 from tandem.grid.finished import finished_cells, identity_of, settle_earlier_attempts
 from tandem.grid.processes import Outcome, last_line, replay_command
-from tandem.protocol.parser import read_settings
+from tandem.protocol.parser import Framework, read_settings
 from tandem.protocol.settings import flatten
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment
 from tandem.tracking.provenance import parameter_text
@@ -146,16 +147,21 @@ def record(empty_database: Path, tmp_path: Path) -> Record:
     experiment = find_or_create_experiment(client, "tiny")
 
     def record(
-        cell: GridCell, status: str = "FINISHED", *, start_time: int | None = None, **changes: str | None
+        cell: GridCell,
+        status: str = "FINISHED",
+        *,
+        start_time: int | None = None,
+        leave_out: tuple[str, ...] = (),
+        **changes: str | None,
     ) -> str:
         framework, backend, settings_hash, budget = identity_of(cell)
         tags: dict[str, str | None] = {"framework": framework, "backend": backend, "settings_hash": settings_hash}
         tags |= {"budget": budget, **changes}
         named = {f"tandem.{name}": value for name, value in tags.items() if value is not None}
         run = client.create_run(experiment.experiment_id, tags=named, start_time=start_time)
-        for name, value in flatten(cell.settings).items():
-            if name.startswith("tracking."):
-                client.log_param(run.info.run_id, name, parameter_text(value))
+        params = [Param(name, parameter_text(value)) for name, value in flatten(cell.settings).items()]
+        params = [param for param in params if param.key not in leave_out]
+        client.log_batch(run.info.run_id, params=params)
         if status != "RUNNING":
             client.set_terminated(run.info.run_id, status)
         return run.info.run_id
@@ -198,6 +204,72 @@ def test_models_that_are_to_be_kept_are_trained_again_where_none_was(tiny: Path,
     assert (finished_cells(plain), finished_cells(kept)) == ({1, 2}, {2})
     weights_alone = read_grid(tiny, more_options=["--tracking.log_weights", "true"]).cells
     assert finished_cells(weights_alone) == {2}
+
+
+def grid_with(
+    settings: str, tmp_path: Path, frameworks: tuple[Framework, ...] = ("torch", "keras")
+) -> tuple[GridCell, ...]:
+    """The cells of the grid above with one more line of settings."""
+    file = tmp_path / "costs.yaml"
+    file.write_text(TINY.replace("  batch_size: 8\n", f"  batch_size: 8\n  {settings}\n"))
+    return read_grid(file, frameworks=frameworks).cells
+
+
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [
+        ("cache_features: false", ["--cache_features", "false"]),
+        ("acceleration: {channels_last: false}", ["--acceleration.channels_last=false"]),
+        ("acceleration: {compile: true}", ["--acceleration", '{"compile": true}']),
+    ],
+)
+def test_cost_that_a_grid_asks_for_counts_where_a_cell_is_looked_up(
+    settings: str, option: list[str], tiny: Path, tmp_path: Path, record: Record
+) -> None:
+    left_open, asked, by_option = (
+        read_grid(tiny).cells,
+        grid_with(settings, tmp_path),
+        read_grid(tiny, more_options=option).cells,
+    )
+    record(left_open[1])
+    assert [finished_cells(cells) for cells in (left_open, asked, by_option)] == [{2}, set(), set()]
+    assert not settle_earlier_attempts(asked[1], identity_of(asked[1]), since=0)
+    record(asked[3])
+    assert [finished_cells(cells) for cells in (left_open, asked, by_option)] == [{2, 4}, {4}, {4}]
+    assert settle_earlier_attempts(asked[3], identity_of(asked[3]), since=0)
+
+
+def test_default_cost_that_a_grid_asks_for_is_not_left_open(tiny: Path, tmp_path: Path, record: Record) -> None:
+    record(grid_with("cache_features: false", tmp_path)[0])
+    assert finished_cells(read_grid(tiny).cells) == {1}
+    assert finished_cells(grid_with("cache_features: true", tmp_path)) == set()
+
+
+@pytest.mark.parametrize("open_setting", ["num_devices: auto", "acceleration: {compile: null}"])
+def test_cost_setting_that_leaves_the_choice_to_the_machine_asks_for_nothing(
+    open_setting: str, tiny: Path, tmp_path: Path, record: Record
+) -> None:
+    (cell, _) = read_grid(tiny, frameworks=["torch"], more_options=["--acceleration.compile", "true"]).cells
+    record(cell)  # with num_devices 1, as a run records the number that `auto` came to
+    assert finished_cells(grid_with(open_setting, tmp_path, ("torch",))) == {1}
+
+
+def test_run_from_before_features_were_cached_has_not_cached_them(tmp_path: Path, record: Record) -> None:
+    (without, *_), (with_cache, *_) = (grid_with(f"cache_features: {value}", tmp_path) for value in ("false", "true"))
+    record(without, leave_out=("cache_features",))
+    assert (finished_cells([without]), finished_cells([with_cache])) == ({1}, set())
+
+
+def test_threads_in_the_file_count_and_those_after_the_dashes_say_where_the_grid_goes_on(
+    tiny: Path, tmp_path: Path, record: Record
+) -> None:
+    record(read_grid(tiny).cells[0])  # whose file has threads 1
+    more_threads = tmp_path / "threads.yaml"
+    more_threads.write_text(TINY.replace("threads: 1", "threads: 2"))
+    assert finished_cells(read_grid(more_threads).cells) == set()
+    assert finished_cells(read_grid(more_threads, more_options=["--threads", "3"]).cells) == {1}
+    two_devices = read_grid(tiny, frameworks=["torch"], more_options=["--num_devices", "2"]).cells
+    assert finished_cells(two_devices) == {1}
 
 
 def test_attempts_on_machines_that_were_lost_are_settled(tiny: Path, record: Record) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tandem.data.prepare import PreparedData
-from tandem.data.stream import Stream
+from tandem.data.stream import Augmentation, Stream
 from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier, Pixels
 from tandem.protocol.regimes import Phase
@@ -83,7 +83,7 @@ def expected(settings: Settings, data: PreparedData) -> Stream:
         batch_size=8,
         seed=(3, 2),
         shuffle=True,
-        augmentation=settings.augmentation,
+        augmentation=Augmentation(settings=settings.augmentation),
     )
 
 

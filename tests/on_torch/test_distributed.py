@@ -22,7 +22,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from tandem.data.prepare import PreparedData
-from tandem.data.stream import Stream
+from tandem.data.stream import Augmentation, Stream
 from tandem.errors import UserError
 from tandem.on_torch.distributed import (
     Share,
@@ -44,7 +44,7 @@ BATCH_SIZE = 8
 
 def stream_of(data: PreparedData, num_images: int, *, shuffle: bool = True) -> Stream:
     rows = data.rows("train")[:num_images]
-    flips = AugmentationSettings(horizontal_flip=True, crop_padding=1)
+    flips = Augmentation(settings=AugmentationSettings(horizontal_flip=True, crop_padding=1))
     return Stream(data.images, data.labels, rows, batch_size=BATCH_SIZE, seed=(3,), shuffle=shuffle, augmentation=flips)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tandem.data.prepare import PreparedData
-from tandem.data.stream import Stream
+from tandem.data.stream import Augmentation, Stream
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.networks import Classifier, Pixels
 from tandem.protocol.regimes import Phase
@@ -82,7 +82,7 @@ def expected(settings: Settings, data: PreparedData) -> Stream:
         batch_size=8,
         seed=(3, 2),
         shuffle=True,
-        augmentation=settings.augmentation,
+        augmentation=Augmentation(settings=settings.augmentation),
     )
 
 

@@ -59,7 +59,7 @@ def test_auto_scaling_is_that_of_the_published_weights_and_any_other_that_of_the
 
 
 @pytest.mark.parametrize("setting", ["torch", "tf", "caffe", "unit"])
-def test_backbone_that_scales_pixels_itself_takes_no_other_scaling(setting: str) -> None:
+def test_backbone_that_scales_pixels_itself_allows_no_other_scaling(setting: str) -> None:
     assert scaling_of("none", "auto") == scaling_of("none", "none") == "none"
     with pytest.raises(UserError, match=rf"^pixel_scaling: received '{setting}', .*; allowed: auto$"):
         scaling_of("none", setting)
@@ -96,7 +96,7 @@ def test_catalogue_holds_the_documents_backbones() -> None:
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_entry_says_all_of_both_frameworks(name: str) -> None:
+def test_entry_is_complete_for_both_frameworks(name: str) -> None:
     entry = find_backbone(name, "keras")
     assert entry is CATALOGUE[name] is find_backbone(name, "torch") and entry.name == name
     assert set(entry.builds) == {"torch", "keras"}
@@ -118,22 +118,22 @@ def test_parameters_are_those_published(name: str) -> None:
     assert (name in SAME_IN_BOTH) != (name in BIASES_IN_KERAS)
 
 
-def test_differences_say_whose_training_the_published_weights_are() -> None:
-    apart = [name for name, entry in CATALOGUE.items() if "trained apart" in entry.differences[-1]]
+def test_differences_name_the_trainers_of_the_published_weights() -> None:
+    apart = [name for name, entry in CATALOGUE.items() if "trained separately" in entry.differences[-1]]
     together = {"alexnet", "densenet121", "densenet161", "efficientnet_v2_b0"}
     assert set(apart) == set(CATALOGUE) - together
     assert CATALOGUE["resnet50"].differences[-1] == (
-        "published weights were trained apart, by torchvision for PyTorch, He et al. (Caffe) for Keras, "
-        "with other pixel scalings"
+        "published weights were trained separately, by torchvision for PyTorch, He et al. (Caffe) for Keras, "
+        "with different pixel scalings"
     )
     # both take pixels in -1..1
-    assert CATALOGUE["resnet50_v2"].differences[-1].endswith("an author whom it does not name for Keras")
+    assert CATALOGUE["resnet50_v2"].differences[-1].endswith("an unnamed author for Keras")
 
 
 @pytest.mark.parametrize(
     ("name", "blocks"), [("alexnet", 7), ("vgg19", 6), ("resnet152", 5), ("densenet161", 5), ("mobilenet_v2", 19)]
 )
-def test_both_frameworks_have_as_many_blocks(name: str, blocks: int) -> None:
+def test_both_frameworks_have_the_same_number_of_blocks(name: str, blocks: int) -> None:
     assert num_blocks(CATALOGUE[name]) == blocks
     assert len(CATALOGUE[name].builds["torch"].blocks) == len(CATALOGUE[name].builds["keras"].blocks)
 
@@ -149,7 +149,7 @@ def test_both_frameworks_have_as_many_blocks(name: str, blocks: int) -> None:
         ("keras:NASNetMobile", "keras", "keras", "NASNetMobile"),
     ],
 )
-def test_name_with_a_library_stands_for_itself(name: str, framework: str, library: str, builder: str) -> None:
+def test_name_with_a_library_is_its_own_entry(name: str, framework: str, library: str, builder: str) -> None:
     entry = find_backbone(name, framework)
     build = entry.builds[framework]
     assert (entry.name, build.package, build.builder) == (name, library, builder)
@@ -179,12 +179,12 @@ def test_name_without_a_known_library_is_refused(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_name_is_answered_with_the_nearest() -> None:
+def test_message_for_an_unknown_name_suggests_a_similar_one() -> None:
     with pytest.raises(UserError, match=r"^backbone: received 'mobilenetv2', allowed in keras: .*mean mobilenet_v2"):
         find_backbone("mobilenetv2", "keras")
 
 
-def test_builder_that_a_library_lacks_is_answered_with_the_nearest_whatever_its_spelling() -> None:
+def test_message_for_an_unknown_builder_suggests_similar_ones() -> None:
     entry = find_backbone("keras:nasnet_mobil", "keras")
     error = unknown_builder(entry, "nasnet_mobil", "Keras Applications", ["NASNetMobile", "ResNet50", "Xception"])
     assert str(error).endswith("has no image classifier 'nasnet_mobil'; did you mean NASNetMobile?")

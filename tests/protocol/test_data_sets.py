@@ -14,7 +14,7 @@ def test_every_data_set_with_a_name_has_a_split_and_can_be_read() -> None:
     assert set(DATA_SETS) == {"digits", *READERS}
 
 
-def test_every_name_stands_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_data_set_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         read_settings("torch", ["--help"])
     text = capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_a_run_records_the_split_of_its_data_set(source: str, split: str, fracti
         assert (data.split, data.fractions) == (split, fractions)
 
 
-def test_what_is_given_is_kept() -> None:
+def test_explicit_values_are_kept() -> None:
     words = ["--data.source", "vegetables", "--data.split", "publisher", "--data.fractions", "[0.6, 0.2, 0.2]"]
     data = read_settings("torch", words).data
     assert (data.split, data.fractions) == ("publisher", [0.6, 0.2, 0.2])
@@ -55,7 +55,7 @@ def test_what_is_given_is_kept() -> None:
     assert (other.split, other.fractions) == ("folds", [4 / 6, 1 / 6, 1 / 6])
 
 
-def test_a_later_source_is_not_bound_to_an_earlier_ones_split(tmp_path: Path) -> None:
+def test_automatic_split_is_that_of_the_last_source(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("data: {source: cifar100}")
     data = read_settings("torch", ["--config", str(tmp_path / "a.yaml"), "--data.source", "vegetables"]).data
     assert (data.split, data.fractions) == ("fractions", [0.7, 0.15, 0.15])

@@ -10,7 +10,7 @@ from tandem.protocol.settings import AccelerationSettings, Settings
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty one, put back as it was afterwards."""
+    """An empty environment; the old one is restored afterwards."""
     monkeypatch.setattr(os, "environ", dict[str, str]())
 
 
@@ -19,7 +19,7 @@ def test_autotune_of_convolutions_is_left_to_the_frameworks() -> None:
     assert not {"TF_CUDNN_USE_AUTOTUNE", "XLA_FLAGS"} & set(os.environ)
 
 
-def test_autotune_of_convolutions_is_off_where_the_settings_say_so() -> None:
+def test_autotune_of_convolutions_can_be_switched_off() -> None:
     os.environ["XLA_FLAGS"] = "--xla_dump_to=folder"
     prepare_environment(Settings(acceleration=AccelerationSettings(cudnn_autotune=False)))
     assert os.environ["TF_CUDNN_USE_AUTOTUNE"] == "0"

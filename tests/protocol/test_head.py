@@ -10,7 +10,7 @@ from tandem.protocol.settings import HeadSettings
 
 
 def kernels(widths: list[int], seed: int = 0, **settings: Any) -> list[np.ndarray]:
-    """Of a head from the first of the widths to the last."""
+    """Kernels of a head from the first width to the last."""
     inputs, *hidden, classes = widths
     return initial_kernels(HeadSettings(hidden=hidden, **settings), num_features=inputs, num_classes=classes, seed=seed)
 
@@ -36,7 +36,7 @@ def test_normal_kernels_have_the_deviation_that_is_set(deviation: float) -> None
     )
     assert abs(drawn.mean()) < 5 * deviation / np.sqrt(drawn.size)
     assert drawn.std() == pytest.approx(deviation, rel=0.02)
-    # of a normal distribution 68.27 % lie within one deviation, 4.55 % beyond two
+    # in a normal distribution 68.27 % are within one standard deviation, 4.55 % beyond two
     assert (np.abs(drawn) < deviation).mean() == pytest.approx(0.6827, abs=0.01)
     assert (np.abs(drawn) > 2 * deviation).mean() == pytest.approx(0.0455, abs=0.005)
 

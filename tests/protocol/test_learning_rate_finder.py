@@ -11,7 +11,7 @@ from tandem.protocol.learning_rate_finder import HIGHEST, LOWEST, NUM_STEPS, Lea
 
 
 def run_test(loss_of: list[float]) -> LearningRateFinder:
-    """A test whose steps have these losses."""
+    """A range test whose steps have these losses."""
     finder = LearningRateFinder()
     for _, index in finder.steps(itertools.count()):
         finder.add(loss_of[index])
@@ -66,7 +66,7 @@ def test_gradient_descent_on_a_quadratic_stops_soon_after_the_rate_at_which_it_d
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_ends_the_test_and_is_no_suggestion(loss: float) -> None:
+def test_loss_that_is_not_a_number_ends_the_test_and_suggests_nothing(loss: float) -> None:
     finder = run_test([3.0 - 0.01 * step for step in range(50)] + [loss] * 50)
     assert len(finder.losses) == 51 and finder.has_diverged()
     suggestion = finder.suggestion()

@@ -27,7 +27,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(*argv: str, framework: Any = "torch") -> str:
-    """The message about wrong settings, which has to be one line."""
+    """The message about wrong settings, which is one line."""
     with pytest.raises(UserError) as caught:
         read_settings(framework, list(argv))
     message = str(caught.value)
@@ -36,14 +36,14 @@ def refusal(*argv: str, framework: Any = "torch") -> str:
 
 
 def config(content: str | bytes) -> list[str]:
-    """The arguments that read a configuration file of this content."""
+    """Words that read a configuration file with this content."""
     file = Path("settings.yaml")
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     return ["--config", str(file)]
 
 
 def nested(name: str, value: Any) -> str:
-    """YAML that gives one setting, by its dotted name, this value."""
+    """YAML with one setting, given by its dotted name."""
     for key in reversed(name.split(".")):
         value = {key: value}
     return yaml.safe_dump(value)
@@ -63,7 +63,11 @@ def alternatives(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
-FIELDS = {name: (item.metadata, hint) for name, item, hint in leaves()}
+def limits_of(item: dataclasses.Field[Any]) -> dict[str, float]:
+    return {name: item.metadata[name] for name in ("above", "at_least", "at_most") if name in item.metadata}
+
+
+FIELDS = {name: (limits_of(item), hint) for name, item, hint in leaves()}
 LISTS = {name for name, (_, hint) in FIELDS.items() if typing.get_origin(alternatives(hint)[0]) is list}
 WHOLE_NUMBERS = {name for name, (_, hint) in FIELDS.items() if {int, list[int]} & set(alternatives(hint))}
 NUMBERS = WHOLE_NUMBERS | {name for name, (_, hint) in FIELDS.items() if {float, list[float]} & set(alternatives(hint))}
@@ -72,7 +76,7 @@ LITERALS = {name: typing.get_args(hint) for name, (_, hint) in FIELDS.items() if
 LIMITED_ABOVE = {name for name, (limits, _) in FIELDS.items() if "at_most" in limits}
 LIMITS = [(name, limit) for name, (limits, _) in FIELDS.items() for limit in limits]
 
-# What has to stand beside a value at its limit, or beside a choice, so that no other rule refuses it.
+# Options that a value at its limit, or a choice, needs so that no other rule refuses it.
 COMPANIONS = {
     ("cache_views", "at_least"): ["--regime", "frozen", "--augmentation.horizontal_flip", "true"],
     ("data.fold", "at_least"): ["--data.split", "folds"],
@@ -94,7 +98,7 @@ REFUSED_BY_ANOTHER_RULE = {
 
 
 def beside(name: str, limit: str) -> tuple[float, float]:
-    """The values next to a limit: the nearest one that is outside of it, and the nearest one inside."""
+    """The nearest values outside and inside of a limit."""
     bound = FIELDS[name][0][limit]
     outwards = math.inf if limit == "at_most" else -math.inf
     whole = name in WHOLE_NUMBERS
@@ -115,7 +119,7 @@ def written(name: str, value: float) -> str:
 # ------------------------------------------------------------------------------------------------- numbers and choices
 
 
-def test_the_fields_under_test_are_all_there_are() -> None:
+def test_all_fields_are_under_test() -> None:
     assert set(FIELDS) == set(flatten(Settings()))
     assert len(LIMITS) > 40 and len(LITERALS) >= 10
     assert {"head.hidden", "data.fractions"} < NUMBERS and "threads" in NULLABLE
@@ -132,13 +136,13 @@ def test_number_just_outside_its_limits_is_refused(name: str, limit: str) -> Non
         message = refusal(*argv)
         assert message.startswith(f"{name}: received ") and ", allowed: " in message
         assert float(message.split("received ")[1].split(", allowed")[0].strip("[]'")) == outside
-        # the limit itself is said, in full
+        # the message states the exact limit
         said = message.split(limit.replace("_", " "), 1)[1].split(",")[0]
         assert float(said) == FIELDS[name][0][limit]
 
 
 @pytest.mark.parametrize("limit", ["above", "at_least", "at_most"])
-def test_numbers_just_inside_their_limits_are_taken(limit: str) -> None:
+def test_numbers_just_inside_their_limits_are_allowed(limit: str) -> None:
     names = [name for name, kind in LIMITS if kind == limit and (name, limit) not in REFUSED_BY_ANOTHER_RULE]
     expected = {name: as_value(name, beside(name, limit)[1]) for name in names}
     options = [word for name in names for word in COMPANIONS.get((name, limit), [])]
@@ -150,7 +154,7 @@ def test_numbers_just_inside_their_limits_are_taken(limit: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NUMBERS))
-def test_what_is_no_finite_number_is_refused(name: str) -> None:
+def test_numbers_that_are_not_finite_are_refused(name: str) -> None:
     word = ".nan" if name in LIMITED_ABOVE else ".inf"
     for argv in (
         [f"--{name}", f"[{word}]" if name in LISTS else word],
@@ -176,48 +180,48 @@ def test_text_for_a_number_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE_NUMBERS))
-def test_broken_number_for_a_whole_number_is_refused(name: str) -> None:
+def test_fraction_for_a_whole_number_is_refused(name: str) -> None:
     message = refusal(*config(nested(name, as_value(name, 20.5))))
     assert message.startswith(f"{name}: received ") and "20.5" in message and "whole number" in message
 
 
 @pytest.mark.parametrize("name", sorted(NUMBERS - LISTS))
-def test_truth_value_for_a_number_is_refused(name: str) -> None:
+def test_boolean_for_a_number_is_refused(name: str) -> None:
     assert refusal(*config(nested(name, True))).startswith(f"{name}: received 'True', allowed: ")
 
 
 @pytest.mark.parametrize("name", sorted(LITERALS))
-def test_word_that_is_none_of_the_choices_is_refused(name: str) -> None:
+def test_word_that_is_not_a_choice_is_refused(name: str) -> None:
     for argv in ([f"--{name}", "sideways"], config(nested(name, "sideways"))):
         assert refusal(*argv) == f"{name}: received 'sideways', allowed: {', '.join(LITERALS[name])}"
-    # a choice in capitals is another word
+    # capital letters are different
     assert refusal(f"--{name}", LITERALS[name][0].upper()).startswith(f"{name}: received ")
 
 
 @pytest.mark.parametrize("name", sorted(LITERALS))
-def test_every_choice_is_taken(name: str) -> None:
+def test_every_choice_is_allowed(name: str) -> None:
     for choice in LITERALS[name]:
         if (name, choice) == ("data.split", "auto"):
-            continue  # becomes the data set's own: test_data_sets.py
+            continue  # replaced by the data set's own value: test_data_sets.py
         argv = [f"--{name}", choice, *COMPANIONS.get((name, choice), [])]
         assert flatten(read_settings("keras", argv))[name] == choice
 
 
-# null here is the data set's own: test_data_sets.py
+# null stands for the data set's own value: test_data_sets.py
 @pytest.mark.parametrize("name", sorted(NULLABLE - {"data.fractions"}))
-def test_null_is_taken_where_it_has_a_meaning(name: str) -> None:
+def test_null_is_allowed_where_it_has_a_meaning(name: str) -> None:
     assert flatten(read_settings("torch", [f"--{name}", "null"]))[name] is None
     assert flatten(read_settings("torch", config(nested(name, None))))[name] is None
 
 
 @pytest.mark.parametrize("name", sorted(set(FIELDS) - NULLABLE))
-def test_null_is_refused_where_it_has_none(name: str) -> None:
+def test_null_is_refused_where_it_has_no_meaning(name: str) -> None:
     message = refusal(*config(nested(name, None)))
     assert message.startswith(f"{name}: received ") and ", allowed: " in message
 
 
 @pytest.mark.parametrize("name", ["optimizer.nesterov", "tracking.log_model", "augmentation.horizontal_flip"])
-def test_truth_values_are_words(name: str) -> None:
+def test_booleans_are_words(name: str) -> None:
     for value in (True, False):
         companions = COMPANIONS.get((name, value), [])
         assert flatten(read_settings("torch", [f"--{name}", str(value).lower(), *companions]))[name] is value
@@ -226,13 +230,13 @@ def test_truth_values_are_words(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LISTS))
-def test_list_settings_say_how_a_list_is_written(name: str) -> None:
+def test_message_for_a_list_shows_how_to_write_one(name: str) -> None:
     for word in ("word", "{a: 1}"):
         message = refusal(f"--{name}", word)
         assert message.startswith(f"{name}: received ") and "a list of " in message and "like [" in message
 
 
-def test_classes_are_texts() -> None:
+def test_classes_are_strings() -> None:
     for argv in (["--data.classes", "[0, 1]"], config("data: {classes: [0, 1]}")):
         assert refusal(*argv).startswith("data.classes: received '[0, 1]', allowed: a list of texts")
 
@@ -258,7 +262,7 @@ def test_numbers_may_be_written_with_an_exponent_alone() -> None:
     ],
 )
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_unknown_setting_is_named_with_what_is_like_it(option: str, hint: str, framework: str) -> None:
+def test_message_for_an_unknown_setting_suggests_similar_ones(option: str, hint: str, framework: str) -> None:
     for argv in ([f"--{option}", "1"], [f"--{option}=1"], config(nested(option, 1))):
         message = refusal(*argv, framework=framework)
         assert message.startswith(f"{option}: there is no such setting; ") and hint in message
@@ -269,7 +273,7 @@ def test_unknown_group_is_named(name: str) -> None:
     assert refusal(*config(nested(name, {"size": 1}))).startswith(name.split(".")[0])
 
 
-def test_beginning_of_a_name_is_no_name() -> None:
+def test_beginning_of_a_name_is_refused() -> None:
     # otherwise `--data.image` would change its meaning with each new setting
     assert refusal("--learning", "0.1").startswith("learning: there is no such setting")
 
@@ -317,24 +321,24 @@ def test_folder_for_a_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["regime: [frozen", "\tregime: frozen", "regime: 'frozen", "a: b: c"])
 def test_broken_yaml_says_where(content: str) -> None:
     message = refusal(*config(content))
-    assert message.startswith("config: ") and "no YAML" in message and "line 1" in message
+    assert message.startswith("config: ") and "not YAML" in message and "line 1" in message
 
 
 @pytest.mark.parametrize(
     "content", ["[regime, frozen]", "- regime: frozen\n- seed: 1\n", "frozen", "5", "2: 3", "null: 1"]
 )
-def test_yaml_that_is_no_mapping_of_names_is_refused(content: str) -> None:
+def test_yaml_that_is_not_a_mapping_of_names_is_refused(content: str) -> None:
     message = refusal(*config(content))
     assert message.startswith("config: ")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"backbone: \xe9", b"\x89PNG\r\n\x1a\n\x00"])
-def test_file_that_is_no_text_is_refused(content: bytes) -> None:
+def test_file_that_is_not_text_is_refused(content: bytes) -> None:
     assert refusal(*config(content)).startswith("config: ")
 
 
 @pytest.mark.parametrize("content", ["", "# nothing yet\n"])
-def test_empty_file_changes_nothing_or_is_named(content: str) -> None:
+def test_empty_file_is_allowed_or_named(content: str) -> None:
     try:
         assert read_settings("torch", config(content)) == Settings()
     except UserError as error:
@@ -346,7 +350,7 @@ def test_file_cannot_run_code() -> None:
     assert not Path("touched").exists()
 
 
-def test_options_override_the_file_before_them() -> None:
+def test_options_after_a_file_override_it() -> None:
     argv = config("regime: frozen\nseed: 7\ndata: {image_size: 64, resize: crop}\nhead: {hidden: [8, 4]}\n")
     settings = read_settings("keras", [*argv, "--seed", "8", "--data.image_size", "96", "--head.hidden", "[16]"])
     assert (settings.regime, settings.seed, settings.data.image_size) == ("frozen", 8, 96)
@@ -362,7 +366,7 @@ def test_later_file_overrides_an_earlier_one() -> None:
     assert (settings.data.image_size, settings.data.split_seed) == (96, 5)
 
 
-def test_without_options_the_defaults_are_taken() -> None:
+def test_defaults_are_used_without_options() -> None:
     expected = dataclasses.replace(Settings(), data=resolve_split(Settings().data))
     for framework in FRAMEWORKS:
         assert read_settings(framework, []) == expected  # type: ignore[arg-type]
@@ -429,10 +433,10 @@ RUN_CONFIGS = [
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("file", RUN_CONFIGS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_every_configuration_of_a_run_serves_both_frameworks(file: Path, framework: Any) -> None:
+def test_every_configuration_of_a_run_works_in_both_frameworks(file: Path, framework: Any) -> None:
     settings = read_settings(framework, ["--config", str(file)])
     written = yaml.safe_load(file.read_text())
-    assert settings.sweep.space == written.get("sweep", {}).pop("space", None)  # its names are those of settings
+    assert settings.sweep.space == written.get("sweep", {}).pop("space", None)  # its keys are names of settings
     for name, value in flatten_mapping(written).items():
         found = flatten(settings)[name]
         assert found == (float(value) if isinstance(found, float) else value)
@@ -467,7 +471,7 @@ def test_fractions_are_three_parts_of_the_whole(fractions: str) -> None:
         assert message.startswith("data.fractions: received [") and "three numbers above 0" in message
 
 
-def test_fractions_may_be_off_by_a_rounding() -> None:
+def test_fractions_may_be_off_by_rounding() -> None:
     third = 0.3333333
     settings = read_settings("torch", ["--data.fractions", f"[{third}, {third}, {third}]"])
     assert settings.data.fractions == [third] * 3
@@ -480,7 +484,7 @@ def test_fold_counts_up_to_the_number_of_folds() -> None:
 
 
 @pytest.mark.parametrize("split", ["auto", "fractions", "publisher"])
-def test_fold_is_refused_where_there_are_none(split: str) -> None:
+def test_fold_is_refused_without_folds(split: str) -> None:
     assert refusal("--data.split", split, "--data.fold", "2") == (
         f"data.fold: received 2, allowed: null with data.split {split}; data.split folds takes it"
     )
@@ -489,10 +493,10 @@ def test_fold_is_refused_where_there_are_none(split: str) -> None:
 @pytest.mark.parametrize("classes", ["[]", "['a']", "['a', 'a']"])
 def test_classes_are_two_or_more_different_ones(classes: str) -> None:
     message = refusal("--data.classes", classes)
-    assert message.startswith("data.classes: received ") and message.endswith("two or more different names of classes")
+    assert message.startswith("data.classes: received ") and message.endswith("two or more different class names")
 
 
-def test_weight_decay_is_refused_with_adam_which_has_none() -> None:
+def test_weight_decay_is_refused_with_adam() -> None:
     message = refusal("--optimizer.name", "adam", "--optimizer.weight_decay", "0.01")
     assert message == (
         "optimizer.weight_decay: received 0.01, allowed: 0 with optimizer.name adam; optimizer.name adamw takes it"
@@ -502,7 +506,7 @@ def test_weight_decay_is_refused_with_adam_which_has_none() -> None:
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
-def test_nesterov_is_refused_with_optimizers_that_have_none(name: str) -> None:
+def test_nesterov_is_refused_with_optimizers_without_momentum(name: str) -> None:
     assert refusal("--optimizer.name", name, "--optimizer.nesterov", "true") == (
         f"optimizer.nesterov: received True, allowed: false with optimizer.name {name}; optimizer.name sgd takes it"
     )
@@ -512,7 +516,7 @@ def test_nesterov_is_refused_with_optimizers_that_have_none(name: str) -> None:
 def test_random_resized_crop_has_a_least_and_a_greatest_share(shares: str) -> None:
     message = refusal("--augmentation.random_resized_crop", shares)
     assert message.startswith("augmentation.random_resized_crop: received [")
-    assert message.endswith("allowed: two numbers, the least share and the greatest")
+    assert message.endswith("allowed: two numbers, the smallest and the largest share")
     for taken in ("[0.08, 1]", "[0.5, 0.5]"):
         read_settings("torch", ["--augmentation.random_resized_crop", taken])
 
@@ -524,11 +528,10 @@ def test_seeds_are_different_ones(seeds: str) -> None:
 
 
 @pytest.mark.parametrize("regime", ["frozen", "off_the_shelf", "gradual"])
-def test_layer_decay_is_refused_where_nothing_of_the_backbone_is_trained(regime: str) -> None:
+def test_layer_decay_is_refused_if_the_backbone_is_not_trained(regime: str) -> None:
     argv = ["--regime", regime, "--optimizer.layer_decay", "0.5", *COMPANIONS.get(("regime", regime), [])]
     assert refusal(*argv) == (
-        f"optimizer.layer_decay: received 0.5, allowed: 1 with regime {regime}, "
-        "since nothing of the backbone is trained"
+        f"optimizer.layer_decay: received 0.5, allowed: 1 with regime {regime}, which does not train the backbone"
     )
 
 
@@ -541,27 +544,27 @@ def test_layer_decay_is_refused_where_nothing_of_the_backbone_is_trained(regime:
     ],
     ids=lambda options: options[1],
 )
-def test_layer_decay_is_taken_where_some_of_the_backbone_is_trained(options: list[str]) -> None:
+def test_layer_decay_is_allowed_if_a_part_of_the_backbone_is_trained(options: list[str]) -> None:
     assert read_settings("torch", [*options, "--optimizer.layer_decay", "0.5"]).optimizer.layer_decay == 0.5
 
 
 @pytest.mark.parametrize(
     ("options", "allowed"),
     [
-        ("--regime frozen", "null without augmentation, where each image has one view"),
+        ("--regime frozen", "null without augmentation, since each image has one view"),
         ("--regime frozen --augmentation.hue 0.1 --cache_features false", "null with cache_features false"),
         (
             "--regime frozen --augmentation.hue 0.1 --num_devices 2",
-            "null with num_devices other than 1, where features are not cached",
+            "null unless num_devices is 1, since features are cached on one device only",
         ),
-        ("--augmentation.hue 0.1", "null with regime finetune, where no phase trains the head alone"),
+        ("--augmentation.hue 0.1", "null with regime finetune, in which no phase trains only the head"),
     ],
 )
-def test_cached_views_are_refused_where_nothing_would_come_of_them(options: str, allowed: str) -> None:
+def test_cached_views_are_refused_where_they_would_have_no_effect(options: str, allowed: str) -> None:
     assert refusal(*options.split(), "--cache_views", "4") == f"cache_views: received 4, allowed: {allowed}"
 
 
-def test_cached_views_are_taken_where_one_phase_trains_the_head_alone() -> None:
+def test_cached_views_are_allowed_if_one_phase_trains_only_the_head() -> None:
     argv = ["--regime", "two_stage", "--augmentation.crop_padding", "4", "--cache_views", "4"]
     assert read_settings("keras", argv).cache_views == 4
 
@@ -585,7 +588,7 @@ def test_warmup_is_shorter_than_each_phase() -> None:
 
 
 @pytest.mark.parametrize("name", ["plateau", "cosine"])
-def test_least_rate_is_none_that_a_phase_would_have_to_rise_to(name: str) -> None:
+def test_lowest_rate_is_not_above_the_rate_of_a_phase(name: str) -> None:
     argv = ["--regime", "two_stage", "--learning_rate", "0.01", "--schedule.name", name]
     assert refusal(*argv, "--schedule.min_learning_rate", "0.002") == (
         "schedule.min_learning_rate: received 0.002, allowed: at most 0.001, the learning rate of phase 2 of regime "
@@ -594,16 +597,16 @@ def test_least_rate_is_none_that_a_phase_would_have_to_rise_to(name: str) -> Non
     read_settings("torch", [*argv, "--schedule.min_learning_rate", "0.001"])
 
 
-def test_imagenet_classes_are_refused_where_there_is_no_imagenet_head() -> None:
+def test_imagenet_classes_are_refused_without_an_imagenet_head() -> None:
     assert refusal("--imagenet_classes", "classes.yaml") == (
         "imagenet_classes: received 'classes.yaml', allowed: null with regime finetune; off_the_shelf takes it"
     )
 
 
 @pytest.mark.parametrize("weights", ["random", "runs:/" + "0" * 32])
-def test_network_off_the_shelf_has_the_weights_of_an_imagenet_head(weights: str) -> None:
+def test_network_off_the_shelf_needs_weights_with_an_imagenet_head(weights: str) -> None:
     message = refusal("--regime", "off_the_shelf", "--weights", weights)
-    assert message.startswith(f"weights: received '{weights}', allowed: imagenet or a file with regime off_the_shelf")
+    assert message.startswith(f"weights: received '{weights}', allowed: imagenet or a file, with regime off_the_shelf")
     Path("whole.pth").touch()
     for taken in ("imagenet", "whole.pth"):
         read_settings("torch", ["--regime", "off_the_shelf", "--weights", taken])
@@ -613,7 +616,7 @@ def test_network_off_the_shelf_has_the_weights_of_an_imagenet_head(weights: str)
 
 
 def gradual(phases: str) -> Iterator[list[str]]:
-    """The arguments that give these phases on the command line, and in a file."""
+    """Words that give phases on the command line and in a file."""
     yield ["--regime", "gradual", f"--phases={phases}"]
     yield config(f"regime: gradual\nphases: {phases}\n")
 
@@ -671,7 +674,7 @@ def test_phases_are_refused_with_another_regime() -> None:
         ),
         (
             "{trainable: head, bloks: 2}",
-            "phases.bloks: there is no such setting; those of a phase are trainable, blocks, learning_rate, max_epochs",
+            "phases.bloks: there is no such setting; a phase has trainable, blocks, learning_rate, max_epochs",
         ),
         ("{trainable: last}", "phases.blocks: received None, allowed: with trainable last a whole number, at least 1"),
         (
@@ -680,13 +683,13 @@ def test_phases_are_refused_with_another_regime() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_phase_is_said_in_one_line(phase: str, message: str) -> None:
+def test_problem_of_a_phase_is_reported_in_one_line(phase: str, message: str) -> None:
     for argv in gradual(f"[{{trainable: all}}, {phase}]"):
         assert refusal(*argv) == message
 
 
 @pytest.mark.parametrize("phases", ["5", "head", "{trainable: head}", "[head]", "[{trainable: head}, null]", "[[]]"])
-def test_what_is_no_list_of_phases_is_refused_with_an_example(phases: str) -> None:
+def test_wrong_list_of_phases_is_refused_with_an_example(phases: str) -> None:
     for argv in gradual(phases):
         message = refusal(*argv)
         assert message.startswith("phases: received ") and "Namespace" not in message
@@ -722,7 +725,7 @@ def test_padding_is_smaller_than_the_image() -> None:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_unknown_backbone_is_answered_with_the_ones_there_are(framework: str) -> None:
+def test_message_for_an_unknown_backbone_lists_all(framework: str) -> None:
     message = refusal("--backbone", "resnet5", framework=framework)
     libraries = "torchvision:NAME or timm:NAME" if framework == "torch" else "keras:NAME"
     assert message == (
@@ -740,7 +743,7 @@ RUN = "runs:/" + "0123456789abcdef" * 2
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("weights", ["imagenet", "random", RUN])
-def test_names_of_weights_are_taken(weights: str, framework: Any) -> None:
+def test_names_of_weights_are_allowed(weights: str, framework: Any) -> None:
     assert read_settings(framework, ["--weights", weights]).weights == weights
 
 
@@ -748,7 +751,7 @@ def test_names_of_weights_are_taken(weights: str, framework: Any) -> None:
     ("framework", "name"),
     [("torch", "w.pth"), ("torch", "w.pt"), ("keras", "w.weights.h5")],
 )
-def test_weight_file_of_the_framework_is_taken(framework: Any, name: str) -> None:
+def test_weight_file_of_the_framework_is_allowed(framework: Any, name: str) -> None:
     Path(name).touch()
     assert read_settings(framework, ["--weights", name]).weights == name
     other = "keras" if framework == "torch" else "torch"
@@ -757,13 +760,13 @@ def test_weight_file_of_the_framework_is_taken(framework: Any, name: str) -> Non
     assert f"train_{other}.py" in message
 
 
-def test_torch_s_weights_are_taken_by_the_networks_that_keras_has_none_for() -> None:
+def test_torchs_weights_are_allowed_for_networks_that_keras_lacks() -> None:
     Path("w.safetensors").touch()
     words = ["--weights", "w.safetensors", "--backbone", "alexnet", "--data.image_size", "64"]
     assert read_settings("keras", words).weights == "w.safetensors"
 
 
-def test_backbone_of_a_library_is_taken_by_its_framework_alone() -> None:
+def test_backbone_of_a_library_is_allowed_in_its_framework_only() -> None:
     assert read_settings("torch", ["--backbone", "timm:convnext_tiny"]).backbone == "timm:convnext_tiny"
     message = refusal("--backbone", "timm:convnext_tiny", framework="keras")
     assert message.startswith("backbone: 'timm:convnext_tiny' exists in torch only; allowed in keras: ")
@@ -779,7 +782,7 @@ def test_missing_weight_file_is_named(framework: str) -> None:
 @pytest.mark.parametrize(
     "weights", ["runs:/", "runs:/abc", RUN + "0", RUN + "/weights", "runs:" + "0" * 32, "ImageNet", ""]
 )
-def test_weights_of_no_known_form_are_refused(weights: str) -> None:
+def test_weights_of_unknown_form_are_refused(weights: str) -> None:
     message = refusal(f"--weights={weights}")
     assert message.startswith(f"weights: received {weights!r}, allowed: imagenet, random, runs:/")
 
@@ -790,7 +793,7 @@ def test_folder_of_weights_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_scratch_starts_from_random_weights_whatever_is_said(framework: Any) -> None:
+def test_scratch_starts_from_random_weights_despite_other_settings(framework: Any) -> None:
     assert read_settings(framework, ["--regime", "scratch"]).weights == "random"
     assert read_settings(framework, ["--regime", "scratch", "--weights", RUN]).weights == "random"
     assert read_settings(framework, ["--regime", "finetune"]).weights == "imagenet"

@@ -27,19 +27,19 @@ def started_by(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         ({}, 1),
         ({"RANK": "1", "WORLD_SIZE": "4"}, 4),
         ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8"}, 8),
-        ({"SLURM_PROCID": "0"}, 1),  # within sbatch, but not started by srun
-        ({"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, 2),  # torchrun within srun
+        ({"SLURM_PROCID": "0"}, 1),  # in sbatch, but not started by srun
+        ({"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, 2),  # torchrun in srun
         ({"WORLD_SIZE": "2"}, 1),
     ],
 )
-def test_started_processes_are_what_the_launcher_says(
+def test_number_of_processes_is_the_launchers(
     variables: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started_by(monkeypatch, **variables)
     assert num_started_processes() == expected
 
 
-def test_batch_without_equal_parts_is_refused() -> None:
+def test_batch_that_cannot_be_split_equally_is_refused() -> None:
     check_shares(32, 4)
     with pytest.raises(UserError, match=r"batch_size: received 30, .* multiple of num_devices, 4, .* \(28 or 32 for"):
         check_shares(30, 4)
@@ -52,7 +52,7 @@ REFUSED: list[tuple[Framework, str, dict[str, str], str]] = [
     ("torch", "--num_devices 0", {}, "num_devices: received 0, allowed: a whole number or auto, at least 1"),
     ("torch", "--num_devices some", {}, "num_devices: received 'some', allowed: a whole number or auto"),
     ("torch", "--num_devices 2 --regime off_the_shelf", {}, "num_devices: received 2, allowed: 1 with regime off"),
-    ("torch", "", {"RANK": "0", "WORLD_SIZE": "2"}, "num_devices: received 1, allowed: 2, which torchrun or srun"),
+    ("torch", "", {"RANK": "0", "WORLD_SIZE": "2"}, "num_devices: received 1, allowed: 2, the number that torchrun"),
     ("torch", "--num_devices auto --seeds [1,2]", {"RANK": "0", "WORLD_SIZE": "2"}, r"seeds: received \[1, 2\]"),
     ("torch", "--num_devices auto --data.split folds", {"RANK": "0", "WORLD_SIZE": "2"}, "data.fold: received None"),
     ("keras", "--num_devices 2", {}, "num_devices: received 2, allowed: 1 with KERAS_BACKEND tensorflow; KERAS_B"),
@@ -70,7 +70,7 @@ def test_devices_that_cannot_train_are_refused(
         read_settings(framework, words.split())
 
 
-def test_devices_that_can_train_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_that_can_train_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_settings("torch", ["--num_devices", "4"]).num_devices == 4
     assert read_settings("torch", ["--num_devices", "auto", "--seeds", "[1,2]"]).num_devices == "auto"
     started_by(monkeypatch, KERAS_BACKEND="jax")
@@ -80,7 +80,7 @@ def test_devices_that_can_train_are_taken(monkeypatch: pytest.MonkeyPatch) -> No
     assert read_settings("torch", ["--num_devices", "auto"]).num_devices == "auto"
 
 
-def test_number_of_devices_makes_no_other_experiment() -> None:
+def test_number_of_devices_does_not_change_the_hash() -> None:
     one, four = (read_settings("torch", ["--num_devices", number]) for number in ("1", "4"))
     assert settings_hash(one) == settings_hash(four)
     assert settings_hash(one) != settings_hash(read_settings("torch", ["--batch_size", "64"]))

@@ -29,7 +29,7 @@ def test_phases_of_a_regime(regime: Any, trainable: list[str]) -> None:
     assert [phase.blocks for phase in phases] == [None] * len(trainable)
 
 
-def test_every_regime_has_phases_but_the_one_that_does_not_train() -> None:
+def test_every_regime_that_trains_has_phases() -> None:
     without = [regime for regime in typing.get_args(Regime) if not phases_of(Settings(regime=regime, phases=[HEAD]))]
     assert without == ["off_the_shelf"]
 
@@ -103,6 +103,6 @@ FLIPPED = AugmentationSettings(horizontal_flip=True)
         ({"regime": "frozen", "augmentation": FLIPPED, "cache_views": 40, "max_epochs": 10}, [10]),
     ],
 )
-def test_features_are_cached_where_the_whole_backbone_is_frozen(changes: dict[str, Any], views: list[int]) -> None:
+def test_features_are_cached_if_the_whole_backbone_is_frozen(changes: dict[str, Any], views: list[int]) -> None:
     settings = Settings(**changes)
     assert [num_cached_views(phase, settings) for phase in phases_of(settings)] == views

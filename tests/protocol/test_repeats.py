@@ -13,22 +13,22 @@ def test_settings_of_a_single_run_have_no_repeats(words: list[str]) -> None:
     assert repeats_of(read_settings("torch", words)) == ()
 
 
-def test_there_is_a_run_for_each_seed() -> None:
+def test_there_is_one_run_per_seed() -> None:
     repeats = repeats_of(read_settings("torch", ["--seeds", "[5, 0]"]))
     assert repeats == (Repeat(seed=5, fold=None), Repeat(seed=0, fold=None))
 
 
-def test_there_is_a_run_for_each_fold() -> None:
+def test_there_is_one_run_per_fold() -> None:
     repeats = repeats_of(read_settings("keras", [*FOLDS, "--seed", "7"]))
     assert repeats == tuple(Repeat(seed=7, fold=fold) for fold in range(3))
 
 
-def test_there_is_a_run_for_each_seed_on_one_fold() -> None:
+def test_there_is_one_run_per_seed_on_one_fold() -> None:
     repeats = repeats_of(read_settings("keras", [*FOLDS, "--data.fold", "1", "--seeds", "[0, 1]"]))
     assert repeats == (Repeat(seed=0, fold=1), Repeat(seed=1, fold=1))
 
 
-def test_there_is_a_run_for_each_seed_and_fold() -> None:
+def test_there_is_one_run_per_seed_and_fold() -> None:
     words = [*FOLDS, "--seeds", "[0, 1]"]
     repeats = repeats_of(read_settings("torch", words))
     assert {(repeat.seed, repeat.fold) for repeat in repeats} == {(s, f) for s in (0, 1) for f in (0, 1, 2)}

@@ -55,10 +55,10 @@ def test_table_has_a_rate_for_each_step() -> None:
         ({"name": "none", "warmup_epochs": 1}, True),
     ],
 )
-def test_rates_that_depend_on_losses_or_on_nothing_need_no_table(settings: dict[str, Any], expected: bool) -> None:
+def test_rates_that_are_constant_or_depend_on_losses_need_no_table(settings: dict[str, Any], expected: bool) -> None:
     assert changes_by_step(ScheduleSettings(**settings)) is expected
 
 
-def test_each_block_learns_at_a_part_of_the_rate_of_the_one_behind_it() -> None:
+def test_each_block_learns_at_a_share_of_the_next_blocks_rate() -> None:
     assert block_factors(0.5, 4) == [1 / 16, 1 / 8, 1 / 4, 1 / 2]
     assert block_factors(1.0, 3) == [1, 1, 1]

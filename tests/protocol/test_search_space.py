@@ -8,8 +8,8 @@ import pytest
 
 from tandem.errors import UserError
 from tandem.protocol.parser import change_settings, read_settings
-from tandem.protocol.search_space import Choice, Range, combinations, read_space, varied_backbones, with_values
-from tandem.protocol.settings import HeadSettings, OptimizerSettings, Settings
+from tandem.protocol.search_space import VARIED_OF_DATA, Choice, Range, combinations, read_space, varied_backbones
+from tandem.protocol.settings import FIELDS, Settings, SweepSettings
 
 
 def sweep_of(space: Any, *words: str) -> Settings:
@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[Any, list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_space_that_cannot_be_searched_is_one_line(what: str) -> None:
+def test_wrong_search_space_is_reported_in_one_line(what: str) -> None:
     space, words, told = REFUSED[what]
     with pytest.raises(UserError) as caught:
         sweep_of(space, *words)
@@ -103,12 +103,12 @@ def test_a_space_that_cannot_be_searched_is_one_line(what: str) -> None:
     assert all(part in message for part in told), message
 
 
-def test_values_that_go_together_only_with_one_another_are_taken() -> None:
+def test_values_that_are_allowed_only_together_are_allowed() -> None:
     space = {"optimizer.name": ["adamw", "sgd"], "optimizer.weight_decay": {"low": 1e-5, "high": 1e-2}}
     assert len(read_space(sweep_of(space))) == 2
 
 
-def test_a_space_without_trials_does_not_matter() -> None:
+def test_search_space_is_ignored_without_trials() -> None:
     words = ["--sweep.space", '{"seed": [1, 2]}', "--seeds", "[1, 2]"]
     assert read_settings("torch", words).sweep.num_trials is None
 
@@ -122,7 +122,7 @@ def test_a_range_test_needs_one_run_that_trains(words: list[str], told: str) -> 
         read_settings("torch", ["--find_learning_rate", "true", *words])
 
 
-def test_every_two_values_stand_together_in_some_combination() -> None:
+def test_every_pair_of_values_occurs_in_a_combination() -> None:
     dimensions = (
         Choice(name="a", values=(1, 2, 3)),
         Range(name="b", low=0, high=1, log=False, whole=False),
@@ -132,12 +132,6 @@ def test_every_two_values_stand_together_in_some_combination() -> None:
     for first, second in (("a", "b"), ("a", "c"), ("b", "c")):
         values = {"a": (1, 2, 3), "b": (0, 1), "c": ("x", "y")}
         assert {(one[first], one[second]) for one in found} == {(x, y) for x in values[first] for y in values[second]}
-
-
-def test_values_replace_settings_at_any_depth() -> None:
-    changed = with_values(Settings(), {"learning_rate": 0.5, "head.dropout": 0.1, "optimizer.name": "sgd"})
-    expected = Settings(learning_rate=0.5, head=HeadSettings(dropout=0.1), optimizer=OptimizerSettings(name="sgd"))
-    assert changed == expected
 
 
 def test_changed_settings_are_those_of_a_command_line() -> None:
@@ -153,7 +147,7 @@ def test_changed_settings_are_checked() -> None:
         change_settings(Settings(), "torch", {"optimizer.nesterov": True})
 
 
-def test_processes_that_are_started_together_share_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_started_together_share_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"WORLD_SIZE": "8", "RANK": "3", "LOCAL_RANK": "3"}.items():
         monkeypatch.setenv(name, value)
     assert sweep_of({"head.dropout": [0, 0.5]}).num_devices == 1
@@ -171,3 +165,15 @@ def test_a_sweep_may_build_all_backbones_that_it_varies() -> None:
     )
     assert varied_backbones(sweep_of({"head.dropout": [0, 0.5]})) == ("mobilenet_v2",)
     assert varied_backbones(Settings(backbone="resnet50")) == ("resnet50",)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_sweep_varies_what_affects_numbers_and_trials_do_not_share(name: str) -> None:
+    shared = ("seed", "seeds", "phases", "allow_random_weights")
+    shared += tuple(name for name in FIELDS if name.startswith("data.") and name not in VARIED_OF_DATA)
+    settings = Settings(sweep=SweepSettings(space={name: ["a", "b"]}))
+    if FIELDS[name].metadata["affects"] == "numbers" and name not in shared:
+        assert read_space(settings) == (Choice(name=name, values=("a", "b")),)
+    else:
+        with pytest.raises(UserError, match="cannot vary"):
+            read_space(settings)

@@ -60,12 +60,16 @@ def test_curves_show_the_history() -> None:
     figure = training_curves(history)
     assert [trace.name for trace in figure.data] == ["train", "val", "train", "val"]
     metrics = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
-    for trace, metric in zip(figure.data, metrics, strict=True):
+    for trace, metric, panel in zip(figure.data, metrics, ("x", "x", "x2", "x2"), strict=True):
+        assert trace.xaxis == panel
         np.testing.assert_array_equal(trace.x, history["epoch"])
         np.testing.assert_array_equal(trace.y, history[metric])
+    # The title of each panel is that of its metrics.
+    assert [annotation.text for annotation in figure.layout.annotations][:2] == ["loss", "accuracy"]
+    assert [figure.layout[axis].title.text for axis in ("xaxis", "xaxis2")] == ["epoch", "epoch"]
 
 
-def test_heatmap_shows_shares_of_the_true_class() -> None:
+def test_heatmap_has_true_classes_in_rows_and_predicted_classes_in_columns() -> None:
     predictions = Predictions(
         keys=tuple("123456"),
         hashes=tuple("123456"),
@@ -73,16 +77,22 @@ def test_heatmap_shows_shares_of_the_true_class() -> None:
         probabilities=np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 0, 0]],
         classes=("cat", "dog"),
     )
-    (heatmap,) = confusion_heatmap(predictions).data
+    figure = confusion_heatmap(predictions)
+    (heatmap,) = figure.data
+    # Of two dogs (second row) both are predicted as cats (first column).
     assert np.asarray(heatmap.z).tolist() == [[75, 25], [100, 0]]
     assert np.asarray(heatmap.customdata).tolist() == [[3, 1], [2, 0]]
     assert np.asarray(heatmap.text).tolist() == [["3", "1"], ["2", ""]]
+    assert (list(heatmap.x), list(heatmap.y)) == (["cat", "dog"], ["cat", "dog"])
+    assert figure.layout.xaxis.title.text == "predicted class"
+    assert figure.layout.yaxis.title.text == "true class"
+    assert figure.layout.yaxis.autorange == "reversed"  # the first row on top
+    assert heatmap.hovertemplate.startswith("true class: %{y}<br>predicted class: %{x}<br>")
+    assert heatmap.colorbar.title.text == "% of the<br>true class"
 
 
 @pytest.mark.parametrize(("num_classes", "numbers", "names"), [(10, True, 10), (100, False, 100), (300, False, None)])
-def test_numbers_and_names_are_left_out_where_they_have_no_room(
-    num_classes: int, numbers: bool, names: int | None
-) -> None:
+def test_numbers_and_names_are_left_out_if_they_do_not_fit(num_classes: int, numbers: bool, names: int | None) -> None:
     predictions = make_predictions(num_classes)
     figure = confusion_heatmap(predictions)
     assert (figure.data[0].texttemplate is not None) == numbers
@@ -94,6 +104,8 @@ def test_numbers_and_names_are_left_out_where_they_have_no_room(
 
 
 def test_bars_are_sorted_by_f1() -> None:
-    (bars,) = f1_bars(make_predictions(30)).data
+    figure = f1_bars(make_predictions(30))
+    (bars,) = figure.data
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("class", "F1")
     assert list(bars.y) == sorted(bars.y)
     assert sorted(bars.x) == sorted(str(index) for index in range(30))

@@ -25,7 +25,7 @@ from tandem.tracking.run import start_run
 
 
 def make_predictions(truth: list[int], hashes: list[str], classes: tuple[str, ...] = ("cat", "dog")) -> Predictions:
-    """Every image is taken for the first class."""
+    """Every image is predicted as the first class."""
     probabilities = np.zeros((len(truth), len(classes)), np.float32)
     probabilities[:, 0] = 1
     return Predictions(
@@ -60,7 +60,7 @@ def test_images_are_spread_over_the_classes_and_taken_by_hash() -> None:
     assert choose_images(predictions, 3).tolist() == [2, 1, 5]  # the third is the one with the lower hash
 
 
-def test_same_images_are_chosen_in_whatever_order_they_and_their_classes_come() -> None:
+def test_same_images_are_chosen_in_any_order_of_images_and_classes() -> None:
     generator = np.random.default_rng(1)
     hashes = [f"{number:08x}" for number in generator.choice(2**32, 60, replace=False)]
     truth = generator.integers(0, 5, 60)
@@ -75,7 +75,7 @@ def test_same_images_are_chosen_in_whatever_order_they_and_their_classes_come() 
     assert sorted(np.bincount(one.truth[choose_images(one, 12)])) == [2, 2, 2, 3, 3]
 
 
-def test_all_images_are_chosen_where_there_are_fewer_than_asked_for() -> None:
+def test_all_images_are_chosen_if_there_are_fewer_than_asked_for() -> None:
     assert sorted(choose_images(make_predictions([0, 1, 1], ["c", "b", "a"]), 12)) == [0, 1, 2]
 
 
@@ -113,7 +113,7 @@ def test_map_is_enlarged_bilinearly_with_half_pixel_centres() -> None:
     np.testing.assert_allclose(made, enlarged / enlarged.max(), atol=1e-5)
 
 
-def test_map_is_zero_where_nothing_speaks_for_the_class() -> None:
+def test_map_without_support_for_the_class_is_zero() -> None:
     features = np.ones((2, 3, 3, 2))
     gradients = np.stack([-features[0], features[0]])
     maps = class_activation_maps(features, gradients, 6, 6)
@@ -152,7 +152,7 @@ def test_single_cell_gives_no_maps() -> None:
 # --- pictures and files
 
 
-def test_overlay_leaves_the_grey_image_where_the_map_is_zero_and_colours_it_where_it_is_high() -> None:
+def test_overlay_is_grey_where_the_map_is_zero_and_coloured_where_it_is_high() -> None:
     images = np.full((1, 2, 2, 3), 100, np.uint8)
     maps = np.zeros((1, 2, 2, 2), np.uint8)
     maps[0, 0, 0, 0] = 255
@@ -188,14 +188,14 @@ def test_damaged_file_is_refused_in_one_line(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.arange(3))
     for damaged in (whole[: len(whole) // 2], b"", b"text", *map(Path.read_bytes, tmp_path.glob("*y"))):
         file.write_bytes(damaged)
-        with pytest.raises(UserError, match="holds no Grad-CAM maps of a Tandem run"):
+        with pytest.raises(UserError, match="is not a file of Grad-CAM maps"):
             GradCam.read(file)
-    with pytest.raises(UserError, match=r"other\.npz holds no Grad-CAM maps .*hashes|keys"):
+    with pytest.raises(UserError, match=r"other\.npz is not a file of Grad-CAM maps .*hashes|keys"):
         GradCam.read(tmp_path / "other.npz")
 
 
 @pytest.mark.parametrize("field", ["truth", "predicted", "images", "maps", "hashes"])
-def test_arrays_that_do_not_fit_together_are_refused(field: str) -> None:
+def test_arrays_of_different_lengths_are_refused(field: str) -> None:
     fields: dict[str, Any] = {name: getattr(make_maps(), name) for name in GradCam.__dataclass_fields__}
     fields[field] = fields[field][1:]
     with pytest.raises(ValueError, match=r"Received|has to be|have to be"):
@@ -212,7 +212,7 @@ def test_contact_sheet_shows_each_image_beside_its_two_maps() -> None:
         rows = [(y, x) for y, x in corners.tolist() if (sheet[y : y + 160, x : x + 160] == enlarged).all()]
         assert len(rows) == 1
         found += rows
-    # the fourth image begins the second row of groups, its maps stand right of it
+    # The fourth image starts the second row of groups; its maps are on its right.
     assert len({y for y, _ in found}) == 1 and [x for _, x in found] == sorted(x for _, x in found)
     assert found[0][0] > 160
 
@@ -222,7 +222,7 @@ def test_contact_sheet_shows_each_image_beside_its_two_maps() -> None:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all runs of this file go, for MLflow needs seconds to make a database."""
+    """Folder of all runs of this file, because MLflow takes seconds to create a database."""
     return tmp_path_factory.mktemp("grad_cam")
 
 
@@ -262,7 +262,7 @@ def test_run_says_why_there_are_no_maps(root: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.count("No Grad-CAM") == 1
 
 
-def test_no_maps_are_made_where_they_are_switched_off(root: Path) -> None:
+def test_no_maps_are_made_if_switched_off(root: Path) -> None:
     _, client, run_id = record(root, count=0, cells=3)
     assert "tandem.grad_cam" not in client.get_run(run_id).data.tags
     assert client.list_artifacts(run_id, "final") == []

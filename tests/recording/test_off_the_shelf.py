@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +7,11 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tandem.comparison.comparison import compare_runs
 from tandem.data.prepare import PreparedData
 from tandem.evaluation.predictions import softmax
 from tandem.protocol.settings import Settings, TrackingSettings
 from tandem.recording.off_the_shelf import record_off_the_shelf
 from tandem.tracking import vocabulary
-from tandem.tracking.reader import RunRecord
 from tandem.tracking.run import start_run
 from tests.small_runs import small_data
 
@@ -26,11 +23,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return small_data(tmp_path_factory.mktemp("cache"))
 
 
-def test_run_keeps_both_kinds_of_scores_and_every_answer(tmp_path: Path, data: PreparedData) -> None:
+def test_run_keeps_both_kinds_of_scores_and_every_prediction(tmp_path: Path, data: PreparedData) -> None:
     rows = data.rows("test")
     logits = np.random.default_rng(0).normal(size=(len(rows), 1000)).astype(np.float32)
     logits[:, [members[0] for members in OUTPUTS]] += 3 * np.eye(5)[data.labels[rows]]
-    logits[0, 207] = 50  # a golden retriever, which is none of the classes
+    logits[0, 207] = 50  # a golden retriever, which is not one of the classes
     tracking = TrackingSettings(uri=f"sqlite:///{tmp_path}/mlflow.db", folder=str(tmp_path / "runs"))
     settings = Settings(regime="off_the_shelf", tracking=tracking)
     with start_run(settings, framework="torch", backend="torch", versions={}) as run:
@@ -52,21 +49,3 @@ def test_run_keeps_both_kinds_of_scores_and_every_answer(tmp_path: Path, data: P
     assert table["wordnet_id"][0] == "n02099601" and table["name"][0] == "golden retriever"
     assert table["class"].tolist() == [data.classes[label] for label in data.labels[rows]]
     np.testing.assert_allclose(table["probability"], of_all.max(axis=1), rtol=1e-4)
-
-
-def test_comparison_shows_both_kinds_of_scores_side_by_side(make_run: Callable[..., RunRecord]) -> None:
-    metrics = {
-        "test/imagenet_accuracy": 0.827,
-        "test/imagenet_precision_macro": 0.0359,
-        "test/imagenet_recall_macro": 0.0296,
-        "test/imagenet_f1_macro": 0.0323,
-        "test/imagenet_num_labels": 279.0,
-        "test/imagenet_outside": 0.17,
-    }
-    runs = [make_run(regime="off_the_shelf", accuracy=0.99, metrics=metrics), make_run(regime="frozen")]
-    (table,) = (table for table in compare_runs(runs).tables if table.name == "off_the_shelf")
-    assert table.rows == (("off_the_shelf torch", 0.99, *metrics.values()),)
-
-
-def test_comparison_without_such_networks_has_no_such_table(make_run: Callable[..., RunRecord]) -> None:
-    assert "off_the_shelf" not in {table.name for table in compare_runs([make_run()]).tables}

@@ -14,7 +14,7 @@ CLASSES = ("</script><b>bird", "dog & cat", "fish")
 
 
 class Outline(HTMLParser):
-    """The cells of the tables, the scripts, and what the page would load."""
+    """Cells of the tables, number of scripts, and addresses that the page would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,15 +95,15 @@ def test_page_shows_scores_confusions_and_settings(outline: Outline) -> None:
     assert ["head.hidden", "[256]"] in outline.rows
     assert ["threads", "null"] in outline.rows
     assert ["data.source", "<folder>"] in outline.rows
-    confusions = outline.rows[outline.rows.index(["true class", "taken for", "images", "of"]) + 1 :]
+    confusions = outline.rows[outline.rows.index(["true class", "predicted class", "images", "of the class"]) + 1 :]
     assert confusions[0] == ["</script><b>bird", "dog & cat", "2", "3"]
     assert confusions[1] == ["dog & cat", "fish", "1", "2"]
     classes = outline.rows[outline.rows.index(["class", "F1", "precision", "recall", "images"]) + 1 :]
-    # Of the first class one of three images is found and nothing else taken for it: 2 * 1 * 1/3 / (1 + 1/3).
+    # One of three images of the first class is right, and no other image is predicted as it: 2 * 1 * 1/3 / (1 + 1/3).
     assert ["</script><b>bird", "0.5000", "1.0000", "0.3333", "3"] in classes
 
 
 def test_class_name_cannot_end_a_script(page: str, outline: Outline) -> None:
     assert "</script><b>bird" not in page
-    # A name that broke out of its script would leave another count.
+    # Class names contain the end of a script, and must not end one.
     assert outline.scripts == page.count("</script>")

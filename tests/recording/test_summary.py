@@ -18,7 +18,7 @@ def make_phase(number: int, trainable: str, accuracy: float) -> PhaseResult:
     )
 
 
-def test_summary_has_one_row_a_phase_and_says_where_to_look() -> None:
+def test_summary_has_one_row_per_phase_and_says_where_to_look() -> None:
     file = io.StringIO()
     where = ["mlflow ui", "http://127.0.0.1:5000/#/experiments/1/runs/" + "0123456789abcdef" * 8 + "[x]"]
     phases = [make_phase(1, "head", 0.7), make_phase(2, "all", 0.9)]

@@ -20,7 +20,7 @@ def test_figures_are_written_in_all_formats(tmp_path: Path) -> None:
     files = write_figures({"points": FIGURE}, tmp_path / "figures", ("png", "svg", "pdf"))
     assert [file.name for file in files] == ["points.png", "points.svg", "points.pdf"]
     png, svg, pdf = (file.read_bytes() for file in files)
-    assert Image.open(io.BytesIO(png)).size == (800, 600)  # two pixels a point
+    assert Image.open(io.BytesIO(png)).size == (800, 600)  # two pixels per point
     root = ElementTree.fromstring(svg)
     assert (root.get("width"), root.get("height")) == ("400", "300")
     assert "two points" in svg.decode()
@@ -28,17 +28,17 @@ def test_figures_are_written_in_all_formats(tmp_path: Path) -> None:
 
 
 def test_unknown_format_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown format of figures gif: allowed are png, svg, pdf"):
+    with pytest.raises(UserError, match="unknown figure format gif: allowed are png, svg, pdf"):
         write_figures({"points": FIGURE}, tmp_path, ("png", "gif"))  # type: ignore[arg-type]
 
 
 def test_machine_without_chrome_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Chromium, "find_browser", classmethod(lambda cls, **_: None))
-    with pytest.raises(UserError, match="none was found: install one, or give its path in BROWSER_PATH"):
+    with pytest.raises(UserError, match="none was found: install one, or set BROWSER_PATH to it"):
         write_figures({"points": FIGURE}, tmp_path, ("png",))
 
 
-def test_browser_path_that_is_no_browser_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_browser_path_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="BROWSER_PATH") as caught:
         write_figures({"points": FIGURE}, tmp_path, ("png",))

@@ -70,7 +70,9 @@ PAGE = report.Page(
             "summary", Text(paragraphs=("The best is <net 10>.",)), SUMMARY, Plot(figure=line(), caption="A line.")
         ),
         section("classes", CLASSES, Plot(figure=heatmap(), caption="A map."), Plot(figure=heatmap(), caption="Again.")),
-        section("images", Gallery(title="Wrong", pictures=(Picture(image=ONE_COLOR, caption="owl\ntaken for emu"),))),
+        section(
+            "images", Gallery(title="Wrong", pictures=(Picture(image=ONE_COLOR, caption="owl\npredicted as emu"),))
+        ),
         section("more", Plot(figure=line(), caption="In the folded section."), folded=True),
     ),
 )
@@ -93,7 +95,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(browser: Browser, file: Path) -> Iterator[Page]:
-    """The page in a window of 1280 pixels; at its end no error has been said and nothing was asked of the network."""
+    """The page in a window of 1280 pixels; fails at the end if there were errors or requests to a network."""
     complaints: list[str] = []
     requests: list[str] = []
     context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True)
@@ -129,12 +131,12 @@ def layout_color(tab: Page, index: int) -> str:
 # without a browser
 
 
-def test_anchors_of_sections_have_to_differ() -> None:
+def test_sections_need_different_anchors() -> None:
     with pytest.raises(ValueError, match="anchors"):
         report.Page(title="x", lead="", sections=(section("a"), section("a")))
 
 
-def test_what_figures_share_stands_on_the_page_once() -> None:
+def test_parts_that_figures_share_are_on_the_page_once() -> None:
     content = render_page(PAGE)
     array = base64.b64encode(np.arange(400, dtype=np.uint16).tobytes()).decode()
     assert len(re.findall(re.escape(array[:60]), content)) == 1
@@ -152,7 +154,7 @@ def test_no_text_can_end_a_script() -> None:
 
 
 @pytest.mark.parametrize("size", [32, 64, 65, 900])
-def test_images_are_shrunk_and_small_ones_are_kept_exactly(size: int) -> None:
+def test_images_are_shrunk_and_small_ones_are_exact(size: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, size=(size, size // 2, 3), dtype=np.uint8)
     gallery = Gallery(title="x", pictures=(Picture(image=pixels, caption=""),))
     content = render_page(report.Page(title="x", lead="", sections=(section("a", gallery),)))
@@ -184,11 +186,13 @@ def test_figures_are_drawn_when_they_come_into_view(opened: Page) -> None:
     assert last.get_attribute("data-state") is None  # far below
     draw_all(opened)
     assert opened.locator(".plot > div[data-state=drawn] .main-svg").count() >= 3
-    assert opened.locator(".plot .legendtext").first.text_content() == "</script>bird"  # plotly's markup ends nothing
+    assert (
+        opened.locator(".plot .legendtext").first.text_content() == "</script>bird"
+    )  # without plotly's markup, and without ending the script
 
 
 @in_browser
-def test_figure_in_a_folded_section_is_drawn_when_that_is_opened(opened: Page) -> None:
+def test_figure_in_a_folded_section_is_drawn_when_it_is_opened(opened: Page) -> None:
     folded = opened.locator("#more .plot > div")
     assert not folded.is_visible()
     opened.get_by_text("The more", exact=True).last.click()
@@ -204,7 +208,7 @@ def test_link_of_the_contents_opens_a_folded_section(opened: Page) -> None:
 
 
 @in_browser
-def test_click_sorts_by_unrounded_numbers_and_leaves_gaps_last(opened: Page) -> None:
+def test_click_sorts_by_unrounded_numbers_with_missing_values_last(opened: Page) -> None:
     head = table(opened, "Models").locator("th", has_text="accuracy")
     before = column(opened, "Models", 0)
     head.get_by_role("button").click()  # the best first
@@ -219,7 +223,7 @@ def test_click_sorts_by_unrounded_numbers_and_leaves_gaps_last(opened: Page) -> 
 
 
 @in_browser
-def test_keyboard_sorts_texts_with_numbers_in_them_and_durations(opened: Page) -> None:
+def test_keyboard_sorts_texts_with_numbers_and_durations(opened: Page) -> None:
     table(opened, "Models").locator("th button").first.focus()
     opened.keyboard.press("Enter")
     assert column(opened, "Models", 0) == ["<b>net</b>", "net 1", "Net 2", "net 9", "net 10", "other"]
@@ -249,7 +253,7 @@ def test_filters_hide_rows_and_count_them(opened: Page) -> None:
 
 
 @in_browser
-def test_long_table_shows_its_ends_in_whatever_order_until_all_is_asked_for(opened: Page) -> None:
+def test_long_table_shows_its_ends_until_all_rows_are_asked_for(opened: Page) -> None:
     names = [f"class {index:02}" for index in range(60)]
     assert column(opened, "Classes", 0) == [*names[:10], "40 more", *names[-10:]]
     table(opened, "Classes").get_by_role("button", name="F1").click()
@@ -294,7 +298,7 @@ def test_page_and_figures_follow_dark_mode(opened: Page) -> None:
 
 
 @in_browser
-def test_paper_shows_everything_in_light_colours_and_the_screen_is_as_before_afterwards(opened: Page) -> None:
+def test_paper_shows_everything_in_light_colours_and_the_screen_is_restored(opened: Page) -> None:
     opened.emulate_media(color_scheme="dark")
     draw_all(opened)
     opened.evaluate("dispatchEvent(new Event('beforeprint'))")

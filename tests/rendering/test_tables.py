@@ -3,7 +3,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 import re
+from pathlib import Path
 
 import pytest
 from pylatexenc.latex2text import LatexNodes2Text
@@ -21,6 +23,8 @@ from tandem.rendering.tables import (
     render_csv,
     render_latex,
     render_markdown,
+    table_of,
+    write_tables,
 )
 
 TABLE = Table(
@@ -65,7 +69,7 @@ def print_plainly(table: Table, *, width: int, terminal: bool = False) -> str:
 
 
 def test_markdown_table() -> None:
-    # 0.9123 is best twice: what reads alike shares the first place.
+    # 0.9123 is best twice: values that read the same share the first place.
     assert render_markdown(TABLE).splitlines() == [
         "## Birds",
         "",
@@ -95,7 +99,7 @@ def test_terminal_table_marks_the_best_in_bold() -> None:
     assert [text for text in bold if text[:1].isdigit()] == ["0.9123", "0.9123", "4.0 s"]
 
 
-def test_output_that_is_no_terminal_breaks_no_line() -> None:
+def test_lines_are_not_broken_outside_a_terminal() -> None:
     long = "a_backbone_with_a_name_that_is_much_longer_than_a_line"
     table = Table(name="x", title="x", columns=TABLE.columns, rows=((long, 0.5, 1.0, 1),), notes=("a note " * 20,))
     lines = print_plainly(table, width=40).splitlines()
@@ -134,14 +138,14 @@ def test_square_brackets_are_printed_as_they_are() -> None:
         assert text in printed
 
 
-def test_nothing_is_best_where_all_read_alike() -> None:
+def test_nothing_is_best_if_all_values_read_the_same() -> None:
     columns = (Column(key="parameters", heading="parameters", kind="amount", better="lower"),)
     assert Table(name="x", title="x", columns=columns, rows=((2_257_984,), (2_257_990,))).best_cells() == set()
     assert Table(name="x", title="x", columns=columns, rows=((2_257_984,),)).best_cells() == set()
     assert Table(name="x", title="x", columns=columns, rows=((2_257_984,), (5_288_548,))).best_cells() == {(0, 0)}
 
 
-def test_row_with_a_value_too_few_is_refused() -> None:
+def test_row_with_too_few_values_is_refused() -> None:
     with pytest.raises(ValueError, match="needs 4 values"):
         Table(name="x", title="x", columns=TABLE.columns, rows=(("a", 0.5, 1.0),))
 
@@ -178,7 +182,7 @@ def test_values_are_written_for_people(value, kind, written) -> None:
     assert format_value(value, kind) == written
 
 
-def test_interval_stands_behind_its_value() -> None:
+def test_interval_follows_its_value() -> None:
     estimate = Estimate(value=0.0123, low=-0.0011, high=0.024)
     assert format_value(estimate, "score") == "0.0123 [-0.0011, 0.0240]"
     assert format_value(estimate, "difference") == "+0.0123 [-0.0011, +0.0240]"
@@ -187,10 +191,10 @@ def test_interval_stands_behind_its_value() -> None:
 
 def test_value_with_an_interval_can_be_best() -> None:
     assert INTERVALS.best_cells() == {(0, 1)}
-    assert INTERVALS.tied_cells() == {(1, 1)}  # the best is tied with itself, but that says nothing
+    assert INTERVALS.tied_cells() == {(1, 1)}  # without the best itself
 
 
-def test_markdown_underlines_what_is_tied_with_the_best_and_explains_it() -> None:
+def test_markdown_underlines_and_explains_values_tied_with_the_best() -> None:
     lines = [re.sub(" +", " ", line) for line in render_markdown(INTERVALS).splitlines()]
     assert lines[4:] == [
         "| a | **0.9123 [0.9011, 0.9240]** | -0.0100 [-0.0200, +0.0010] |",
@@ -201,7 +205,7 @@ def test_markdown_underlines_what_is_tied_with_the_best_and_explains_it() -> Non
     ]
 
 
-def test_terminal_underlines_what_is_tied_with_the_best() -> None:
+def test_terminal_underlines_values_tied_with_the_best() -> None:
     file = io.StringIO()
     print_table(INTERVALS, Console(file=file, width=100, force_terminal=True, color_system="standard"))
     assert re.findall(r"\x1b\[4m(.*?)\x1b\[0m", file.getvalue()) == ["0.9100 [0.9000, 0.9200]"]
@@ -276,13 +280,13 @@ def test_long_latex_table_breaks_over_pages_and_repeats_its_head() -> None:
 @pytest.mark.parametrize(
     "text", ["50% & more", "a_b", "#1 {x} $5", "~home ^2", "C:\\temp", "<b>|</b>", "\\textbf{no}", "caf\u00e9"]
 )
-def test_latex_sets_any_text_as_it_stands(text: str) -> None:
+def test_latex_prints_any_text_unchanged(text: str) -> None:
     # The parser reads back another circumflex than LaTeX sets.
     assert LatexNodes2Text().latex_to_text(escape_latex(text)).replace("\u02c6", "^") == text
 
 
 @pytest.mark.parametrize("name", ["[256]", "*starred"])
-def test_row_cannot_begin_with_what_the_line_before_would_take_for_its_argument(name: str) -> None:
+def test_row_does_not_become_an_argument_of_the_line_before(name: str) -> None:
     columns = (Column(key="name", heading="name"),)
     latex = render_latex(Table(name="x", title="x", columns=columns, rows=(("a",), (name,))))
     assert f"a \\\\\n{{}}{name} " in latex
@@ -301,7 +305,7 @@ PROSE_TABLE = Table(
 )
 
 
-def test_prose_is_broken_into_lines_in_a_pipe_and_begins_beside_its_row() -> None:
+def test_prose_is_broken_into_lines_in_a_pipe_beside_its_row() -> None:
     file = io.StringIO()
     print_table(PROSE_TABLE, Console(file=file, width=80))
     lines = file.getvalue().splitlines()
@@ -313,3 +317,51 @@ def test_prose_is_broken_into_lines_in_a_pipe_and_begins_beside_its_row() -> Non
 
 def test_prose_shares_the_line_in_latex() -> None:
     assert r"\begin{tabular}{p{0.38\linewidth}lp{0.38\linewidth}r}" in render_latex(PROSE_TABLE)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(0.83335, "score"), (0.83345, "score"), (-0.00005, "difference")])
+def test_last_bit_of_a_score_does_not_decide_how_it_reads(value: float, kind: str) -> None:
+    neighbours = (math.nextafter(value, -1), value, math.nextafter(value, 1))
+    assert len({format_value(one, kind) for one in neighbours}) == 1  # type: ignore[arg-type]
+
+
+def test_rounding_error_is_no_negative_difference() -> None:
+    assert format_value(0.3 - (0.1 + 0.2), "difference") == "+0.0000"
+
+
+def test_equal_scores_share_the_first_place_whatever_their_last_bit() -> None:
+    columns = (Column(key="accuracy", heading="accuracy", kind="score", better="higher"),)
+    rows = tuple((value,) for value in (math.nextafter(0.83335, 0), math.nextafter(0.83335, 1), 0.5))
+    assert Table(name="x", title="x", columns=columns, rows=rows).best_cells() == {(0, 0), (1, 0)}
+
+
+def test_table_has_one_row_per_item_and_one_column_per_field() -> None:
+    fields = (
+        (Column(key="name", heading="name"), str.upper),
+        (Column(key="length", heading="length", kind="number"), len),
+    )
+    table = table_of(["owl", "emu", "kiwi"], fields, name="birds", title="Birds", notes=["a note"], tied=frozenset())
+    assert [column.key for column in table.columns] == ["name", "length"]
+    assert table.rows == (("OWL", 3), ("EMU", 3), ("KIWI", 4))
+    assert (table.name, table.title, table.notes) == ("birds", "Birds", ("a note",))
+
+
+def test_tables_are_written_one_by_one_and_all_together(tmp_path: Path) -> None:
+    write_tables(tmp_path / "new" / "folder", [TABLE, INTERVALS], before=["# Title\n"], after=["- an end\n"])
+    folder = tmp_path / "new" / "folder"
+    assert {path.name for path in folder.iterdir()} == {
+        "tables.md",
+        *(f"{name}.{kind}" for name in ("summary", "intervals") for kind in ("md", "csv", "tex")),
+    }
+    assert (folder / "summary.csv").read_text() == render_csv(TABLE)
+    assert (folder / "summary.tex").read_text() == render_latex(TABLE)
+    assert (folder / "summary.md").read_text() == render_markdown(TABLE)
+    everything = ["# Title\n", render_markdown(TABLE), render_markdown(INTERVALS), "- an end\n"]
+    assert (folder / "tables.md").read_text() == "\n".join(everything)
+
+
+def test_shortened_tables_are_whole_in_csv_files(tmp_path: Path) -> None:
+    write_tables(tmp_path, [TABLE], before=[], shorten=lambda table: dataclasses.replace(table, rows=table.rows[:1]))
+    lines = {kind: (tmp_path / f"summary.{kind}").read_text().count("0.5") for kind in ("md", "tex", "csv")}
+    assert lines == {"md": 0, "tex": 0, "csv": 1}
+    assert "0.5000" not in (tmp_path / "tables.md").read_text()

@@ -13,6 +13,7 @@ import yaml
 from sklearn import metrics as sklearn_metrics
 from sklearn.datasets import load_digits
 
+from tandem.data.prepare import REPORT_FILE, SPLIT_FILE
 from tandem.protocol.parser import read_settings
 from tandem.protocol.settings import flatten
 from tandem.tracking import vocabulary
@@ -158,7 +159,8 @@ def test_artifacts_are_those_of_the_vocabulary(pair: Runs, framework: str) -> No
     )
     folders = (vocabulary.FINAL_FOLDER, vocabulary.phase_name(1), vocabulary.phase_name(2))
     expected = {f"{name}/{file}" for name in folders for file in evaluation}
-    expected |= {vocabulary.SETTINGS_FILE, vocabulary.SPLIT_FILE, vocabulary.DATA_REPORT_FILE, vocabulary.RUN_PAGE_FILE}
+    expected |= {f"{vocabulary.DATA_FOLDER}/{file}" for file in (SPLIT_FILE, REPORT_FILE)}
+    expected |= {vocabulary.SETTINGS_FILE, vocabulary.RUN_PAGE_FILE}
     found = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     assert found == expected | WEIGHT_FILES[framework]
 
@@ -256,7 +258,7 @@ def test_data_set_is_an_input_of_the_run(pair: Runs, framework: str) -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_split_on_file_is_the_split_of_the_predictions(pair: Runs, framework: str) -> None:
     run = pair[framework]
-    with (run.artifacts / vocabulary.SPLIT_FILE).open(newline="") as file:
+    with (run.artifacts / vocabulary.DATA_FOLDER / SPLIT_FILE).open(newline="") as file:
         lines = [line for line in file if not line.startswith("#")]
     rows = list(csv.DictReader(lines))
     tested = [row["key"] for row in rows if "test" in row.values()]

@@ -1,13 +1,14 @@
-"""From the runs of an experiment to the cells that are compared.
+"""Sorts the runs of an experiment into groups of configurations, which the comparison shows as rows.
 
-A cell is everything that was the same but the seed. Of several runs with the same seed the latest counts. Settings in
-which the runs of a group differ belong to a cell, so that nothing unlike is averaged. Cells stand in one group only if
-they were tested on the same images and had the same budget.
+A configuration is all runs that differ only in their seed; of several runs with the same seed the latest counts. Every
+setting in which the runs of a group differ separates configurations, so that unlike runs are never averaged. A group
+holds the configurations with the same test images and the same budget.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import json
 import re
 import typing
 from collections import Counter, defaultdict
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from tandem.protocol.settings import Regime, SweepSettings
+from tandem.evaluation.ties import mean
+from tandem.protocol.settings import FIELDS, Affects, Regime, values_before
 from tandem.tracking import vocabulary
 
 if TYPE_CHECKING:
@@ -28,35 +30,19 @@ ACCURACY = vocabulary.TEST_PREFIX + "accuracy"
 FIRST_PHASE = vocabulary.phase_name(1) + "/"  # before a metric's name
 NOT_APPLICABLE = "-"
 
-# Parameters that are columns of their own (backbone, regime, weights), that a row is averaged over (seed), or that
-# change nothing in what a run computes: where it is recorded, and where its images lie (the tags hold their hashes).
-_NO_DIFFERENCE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights"}
-_NO_DIFFERENCE |= {"data.source", "data.cache_folder", "eval_batch_size"}
-# Where a run's settings were looked for; runs that only look have no framework's tag and are not read.
-_NO_DIFFERENCE |= {"find_learning_rate", *(f"sweep.{item.name}" for item in dataclasses.fields(SweepSettings))}
-_NO_DIFFERENCE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
-# Settings that change what a run costs but not what it learns, as does the hardware, which is a tag; and what each was
-# in runs that are older than it.
-_COST_SETTINGS = {
-    "device": "",
-    "threads": "",
-    "num_devices": "1",
-    "cache_features": "false",
-    "acceleration.compile": "null",
-    "acceleration.channels_last": "false",
-    "acceleration.fused_optimizer": "false",
-    "acceleration.cudnn_autotune": "false",
-    "acceleration.keep_memory": "false",
-}
+# Parameters that affect numbers but are not among a configuration's settings: backbone, regime and weights have columns
+# of their own, a row averages over seeds, and tags hold the origin of the weights and the hashes of the images.
+_SHOWN_OTHERWISE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights", "data.source"}
+_SHOWN_OTHERWISE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
+# Groups of settings that affect nothing, including those that only older versions had.
+_GROUPS_WITHOUT_EFFECT = ("tracking.", "sweep.")
 _WITHOUT_FROZEN_PHASE = ("off_the_shelf", "scratch", "finetune")
-# What was the case in runs that are older than these settings (on a CPU, where all of them were made).
-_OLDER_SETTINGS = {"cache_views": "null", "acceleration.tf32": "true"}
-# Settings, or the beginnings of their names, that say nothing of a network off the shelf.
+# Settings, or the first part of their names, that a network off the shelf does not use.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "max_epochs", "batch_norm_momentum"),
     *("augmentation.", "head.", "optimizer.", "schedule.", "early_stopping."),
 )
-# Settings that one regime alone reads.
+# Settings that only one regime reads.
 _SETTINGS_OF_REGIMES = {
     "thawed_rate_factor": "two_stage",
     "phases": "gradual",
@@ -68,38 +54,53 @@ _REGIMES = typing.get_args(Regime)
 
 @dataclass(frozen=True, kw_only=True)
 class _Weights:
-    """What a run began with: its name, and a word for it that does not tell one file from another."""
+    """The weights that a run started from."""
 
     label: str
+    """Their name, such as that of a file."""
     word: str
+    """A word for their kind, the same for all files and for all earlier runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """Runs that differ in nothing but their seed, the latest of each seed.
-
-    Args:
-        label: what the cell is called, unique in its group.
-        settings: those in which the runs of the group differ, beyond the ones that have a field here.
-        costs: the same for what changes the costs alone.
-        runs: ordered by their seeds.
-    """
+class Configuration:
+    """Runs that differ only in their seed, the latest of each seed."""
 
     label: str
+    """Name in tables and figures, unique in its group."""
     backbone: str
     regime: str
     framework: str
+    """torch, keras, or keras with its backend in parentheses."""
     settings: tuple[tuple[str, str], ...]
+    """(name, value) of the other settings in which the runs of the group differ."""
     costs: tuple[tuple[str, str], ...]
+    """(name, value) of what the runs of the group differ in and what changes only their costs, such as the hardware."""
     runs: tuple[RunRecord, ...]
+    """At least one, in the order of the seeds."""
 
     def mean(self, metric: str) -> float | None:
         """Mean over the runs; None unless all of them have the metric."""
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
-        return sum(values) / len(values) if len(values) == len(self.runs) else None
+        return mean(values) if len(values) == len(self.runs) else None
+
+    @property
+    def accuracy(self) -> float:
+        """Mean accuracy on the test images; 0 where it is unknown, so that configurations can be ordered by it."""
+        return self.mean(ACCURACY) or 0.0
+
+    @property
+    def random_weights(self) -> bool:
+        """True if a run of a pretrained regime started from random weights."""
+        return self.regime != "scratch" and any(
+            run.tags.get(vocabulary.WEIGHTS_ORIGIN, run.params.get("weights"))
+            in ("random", vocabulary.RANDOM_FOR_IMAGENET)
+            for run in self.runs
+        )
 
     @property
     def sort_key(self) -> tuple:
+        """Position in tables: by backbone, regime and settings, PyTorch before Keras."""
         regime = _REGIMES.index(self.regime) if self.regime in _REGIMES else len(_REGIMES)
         settings = [_number_first(value) for _, value in (*self.settings, *self.costs)]
         # "torch" before "keras", "keras" before "keras (jax)".
@@ -108,36 +109,33 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Cells that were tested on the same images, with the same budget.
-
-    Args:
-        name: of the data, unique among the groups of an experiment.
-        title: the data's name, the budget if it is small, and the number of classes and test images.
-        suffix: of the names of the group's tables, files and anchors.
-        budget: full or small.
-        data_set: the data's name alone; groups with the same one may share images.
-        fold: which of a cross-validation's folds its test images are; None without such.
-        cells: in the order of the tables; at least one.
-    """
+    """Configurations with the same test images and the same budget."""
 
     name: str
+    """Name of the data, unique among the groups of an experiment."""
     title: str
+    """Name of the data, the budget if it is small, and the numbers of classes and test images."""
     suffix: str
+    """Appended to the names of the group's tables, files and anchors: "" for the first group, then _2, _3."""
     budget: str
+    """full or small."""
     data_set: str
+    """Name of the data set; groups with the same data set may share images."""
     fold: str | None
-    cells: tuple[Cell, ...]
+    """The fold of a cross-validation that holds the test images; None without folds."""
+    configurations: tuple[Configuration, ...]
+    """At least one, in the order of the tables."""
 
 
 def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str, ...]]:
-    """Sorts the runs of an experiment into groups of cells.
+    """Sorts the runs of an experiment into groups of configurations.
 
     Args:
-        runs: of one experiment, in any order and of any status.
+        runs: Runs of one experiment, in any order and of any status.
 
     Returns:
-        The groups, those of a small budget last, then the one with the most runs first, of groups of one size that of
-        the latest run; and lines that say which runs stand in none of them or apart from the first, and why.
+        The groups: full budgets before small ones, then larger groups first, then the group with the latest run.
+        Notes that name the runs that are left out or are not in the first group, with the reason.
     """
     weights = _initial_weights(runs)
     groups: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
@@ -158,22 +156,22 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
     notes = []
     for group in ordered[1:]:
         other_images = group[0].tags[vocabulary.TEST_HASH] != ordered[0][0].tags[vocabulary.TEST_HASH]
-        apart = "Tested on other images" if other_images else "Run with another budget"
+        reason = "their test images differ from those" if other_images else "their budget differs from that"
         notes.append(
-            f"{apart} than the first tables ({_describe_data(group)}), so in tables of their own: {name_runs(group)}."
+            f"In separate tables because {reason} of the first tables ({_describe_data(group)}): {name_runs(group)}."
         )
     if unfinished:
         by_status = Counter(run.status for run in unfinished)
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(by_status.items()))
-        notes.append(f"Left out, not finished ({statuses}): {name_runs(unfinished)}.")
+        notes.append(f"Left out because they are not finished ({statuses}): {name_runs(unfinished)}.")
     if untested:
-        notes.append(f"Left out, finished without results on test images: {name_runs(untested)}.")
+        notes.append(f"Left out because they have no results on test images: {name_runs(untested)}.")
 
     found: list[Group] = []
     for number, group in enumerate(ordered, start=1):
         latest, repeated = _latest_of_each_seed(group, weights)
         if repeated:
-            notes.append(f"Left out, repeated later with the same settings and seed: {name_runs(repeated)}.")
+            notes.append(f"Left out because a later run has the same settings and seed: {name_runs(repeated)}.")
         name = _data_name(latest)
         times = 1 + sum(other.name == name or other.name.startswith(f"{name} (") for other in found)
         found.append(
@@ -184,75 +182,15 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
                 budget=_budget_of(group[0]),
                 data_set=_data_set(latest),
                 fold=_fold_of(latest),
-                cells=tuple(_cells(latest, weights)),
+                configurations=tuple(_configurations(latest, weights)),
             )
         )
     return tuple(found), tuple(notes)
 
 
-def partners(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
-    """Cells of PyTorch and of Keras with the same backbone, regime and settings.
-
-    Returns:
-        (PyTorch, Keras); of PyTorch's that one which was trained on the same hardware, where there is such a one.
-    """
-    found = defaultdict(list)
-    for cell in cells:
-        found[cell.backbone, cell.regime, cell.settings].append(cell)
-    pairs = []
-    for group in found.values():
-        torch_cells = [cell for cell in group if cell.framework == "torch"]
-        for keras in group:
-            if torch_cells and keras.framework != "torch":
-                pairs.append((next((cell for cell in torch_cells if cell.costs == keras.costs), torch_cells[0]), keras))
-    return pairs
-
-
-def scratch_partners(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
-    """Each pretrained cell with one of its backbone and framework that was trained from scratch on the same images.
-
-    A network off the shelf has been trained on none of them, so nothing was transferred to them.
-
-    Returns:
-        (pretrained, scratch); of several trained from scratch the one with the same settings, else the most accurate.
-    """
-    pairs = []
-    for cell in cells:
-        if cell.regime in ("scratch", "off_the_shelf") or began_at_random(cell):
-            continue
-        choice = [
-            other
-            for other in cells
-            if (other.regime, other.backbone, other.framework) == ("scratch", cell.backbone, cell.framework)
-            and _data_settings(other) == _data_settings(cell)
-        ]
-        if choice:
-            pairs.append((cell, max(choice, key=lambda other: (_alike(other, cell), other.mean(ACCURACY) or 0.0))))
-    return pairs
-
-
-def began_at_random(cell: Cell) -> bool:
-    """Whether some of its runs, of a regime that needs weights, had random ones."""
-    return cell.regime != "scratch" and any(
-        run.tags.get(vocabulary.WEIGHTS_ORIGIN, run.params.get("weights")) in ("random", vocabulary.RANDOM_FOR_IMAGENET)
-        for run in cell.runs
-    )
-
-
 def family_of(backbone: str) -> str:
-    """The backbone's name up to its size or version: resnet of resnet50, mobilenet of mobilenet_v2."""
+    """Name of a backbone without its size and version: resnet for resnet50, mobilenet for mobilenet_v2."""
     return re.split(r"_|\d", backbone, maxsplit=1)[0]
-
-
-def _data_settings(cell: Cell) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in cell.settings if name == "split" or name.startswith("data")]
-
-
-def _alike(first: Cell, second: Cell) -> int:
-    """In how many settings two cells are the same."""
-    return sum(one == other for one, other in zip(first.settings, second.settings, strict=True)) + (
-        first.costs == second.costs
-    )
 
 
 def _data_set(runs: Sequence[RunRecord]) -> str:
@@ -275,22 +213,22 @@ def _budget_of(run: RunRecord) -> str:
     return run.tags.get(vocabulary.BUDGET, "full")
 
 
-def _label(cell_settings: Sequence[tuple[str, str]], words: Sequence[str]) -> str:
-    own = [f"{name} {value}" for name, value in cell_settings if value not in ("", NOT_APPLICABLE)]
+def _label(settings: Sequence[tuple[str, str]], words: Sequence[str]) -> str:
+    own = [f"{name} {value}" for name, value in settings if value not in ("", NOT_APPLICABLE)]
     return " ".join(words) + (f" ({', '.join(own)})" if own else "")
 
 
 def framework_of(run: RunRecord) -> str:
-    """torch, keras, or keras with its backend where that is not TensorFlow."""
+    """torch, keras, or keras with its backend in parentheses if that is not TensorFlow."""
     framework, backend = run.tags.get(vocabulary.FRAMEWORK, "?"), run.tags.get(vocabulary.BACKEND, "")
     return f"{framework} ({backend})" if framework == "keras" and backend not in ("", "tensorflow") else framework
 
 
 def _own_settings(run: RunRecord) -> dict[str, str]:
-    """What may make a run learn something else than the others of its group; its weights stand elsewhere."""
+    """Settings that affect what a run learns, except the weights."""
     settings = {"data": run.tags.get(vocabulary.DATA_NAME, "")}
-    for name, value in {**_OLDER_SETTINGS, **run.params}.items():
-        if name not in _NO_DIFFERENCE and name not in _COST_SETTINGS and not name.startswith("tracking."):
+    for name, value in {**_values_before("numbers"), **run.params}.items():
+        if _affects(name) == "numbers" and name not in _SHOWN_OTHERWISE:
             settings[name] = value
     for name, regime in _SETTINGS_OF_REGIMES.items():
         if run.params.get("regime") != regime:
@@ -300,11 +238,29 @@ def _own_settings(run: RunRecord) -> dict[str, str]:
     return settings
 
 
+def _affects(name: str) -> Affects:
+    """Effect of a run's parameter. A parameter that is not a setting of this version may have changed numbers."""
+    if name in FIELDS:
+        return FIELDS[name].metadata["affects"]
+    return "nothing" if name.startswith(_GROUPS_WITHOUT_EFFECT) else "numbers"
+
+
+@functools.cache
+def _values_before(affects: Affects) -> Mapping[str, str]:
+    """Values of settings in runs that are older than the settings, in the form of MLflow's parameters."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in values_before().items()
+        if _affects(name) == affects
+    }
+
+
 def _costs(run: RunRecord) -> dict[str, str]:
+    before = _values_before("cost")
     costs = {
         "hardware": run.tags.get(vocabulary.HARDWARE, ""),
         "computed on": run.tags.get(vocabulary.DEVICE, ""),
-        **{name: run.params.get(name, older) for name, older in _COST_SETTINGS.items()},
+        **{name: run.params.get(name, before.get(name, "")) for name in FIELDS if _affects(name) == "cost"},
     }
     if run.params.get("regime") in _WITHOUT_FROZEN_PHASE:
         costs["cache_features"] = NOT_APPLICABLE
@@ -312,7 +268,7 @@ def _costs(run: RunRecord) -> dict[str, str]:
 
 
 def _training_identity(run: RunRecord, weights: Mapping[str, _Weights]) -> tuple:
-    """Equal for runs that differ in nothing that they learn from but framework and seed."""
+    """Key that is equal for runs whose training differs only in framework and seed."""
     settings = _own_settings(run) | {
         "backbone": run.params.get("backbone", ""),
         "regime": run.params.get("regime", ""),
@@ -335,7 +291,7 @@ def _latest_of_each_seed(
     return list(latest.values()), repeated
 
 
-def _cells(runs: Sequence[RunRecord], weights: Mapping[str, _Weights]) -> list[Cell]:
+def _configurations(runs: Sequence[RunRecord], weights: Mapping[str, _Weights]) -> list[Configuration]:
     words = _words_for_weights(runs, weights)
     settings = {}
     for run in runs:
@@ -348,7 +304,7 @@ def _cells(runs: Sequence[RunRecord], weights: Mapping[str, _Weights]) -> list[C
     costs = {run.run_id: _costs(run) for run in runs}
     differing_settings, differing_costs = _differing(settings.values()), _differing(costs.values())
     if "weights" not in differing_settings and "random" in words.values():
-        differing_settings.insert(0, "weights")  # the name of a regime promises pretrained ones
+        differing_settings.insert(0, "weights")  # the regime's name suggests pretrained weights
 
     members = defaultdict(list)
     for run in runs:
@@ -360,8 +316,8 @@ def _cells(runs: Sequence[RunRecord], weights: Mapping[str, _Weights]) -> list[C
             tuple((name, costs[run.run_id].get(name, "")) for name in differing_costs),
         ].append(run)
     several_backbones = len({backbone for backbone, *_ in members}) > 1
-    cells = [
-        Cell(
+    configurations = [
+        Configuration(
             label=_label((*own, *cost), ((backbone,) if several_backbones else ()) + (regime, framework)),
             backbone=backbone,
             regime=regime,
@@ -372,18 +328,18 @@ def _cells(runs: Sequence[RunRecord], weights: Mapping[str, _Weights]) -> list[C
         )
         for (backbone, regime, framework, own, cost), found in members.items()
     ]
-    return sorted(cells, key=lambda cell: cell.sort_key)
+    return sorted(configurations, key=lambda configuration: configuration.sort_key)
 
 
 def _differing(settings: Collection[Mapping[str, str]]) -> list[str]:
-    """Names of the settings that are not the same in all runs, or that only some runs have."""
+    """Names of the settings that differ between runs or that some runs lack."""
     names = dict.fromkeys(name for own in settings for name in own)
     values = {name: {own.get(name, "") for own in settings} - {NOT_APPLICABLE} for name in names}
     return [name for name, found in values.items() if len(found) > 1]
 
 
 def _settings_explain_splits(settings: Iterable[Mapping[str, str]]) -> bool:
-    """Whether runs with equal data settings have equal splits; a folder's training images may have changed since."""
+    """True if runs with equal data settings have equal splits; images in a folder may have changed between runs."""
     splits = defaultdict(set)
     for own in settings:
         data = tuple(sorted((name, value) for name, value in own.items() if name.startswith("data")))
@@ -392,15 +348,15 @@ def _settings_explain_splits(settings: Iterable[Mapping[str, str]]) -> bool:
 
 
 def _initial_weights(runs: Iterable[RunRecord]) -> dict[str, _Weights]:
-    """The weights that each run began with, under names that are the same in both frameworks where that is possible.
+    """Initial weights of each run by run id, with the same name in both frameworks where possible.
 
-    An earlier run is named by what it trained, since each framework has its own with its own id. Unlike weights that
-    would have the same name are numbered.
+    Weights of an earlier run are named after what that run trained, because each framework has its own run with its
+    own id. Different weights that would have the same name are numbered.
     """
     by_id = {run.run_id: run for run in runs}
     found: dict[str, _Weights] = {}
     known: dict[str, list[object]] = defaultdict(list)
-    # Earlier runs first: the name of a run's weights is needed before that of the weights made from it.
+    # Oldest first: the weights of a run are named before those of the runs that start from it.
     for run in sorted(by_id.values(), key=lambda run: run.start_time):
         weights = run.params.get("weights", "")
         source = by_id.get(weights.removeprefix("runs:/").strip("/")) if weights.startswith("runs:/") else None
@@ -429,10 +385,10 @@ def _initial_weights(runs: Iterable[RunRecord]) -> dict[str, _Weights]:
 
 
 def _words_for_weights(runs: Iterable[RunRecord], weights: Mapping[str, _Weights]) -> dict[str, str]:
-    """The name of each run's weights, or just "a file" or "an earlier run".
+    """Name of each run's weights by run id, or only their kind: "a file" or "an earlier run".
 
-    Names of files and ids of runs differ between the frameworks, so such runs could never stand side by side; the names
-    are needed only where one framework used several for one backbone.
+    File names and run ids differ between the frameworks and would keep their runs from being paired. They are used
+    only where one framework used several files or earlier runs for one backbone.
     """
     used = defaultdict(set)
     for run in runs:
@@ -447,7 +403,7 @@ def _words_for_weights(runs: Iterable[RunRecord], weights: Mapping[str, _Weights
 
 
 def _describe_data(runs: Sequence[RunRecord]) -> str:
-    """The data's name and its number of classes and test images, as far as the runs agree on them."""
+    """Name of the data with the numbers of classes and test images on which the runs agree."""
     parts = [_data_name(runs)]
     for parameter, words in ((vocabulary.NUM_CLASSES, "classes"), (vocabulary.NUM_IMAGES["test"], "test images")):
         values = {run.params[parameter] for run in runs if parameter in run.params}
@@ -457,13 +413,13 @@ def _describe_data(runs: Sequence[RunRecord]) -> str:
 
 
 def name_runs(runs: Iterable[RunRecord]) -> str:
-    """The names of some runs in one line, oldest first."""
-    # With the id: runs that nobody has named are all called by backbone, regime and framework.
+    """Names of runs in one line, oldest first."""
+    # With the id, because runs without a name of their own are all named after backbone, regime and framework.
     return some([f"{run.name} ({run.run_id[:8]})" for run in sorted(runs, key=lambda run: run.start_time)])
 
 
 def some(names: Sequence[str]) -> str:
-    """Names in one line, cut short where there are many."""
+    """Names in one line, at most 12 of them."""
     more = len(names) - NAMES_IN_A_LINE
     return ", ".join(names[:NAMES_IN_A_LINE]) + (f" and {more} more" if more > 0 else "")
 

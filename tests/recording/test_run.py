@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tandem.data.prepare import PreparedData
+from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.predictions import Predictions
 from tandem.protocol.settings import Settings, TrackingSettings
-from tandem.recording.results import record_evaluation
+from tandem.recording.run import predictions_of_test, record_evaluation, record_weights, without_imagenet
 from tandem.tracking.run import start_run
+from tests.small_runs import RecordingRun, small_data
 
 CLASSES = ("a,b", "NA", "猫")
 
@@ -62,7 +65,7 @@ def test_uploaded_predictions_are_the_ones_evaluated(recorded, tmp_path: Path) -
     np.testing.assert_array_equal(read.probabilities, expected.probabilities)
 
 
-def test_tables_keep_strange_class_names(recorded) -> None:
+def test_tables_keep_class_names_with_commas_and_other_scripts(recorded) -> None:
     folder = recorded[0] / "final"
     classes = pd.read_csv(folder / "per_class.csv", keep_default_na=False)
     assert classes["class"].tolist() == list(CLASSES)
@@ -70,3 +73,46 @@ def test_tables_keep_strange_class_names(recorded) -> None:
     matrix = pd.read_csv(folder / "confusion_matrix.csv", index_col="truth", keep_default_na=False)
     assert matrix.columns.tolist() == matrix.index.tolist() == list(CLASSES)
     assert matrix.to_numpy().tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return small_data(tmp_path_factory.mktemp("cache"))
+
+
+def test_predictions_belong_to_the_test_images_in_their_order(data: PreparedData) -> None:
+    rows = data.rows("test")
+    logits = np.random.default_rng(0).normal(size=(len(rows), len(data.classes))).astype(np.float32)
+    predictions = predictions_of_test(data, logits)
+    assert predictions.keys == tuple(data.keys[row] for row in rows)
+    assert predictions.hashes == tuple(data.hashes[row] for row in rows)
+    np.testing.assert_array_equal(predictions.truth, data.labels[rows])
+    np.testing.assert_array_equal(predictions.predicted, logits.argmax(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("weights", "origin"),
+    [
+        ("imagenet", "imagenet"),
+        ("runs:/abc", "runs:/abc"),
+        # printf hello | sha256sum
+        ("my.pth", "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"),
+    ],
+)
+def test_weights_of_a_file_are_recorded_by_its_hash(tmp_path: Path, weights: str, origin: str) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"hello")
+    run = RecordingRun()
+    record_weights(run, Settings(weights=weights), None if weights == "imagenet" else file)  # type: ignore[arg-type]
+    assert run.tags == {"tandem.weights_origin": origin}
+
+
+def test_random_weights_replace_imagenet_only_if_allowed() -> None:
+    run, missing = RecordingRun(), WeightsNotDownloaded("no network")
+    replaced = without_imagenet(run, Settings(weights="imagenet", allow_random_weights=True), missing)  # type: ignore[arg-type]
+    assert replaced.weights == "random"
+    assert run.tags == {"tandem.weights_origin": "random (imagenet could not be downloaded)"}
+    with pytest.raises(WeightsNotDownloaded):
+        without_imagenet(run, Settings(weights="imagenet"), missing)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="another error"):
+        without_imagenet(run, Settings(weights="imagenet", allow_random_weights=True), UserError("another error"))  # type: ignore[arg-type]
