@@ -204,7 +204,7 @@ class World:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """What one run says of each image."""
+    """Predictions of one run."""
 
     predicted: np.ndarray
     right: np.ndarray
@@ -213,7 +213,7 @@ class Outcome:
 
 @dataclass
 class Promise:
-    """How often something happened that was promised, or must not happen."""
+    """Counts of something that was promised to happen, or not to happen."""
 
     happened: int = 0
     asked: int = 0
@@ -226,7 +226,7 @@ class Promise:
         self.asked += 1
 
     def add_interval(self, interval: Interval, truth: float) -> None:
-        """Whether the interval holds the truth; nothing where there is none."""
+        """Counts an interval that holds the truth; one without limits is not counted."""
         self.deviations.append(interval.estimate - truth)
         if interval.low is not None and interval.high is not None:
             self.add(interval.low - 1e-12 <= truth <= interval.high + 1e-12)
@@ -317,7 +317,7 @@ def families(
 
 
 def power(random: np.random.Generator, world: World, sets: int, *, runs: int, num_tests: int) -> dict[str, Promise]:
-    """Whether the difference that is said to be found in four of five test sets is found so often in another."""
+    """Differences that are said to be found in four of five test sets, tested on another test set."""
     found = {"found as said": Promise()}
     for _ in range(sets):
         rows, _ = world.rows(random, (0.0, 0.0), (runs, runs))

@@ -28,10 +28,10 @@ Average = Literal["macro", "weighted"]
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much the test images can say about a score."""
+    """Amount of information that test images have on a score."""
 
     images: float | np.ndarray
-    """Number of images that, all with equal weight, would say as much."""
+    """Number of images of equal weight with the same information."""
     step: float | np.ndarray
     """Largest change of the score by one image."""
     df: float = np.inf
@@ -40,11 +40,11 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contributions:
-    """A score of one run and what each image contributes to it."""
+    """A score of one run and the contributions of the images to it."""
 
     score: float
     bias: float
-    """By which the score of so few images per class is expected to differ from that of very many."""
+    """Expected score with so few images per class, minus the score with very many."""
     images: np.ndarray
     """float64 of shape (images,), summing to 0; the sum of squares is the score's variance over test sets."""
 
@@ -74,7 +74,7 @@ class ClassSplit:
         return self.support / len(self.truth)
 
     def size(self, average: Average) -> Size:
-        """The information on an average over classes.
+        """Information on an average over classes.
 
         The degrees of freedom are Satterthwaite's (1946) for classes of equal variance: few where one or two small
         classes decide. Halved, since the variance of a class with a recall near 0 or 1 is known less surely than that
@@ -119,7 +119,7 @@ def class_contributions(split: ClassSplit, predicted: np.ndarray, measure: Measu
     Args:
         split: The test images.
         predicted: int64 of shape (images,), predicted classes.
-        measure: What is averaged.
+        measure: Score of each class.
         average: "macro" for equal weights of the classes, "weighted" for their numbers of images.
     """
     truth, num_classes, support = split.truth, split.num_classes, split.support
@@ -196,7 +196,7 @@ def _of_classes(split: ClassSplit, classes: list[np.ndarray], values: list[np.nd
 
 
 def calibration_contributions(confidence: np.ndarray, right: np.ndarray) -> Contributions:
-    """Contributions to the squared calibration error, debiased: see metrics.squared_calibration_error.
+    """Contributions to the squared calibration error, debiased: see metrics.calibration_pairs.
 
     Args:
         confidence: Highest probability of each image, of shape (images,).

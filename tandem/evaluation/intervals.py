@@ -1,8 +1,8 @@
-"""Intervals of scores and of their differences: how far test images and seeds may have moved them.
+"""Intervals of scores and of their differences, over test images and seeds.
 
 Accuracy and other scores between 0 and 1 have the intervals of tandem.evaluation.shares; the log loss and the
 calibration error, whose variance alone is known, have Student's, the log loss on a logarithmic scale. The smallest
-score of the classes has an interval that is sure but wide. Where no interval was found to keep its level
+score of the classes has one that is sure but wide. Where no interval was found to keep its level
 (benchmarks/calibration.py), there is a reason instead.
 """
 

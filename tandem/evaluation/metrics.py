@@ -88,19 +88,19 @@ def calibration_gaps(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def calibration_pairs(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Each image's part in the squared calibration error, debiased.
+    """The part of each image in the squared calibration error, debiased.
 
     Images are sorted into 15 bins with as many images each, those of equal confidence into one. The mean gap of a bin,
     squared, holds the square of each image's gap, which is chance; the mean product of the gaps of two different images
     does not (Kumar et al. 2019, "Verified uncertainty calibration", section 4).
 
     Args:
-        confidence: highest probability of each image, of shape (images,).
+        confidence: Highest probability of each image, of shape (images,).
         right: True where the predicted class is the true one, of shape (images,).
 
     Returns:
-        float64 of shape (images,): the image's gap times the mean gap of the other images of its bin. Their mean is
-        the squared calibration error, and on average 0 for a calibrated network.
+        float64 of shape (images,): the image's gap times the mean gap of the other images of its bin. Its mean is the
+        squared calibration error, whose average over test sets is 0 for a calibrated network.
     """
     confidence = confidence.astype(np.float64)
     gaps = right - confidence

@@ -1,4 +1,4 @@
-"""What test images can find: the smallest difference in accuracy that is found reliably, and the images it would take.
+"""Power of the paired tests: the smallest difference in accuracy that is found reliably, and the images this needs.
 
 Both come from the test itself. For two single runs the chance that it finds a difference is summed over all outcomes.
 Rows with several runs are drawn: how far runs spread is itself known from few of them only, and another comparison

@@ -1,4 +1,4 @@
-"""Which rows differ, which are equivalent, and what these test images cannot tell.
+"""Verdicts on pairs of rows: different, equivalent, or undecided on these test images.
 
 The tests of a score come from the intervals of its differences: a difference is significant at 0.05 exactly if its
 95 % interval excludes 0, before p values are corrected for testing many pairs. Of the accuracies of two runs this is
@@ -98,36 +98,33 @@ class TiedGroups:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AverageRanks:
-    """How models rank over data sets.
-
-    Args:
-        average_ranks: float64 of shape (models,), 1 for the best; ties have their mean rank.
-        num_data_sets: that the ranks are averaged over.
-        friedman_p_value: of all models being alike.
-        p_values: Nemenyi's, of each pair of models, float64 of shape (models, models), 1 on the diagonal.
-        critical_difference: of two average ranks, at 0.05.
-        cliques: indices of models, by rank, for the bars of a critical-difference diagram: the largest sets of two or
-            more in which no two average ranks differ by the critical difference.
-        approximate: True for so few data sets or models that Friedman's chi-square is an approximation (Demšar 2006).
-    """
+    """Ranks of models over data sets, and tests of their differences."""
 
     average_ranks: np.ndarray
+    """float64 of shape (models,), 1 for the best; ties have their mean rank."""
     num_data_sets: int
     friedman_p_value: float
+    """Of all models being equal."""
     p_values: np.ndarray
+    """Nemenyi's, of each pair of models, float64 of shape (models, models), 1 on the diagonal."""
     critical_difference: float
+    """Smallest significant difference of two average ranks, at 0.05."""
     cliques: tuple[tuple[int, ...], ...]
+    """Indices of models, by rank, for the bars of a critical-difference diagram: the largest sets of two or more models
+    whose average ranks differ by less than the critical difference."""
     approximate: bool
+    """True for so few data sets or models that Friedman's chi-square is an approximation (Demšar 2006)."""
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Corrects p values of tests that are made together (Holm 1979, "A simple sequentially rejective procedure").
 
     Args:
-        p_values: of shape (tests,).
+        p_values: Of shape (tests,).
 
     Returns:
-        float64 of shape (tests,): below alpha where the test is significant with the chance of any false one at alpha.
+        float64 of shape (tests,). Calling those below alpha significant has a chance of at most alpha to be wrong in
+        any of them.
     """
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values, kind="stable")
@@ -224,11 +221,11 @@ def rank_over_data_sets(scores: np.ndarray) -> AverageRanks:
     """Friedman's test of models over several data sets, with Nemenyi's test of each pair (Demšar 2006).
 
     Args:
-        scores: float64 of shape (data sets, models), higher is better; a score where lower is better has to be negated.
+        scores: float64 of shape (data sets, models); higher is better.
 
     Raises:
-        UserError: fewer than 3 data sets or 3 models.
-        ValueError: a score is missing.
+        UserError: There are fewer than 3 data sets or 3 models.
+        ValueError: A score is missing.
     """
     data_sets, models = scores.shape
     if data_sets < SMALLEST_NUM_DATA_SETS or models < SMALLEST_NUM_MODELS:
