@@ -1,27 +1,29 @@
-# `make demo` and `make test` do all the set-up themselves; nothing but Python 3.11 or newer, make and a network is needed.
+# Every target sets up the environment that it needs. Requires Python 3.11 or newer, make and a network.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-# two processes with two threads each on two cores run many times slower than with one each
+# on two cores, two processes with two threads each are many times slower than with one thread each
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo serve test test-long test-common test-frameworks test-torch test-keras lint types clean
+.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types clean
 
 help:
-	@echo "make demo       five runs in each framework on handwritten digits, then their comparison (under 5 minutes)"
-	@echo "make serve      the MLflow UI on http://127.0.0.1:5000, or the next free port"
-	@echo "make test       the tests (under 10 minutes)"
-	@echo "make test-long  the tests that take minutes each"
-	@echo "make lint types ruff and mypy"
-	@echo "make clean      removes the environment; runs and stores stay"
+	@echo "make demo        five runs per framework on handwritten digits, then their comparison (under 5 minutes)"
+	@echo "make serve       the MLflow UI on http://127.0.0.1:5000, or the next free port"
+	@echo "make setup       the environment in $(VENV) with all development tools"
+	@echo "make test        the tests (under 10 minutes)"
+	@echo "make test-long   the tests that take minutes each"
+	@echo "make lint types  ruff and mypy"
+	@echo "make clean       removes $(VENV); runs and caches are unchanged"
+	@echo "one test file:   $(PYTEST) tests/data/test_split.py"
 
-# Stale where a list of requirements is newer than the environment that was made from it.
+# Installs again if a list of requirements is newer than the environment.
 $(VENV)/requirements.done: requirements.txt requirements-common.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Tandem needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try make PYTHON=python3.12"; exit 1; }
-	@echo "Making $(VENV) and installing requirements.txt: some minutes and about 9 GB"
+	@echo "Creating $(VENV) and installing requirements.txt: some minutes and about 9 GB"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	@touch $@
@@ -31,19 +33,17 @@ $(VENV)/requirements-dev.done: $(VENV)/requirements.done requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
+setup: $(VENV)/requirements-dev.done
+
 demo: $(VENV)/requirements.done
 	$(BIN)/python -m tandem.launch.demo
 
 serve: $(VENV)/requirements.done
 	$(BIN)/python mlflow_server/serve.py
 
-# One framework a process: imported together they abort, or take the GPU's memory from each other. On two cores.
+# One framework per process: together they crash, or compete for the GPU's memory. Two processes at a time.
 test: $(VENV)/requirements-dev.done
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-common test-frameworks
-
-test-frameworks:
-	@$(MAKE) --no-print-directory test-torch
-	@$(MAKE) --no-print-directory test-keras
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target test-common test-torch test-keras
 
 test-common: $(VENV)/requirements-dev.done
 	$(PYTEST) tests -m "not long" --ignore tests/on_torch --ignore tests/on_keras

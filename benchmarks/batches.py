@@ -1,11 +1,11 @@
-"""Images a second that the stream makes at 224 pixels, without and with each kind of augmentation.
+"""Images per second that the stream makes at 224 pixels, without and with each kind of augmentation.
 
     python -m benchmarks.batches
 
-decodes nothing: 600 made images stand in a memory-mapped file as a store has them. Batches of 64 are made one after the
-other, as fast as this process can, by as many threads as there are cores; medians of some epochs, each kind of
-augmentation in turn, and the fastest one. `a core` divides by the seconds that processors worked, which other processes
-on the machine change less. `first epoch` is an epoch whose batches are hashed. docs/performance.md has numbers seen.
+Nothing is decoded: a memory-mapped file holds 600 generated images in the form of a store. One process makes batches of
+64 as fast as it can, with one thread per core; the table has medians over epochs, each kind of augmentation in turn,
+and the fastest epoch. `per core` divides by processor time, which other processes on the machine affect less. `first
+epoch` is an epoch whose batches are hashed. docs/performance.md has results.
 """
 
 from __future__ import annotations
@@ -51,13 +51,15 @@ AUGMENTATIONS = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Measures how many augmented images a second the stream makes.")
-    parser.add_argument("--epochs", type=int, default=5, help="epochs of each kind (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=num_cores(), help="threads that augment (default: all cores)")
+    parser = argparse.ArgumentParser(description="Measures the augmented images per second that the stream makes.")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs per kind (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=num_cores(), help="threads for augmentation (default: all cores)"
+    )
     arguments = parser.parse_args(argv)
     print(f"{platform.processor() or platform.machine()}, {num_cores()} cores, {arguments.threads} threads")
     print(f"{SIZE} x {SIZE} pixels, batches of {BATCH_SIZE}")
-    print(f"{'images/s':>10} {'fastest':>10} {'a core':>10} {'first epoch':>12} {'a core':>10}  augmentation")
+    print(f"{'images/s':>10} {'fastest':>10} {'per core':>10} {'first epoch':>12} {'per core':>10}  augmentation")
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
         stores = {size: made_store(Path(folder), size) for size in (SIZE, CROP_STORE_SIZE)}
         rates: dict[str, list[list[float]]] = {name: [] for name in AUGMENTATIONS}
@@ -72,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def made_store(folder: Path, size: int) -> np.memmap:
-    """Smooth coloured images, uint8 of shape (NUM_IMAGES, size, size, 3), on file."""
+    """Smooth coloured images in a file, uint8 of shape (NUM_IMAGES, size, size, 3)."""
     path = folder / f"{size}.npy"
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(NUM_IMAGES, size, size, 3))
     random = np.random.default_rng(0)
@@ -84,7 +86,7 @@ def made_store(folder: Path, size: int) -> np.memmap:
 
 
 def measure(images: np.memmap, augmentation: AugmentationSettings, threads: int) -> list[float]:
-    """Images a second by the clock and by the time that processors worked, in a later epoch and in the first one."""
+    """Images per second of elapsed and of processor time, in a later epoch and in the first one."""
     rows = np.arange(NUM_IMAGES)
     stream = Stream(
         images,

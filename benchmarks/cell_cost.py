@@ -1,17 +1,17 @@
-"""What a cell of a grid costs beside its training: seconds of starting and ending, and bytes that its run leaves.
+"""Cost of a grid's cell beside its training: seconds of starting and ending, and bytes that its run leaves.
 
     python -m benchmarks.cell_cost
 
-runs a grid of small cells, handwritten digits on a network from scratch, in both frameworks, one after the other as
-`python -m tandem.grid` does, and takes their times apart:
+Runs a grid of small cells, handwritten digits on a network from scratch, in both frameworks, one after the other as
+`python -m tandem.grid` does, and splits their times:
 
-    before     from the start of the process to that of the run: imports, settings, data
+    before     from the start of the process to the start of the run: imports, settings, data
     training   cost/train_seconds: training and validation
-    rest       of the run: building, the evaluation, timing of predictions, figures, what is sent to MLflow
-    after      from the end of the run to that of the process
+    rest       of the run: building, evaluation, timing of predictions, figures, sending to MLflow
+    after      from the end of the run to the end of the process
     between    the grid's own time from the end of a process to the start of the next
 
-docs/scale.md has numbers seen.
+docs/scale.md has results.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ IMPORTS = {"torch": "train_torch", "keras": "train_keras", "grid": "tandem.grid.
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Measures what a cell of a grid costs beside its training.")
-    parser.add_argument("--cells", type=int, default=2, help="cells of each framework (default: %(default)s)")
+    parser = argparse.ArgumentParser(description="Measures the cost of a grid's cell beside its training.")
+    parser.add_argument("--cells", type=int, default=2, help="cells per framework (default: %(default)s)")
     parser.add_argument("--frameworks", nargs="+", default=["torch", "keras"], choices=("torch", "keras"))
     parser.add_argument("--backbone", default="mobilenet_v2", help="default: %(default)s")
     parser.add_argument("--image_size", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--imports", type=int, default=3, help="how often each import is timed (default: %(default)s)")
+    parser.add_argument("--imports", type=int, default=3, help="timings per import (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="cells at once (default: %(default)s)")
     arguments = parser.parse_args(argv)
     os.environ["PYTHONPATH"] = str(ROOT)
     print(describe_hardware())
     if arguments.imports:
-        print("\nseconds to import what a process needs before it works: medians, by the clock and of the processor")
+        print("\nseconds of the imports of a process: medians of elapsed and of processor time")
         for name, module in IMPORTS.items():
             times = zip(*(time_import(module) for _ in range(arguments.imports)), strict=True)
             clock, processor = (statistics.median(values) for values in times)
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def time_import(module: str) -> tuple[float, float]:
-    """Seconds of a fresh process that imports a module and ends: by the clock, and of the processor."""
+    """Elapsed and processor seconds of a new process that imports a module and ends."""
     before, start = os.times(), time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import {module}"], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
     seconds, after = time.perf_counter() - start, os.times()
@@ -87,7 +87,7 @@ def time_import(module: str) -> tuple[float, float]:
 
 
 def write_grid(arguments: argparse.Namespace) -> Grid:
-    """A grid in the current folder of so many seeds; digits are stored once before, by its first cell."""
+    """Runs a grid with a number of seeds in the current folder; a cell before it stores the digits."""
     content = {
         "experiment": "benchmark",
         "settings": {
@@ -110,7 +110,7 @@ def write_grid(arguments: argparse.Namespace) -> Grid:
 
 
 def print_times(outcomes: list[tuple[Outcome, float]], whole: float, jobs: int) -> None:
-    """A row for each cell, and the grid's own time between them."""
+    """Prints one row per cell, and the grid's own time between cells."""
     client = MlflowClient("sqlite:///mlflow.db")
     experiment = client.get_experiment_by_name("benchmark")
     assert experiment is not None
@@ -139,8 +139,8 @@ def key_of(run: Run) -> tuple[str, str]:
 
 
 def print_bytes(num_cells: int, database: int) -> None:
-    """What a run leaves: in the database, among the artifacts by their names, and in its own folder."""
-    print(f"\n{'kilobytes a run':>16}\n{database / num_cells / 1000:16.1f} in mlflow.db")
+    """Prints the bytes per run: in the database, by artifact, and in the run's folder."""
+    print(f"\n{'kilobytes per run':>17}\n{database / num_cells / 1000:16.1f} in mlflow.db")
     sizes: dict[str, int] = defaultdict(int)
     for file in Path("mlartifacts").rglob("*"):
         if file.is_file():

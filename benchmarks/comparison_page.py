@@ -1,10 +1,10 @@
-"""The size of a comparison's page and how soon a browser has drawn it: 300 classes, 12 runs of made predictions.
+"""Size of a comparison's page, and time until a browser has drawn it: 300 classes, 12 runs with generated predictions.
 
     python benchmarks/comparison_page.py --page /tmp/page.html
 
-It needs Chromium or Chrome, on the PATH or named by BROWSER_PATH. Two shared cores, Chromium 156, plotly 7.1: 8.1 MB
+Needs Chromium or Chrome, on the PATH or given by BROWSER_PATH. Two shared cores, Chromium 156, plotly 7.1: 8.1 MB
 (4.8 of them plotly.js), written in 0.2 s; the main thread computes 1.3 s until the first figures are drawn, 2.0 s until
-all eight are. By the clock it was 1.7 to 2.7 s and 3.1 to 4.9 s with seven other processes on the two cores.
+all eight are. Elapsed times were 1.7 to 2.7 s and 3.1 to 4.9 s with seven other processes on the two cores.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ REGIMES = ("scratch", "frozen", "two_stage", "finetune")
 
 
 def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
-    """A page with every kind of figure and table.
+    """Page with every kind of figure and table.
 
     Args:
         num_runs: up to 24: three backbones, four regimes, two frameworks.
@@ -286,7 +286,7 @@ def _computed(session: CDPSession) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Size and drawing time of the page of a comparison.")
-    parser.add_argument("--page", type=Path, required=True, help="where the page is written to")
+    parser.add_argument("--page", type=Path, required=True, help="file for the page")
     arguments = parser.parse_args()
 
     page = made_page(num_classes=300, num_runs=12, images_per_class=20)
@@ -301,13 +301,13 @@ def main() -> None:
         for attempt in range(3):
             tab = browser.new_page(viewport={"width": 1280, "height": 900})
             session = tab.context.new_cdp_session(tab)
-            # Seconds that the page's thread computes, whatever else the machine does.
+            # Processor seconds of the page's thread, independent of other work on the machine.
             session.send("Performance.enable", {"timeDomain": "threadTicks"})
             start = time.perf_counter()
             tab.goto(arguments.page.resolve().as_uri())
             tab.wait_for_selector("[data-state=drawn]")
-            first = f"{_computed(session):.2f} s of computing, {time.perf_counter() - start:.2f} s by the clock"
-            # More than any reader sees at once: every figure of the page.
+            first = f"{_computed(session):.2f} s of computing, {time.perf_counter() - start:.2f} s elapsed"
+            # Every figure of the page, more than a reader sees at once.
             tab.set_viewport_size({"width": 1280, "height": 12_000})
             tab.locator(".plot > div:not([data-state=drawn])").first.wait_for(state="detached")
             every = f"{_computed(session):.2f} s, {time.perf_counter() - start:.2f} s"

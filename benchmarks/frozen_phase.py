@@ -1,13 +1,13 @@
-"""What the frozen phase costs with cached features, against the backbone in every step and against a bare trainer.
+"""Time of the frozen phase with cached features, with the backbone in every step, and of a bare trainer.
 
     python -m benchmarks.frozen_phase --framework torch
     python -m benchmarks.frozen_phase --framework keras --photographs FOLDER
 
-All in one process, one after the other, in rounds: the pass of the backbone over all images with nothing cached; the
-framework's own trainer (Trainer.fit, or fit) for all epochs on features that lie in memory; the whole phase as the
-script trains it with nothing cached, and again with all cached; and the phase with the backbone in every step, of which
-a few epochs are measured and scaled up. Times are seconds as the clock shows them; the table has the median over the
-rounds and the smallest and largest. docs/performance.md has numbers seen.
+One process runs in rounds: the pass of the backbone over all images with an empty cache; the framework's own trainer
+(Trainer.fit, or fit) for all epochs on features in memory; the whole phase as the script trains it with an empty cache,
+and again with a full cache; and the phase with the backbone in every step, of which a few epochs are measured and
+scaled up. Times are elapsed seconds; the table has the median, least and most over the rounds. docs/performance.md has
+results.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NUM_CLASSES, NUM_MADE = 5, 500
 
 
 class NoRun:
-    """Takes what a run would record."""
+    """Stand-in for a run that records nothing."""
 
     def log_metrics(self, values: Any, step: int = 0) -> None:
         pass
@@ -47,13 +47,11 @@ class NoRun:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measures the frozen phase with and without cached features.")
     parser.add_argument("--framework", choices=("torch", "keras"), default="torch")
-    parser.add_argument("--photographs", help="a folder of class folders; made pictures when not given")
-    parser.add_argument("--weights", default="random", help="as the setting of the scripts (default: %(default)s)")
+    parser.add_argument("--photographs", help="folder of class folders (default: generated images)")
+    parser.add_argument("--weights", default="random", help="as in the setting of the scripts (default: %(default)s)")
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--image_size", type=int, default=160)
-    parser.add_argument(
-        "--num_images", type=int, default=NUM_MADE, help="at most, for training and validation together"
-    )
+    parser.add_argument("--num_images", type=int, default=NUM_MADE, help="maximum for training and validation together")
     parser.add_argument("--epochs", type=int, default=100, help="of the head (default: %(default)s)")
     parser.add_argument("--uncached_epochs", type=int, default=1, help="measured and scaled up (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
@@ -70,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def prepared(arguments: argparse.Namespace, folder: Path) -> tuple[Settings, PreparedData]:
-    """The settings of the frozen phase, and its images."""
+    """Settings of the frozen phase, and its images."""
     source = arguments.photographs or str(made_pictures(folder / "pictures"))
     settings = Settings(
         regime="frozen",
@@ -92,7 +90,7 @@ def prepared(arguments: argparse.Namespace, folder: Path) -> tuple[Settings, Pre
 
 
 def made_pictures(folder: Path) -> Path:
-    """Smooth pictures of random colours."""
+    """Smooth images of random colours."""
     random = np.random.default_rng(0)
     for number in range(NUM_MADE * 10 // 9 + NUM_CLASSES):
         path = folder / f"class_{number % NUM_CLASSES}" / f"{number}.jpg"
@@ -105,7 +103,7 @@ def made_pictures(folder: Path) -> Path:
 def measure(
     script: ModuleType, settings: Settings, data: PreparedData, folder: Path, arguments: argparse.Namespace
 ) -> dict[str, list[float]]:
-    """Seconds of each way, one number a round."""
+    """Seconds of each variant, one number per round."""
     network = script.build_network(settings, data, _NoTags())
     (phase,) = phases_of(settings)
     few = dataclasses.replace(phase, max_epochs=1 + arguments.uncached_epochs)
@@ -116,7 +114,7 @@ def measure(
         return script.train_phase(network, phase, settings, data, Curves(NoRun()))  # type: ignore[arg-type]
 
     one_epoch = dataclasses.replace(few, max_epochs=1)
-    train(uncached, one_epoch)  # what the first use of the framework costs is not of interest here
+    train(uncached, one_epoch)  # excludes the cost of the framework's first use
     train(settings, one_epoch)
     seconds: dict[str, list[float]] = {}
 
@@ -206,7 +204,7 @@ def bare_keras(script: ModuleType, settings: Settings, data: PreparedData, featu
         optimizer=keras.optimizers.Adam(settings.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        # as the script compiles on a CPU, which is faster there
+        # as the script compiles on a CPU, where this is faster
         jit_compile="auto" if script.on_gpu(settings) or keras.backend.backend() != "tensorflow" else False,
     )
     training, validation = ((features[data.rows(part)], data.labels[data.rows(part)]) for part in ("train", "val"))

@@ -1,10 +1,10 @@
-"""What grows with the number of runs in a store: its file, a page of the MLflow UI's table, a grid's look at what is
-finished, and reading all runs from a server.
+"""Costs that grow with the number of runs in a store: its file, a page of the MLflow UI's table, a grid's search for
+finished cells, and reading all runs from a server.
 
     python -m benchmarks.many_runs
 
-fills a sqlite file with runs of 50 metrics and 60 parameters, as benchmarks/read_runs.py makes them, starts an MLflow
-server in front of it, and asks it what the UI and the programs ask. docs/scale.md has numbers seen.
+Fills a sqlite file with runs of 50 metrics and 60 parameters, as benchmarks/read_runs.py makes them, starts an MLflow
+server in front of it, and sends the requests of the UI and the programs. docs/scale.md has results.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tandem.tracking.mlflow_store import connect
 from tandem.tracking.reader import read_runs
 from tandem.tracking.system import describe_hardware
 
-PAGE = 100  # runs that the UI asks for at once
+PAGE = 100  # runs per request of the UI
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Measures what grows with the number of runs in a store.")
+    parser = argparse.ArgumentParser(description="Measures costs that grow with the number of runs in a store.")
     parser.add_argument("--runs", type=int, nargs="+", default=[100, 1000, 5000], help="numbers of runs, ascending")
     arguments = parser.parse_args(argv)
-    print(f"{describe_hardware()}\nbest of three; seconds, but for the file")
+    print(f"{describe_hardware()}\nbest of three; seconds, except for the file")
     columns = ("kB a run", "page of 100", "sorted", "one cell", "sqlite: all", "server: all", "finished cells")
     print(f"{'runs':>6} " + " ".join(f"{name:>14}" for name in columns))
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def questions(uri: str, sqlite: str) -> list[Callable[[], object]]:
-    """What is timed, in the order of the columns."""
+    """Timed requests, in the order of the columns."""
     found = MlflowClient(uri).get_experiment_by_name(EXPERIMENT)
     assert found is not None
     search = f"{uri}/api/2.0/mlflow/runs/search"

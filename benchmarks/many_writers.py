@@ -1,12 +1,12 @@
-"""How many cells at once one MLflow store takes: processes that record runs and do nothing else.
+"""Number of cells at once that one MLflow store supports: processes that do nothing but record runs.
 
     python -m benchmarks.many_writers
     python -m benchmarks.many_writers --server
 
-Each process records runs as the training scripts do, by the tracker with its journal: settings, tags, 20 epochs of 7
-metrics, 40 numbers at the end and 12 small files, as fast as it can. With sqlite all of them write to one file; with
---server to an MLflow server in front of one. A real cell records its run over minutes: divide runs a second by cells a
-second. docs/scale.md has numbers seen.
+Each process records runs as the training scripts do, through the journal: settings, tags, 20 epochs of 7 metrics, 40
+numbers at the end and 12 small files, as fast as it can. With sqlite all of them write to one file, with --server to an
+MLflow server in front of one. A real cell records its run over minutes: divide runs per second by cells per second.
+docs/scale.md has results.
 """
 
 from __future__ import annotations
@@ -50,15 +50,17 @@ EPOCH_METRICS = (
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measures how many processes record runs in one store at once.")
     parser.add_argument("--writers", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="processes at once")
-    parser.add_argument("--runs", type=int, default=4, help="runs that each process records (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=4, help="runs per process (default: %(default)s)")
     parser.add_argument("--server", action="store_true", help="through an MLflow server in front of the sqlite file")
-    parser.add_argument("--record", metavar="URI", help=argparse.SUPPRESS)  # what this program starts its writers with
+    parser.add_argument(
+        "--record", metavar="URI", help=argparse.SUPPRESS
+    )  # used for the writers that this program starts
     arguments = parser.parse_args(argv)
     if arguments.record:
         print(json.dumps(record(arguments.record, arguments.runs)))
         return
-    print(f"{describe_hardware()}\n{'a server' if arguments.server else 'sqlite'}, {arguments.runs} runs a writer")
-    print(f"{'writers':>8} {'runs/s':>7} {'seconds a run: median':>22} {'longest':>8} {'incomplete':>11}")
+    print(f"{describe_hardware()}\n{'a server' if arguments.server else 'sqlite'}, {arguments.runs} runs per writer")
+    print(f"{'writers':>8} {'runs/s':>7} {'seconds per run: median':>24} {'longest':>8} {'incomplete':>11}")
     for number in arguments.writers:
         with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder, store(folder, arguments.server) as uri:
             find_or_create_experiment(connect(uri), EXPERIMENT)
@@ -74,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def record(uri: str, num_runs: int) -> list[tuple[float, float]]:
-    """Records runs; returns the start of each, and its end, when all of it is in MLflow."""
+    """Records runs; returns the start of each, and the time when all of it is in MLflow."""
     settings = Settings(tracking=TrackingSettings(uri=uri, experiment=EXPERIMENT, system_interval=3600))
     spans = []
     for _ in range(num_runs):
@@ -92,7 +94,7 @@ def record(uri: str, num_runs: int) -> list[tuple[float, float]]:
 
 
 def run_writers(number: int, uri: str, num_runs: int, folder: str) -> list[tuple[float, float]]:
-    """The spans of all runs that so many processes at once record."""
+    """Spans of all runs that a number of processes record at once."""
     command = [sys.executable, "-m", "benchmarks.many_writers", "--record", uri, "--runs", str(num_runs)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     writers = [
@@ -106,7 +108,7 @@ def run_writers(number: int, uri: str, num_runs: int, folder: str) -> list[tuple
 
 
 def num_complete(uri: str) -> int:
-    """The finished runs of which all metrics have arrived."""
+    """Finished runs with all their metrics."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
@@ -120,7 +122,7 @@ def num_complete(uri: str) -> int:
 
 @contextlib.contextmanager
 def store(folder: str, with_server: bool) -> Iterator[str]:
-    """The URI of a fresh sqlite file in a folder, or of a server in front of it."""
+    """URI of a new sqlite file in a folder, or of a server in front of it."""
     uri = f"sqlite:///{folder}/mlflow.db"
     connect(uri)
     with server_in_front_of(uri, folder) if with_server else contextlib.nullcontext(uri) as address:
@@ -129,11 +131,11 @@ def store(folder: str, with_server: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def server_in_front_of(uri: str, folder: str) -> Iterator[str]:
-    """The address of an MLflow server of a sqlite file, which keeps artifacts in a folder."""
+    """Address of an MLflow server of a sqlite file, which keeps artifacts in a folder."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # one worker: with several each request would take 40 ms (mlflow_server/serve.py)
+    # one worker: with several, each request takes 40 ms (mlflow_server/serve.py)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--port", str(port)]
     command += ["--artifacts-destination", f"{folder}/artifacts", "--workers", "1"]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

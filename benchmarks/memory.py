@@ -1,11 +1,11 @@
-"""Peak anonymous memory of a training process with 10,000 images against 2,000, and whether it grows over epochs.
+"""Peak anonymous memory of a training process with 10,000 images against 2,000, and its growth over epochs.
 
     python -m benchmarks.memory
 
-Each training script trains from scratch on a folder of made 32 x 32 images, whole runs as a user starts them: scan,
-store, training, evaluation, report, MLflow. RssAnon (what a process has allocated; pages of the mapped store do not
-count) is read from /proc every 20 ms. `growth` is the ratio to the run with the fewest images. `epochs` is the growth
-from the end of the second epoch to the end of the last one. Linux only. docs/performance.md has numbers seen.
+Each training script trains from scratch on a folder of generated 32 x 32 images, as whole runs: scan, store, training,
+evaluation, report, MLflow. RssAnon (allocated memory; pages of the memory-mapped store do not count) is read from /proc
+every 20 ms. `growth` is the ratio to the run with the fewest images. `epochs` is the growth from the end of the second
+epoch to the end of the last one. Linux only. docs/performance.md has results.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SIDE = 32
 NUM_CLASSES = 10
 SECONDS_BETWEEN_SAMPLES = 0.02
-SETTLED_EPOCH = 1  # memory of the first epoch still grows while buffers are made
+SETTLED_EPOCH = 1  # during the first epoch, memory still grows as buffers are allocated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Memory:
     """Samples of a process's anonymous memory."""
 
     milliseconds: list[float] = field(default_factory=list)
-    """Since 1970."""
+    """Seconds since 1970."""
     megabytes: list[float] = field(default_factory=list)
 
 
@@ -46,8 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measures the memory of training with more and with fewer images.")
     parser.add_argument("--frameworks", nargs="+", choices=("torch", "keras"), default=["torch", "keras"])
     parser.add_argument("--images", type=int, nargs="+", default=[2000, 10_000], help="numbers of images, ascending")
-    parser.add_argument("--epochs", type=int, default=4, help="epochs a run (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=1, help="runs of each kind (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs per run (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="runs per row (default: %(default)s)")
     parser.add_argument("--backbone", default="mobilenet_v2", help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
     print(f"{platform.processor() or platform.machine()}, {num_cores()} cores; {arguments.backbone}, {SIDE} x {SIDE}")
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def write_images(folder: Path, count: int) -> None:
-    """PNG files in class folders: each class has a colour of its own under noise."""
+    """Writes PNG files in class folders: a colour per class, with noise."""
     random = np.random.default_rng(0)
     for class_index in range(NUM_CLASSES):
         (folder / f"class_{class_index}").mkdir(parents=True)
@@ -118,7 +118,7 @@ def train(framework: str, images: Path, work: Path, backbone: str, num_epochs: i
 
 
 def anonymous_megabytes(pid: int) -> float | None:
-    """RssAnon of a process; None when it has ended."""
+    """RssAnon of a process; None after its end."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -128,7 +128,7 @@ def anonymous_megabytes(pid: int) -> float | None:
 
 
 def epoch_ends(work: Path) -> list[float]:
-    """When each epoch of the only run in a folder's store ended, in milliseconds since 1970."""
+    """End of each epoch of the only run in a folder's store, in milliseconds since 1970."""
     client = MlflowClient(f"sqlite:///{work}/mlflow.db")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = [run for run in client.search_runs(experiments) if vocabulary.FRAMEWORK in run.data.tags]
@@ -136,7 +136,7 @@ def epoch_ends(work: Path) -> list[float]:
 
 
 def at(memory: Memory, milliseconds: float) -> float:
-    """Megabytes at a point in time."""
+    """Megabytes at a time."""
     return float(np.interp(milliseconds, memory.milliseconds, memory.megabytes))
 
 

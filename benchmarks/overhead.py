@@ -1,13 +1,12 @@
-"""What train_torch.py and train_keras.py add to a training step, against the bare frameworks.
+"""Time that train_torch.py and train_keras.py add to a training step, compared with the bare frameworks.
 
     python -m benchmarks.overhead
     python -m benchmarks.overhead --framework torch --backbone resnet50 --size 224 --batch_size 256 --precision bfloat16
 
-trains the same network on the same images by train_phase of each script and by what anybody would write: in torch a
-loop over tensors in memory, in Keras model.fit on arrays in memory. Both take turns epoch by epoch in one process, each
-epoch with its validation, and each pair of epochs gives a ratio, so that other work on the machine weighs on both. Long
-steps are those of a thawed backbone, short ones those of a convolution and a dense layer. docs/performance.md has
-numbers seen.
+Trains the same network on the same images with train_phase of each script and with the usual code: in torch a loop over
+tensors in memory, in Keras model.fit on arrays in memory. Both take turns epoch by epoch in one process, each epoch
+with its validation, and each pair of epochs gives a ratio, so that other work on the machine affects both. Long steps
+are those of a thawed backbone, short ones those of a convolution and a dense layer. docs/performance.md has results.
 """
 
 from __future__ import annotations
@@ -35,21 +34,23 @@ FRAMEWORKS = ("torch", "keras")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Measures what the training scripts add to a step.")
-    parser.add_argument("--framework", choices=FRAMEWORKS, help="one alone; both, one after the other, by default")
-    parser.add_argument("--steps", choices=("long", "short"), help="one kind alone; both by default")
+    parser = argparse.ArgumentParser(description="Measures the time that the training scripts add to a step.")
+    parser.add_argument("--framework", choices=FRAMEWORKS, help="one framework (default: both, one after the other)")
+    parser.add_argument("--steps", choices=("long", "short"), help="one kind (default: both)")
     parser.add_argument("--backbone", default="mobilenet_v2", help="of the long steps (default: %(default)s)")
     parser.add_argument("--size", type=int, default=96, help="pixels of the long steps (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="of the long steps (default: %(default)s)")
     parser.add_argument("--precision", default="float32", help="of the arithmetic (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=8, help="pairs that are compared (default: %(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads; the framework's own choice by default")
+    parser.add_argument("--epochs", type=int, default=8, help="compared pairs (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: the framework's)")
     arguments = parser.parse_args(argv)
     if arguments.framework is None:
-        print(f"{num_cores()} cores; milliseconds a step: median (quartiles) of {arguments.epochs} epochs", flush=True)
-        print(f"{'':25} {'bare':>26}{'script':>26} {'bare / script':>23} {'on top':>9}", flush=True)
+        print(
+            f"{num_cores()} cores; milliseconds per step: median (quartiles) of {arguments.epochs} epochs", flush=True
+        )
+        print(f"{'':25} {'bare':>26}{'script':>26} {'bare / script':>23} {'added':>9}", flush=True)
         words = sys.argv[1:] if argv is None else argv
-        for framework in FRAMEWORKS:  # a process each: they do not go together
+        for framework in FRAMEWORKS:  # a process each: the frameworks cannot share one
             subprocess.run([sys.executable, "-m", __spec__.name, "--framework", framework, *words], check=True)
         return
     measure = {"torch": measure_torch, "keras": measure_keras}[arguments.framework]
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is trained, and for how long."""
+    """Network, images and number of epochs."""
 
     kind: str
     backbone: str
@@ -73,11 +74,11 @@ class Case:
     threads: int | None
     acceleration: AccelerationSettings = field(default_factory=AccelerationSettings)
     data_on_device: bool = False
-    """Whether the bare loop in torch has its images on the GPU already."""
+    """True if the bare loop in torch keeps its images on the GPU."""
 
     @classmethod
     def of(cls, kind: str, arguments: argparse.Namespace) -> Case:
-        """The case that the command line asks for; short steps are many to an epoch."""
+        """Case for the command line; an epoch has many short steps."""
         common = {"precision": arguments.precision, "epochs": arguments.epochs, "threads": arguments.threads}
         if kind == "short":
             return cls(kind=kind, backbone="", size=32, batch_size=32, num_batches=200, **common)
@@ -86,11 +87,11 @@ class Case:
 
     @property
     def phase(self) -> Phase:
-        # the first epoch of each contestant is not compared
+        # the first epoch of each side is not compared
         return Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=self.epochs + 1)
 
     def settings(self, framework: str) -> Settings:
-        """The scripts' settings, all others at their defaults; no early stop."""
+        """Settings for the scripts, without early stopping; all others have their defaults."""
         package = "timm" if framework == "torch" else "keras"
         return Settings(
             backbone=self.backbone or f"{package}:made_here",
@@ -104,7 +105,7 @@ class Case:
         )
 
     def report(self, name: str, bare: list[Seconds], script: list[Seconds]) -> None:
-        """Prints a line of the epochs by the clock and one by what processors worked, which other work changes less."""
+        """Prints a line for elapsed time and one for processor time, which other work affects less."""
         for kind in ("clock", "processors"):
             steps = [[1000 * getattr(epoch, kind) / self.num_batches for epoch in epochs] for epochs in (bare, script)]
             ratios = [one / other for one, other in zip(*steps, strict=True)]
@@ -115,14 +116,14 @@ class Case:
 
 
 def quartiles(values: list[float], spec: str) -> str:
-    """The first and the third."""
+    """First and third quartile."""
     first, _, third = statistics.quantiles(values, n=4)
     return f"{first:{spec}}-{third:{spec}}"
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of an epoch: by the clock, and of all threads of the process together."""
+    """Seconds of an epoch: elapsed, and of the processor for all threads of the process."""
 
     clock: float
     processors: float
@@ -136,7 +137,7 @@ class Seconds:
 
 
 class MadeImages:
-    """Random images in memory, as much of a PreparedData as a phase reads; one validation batch."""
+    """Random images in memory, in the form of a PreparedData that a phase reads; one validation batch."""
 
     def __init__(self, case: Case) -> None:
         random = np.random.default_rng(0)
@@ -147,16 +148,16 @@ class MadeImages:
         self.num_training = case.batch_size * case.num_batches
 
     def rows(self, part: str) -> np.ndarray:
-        """The last batch is the validation images."""
+        """Rows of a part; the last batch has the validation images."""
         parts = slice(self.num_training) if part == "train" else slice(self.num_training, None)
         return np.arange(len(self.images))[parts]
 
 
 class Turns:
-    """The scripts' curves: when an epoch of theirs ends, the bare framework has its turn.
+    """Stand-in for the curves of a script, which gives the bare framework its turn after each epoch.
 
     Attributes:
-        seconds: Of each epoch of the script.
+        seconds: Seconds of each epoch of the script.
     """
 
     def __init__(self, bare_turn: Callable[[], None]) -> None:
@@ -172,7 +173,7 @@ class Turns:
 
 
 def measure_torch(case: Case) -> tuple[list[Seconds], list[Seconds]]:
-    """Seconds of each epoch of the bare loop, and of train_torch.py."""
+    """Seconds of each epoch: bare loop, and train_torch.py."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -223,12 +224,12 @@ def measure_torch(case: Case) -> tuple[list[Seconds], list[Seconds]]:
 
     turns = Turns(bare_epoch)
     train_torch.train_phase(build(), case.phase, settings, data, turns)  # type: ignore[arg-type]
-    # when the script's first epoch ends, the bare one begins its first
+    # when the script's first epoch ends, the bare side starts its first
     return seconds[1:], turns.seconds
 
 
 def measure_keras(case: Case) -> tuple[list[Seconds], list[Seconds]]:
-    """Seconds of each epoch of the bare model.fit, and of train_keras.py."""
+    """Seconds of each epoch: bare model.fit, and train_keras.py."""
     import keras
 
     import train_keras
@@ -253,7 +254,7 @@ def measure_keras(case: Case) -> tuple[list[Seconds], list[Seconds]]:
     seconds: list[Seconds] = []
 
     class TakeTurns(keras.callbacks.Callback):
-        """Between two epochs of the bare fit, which has a thread of its own, the script has its turn."""
+        """Gives the script its turn between two epochs of the bare fit, which runs in a thread of its own."""
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             bare_may_go.acquire()
@@ -284,7 +285,7 @@ def measure_keras(case: Case) -> tuple[list[Seconds], list[Seconds]]:
     turns = Turns(bare_turn)
     train_keras.train_phase(build(), case.phase, settings, data, turns)  # type: ignore[arg-type]
     bare.join()
-    # when the script's first epoch ends, the bare one begins its first
+    # when the script's first epoch ends, the bare side starts its first
     return seconds[1:], turns.seconds
 
 

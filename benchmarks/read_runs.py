@@ -1,9 +1,9 @@
-"""Measures compare.py from a local sqlite store to its tables, for growing numbers of runs.
+"""Time of compare.py from a local sqlite store to its tables, and its growth with the number of runs.
 
     python -m benchmarks.read_runs
 
-makes 250 runs of 30 metrics and 50 parameters in MLflow's tables, measures, and goes on to 500, 1,000 and 2,000. The
-last column is the whole of compare.py, its imports and its output included. docs/performance.md has numbers seen.
+Writes 250 runs of 30 metrics and 50 parameters to MLflow's tables, measures, and repeats this with 500, 1,000 and 2,000
+runs. The last column is the whole of compare.py, with imports and output. docs/performance.md has results.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tandem.tracking.reader import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENT = "benchmark"
-NUM_STEPS = 20  # values of each metric that a run logs every epoch
+NUM_STEPS = 20  # values per metric that a run logs in each epoch
 SEEDS = range(5)
 
 EPOCH_METRICS = (
@@ -58,7 +58,7 @@ RUN_METRICS = (
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Measures how compare.py's reading grows with the number of runs.")
+    parser = argparse.ArgumentParser(description="Measures how the time of compare.py grows with the number of runs.")
     parser.add_argument(
         "--runs", type=int, nargs="+", default=[250, 500, 1000, 2000], help="numbers of runs, ascending"
     )
@@ -152,7 +152,7 @@ def measure(uri: str) -> tuple[float, float, float]:
 
 
 def measure_script(uri: str, output: Path) -> float:
-    """Seconds of the whole of compare.py, its imports and what it prints and writes included."""
+    """Seconds of the whole of compare.py, with imports and output."""
     command = [sys.executable, str(ROOT / "compare.py"), "--experiment", EXPERIMENT]
     start = time.perf_counter()
     subprocess.run([*command, "--tracking_uri", uri, "--output", str(output)], check=True, stdout=subprocess.DEVNULL)

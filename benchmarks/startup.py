@@ -1,11 +1,10 @@
-"""From the command to the first batch, against importing the framework and building the model.
+"""Time from the command to the first batch, compared with importing the framework and building the model.
 
     python -m benchmarks.startup
 
-starts, in turns, `train_X.py --help`, a run on the digits that ends with the first batch that it makes (its images are
-stored already, its tracking store exists), and a program that only imports the framework and builds the same network:
-by the clock, and by what processors worked, which other work on the machine changes less. docs/performance.md has
-numbers seen.
+Starts in turn `train_X.py --help`, a run on the digits that ends with its first batch (its images are stored and its
+tracking store exists), and a program that only imports the framework and builds the same network. Times are elapsed and
+processor time, which other work on the machine affects less. docs/performance.md has results.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ keras.Sequential([keras.applications.MobileNetV2(weights=None, include_top=False
 """,
 }
 
-# The script as a program, which ends where it would take its first batch for a training step.
+# Runs the script until it would use its first batch in a training step.
 UNTIL_FIRST_BATCH = """
 import os, runpy, sys
 script = sys.argv.pop(1)
@@ -54,9 +53,9 @@ runpy.run_path(script, run_name="__main__")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Measures how long the training scripts take to begin.")
-    parser.add_argument("--framework", choices=FRAMEWORKS, help="one alone; both by default")
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median counts (default: %(default)s)")
+    parser = argparse.ArgumentParser(description="Measures the time until the training scripts begin to train.")
+    parser.add_argument("--framework", choices=FRAMEWORKS, help="one framework (default: both)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds for the median (default: %(default)s)")
     arguments = parser.parse_args(argv)
     print(f"{num_cores()} cores; seconds: median (least to most) of {arguments.rounds} rounds")
     print(f"{'':17} {'--help':>22}{'first batch':>22}{'bare':>22}  first batch / bare")
@@ -88,7 +87,7 @@ def measure(framework: str, rounds: int, folder: Path) -> None:
 
 
 def seconds_of(program: list[str], folder: Path) -> tuple[float, float]:
-    """From the start of a Python program to its end in the folder, by the clock and as processors worked for it."""
+    """Elapsed and processor seconds of a Python program in a folder."""
     root = str(Path(__file__).resolve().parent.parent)
     environment = {**os.environ, "PYTHONPATH": root, "TF_CPP_MIN_LOG_LEVEL": "3"}
     start, before = time.perf_counter(), os.times()

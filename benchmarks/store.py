@@ -1,11 +1,11 @@
-"""Images a second into a new store, against Pillow alone; then the search for near duplicates.
+"""Images per second into a new store, compared with Pillow; then the search for near duplicates.
 
     python -m benchmarks.store
 
-The same JPEG files, crops of the two photographs that scikit-learn ships, in three sizes. `Pillow` reads, decodes and
-resizes them to 224 x 224 with a thread for each core and keeps nothing. `first time` is all that a first run does with
-a folder: list, check, hash, decode, resize, store. `store` is building another store of files that were checked before.
-Each is done in turn, and ratios are those of medians. docs/performance.md has numbers seen.
+The images are JPEG files in three sizes, crops of the two photographs that scikit-learn has. `Pillow` reads, decodes
+and resizes them to 224 x 224 with one thread per core and keeps nothing. `first time` is everything that a first run
+does with a folder: list, check, hash, decode, resize, store. `store` builds another store of files that were checked
+before. These take turns, and ratios are those of medians. docs/performance.md has results.
 """
 
 from __future__ import annotations
@@ -31,26 +31,28 @@ from tandem.data_report.statistics import near_duplicates
 from tandem.protocol.settings import DataSettings
 
 SIZE = 224
-# width and height, and how many of them for each image that --images says
+# width, height, and the number of photographs as a share of --images
 PHOTOGRAPHS = {"224 x 224": ((224, 224), 1.0), "500 x 375": ((500, 375), 0.5), "2000 x 1500": ((2000, 1500), 0.05)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What is measured."""
+    """Measured step."""
 
     do: Callable[[], object]
     forget: list[Path] = field(default_factory=list)
-    """Folders that are removed before, which does not count."""
+    """Folders to remove before the step, outside the measured time."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Measures how fast stores are built.")
-    parser.add_argument("--images", type=int, default=2000, help="of the smallest photographs (default: %(default)s)")
+    parser = argparse.ArgumentParser(description="Measures the speed of building stores.")
+    parser.add_argument(
+        "--images", type=int, default=2000, help="number of the smallest photographs (default: %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
     print(f"{platform.processor() or platform.machine()}, {num_cores()} cores; medians of {arguments.rounds} (range)")
-    print(f"{'JPEG':>12} {'images':>7} {'':>15} {'images/s':>10} {'':>18} {'to Pillow':>10} {'a core':>10} {'':>10}")
+    print(f"{'JPEG':>12} {'images':>7} {'':>15} {'images/s':>10} {'':>18} {'to Pillow':>10} {'per core':>10} {'':>10}")
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
         for name, (size, share) in PHOTOGRAPHS.items():
             photographs, cache = Path(folder) / name.replace(" ", ""), Path(folder) / "cache"
@@ -70,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def with_pillow(files: list[Path]) -> None:
-    """Decodes and resizes with a thread for each core."""
+    """Decodes and resizes with one thread per core."""
 
     def decode(file: Path) -> None:
         with Image.open(file) as image:
@@ -90,7 +92,7 @@ def find_near_duplicates(photographs: Path, cache: Path) -> None:
 
 
 def measure(steps: dict[str, Step], num_images: int, num_rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Of each step, images a second by the clock and by the time that processors worked, for each round."""
+    """Images per second of elapsed and of processor time, by step and round."""
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for number in range(1 + num_rounds):
         for name, step in steps.items():

@@ -1,11 +1,11 @@
-"""Images a second from disk to batch: Tandem's stream against pipelines that decode, in tf.data and torch's DataLoader.
+"""Images per second from disk to batch: Tandem's stream against tf.data and torch's DataLoader, which decode.
 
     python -m benchmarks.stream
 
-The same photographs as JPEG files of 224 x 224 and of 500 x 375 pixels, crops of the two that scikit-learn ships; all
-become shuffled uint8 batches of 224 x 224, mirrored at random and moved by up to 8 pixels. The stream reads its store,
-which is built before; the others decode with as many workers as there are cores. Each pipeline has a process of its
-own, and they take turns, an epoch or a second each a round. docs/performance.md has numbers seen.
+The images are JPEG files of 224 x 224 and of 500 x 375 pixels, crops of the two photographs that scikit-learn has; all
+become shuffled uint8 batches of 224 x 224, randomly mirrored and moved by up to 8 pixels. The stream reads its store,
+which is built before; the others decode with one worker per core. Each pipeline has a process of its own, and they take
+turns of an epoch or a second per round. docs/performance.md has results.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCH_SIZE = 64
 PADDING = 8
 PHOTOGRAPHS = {"224 x 224": (224, 224), "500 x 375": (500, 375)}
 JPEG_QUALITY = 90
-LEAST_SECONDS = 1.0  # of a turn, since processors' time is counted in hundredths
+LEAST_SECONDS = 1.0  # per turn, since processor time is counted in hundredths of a second
 
 OnePass = Callable[[], Iterable[object]]
 Rates = tuple[list[float], list[float]]
@@ -44,9 +44,11 @@ Rates = tuple[list[float], list[float]]
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measures Tandem's stream against pipelines that decode.")
     parser.add_argument("--images", type=int, default=512, help="photographs (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each pipeline (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns per pipeline (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=num_cores(), help="threads or workers (default: all cores)")
-    parser.add_argument("--serve", choices=PIPELINES, help=argparse.SUPPRESS)  # what the processes are started with
+    parser.add_argument(
+        "--serve", choices=PIPELINES, help=argparse.SUPPRESS
+    )  # used for the processes that this program starts
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.serve:
@@ -54,7 +56,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     print(f"{platform.processor() or platform.machine()}, {num_cores()} cores, {arguments.threads} threads or workers")
     print(f"{arguments.images} photographs, batches of {BATCH_SIZE}, medians of {arguments.rounds} turns (least, most)")
-    print(f"{'JPEG':>10} {'pipeline':>12} {'images/s':>10} {'':>18} {'a core':>10} {'stream is':>10} {'a core':>10}")
+    print(
+        f"{'JPEG':>10} {'pipeline':>12} {'images/s':>10} {'':>18} {'per core':>10} {'stream is':>10} {'per core':>10}"
+    )
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
         for name, size in PHOTOGRAPHS.items():
             photographs = Path(folder) / name.replace(" ", "")
@@ -64,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def write_photographs(folder: Path, size: tuple[int, int], count: int) -> None:
-    """JPEG files in two class folders: parts of two photographs, all different."""
+    """Writes JPEG files in two class folders: crops of two photographs, all different."""
     random = np.random.default_rng(0)
     for class_index, pixels in enumerate(load_sample_images().images):
         photograph = Image.fromarray(pixels)
@@ -80,7 +84,7 @@ def write_photographs(folder: Path, size: tuple[int, int], count: int) -> None:
 
 
 def measure(folder: Path, num_images: int, num_rounds: int, threads: int) -> dict[str, Rates]:
-    """Of each pipeline, images a second by the clock and by the time that processors worked, a number a round."""
+    """Images per second of elapsed and of processor time, by pipeline, one number per round."""
     command = [sys.executable, "-m", "benchmarks.stream", "--folder", str(folder), "--threads", str(threads)]
     servers = {
         name: subprocess.Popen(
@@ -117,7 +121,7 @@ def measure(folder: Path, num_images: int, num_rounds: int, threads: int) -> dic
 
 
 def worked(pid: int) -> float:
-    """Seconds that processors worked for a process and its workers."""
+    """Processor seconds of a process and its workers."""
     process = psutil.Process(pid)
     times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
     return sum(each.user + each.system for each in times)
@@ -133,7 +137,7 @@ def report(photographs: str, rates: dict[str, Rates]) -> None:
 
 
 def serve(one_pass: OnePass) -> None:
-    """Makes epochs for LEAST_SECONDS for each line that comes in, and answers with their number and the seconds."""
+    """Runs epochs for LEAST_SECONDS per line of input, and answers with their number and the seconds."""
     for _ in sys.stdin:
         num_passes, start = 0, time.perf_counter()
         while time.perf_counter() - start < LEAST_SECONDS:

@@ -1,11 +1,11 @@
-"""Images a second of train_torch.py or train_keras.py with what each acceleration gives, against the bare framework.
+"""Images per second of train_torch.py or train_keras.py with each acceleration, compared with the bare framework.
 
     python -m benchmarks.throughput
     python -m benchmarks.throughput --backbone resnet50 --size 224 --batch_size 256
 
-trains a thawed backbone with one setting changed after the other, each in a process of its own, in turns with the bare
-framework under the same setting (benchmarks/overhead.py says how). In torch the bare loop has its images on the device
-already, so that the ratio is also that of the stream to synthetic data. docs/performance.md has numbers seen.
+Trains a thawed backbone with one setting changed at a time, each in a process of its own, in turns with the bare
+framework under the same setting (see benchmarks/overhead.py). In torch the bare loop keeps its images on the device, so
+the ratio also compares the stream with synthetic data. docs/performance.md has results.
 """
 
 from __future__ import annotations
@@ -37,21 +37,23 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bfloat16, defaults": ("bfloat16", {}),
     "bfloat16, compiled": ("bfloat16", {"compile": True}),
 }
-"""Precision, and what differs from the default acceleration."""
+"""Precision, and differences from the default acceleration."""
 
 ON_CPU = ("float32, nothing", "float32, defaults")
-"""What a CPU is asked by default: bfloat16 is slow on most, and compiling takes minutes."""
+"""Default variants on a CPU: bfloat16 is slow on most CPUs, and compilation takes minutes."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Measures images a second with each acceleration.")
+    parser = argparse.ArgumentParser(description="Measures images per second with each acceleration.")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="torch", help="(default: %(default)s)")
-    parser.add_argument("--variant", choices=VARIANTS, action="append", help="may be repeated (default: by device)")
-    parser.add_argument("--backbone", default="mobilenet_v2", help="thawed (default: %(default)s)")
+    parser.add_argument(
+        "--variant", choices=VARIANTS, action="append", help="variant; may be repeated (default: by device)"
+    )
+    parser.add_argument("--backbone", default="mobilenet_v2", help="thawed backbone (default: %(default)s)")
     parser.add_argument("--size", type=int, default=96, help="pixels (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=6, help="pairs that are compared (default: %(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads; the framework's own choice by default")
+    parser.add_argument("--epochs", type=int, default=6, help="compared pairs (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: the framework's)")
     arguments = parser.parse_args(argv)
     if arguments.variant and len(arguments.variant) == 1:
         measure(arguments)
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def has_gpu() -> bool:
-    """Whether NVIDIA's driver is there; no framework is imported to ask."""
+    """True if NVIDIA's driver is installed; checked without importing a framework."""
     return os.path.exists("/proc/driver/nvidia/version")
 
 

@@ -1,9 +1,9 @@
-"""Opens the MLflow UI and tracking server on this machine.
+"""Starts the MLflow UI and tracking server on this machine.
 
     python mlflow_server/serve.py
 
-It serves the sqlite file and the artifacts that the training scripts write when no tracking URI is given, to this
-machine only; with --host to others too, who need no password. A team's server, with passwords, is in compose.yaml.
+It serves the sqlite file and the artifacts that the training scripts write without a tracking URI. It listens to this
+machine only; with --host also to others, without a password. compose.yaml has a team's server with passwords.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # a script's own folder stands there, not the project's
+sys.path.insert(0, str(ROOT))  # Python adds the script's folder, not the project's
 
 import psutil
 
@@ -24,7 +24,7 @@ from tandem.errors import UserError, run_program
 from tandem.tracking.vocabulary import DEFAULT_URI
 
 FIRST_PORT, PORTS_TRIED = 5000, 20
-SERVED_URI = "TANDEM_SERVED_URI"  # in the environment of a server's processes: what it serves
+SERVED_URI = "TANDEM_SERVED_URI"  # environment variable of a server's processes with the URI it serves
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -34,21 +34,21 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--uri", default=DEFAULT_URI, help="sqlite file with the runs (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, help=f"port to listen on (default: {FIRST_PORT}, or the next that is free)")
+    parser.add_argument("--port", type=int, help=f"port to listen on (default: {FIRST_PORT}, or the next free one)")
     parser.add_argument(
         "--name",
         action="append",
         default=[],
-        help="a name by which browsers and scripts reach this machine, once for each; its own name, its addresses and "
-        "localhost are known",
+        help="further host name of this machine, in addition to its own name, its addresses and localhost; may be "
+        "repeated",
     )
     arguments = parser.parse_args(argv)
-    # after parsing: MLflow takes seconds to import, and --help shall not wait for it
+    # after parsing: importing MLflow takes seconds, and --help does not need it
     from tandem.tracking.mlflow_store import artifact_root, connect, database_file, resolve_uri
 
     uri = resolve_uri(arguments.uri)
     if database_file(uri) is None:
-        raise UserError(f"--uri is the sqlite file to serve, such as {DEFAULT_URI}. Received: {arguments.uri!r}")
+        raise UserError(f"--uri must be a sqlite file to serve, such as {DEFAULT_URI}. Received: {arguments.uri!r}")
     stop_left_over_server(uri)
     port = check_port(arguments.host, arguments.port) if arguments.port is not None else free_port(arguments.host, uri)
     connect(uri)
@@ -58,37 +58,37 @@ def main(argv: list[str] | None = None) -> None:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--registry-store-uri", uri]
     command += ["--artifacts-destination", artifacts.as_uri(), "--host", arguments.host, "--port", str(port)]
     command += ["--allowed-hosts", ",".join(pattern for name in names for pattern in host_patterns(name))]
-    # MLflow takes a page that it served itself for a foreign one, unless its name is localhost.
+    # MLflow treats its own pages as foreign unless they are opened as localhost.
     origins = [f"http://{name}:{port}" for name in names if name not in LOOPBACK_NAMES]
     command += ["--cors-allowed-origins", ",".join(origins)] if origins else []
-    # Several workers lose TCP_NODELAY: every request would take 40 ms.
+    # With several workers TCP_NODELAY is lost, and every request takes 40 ms.
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     if not is_loopback(arguments.host):
         print(
-            f"warning: whoever reaches port {port} of this machine can read, change and delete all runs, for no "
-            "password is asked; mlflow_server/README.md has a server with passwords",
+            f"warning: everyone who reaches port {port} of this machine can read, change and delete all runs without a "
+            "password; mlflow_server/README.md has a server with passwords",
             file=sys.stderr,
         )
     shown = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
     shown = f"[{shown}]" if ":" in shown else shown
     print(f"MLflow at http://{shown}:{port} shows {uri}; Ctrl-C stops it", flush=True)
-    # Jobs are for evaluating language models; their eight processes take 1.1 GB.
+    # Jobs evaluate language models; their eight processes take 1.1 GB.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore", **os.environ}
     os.execve(command[0], command, {**environment, SERVED_URI: uri})
 
 
 def free_port(host: str, uri: str) -> int:
-    """The first free port from 5000 on.
+    """First free port from 5000 on.
 
     Raises:
-        UserError: the database is served already, or no port of the first twenty is free.
+        UserError: The database is served already, or none of the first twenty ports is free.
     """
     for port in range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
         owner = listener(port)
         if owner is not None and served_by(owner) == uri:
             raise UserError(
-                f"http://127.0.0.1:{port} shows {uri} already (process {owner.pid}): open it there, "
-                f"or stop it with: kill {owner.pid}"
+                f"http://127.0.0.1:{port} serves {uri} already (process {owner.pid}): open that address, "
+                f"or stop the process with: kill {owner.pid}"
             )
         if refusal(host, port) is None:
             return port
@@ -99,29 +99,28 @@ def free_port(host: str, uri: str) -> int:
 
 
 def check_port(host: str, port: int) -> int:
-    """Returns the port.
+    """Returns the port if the server can listen there.
 
     Raises:
-        UserError: the server could not listen there; says who does.
+        UserError: It cannot; the message names the process that does.
     """
     error = refusal(host, port)
     if error is not None:
         owner = listener(port)
         who = f"process {owner.pid} ({owner.name()}) listens there" if owner else str(error)
         raise UserError(
-            f"cannot listen on {host} port {port}: {who}; stop it, give another --port, or leave --port out to get "
-            "a free one"
+            f"cannot listen on {host} port {port}: {who}; stop it, give another --port, or omit --port for a free one"
         ) from error
     return port
 
 
 def refusal(host: str, port: int) -> Exception | None:
-    """Why the server could not listen there, None if it could."""
+    """Error when listening on a port, None if the port is free."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-            # With SO_REUSEADDR a second bind may be granted while the first one does not listen yet.
+            # With SO_REUSEADDR a second bind may succeed while the first socket does not listen yet.
             probe.listen(1)
         except (OSError, OverflowError) as error:
             return error
@@ -129,18 +128,18 @@ def refusal(host: str, port: int) -> Exception | None:
 
 
 def listener(port: int) -> psutil.Process | None:
-    """The process that listens on a port, as far as this user may see it."""
+    """Process that listens on a port, None if there is none that this user may see."""
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
                 return psutil.Process(connection.pid)
-    except psutil.Error:  # macOS shows them to root alone
+    except psutil.Error:  # macOS shows them only to root
         pass
     return None
 
 
 def served_by(process: psutil.Process | None) -> str | None:
-    """The database that a process serves, None if it is not one of a server that this script has started."""
+    """Database that a process serves, None if this script did not start it."""
     try:
         return process.environ().get(SERVED_URI) if process else None
     except psutil.Error:
@@ -148,7 +147,7 @@ def served_by(process: psutil.Process | None) -> str | None:
 
 
 def stop_left_over_server(uri: str) -> None:
-    """Stops what a server of the database has left behind that was itself killed: a process that still listens."""
+    """Stops the worker of a killed server of the database, which still listens on the port."""
     for process in psutil.process_iter():
         if process.pid == os.getpid() or served_by(process) != uri:
             continue
@@ -168,7 +167,7 @@ def is_loopback(host: str) -> bool:
 
 
 def names_of_this_machine() -> list[str]:
-    """Its names and the addresses of its interfaces, as they stand in a URL."""
+    """Names and addresses of this machine in the form of a URL."""
     addresses = [
         f"[{entry.address.partition('%')[0]}]" if entry.family == socket.AF_INET6 else entry.address
         for entries in psutil.net_if_addrs().values()
@@ -180,8 +179,8 @@ def names_of_this_machine() -> list[str]:
 
 
 def host_patterns(name: str) -> list[str]:
-    """What the Host header may be for a name: alone, or with the port of a tunnel or a proxy."""
-    return [name, f"{name.replace('[', '[[]')}:*"]  # a bracket alone would begin a set of characters
+    """Patterns of the Host header for a name: alone, or with any port, such as that of a tunnel or a proxy."""
+    return [name, f"{name.replace('[', '[[]')}:*"]  # a single bracket would begin a character set
 
 
 if __name__ == "__main__":

@@ -1,3 +1,8 @@
 """Tandem: the same image classifier in PyTorch and in Keras under one protocol."""
 
-__version__ = "0.1.0"
+import warnings
+
+__version__ = "0.2.0"
+
+# By joblib at import if /dev/shm cannot be written, as in many containers. Nothing here uses joblib's processes.
+warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode", category=UserWarning)

@@ -1,12 +1,13 @@
-"""Fixtures of several rooms; nothing here imports a framework, or MLflow before it is needed."""
+"""Signals and fixtures for all tests; imports no framework, and MLflow only when a test records runs."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import socket
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from tandem.evaluation.predictions import Predictions
     from tandem.tracking.reader import RunRecord
+    from tests.local_server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +33,17 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def pytest_configure() -> None:
+    """Undoes the ignoring of signals that tests send, to themselves and to the programs they start.
+
+    nohup ignores SIGHUP, and a script's background job SIGINT; each program that is started would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)  # pytest goes on, as nohup wants it
 
 
 @pytest.fixture(scope="session")
@@ -50,10 +63,12 @@ def database(empty_database: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(database: Path) -> MlflowClient:
+def client(database: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A client of the default database, in its folder."""
     from mlflow.tracking import MlflowClient
 
-    # MLflow keeps connections by URI, so that a relative one would lead to an earlier test's file.
+    monkeypatch.chdir(database.parent)  # artifacts of experiments that MLflow creates by itself go here
+    # MLflow keeps connections by URI, so a relative URI would lead to the file of an earlier test.
     return MlflowClient(tracking_uri=f"sqlite:///{database}")
 
 
@@ -62,6 +77,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def server(tmp_path: Path, free_port: int, empty_database: Path) -> Iterator[Server]:
+    """A running server whose database and files are in the folder server/."""
+    from tests.local_server import Server
+
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "server.db")
+    running = Server(folder, free_port)
+    yield running
+    running.kill()
 
 
 @pytest.fixture

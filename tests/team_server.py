@@ -1,4 +1,4 @@
-"""The server of mlflow_server/compose.yaml, as it can be run without Docker."""
+"""Server of mlflow_server/compose.yaml, run without Docker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import requests
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "mlflow_server"
-# What a person would write into .env.
+# Values that a user would write to .env.
 SECRETS = {
     "POSTGRES_PASSWORD": "p@ss %word/of:postgres",
     "S3_ACCESS_KEY": "tandem",
@@ -26,7 +26,7 @@ SECRETS = {
     "MLFLOW_SECRET_KEY": "0123456789abcdef",
 }
 
-# Of a run that takes seconds.
+# For a run that takes seconds.
 SETTINGS = """
 regime: finetune
 backbone: mobilenet_v2
@@ -50,7 +50,7 @@ Finished = subprocess.CompletedProcess[str]
 
 
 def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
-    """A value of compose.yaml with its variables filled in, as Docker Compose does it."""
+    """Value of compose.yaml with its variables substituted as by Docker Compose."""
     if isinstance(value, dict):
         return {key: interpolated(entry, variables) for key, entry in value.items()}
     if isinstance(value, list):
@@ -87,7 +87,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], printed: Callable[[], s
 
 
 class TeamServer:
-    """MLflow by the command and with the settings of compose.yaml; only addresses are those of this machine."""
+    """MLflow with the command and settings of compose.yaml, except for addresses."""
 
     def __init__(self, compose: dict[str, Any], folder: Path, environment: dict[str, str], **changes: str) -> None:
         service = compose["services"]["mlflow"]

@@ -1,8 +1,9 @@
-"""Which module may import which: seen in the source for Tandem's own, in a process of its own for the frameworks."""
+"""Import rules: within Tandem by reading the source, for frameworks by importing in a separate process."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ FRAMEWORKS = {"torch", "torchvision", "pytorch_lightning", "lightning", "timm", 
 HEAVY = {"mlflow", "pandas", "sklearn", "scipy", "plotly"}
 SIDES = ("on_torch", "on_keras")
 
-# What each package, and what else is no program, may import of Tandem beside itself.
+# Packages that each package may import beside itself; every package may import EVERYWHERE.
 EVERYWHERE = {"errors", ""}
 ALLOWED = {
     "errors": set(),
@@ -34,10 +35,12 @@ ALLOWED = {
     "grid": {"protocol", "tracking", "rendering", "launch"},
 }
 SCRIPTS = ("train_torch", "train_keras", "compare")
+MODULES = sorted((ROOT / "tandem").rglob("*.py"))
+PROGRAMS = [file for file in MODULES if '__name__ == "__main__"' in file.read_text(encoding="utf-8")]
 
 
 def modules_of(*packages: str) -> list[str]:
-    """Names of the modules of these packages under tandem/, those directly under it for the empty name."""
+    """Names of the modules in these packages of tandem/; the empty name stands for tandem/ itself."""
     files = [file for name in packages for file in sorted((ROOT / "tandem" / name).glob("**/*.py" if name else "*.py"))]
     names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
     assert names
@@ -48,7 +51,7 @@ PACKAGES = sorted(file.parent.name for file in (ROOT / "tandem").glob("*/__init_
 
 
 def loaded_after_importing(modules: list[str], **variables: str) -> set[str]:
-    """The top-level names in sys.modules after a fresh process has imported these."""
+    """Top-level names in sys.modules after a new process has imported these modules."""
     code = (
         "import importlib, json, sys\n"
         "for name in json.loads(sys.argv[1]): importlib.import_module(name)\n"
@@ -68,7 +71,7 @@ def loaded_after_importing(modules: list[str], **variables: str) -> set[str]:
 
 
 def imported_names(module: Path) -> set[str]:
-    """Modules of Tandem, and the scripts, that a source file imports anywhere in it."""
+    """Modules of Tandem, and scripts, that a source file imports, at its top or within functions."""
     found = set()
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -85,47 +88,53 @@ def imported_names(module: Path) -> set[str]:
 
 
 def imported_parts(module: Path) -> set[str]:
-    """The parts of Tandem that these are of: protocol, data, ..., "" for the package itself."""
+    """Packages of Tandem, and scripts, that a source file imports; "" for tandem itself."""
     names = imported_names(module)
     return {name if name in SCRIPTS else [*name.split("."), ""][1] for name in names}
+
+
+def files_of(name: str) -> list[Path]:
+    """Source files of a package, or of a single module."""
+    folder = ROOT / "tandem" / name
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
 
 
 def test_imports_point_one_way() -> None:
     wrong = []
     for name, allowed in ALLOWED.items():
-        folder = ROOT / "tandem" / name
-        for file in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]:
+        for file in files_of(name):
             if beyond := imported_parts(file) - allowed - EVERYWHERE - {name}:
                 wrong.append(f"{file.relative_to(ROOT)} imports {', '.join(sorted(beyond))}")
     assert wrong == []
 
 
-def test_every_package_has_its_place() -> None:
-    assert set(PACKAGES) <= set(ALLOWED)
+def test_every_package_has_import_rules() -> None:
+    assert set(PACKAGES) == set(ALLOWED) - {"errors"}
 
 
-def test_programs_import_neither_side() -> None:
-    programs = [*(ROOT / "tandem").glob("*.py"), ROOT / "compare.py", *(ROOT / "mlflow_server").glob("*.py")]
-    programs += [*(ROOT / "tandem").glob("*/__main__.py")]
-    assert len(programs) >= 5
-    for file in programs:
+def test_rules_allow_no_cycle() -> None:
+    graphlib.TopologicalSorter(ALLOWED).prepare()  # raises CycleError
+
+
+def test_programs_do_not_import_framework_packages() -> None:
+    programs = [file for file in PROGRAMS if file.parent.name not in SIDES]
+    for file in [*programs, ROOT / "compare.py", *(ROOT / "mlflow_server").glob("*.py")]:
         assert not imported_parts(file) & {*SIDES, *SCRIPTS}, file
 
 
 def test_nothing_imports_a_program() -> None:
-    programs = {"tandem.demo", "tandem.data.report"}
-    programs |= {f"tandem.{file.parent.name}.__main__" for file in (ROOT / "tandem").glob("*/__main__.py")}
-    assert len(programs) >= 4
-    for file in [*(ROOT / "tandem").rglob("*.py"), *ROOT.glob("*.py"), *(ROOT / "mlflow_server").glob("*.py")]:
+    assert len(PROGRAMS) >= 5
+    programs = {".".join(file.relative_to(ROOT).with_suffix("").parts) for file in PROGRAMS}
+    for file in [*MODULES, *ROOT.glob("*.py"), *(ROOT / "mlflow_server").glob("*.py")]:
         assert not imported_names(file) & programs, file
 
 
-def test_twins_import_their_own_side_alone() -> None:
+def test_training_scripts_import_only_their_own_framework_package() -> None:
     assert "on_keras" not in imported_parts(ROOT / "train_torch.py")
     assert "on_torch" not in imported_parts(ROOT / "train_keras.py")
 
 
-def test_no_framework_is_needed_outside_its_side() -> None:
+def test_frameworks_are_imported_only_by_their_packages() -> None:
     packages = [name for name in PACKAGES if name not in SIDES]
     assert set(packages) == set(ALLOWED) - {"errors", *SIDES}
     modules = [*modules_of(*packages, ""), "compare", "mlflow_server.serve"]
@@ -134,24 +143,37 @@ def test_no_framework_is_needed_outside_its_side() -> None:
     assert loaded & FRAMEWORKS == set()
 
 
-def test_settings_need_nothing_heavy() -> None:
+def test_settings_import_no_heavy_package() -> None:
     loaded = loaded_after_importing([*modules_of("protocol"), "tandem.errors"])
     assert loaded & {*FRAMEWORKS, *HEAVY} == set()
 
 
-def test_settings_of_the_data_report_need_nothing_heavy() -> None:
+def test_options_of_the_data_report_import_no_heavy_package() -> None:
     assert loaded_after_importing(["tandem.data_report.__main__"]) & {*FRAMEWORKS, *HEAVY} == set()
 
 
-def test_torch_side_needs_no_keras() -> None:
+def test_missing_shared_memory_is_not_a_warning() -> None:
+    code = (
+        "import _multiprocessing\n"
+        "def refuse(*_, **__): raise OSError(30, 'Read-only file system')\n"
+        "_multiprocessing.SemLock = refuse\n"
+        "import {} joblib\n"
+        "assert joblib.parallel.mp is None"
+    )
+    for first, warns in (("", True), ("tandem.evaluation.metrics,", False)):
+        done = subprocess.run([sys.executable, "-c", code.format(first)], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0 and ("joblib will operate" in done.stderr) == warns, done.stderr
+
+
+def test_torch_package_does_not_import_keras() -> None:
     loaded = loaded_after_importing([*modules_of("on_torch"), "train_torch"])
     assert {"torch", "torchvision", "pytorch_lightning"} <= loaded
     assert loaded & {"keras", "tensorflow", "jax"} == set()
-    # two copies of Lightning in one process do not work together
+    # two copies of Lightning cannot share a process
     assert "lightning" not in loaded
 
 
-def test_keras_side_needs_no_torch() -> None:
+def test_keras_package_does_not_import_torch() -> None:
     loaded = loaded_after_importing([*modules_of("on_keras"), "train_keras"], KERAS_BACKEND="tensorflow")
     assert {"keras", "tensorflow"} <= loaded
     assert loaded & {"torch", "torchvision", "pytorch_lightning", "lightning", "timm"} == set()

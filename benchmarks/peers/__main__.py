@@ -1,15 +1,16 @@
-"""The same work done by Tandem and by others: seconds and peak memory of the whole process.
+"""Seconds and peak memory of Tandem and of other libraries for the same work, as whole processes.
 
     python -m benchmarks.peers --timm_script FOLDER/train.py
 
-MobileNetV2 from random weights (they change no times), frozen for some epochs and then thawed for as many, on one
-folder of photographs, made or given, float32, the same batch, nothing augmented. Contestants are processes, one after
-the other, each with the worker processes that are its own default or one a core. Those whose packages are not
-installed are left out, with a word: fastai and transformers (with accelerate) are no requirements of the project.
+The work: MobileNetV2 from random weights (which do not affect times), frozen for some epochs and then thawed for as
+many, on one folder of generated or given photographs, float32, the same batch size, without augmentation. Contestants
+are processes, one after the other, each with its own default number of workers or one worker per core. Contestants
+whose packages are not installed are skipped with a message: fastai and transformers (with accelerate) are not
+requirements of the project.
 
-Tandem does more than it is compared with: it scans the files, trains with early stopping's bookkeeping, scores a test
-split, measures latency and records it all in MLflow. `lean` leaves out what can be switched off (the model, weights,
-Grad-CAM, the data set's report). `again` is the same run once more, with the decoded images and features on disk.
+Tandem does more work than the others: it scans the files, keeps the records for early stopping, scores a test split,
+measures latency and records everything in MLflow. `lean` omits what can be switched off (the model, weights, Grad-CAM,
+the report on the data). `again` is the same run once more, with the decoded images and features on disk.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from benchmarks.peers.work import ANSWER, Work, num_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_CLASSES = 10
-NUM_IMAGES = {"train": 50, "val": 10, "test": 10}  # of a class
+NUM_IMAGES = {"train": 50, "val": 10, "test": 10}  # per class
 PHOTOGRAPH_SIZE = 224
 SAMPLE_SECONDS = 0.1
 LEAN = ("--tracking.log_model", "false", "--tracking.log_weights", "false", "--tracking.grad_cam_images", "0")
@@ -48,10 +49,10 @@ class Measured:
     """One run of a contestant."""
 
     seconds: float
-    """Of the whole process, its imports included."""
+    """Elapsed seconds of the whole process, with imports."""
     frozen: float | None
     thawed: float | None
-    """Seconds of each phase, where it says so."""
+    """Seconds per phase, if reported."""
     megabytes: float
     """Peak of the anonymous resident memory of the process and its children."""
 
@@ -60,13 +61,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers", description="Times Tandem and others on the same frozen and thawed training."
     )
-    parser.add_argument("--data", type=Path, help="folder with train/, val/ and test/ (default: made photographs)")
+    parser.add_argument("--data", type=Path, help="folder with train/, val/ and test/ (default: generated photographs)")
     parser.add_argument("--image_size", type=int, default=160)
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=3, help="of each phase (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=1, help="each contestant's runs (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs per phase (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="runs per contestant (default: %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--timm_script", type=Path, help="train.py of timm's repository, which its wheel has not")
+    parser.add_argument("--timm_script", type=Path, help="train.py of timm's repository, which is not in its wheel")
     parser.add_argument("--only", nargs="+", help="contestants by name")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
@@ -96,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def contestants_for(work: Work, folder: Path, timm_script: Path | None) -> dict[str, list[str]]:
-    """Their commands by their names; those whose packages are missing are left out."""
+    """Commands by contestant, without those whose packages are missing."""
     found: dict[str, list[str]] = {}
     for framework in ("torch", "keras"):
         options = {
@@ -144,7 +145,7 @@ def contestants_for(work: Work, folder: Path, timm_script: Path | None) -> dict[
         "epochs": work.epochs,
         "warmup-epochs": 0,
         "cooldown-epochs": 0,
-        "sched": "step",  # it fails without one; the first step comes after the last epoch
+        "sched": "step",  # required; its first step is after the last epoch
         "decay-epochs": 1000,
         "opt": "adam",
         "lr": 1e-4,
@@ -159,7 +160,7 @@ def contestants_for(work: Work, folder: Path, timm_script: Path | None) -> dict[
 
 
 def measure(command: Sequence[str], folder: Path) -> Measured:
-    """Runs a command and watches its memory."""
+    """Runs a command and samples its memory."""
     log = folder / "contestant.log"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     start = time.perf_counter()
@@ -179,19 +180,19 @@ def measure(command: Sequence[str], folder: Path) -> Measured:
 
 
 def anonymous_megabytes(process: psutil.Process) -> float:
-    """Resident memory of a process and its children that is no file's (RssAnon of Linux)."""
+    """Anonymous resident memory (RssAnon on Linux) of a process and its children."""
     total = 0
     try:
         for each in (process, *process.children(recursive=True)):
             status = Path(f"/proc/{each.pid}/status").read_text()
             total += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:"))
-    except (OSError, psutil.Error):  # one has just ended
+    except (OSError, psutil.Error):  # a process has just ended
         return 0.0
     return total / 1024
 
 
 def phases_of_last_run(folder: Path) -> tuple[float | None, float | None]:
-    """Training seconds of both phases as Tandem's newest run has recorded them; none where there is no new run."""
+    """Training seconds of both phases of Tandem's newest run; empty if there is no new run."""
     journals = sorted(folder.glob("runs/*/*/journal.jsonl"), key=lambda path: path.stat().st_mtime)
     if not journals:
         return None, None
@@ -205,7 +206,7 @@ def phases_of_last_run(folder: Path) -> tuple[float | None, float | None]:
 
 
 def print_row(name: str, runs: Sequence[Measured]) -> None:
-    """Medians, and the least and greatest whole time where there are several runs."""
+    """Prints medians, and the range of the whole time if there are several runs."""
     parts = []
     for field in ("frozen", "thawed"):
         values = [getattr(run, field) for run in runs if getattr(run, field) is not None]
@@ -220,7 +221,7 @@ def print_row(name: str, runs: Sequence[Measured]) -> None:
 
 
 def make_photographs(folder: Path) -> Path:
-    """JPEG files of smooth colours in folders of classes, below train/, val/ and test/."""
+    """Writes JPEG files of smooth colours in class folders below train/, val/ and test/."""
     random = np.random.default_rng(0)
     for part, count in NUM_IMAGES.items():
         for label in range(NUM_CLASSES):

@@ -1,4 +1,4 @@
-"""A backbone frozen, then thawed, with fastai, as its documentation does it."""
+"""Backbone, frozen and then thawed, with fastai, as in its documentation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def features_and_pooling(pretrained: bool) -> nn.Module:
-    """What fastai cuts at its pooling layer; torchvision's network pools by a function, which fastai does not find."""
+    """MobileNetV2 with a pooling layer, at which fastai cuts; torchvision's network pools in a function."""
     assert not pretrained
     return nn.Sequential(mobilenet_v2().features, nn.AdaptiveAvgPool2d(1))
 

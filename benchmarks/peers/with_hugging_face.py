@@ -1,4 +1,4 @@
-"""A backbone frozen, then thawed, with Hugging Face's Trainer."""
+"""Backbone, frozen and then thawed, with Hugging Face's Trainer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def collate(examples: list[tuple[torch.Tensor, int]]) -> dict[str, torch.Tensor]:
-    """A batch as the model takes it."""
+    """Batch in the form that the model expects."""
     images, labels = zip(*examples, strict=True)
     return {"pixel_values": torch.stack(images), "labels": torch.tensor(labels)}
 

@@ -1,4 +1,4 @@
-"""A backbone frozen, then thawed, with Keras alone, as its guide to transfer learning does it."""
+"""Backbone, frozen and then thawed, with Keras alone, as in its guide to transfer learning."""
 
 from __future__ import annotations
 

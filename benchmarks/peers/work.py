@@ -1,4 +1,4 @@
-"""What each contestant is asked to do, and how it answers."""
+"""Command line and answer that each contestant shares with the benchmark."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ANSWER = "peer-seconds "
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Train MobileNetV2 from random weights on a folder with train/ and val/: `epochs` frozen, `epochs` thawed."""
+    """MobileNetV2 from random weights on a folder with train/ and val/: `epochs` frozen, `epochs` thawed."""
 
     folder: Path
     image_size: int
@@ -22,12 +22,12 @@ class Work:
     device: str
 
     def as_arguments(self) -> list[str]:
-        """The command line that asked_work reads."""
+        """Command line that asked_work reads."""
         return [str(self.folder), str(self.image_size), str(self.batch_size), str(self.epochs), self.device]
 
 
 def asked_work() -> Work:
-    """The work that the command line asks for."""
+    """Work that the command line requests."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     for name in ("image_size", "batch_size", "epochs"):
@@ -37,10 +37,10 @@ def asked_work() -> Work:
 
 
 def report(frozen_seconds: float, thawed_seconds: float) -> None:
-    """Tells the benchmark how long each phase took."""
+    """Reports the seconds of each phase to the benchmark."""
     print(ANSWER + json.dumps([frozen_seconds, thawed_seconds]), flush=True)
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -1,1 +1,1 @@
-"""A grid: its file (file.py), what of it is finished, and what runs its cells here, on Ray or on Slurm."""
+"""Grids: read the file, find finished cells, and run the others on this machine, on Ray or on Slurm."""

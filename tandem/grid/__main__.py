@@ -1,21 +1,21 @@
-"""Runs every cell of a grid: backbone x framework x regime x data set x seed, each in a process of its own.
+"""Runs every cell of a grid file: backbone x framework x regime x data set x seed, each in a process of its own.
 
     python -m tandem.grid configs/birds.yaml --dry_run
     python -m tandem.grid configs/birds.yaml
     python -m tandem.grid configs/birds.yaml --jobs 4
 
-What is in the file is described in tandem/grid/file.py. Cells run one after the other, with `--jobs` several at once,
-each with its share of the GPUs and cores. One whose finished run is in MLflow already is skipped, so the same command
-goes on where it was interrupted; one that fails, or that MLflow has not taken, is named at the end, and the others run
-nevertheless. Words after `--` are options of the training scripts, for all cells:
+tandem/grid/file.py describes the file. Cells run one after the other; `--jobs` runs several at once, each with its
+share of the GPUs and cores. A cell with a finished run in MLflow is skipped, so the same command continues an
+interrupted grid. A cell that fails, or whose run is incomplete in MLflow, does not stop the others and is listed at the
+end. Arguments after `--` are options of the training scripts, for all cells:
 
     python -m tandem.grid configs/birds.yaml -- --data.source ~/birds --precision bfloat16
 
-`--keep_models` lets the runs log their weights and models; finished ones that have not are run again.
+`--keep_models` makes the runs log their weights and models; finished runs without them are run again.
 
-`--budget small` is for a machine without a GPU: at most 10 images a class, one epoch a phase, batches of 16 at most,
-random weights where ImageNet's cannot be had, and no report on the data. It shows that a grid runs; such runs are
-tagged, and no table has them beside others.
+`--budget small` is for a machine without a GPU: at most 10 images per class, one epoch per phase, batches of at most
+16, random weights if ImageNet's cannot be downloaded, and no report on the data. It shows that a grid runs. Such runs
+are tagged, and no table mixes them with full runs.
 
 On several machines, with an MLflow server that all of them reach (docs/scale.md):
 
@@ -54,65 +54,74 @@ from tandem.protocol.parser import Framework
 from tandem.rendering.tables import format_value
 
 SMALL_BUDGET = (
-    f"Small budget: at most {SMALL_IMAGES_PER_CLASS} images a class, {SMALL_MAX_EPOCHS} epoch a phase, batches of "
-    f"{SMALL_BATCH_SIZE} at most, random weights where ImageNet's cannot be had, no report on the data. It shows that "
-    "the cells run; comparisons keep such runs in tables of their own."
+    f"Small budget: at most {SMALL_IMAGES_PER_CLASS} images per class, {SMALL_MAX_EPOCHS} epoch per phase, batches of "
+    f"at most {SMALL_BATCH_SIZE}, random weights if ImageNet's cannot be downloaded, no report on the data. It shows "
+    "that the cells run; comparisons keep such runs in separate tables."
 )
 
-# What Slurm is asked for where nothing is given: the script's lines are there to be edited.
+# Requested from Slurm if no option says otherwise; the script's lines can be edited.
 SLURM_CPUS, SLURM_GPUS = 4, 1
 
 
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """The grid's own options, and the words after `--`."""
+    """Options of the grid, and the arguments after `--`."""
     words = sys.argv[1:] if argv is None else argv
     end = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(
         prog="python -m tandem.grid",
-        description="Runs every cell of a grid file by train_torch.py and train_keras.py, and skips "
-        "those whose finished run is in MLflow.",
+        description="Runs every cell of a grid file with train_torch.py and train_keras.py; skips cells with a "
+        "finished run in MLflow.",
         epilog="Options of the training scripts, for all cells, follow after --: ... -- --device cpu --threads 2",
         allow_abbrev=False,
     )
+    _add_cell_options(parser)
+    _add_machine_options(parser)
+    arguments = parser.parse_args(words[:end])
+    _check_machines(arguments, parser)
+    return arguments, words[end + 1 :]
+
+
+def _add_cell_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="grid file, such as configs/birds.yaml")
-    parser.add_argument("--dry_run", action="store_true", help="print the cells with their commands, and run none")
+    parser.add_argument("--dry_run", action="store_true", help="print the cells with their commands and run none")
     parser.add_argument(
         "--budget",
         choices=("full", "small"),
         default="full",
-        help=f"small is for a machine without a GPU: {SMALL_IMAGES_PER_CLASS} images a class and {SMALL_MAX_EPOCHS} "
-        "epoch; --dry_run says the rest (default: %(default)s)",
+        help=f"small is for a machine without a GPU: {SMALL_IMAGES_PER_CLASS} images per class and {SMALL_MAX_EPOCHS} "
+        "epoch; --dry_run lists all changes (default: %(default)s)",
     )
     parser.add_argument(
-        "--frameworks",
-        choices=("both", *FRAMEWORKS),
-        help="run each cell in these instead of those that the file names",
+        "--frameworks", choices=("both", *FRAMEWORKS), help="frameworks for all cells, in place of those in the file"
     )
     parser.add_argument(
         "--only",
         nargs="+",
         default=[],
         metavar="WORD",
-        help="only the cells whose name has all of these words, for example: --only resnet50 keras",
+        help="only cells whose name has all of these words, for example: --only resnet50 keras",
     )
     parser.add_argument("--cell", type=int, metavar="NUMBER", help="only the cell with this number in --dry_run")
     parser.add_argument(
         "--keep_models",
         action="store_true",
-        help="let each run log its trained weights and its model, which are not logged otherwise; cells whose finished "
-        "run has not are run again",
+        help="let each run log its trained weights and its model (default: neither); cells whose finished run lacks "
+        "them are run again",
     )
     parser.add_argument(
         "--tracking.uri",
         dest="tracking_uri",
-        help="MLflow tracking URI; when not given, MLFLOW_TRACKING_URI, else the sqlite file mlflow.db in this folder",
+        help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, else the sqlite file mlflow.db in this folder)",
     )
-    machines = parser.add_argument_group("where cells run: on this machine, if nothing else is said")
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    machines = parser.add_argument_group("where cells run (default: on this machine)")
     machines.add_argument(
         "--jobs",
         type=_at_least(1, int),
-        help="at most so many cells at once; here each has its equal share of GPUs and cores (default: one, on Ray and "
-        "Slurm as many as there is room for)",
+        help="maximum number of cells at once; on this machine each has an equal share of GPUs and cores (default: 1; "
+        "on Ray and Slurm, as many as fit)",
     )
     elsewhere = machines.add_mutually_exclusive_group()
     elsewhere.add_argument(
@@ -124,17 +133,15 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
     machines.add_argument(
         "--cpus_per_cell",
         type=_at_least(1, int),
-        help="a cell's cores, and its threads where its settings do not say (default: its share of the machine's; "
+        help="cores per cell, and its threads unless its settings give them (default: its share of the machine; "
         f"Slurm: {SLURM_CPUS})",
     )
     machines.add_argument(
         "--gpus_per_cell",
         type=_at_least(0, float),
-        help=f"a cell's GPUs on Ray (below 1, several share one; default: 1 if there are any) and Slurm ({SLURM_GPUS})",
+        help="GPUs per cell on Ray and Slurm; below 1, cells share a GPU on Ray (default on Ray: 1 if there are any; "
+        f"Slurm: {SLURM_GPUS})",
     )
-    arguments = parser.parse_args(words[:end])
-    _check_machines(arguments, parser)
-    return arguments, words[end + 1 :]
 
 
 def _at_least(low: int, kind: type[int] | type[float]) -> Callable[[str], float]:
@@ -149,12 +156,12 @@ def _at_least(low: int, kind: type[int] | type[float]) -> Callable[[str], float]
 def _check_machines(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     gpus = arguments.gpus_per_cell
     if gpus is not None and not (arguments.ray or arguments.slurm):
-        parser.error("--gpus_per_cell is for --ray and --slurm; here --jobs divides the GPUs that are visible")
+        parser.error("--gpus_per_cell is for --ray and --slurm; on this machine --jobs divides the visible GPUs")
     if gpus is not None and gpus != int(gpus) and (gpus > 1 or arguments.slurm):
         allowed = "whole numbers" + (" and shares of one GPU, such as 0.5" if arguments.ray else "")
         parser.error(f"--gpus_per_cell: received {gpus:g}, allowed: {allowed}")
     if arguments.slurm and arguments.dry_run:
-        parser.error("--slurm writes a script and --dry_run only prints: give one of them")
+        parser.error("--slurm writes a script and --dry_run only prints: give one of the two")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -187,22 +194,22 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def choose(cells: Sequence[GridCell], words: Sequence[str], number: int | None) -> list[GridCell]:
-    """The cells whose names have all of these words, and the one with this number.
+    """Cells whose names have all of these words, or the one of them with this number.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such cell.
     """
     chosen = [cell for cell in cells if set(words) <= set(cell.name.split())]
     if not chosen:
         raise UserError(
-            f"--only: received {' '.join(words)}, but no cell's name has all of these words; the first is "
-            f"{cells[0].name}, and --dry_run without --only shows them all"
+            f"--only: received {' '.join(words)}, but no cell's name has all of these words; the first cell is "
+            f"{cells[0].name}, and --dry_run without --only lists all cells"
         )
     if number is None:
         return chosen
     if not (one := [cell for cell in chosen if cell.number == number]):
         raise UserError(
-            f"--cell: received {number}, allowed: {chosen[0].number} to {chosen[-1].number}, as --dry_run shows them"
+            f"--cell: received {number}, allowed: {chosen[0].number} to {chosen[-1].number}, as --dry_run lists them"
         )
     return one
 
@@ -211,15 +218,15 @@ def choose(cells: Sequence[GridCell], words: Sequence[str], number: int | None) 
 
 
 def print_cells(cells: Sequence[GridCell], grid: Grid, budget: str, console: Console) -> None:
-    """Each cell's name and the command that runs it alone."""
-    # MLflow, which it imports, takes seconds: --help and wrong settings shall not wait for it
+    """Prints each cell's name and the command that runs it alone."""
+    # imports MLflow, which takes seconds: --help and invalid settings are answered without it
     from tandem.grid.finished import finished_cells
 
     finished: set[int] = set()
     note = None
     try:
         finished = finished_cells(cells)
-    except UserError as error:  # of a store that is made by the first run, for example
+    except UserError as error:  # for example, the first run has not created the store yet
         note = f"None counts as finished: {error}"
     for cell in cells:
         console.print(f"{cell.number} {cell.name}{' [finished]' if cell.number in finished else ''}")
@@ -234,14 +241,14 @@ def print_cells(cells: Sequence[GridCell], grid: Grid, budget: str, console: Con
     if budget == "small":
         console.print(SMALL_BUDGET)
     for name, words in grid.missing.items():
-        console.print(f"Still to be given, after --: --{name}, {words}")
+        console.print(f"To be given after --: --{name}, {words}")
 
 
 # ------------------------------------------------------------------------------------------------------------- the runs
 
 
 def prepare(cells: Sequence[GridCell], console: Console) -> list[GridCell]:
-    """The cells that are not finished; what is wrong with MLflow is said before any of them runs.
+    """Cells that are not finished; problems with MLflow are reported before any cell runs.
 
     Raises:
         UserError: MLflow does not answer.
@@ -252,15 +259,15 @@ def prepare(cells: Sequence[GridCell], console: Console) -> list[GridCell]:
     finished = finished_cells(cells)
     waiting = [cell for cell in cells if cell.number not in finished]
     if len(waiting) < len(cells):
-        console.print(f"{len(cells) - len(waiting)} of {len(cells)} cells are finished already and skipped")
+        console.print(f"{len(cells) - len(waiting)} of {len(cells)} cells are finished and skipped")
     return waiting
 
 
 def open_pool(cells: Sequence[GridCell], arguments: argparse.Namespace) -> Pool:
-    """Where the cells are to run.
+    """Pool that runs the cells: this machine or a Ray cluster.
 
     Raises:
-        UserError: There is no Ray, no such cluster, or a machine of it cannot run cells.
+        UserError: Ray is not installed, there is no such cluster, or one of its machines cannot run cells.
     """
     cpus = arguments.cpus_per_cell
     if arguments.ray is None:
@@ -275,10 +282,10 @@ def open_pool(cells: Sequence[GridCell], arguments: argparse.Namespace) -> Pool:
 def write_array_job(
     cells: Sequence[GridCell], arguments: argparse.Namespace, more_options: Sequence[str], console: Console
 ) -> None:
-    """Writes the script of an array job and says how to submit it.
+    """Writes the script of an array job and prints how to submit it.
 
     Raises:
-        UserError: The cells' runs would be recorded where only this machine can, or the file cannot be written.
+        UserError: Other machines cannot reach the tracking URI of the cells, or the file cannot be written.
     """
     from tandem.grid.machines import check_stores
     from tandem.grid.processes import log_file
@@ -298,23 +305,23 @@ def write_array_job(
         gpus=gpus,
     )
     write_script(arguments.slurm, text)
-    log_file(cells[0]).parent.mkdir(parents=True, exist_ok=True)  # which Slurm does not make for a job's output
+    log_file(cells[0]).parent.mkdir(parents=True, exist_ok=True)  # Slurm does not create the folder of a job's output
     console.print(
-        f"{arguments.slurm}: {len(cells)} cells; look at the lines marked as yours, then: sbatch {arguments.slurm}"
+        f"{arguments.slurm}: {len(cells)} cells; edit the lines marked as yours, then: sbatch {arguments.slurm}"
     )
     highest = cells[-1].number - shift_of(cells)
     if highest >= MAX_ARRAY_SIZE:
         console.print(
-            f"Slurm takes array indices below its MaxArraySize, {MAX_ARRAY_SIZE} unless it is set otherwise: received "
-            f"{highest}; ask `scontrol show config`, and write parts of the grid with --only"
+            f"Slurm accepts array indices below its MaxArraySize, {MAX_ARRAY_SIZE} by default: received {highest}; see "
+            "`scontrol show config`, and write parts of the grid with --only"
         )
 
 
 def run_grid(waiting: Sequence[GridCell], pool: Pool, console: Console) -> bool:
-    """Runs cells, and says what became of them.
+    """Runs cells and prints a summary.
 
     Returns:
-        Whether none failed, and MLflow has everything of the others.
+        True if no cell failed and the runs of all cells are complete in MLflow.
 
     Raises:
         UserError: A cell cannot be started.
@@ -328,7 +335,7 @@ def run_grid(waiting: Sequence[GridCell], pool: Pool, console: Console) -> bool:
         for outcome in run_cells(waiting, pool, console):
             outcomes.append(outcome)
     except KeyboardInterrupt:
-        console.print("Interrupted: the same command goes on with the cells that are not finished")
+        console.print("Interrupted: the same command continues with the unfinished cells")
         raise
     finally:
         failed = [outcome for outcome in outcomes if outcome.status != 0]
@@ -341,39 +348,39 @@ def run_grid(waiting: Sequence[GridCell], pool: Pool, console: Console) -> bool:
             console.print(f"failed: {outcome.cell.number} {outcome.cell.name}, {status}")
             console.print(f"    {outcome.last_line}")
             if outcome.log:
-                console.print(f"    all of its output: {outcome.log}")
-    return say_what_is_not_in_mlflow(outcomes, console) and not failed
+                console.print(f"    its output: {outcome.log}")
+    return report_incomplete_runs(outcomes, console) and not failed
 
 
-def say_what_is_not_in_mlflow(outcomes: Sequence[Outcome], console: Console) -> bool:
-    """Names the cells that ended well and of which MLflow lacks the run, its end or some of what it logged.
+def report_incomplete_runs(outcomes: Sequence[Outcome], console: Console) -> bool:
+    """Prints the cells that succeeded but whose runs are missing or incomplete in MLflow.
 
-    A script whose MLflow goes away trains on, keeps all of it in the run's journal, and ends with exit status 0.
+    If MLflow stops answering, a script continues, keeps everything in the run's journal, and ends with exit status 0.
 
     Returns:
-        Whether MLflow has everything.
+        True if the runs of all cells that succeeded are complete in MLflow.
     """
     from tandem.grid.finished import count_finished_runs
 
-    ended_well = [outcome for outcome in outcomes if outcome.status == 0]
+    succeeded = [outcome for outcome in outcomes if outcome.status == 0]
     num_runs: dict[int, int] = {}
     try:
-        num_runs = count_finished_runs([outcome.cell for outcome in ended_well])
+        num_runs = count_finished_runs([outcome.cell for outcome in succeeded])
     except UserError as error:
-        console.print(f"Which runs are in MLflow cannot be told: {error}")
+        console.print(f"The runs in MLflow could not be checked: {error}")
     complete = True
-    for outcome in ended_well:
+    for outcome in succeeded:
         command, number = outcome.replay_command, num_runs.get(outcome.cell.number, 0)
-        if number > 1:  # two machines, one of which the other end had taken for lost
+        if number > 1:  # on two machines, one of which was considered lost
             console.print(
                 f"finished {number} times: {outcome.cell.number} {outcome.cell.name}; delete all runs but one"
             )
         if command is None and number:
             continue
         complete = False
-        console.print(f"not all in MLflow: {outcome.cell.number} {outcome.cell.name}")
+        console.print(f"incomplete in MLflow: {outcome.cell.number} {outcome.cell.name}")
         console.print(f"    send the rest: {command}" if command else "    it has no finished run there")
-        console.print(f"    all of its output: {outcome.log}")
+        console.print(f"    its output: {outcome.log}")
     return complete
 
 

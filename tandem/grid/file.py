@@ -1,4 +1,4 @@
-"""A grid file: the cells of an experiment, each the settings of one run.
+"""Grid files: the cells of an experiment, each with the settings of one run.
 
     experiment: birds
     settings:
@@ -9,10 +9,10 @@
         vary: {backbone: [resnet50], regime: [scratch, two_stage, finetune], seed: [0]}
         settings: {batch_size: 128, learning_rate: 1.0e-4}
 
-`settings` are those of the training scripts, nested as in their files; those at the top hold for all cells. Each block
-of `cells` stands for the product of the values that it varies, under dotted names like data.source, in each of its
-frameworks; its own `settings` replace those at the top. `required` may name settings that nobody but the user can know,
-nested like the others, each with a sentence that says what to give.
+`settings` are settings of the training scripts, nested as in their configuration files; those at the top hold for all
+cells. Each block of `cells` stands for all combinations of the values in `vary`, under dotted names like data.source,
+in each of its frameworks; its own `settings` override those at the top. `required` may list settings that only the
+user can know, nested like the others, each with a sentence that says what to give.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import itertools
 import json
 import re
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal, NoReturn
@@ -35,13 +35,12 @@ from tandem.protocol.settings import FIELDS, Settings, flatten, settings_hash
 
 FRAMEWORKS: tuple[Framework, ...] = typing.get_args(Framework)
 
-# A small budget is for a machine without a GPU: it shows that a grid runs, and nothing about the networks.
+# A small budget is for a machine without a GPU: it shows that a grid runs, but says nothing about the networks.
 SMALL_IMAGES_PER_CLASS = 10
 SMALL_MAX_EPOCHS = 1
 SMALL_BATCH_SIZE = 16
 
-
-# Cost settings that say what part of a machine computes.
+# Cost settings that choose the hardware of a run.
 _OF_THE_MACHINE = ("device", "threads", "num_devices")
 
 
@@ -52,24 +51,24 @@ class GridCell:
     number: int
     """Counted from 1 in the order of the file."""
     name: str
-    """Backbone, regime, framework, and what else differs between the cells: words with spaces between them."""
+    """Backbone, regime, framework, and the other values that differ between cells, separated by spaces."""
     framework: Framework
     options: tuple[str, ...]
-    """The words after train_torch.py or train_keras.py on the command line."""
+    """Arguments of train_torch.py or train_keras.py."""
     settings: Settings
-    """What the options mean."""
+    """Settings that the options give."""
     costs: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that affect cost alone and that the grid asks for, by dotted name: a finished run counts as this cell's
-    only if it had the same. Where the grid leaves them open, any run counts."""
+    """Requested values of settings that affect cost only, by dotted name. A finished run counts as this cell's only if
+    it had the same values; settings that are not requested may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The cells of a grid file."""
+    """Cells of a grid file."""
 
     cells: tuple[GridCell, ...]
     missing: Mapping[str, str]
-    """Settings that the user has not given although the file requires them, with what to give."""
+    """Required settings that the user has not given, each with a sentence that says what to give."""
 
 
 def read_grid(
@@ -81,72 +80,52 @@ def read_grid(
     tracking_uri: str | None = None,
     more_options: Sequence[str] = (),
 ) -> Grid:
-    """The cells that a grid file stands for.
+    """Reads the cells of a grid file.
 
     Args:
-        path: Of the file.
-        frameworks: Run each cell in these instead of those that the file names.
-        budget: `small` adds the options of small_budget to each cell.
+        path: The file.
+        frameworks: Frameworks for all cells, in place of those in the file.
+        budget: `small` adds the changes of small_budget to each cell.
         keep_models: Let each run log its model and its weights.
-        tracking_uri: Where the runs are recorded; None as in the settings.
-        more_options: Words of the training scripts' command line, which override everything else.
+        tracking_uri: The tracking URI of the runs; None as in the settings.
+        more_options: Further arguments of the training scripts, which override everything else.
 
     Raises:
-        UserError: The file is no grid file, two of its cells are the same, or a setting of one is wrong.
+        UserError: The file is not a grid file, two of its cells are the same, or a cell has an invalid setting.
     """
-    content = _read_yaml(path)
-    _check_keys(
-        content, str(path), needed={"experiment": str, "cells": list}, possible={"settings": dict, "required": dict}
-    )
+    content = _read_content(path)
     blocks = [_read_block(block, f"{path}: block {number}") for number, block in enumerate(content["cells"], start=1)]
     if not blocks:
         _refuse(f"{path}: cells", [], "a list of one or more blocks")
     required = {name: str(words) for name, words in _flatten_mapping(content.get("required", {})).items()}
-    for_all: dict[str, Any] = {"tracking.experiment": content["experiment"]}
-    if not keep_models:
-        for_all |= {"tracking.log_model": False, "tracking.log_weights": False}
-    given = {word.removeprefix("--").partition("=")[0] for word in more_options if word.startswith("--")}
-    for_all |= {name: _placeholder(name) for name in required if name not in given}
-    for_all |= _flatten_mapping(content.get("settings", {}))
-    if tracking_uri is not None:
-        for_all["tracking.uri"] = tracking_uri
-
-    points = [point for block in blocks for point in _points(block, for_all, frameworks)]
-    varied = _names_that_differ(blocks)
-    sources = {str(values["data.source"]) for _, values in points if "data.source" in values}
+    shared = _shared_settings(content, required, keep_models, tracking_uri, more_options)
+    points = [point for block in blocks for point in _points(block, shared, frameworks)]
+    name_of = _name_cells(blocks, points)
     cells: dict[tuple[Framework, str], GridCell] = {}
     for framework, values in points:
         number = len(cells) + 1
-        where = f"{path}: cell {number} ({_name_of(framework, values, varied, sources)})"
+        where = f"{path}: cell {number} ({name_of(framework, values)})"
         try:
-            if budget == "small":
-                values |= small_budget(read_settings(framework, [*_as_options(values), *more_options]))
-            options = (*_as_options(values), *more_options)
-            settings = read_settings(framework, list(options))
-            _check_single_run(settings)
+            options, settings = _complete(framework, values, budget, more_options)
         except UserError as error:
-            for name, words in required.items():
-                # the placeholder of a setting that is no text, or not just any, is refused
-                placeholder = _placeholder(name)
-                if values.get(name) == placeholder and str(error).startswith(f"{name}: received {placeholder!r}"):
-                    raise not_given(path, name, words) from None
+            _refuse_placeholder(path, values, required, error)
             raise UserError(f"{where}: {error}") from None
-        # settings that only change what a run costs do not tell its cell from another one's
+        # cells that differ only in settings that affect cost are the same cell
         identity = framework, settings_hash(settings)
         same = cells.get(identity)
         if same and frameworks is None:
             raise UserError(
-                f"{where} is the same as cell {same.number}: let what the blocks vary differ in more than what a "
-                "run costs, and give no option after -- that the file varies"
+                f"{where} is the same as cell {same.number}: let the values in vary differ in more than the cost of a "
+                "run, and do not give an option after -- that the file varies"
             )
-        if not same:  # or it stands in the file in both frameworks already
+        if not same:  # with `frameworks`, a file that lists both frameworks gives each cell twice
             cells[identity] = GridCell(
                 number=number,
-                name=_name_of(framework, flatten(settings), varied, sources),
+                name=name_of(framework, flatten(settings)),
                 framework=framework,
                 options=options,
                 settings=settings,
-                costs=_costs_asked_for(framework, settings, values, more_options),
+                costs=_requested_costs(framework, settings, values, more_options),
             )
     missing = {
         name: words
@@ -156,13 +135,56 @@ def read_grid(
     return Grid(cells=tuple(cells.values()), missing=missing)
 
 
-def _costs_asked_for(
+def _shared_settings(
+    content: Mapping[str, Any],
+    required: Mapping[str, str],
+    keep_models: bool,
+    tracking_uri: str | None,
+    more_options: Sequence[str],
+) -> dict[str, Any]:
+    """Settings of all cells by dotted name, with placeholders for required settings that are not given."""
+    shared: dict[str, Any] = {"tracking.experiment": content["experiment"]}
+    if not keep_models:
+        shared |= {"tracking.log_model": False, "tracking.log_weights": False}
+    given = {word.removeprefix("--").partition("=")[0] for word in more_options if word.startswith("--")}
+    shared |= {name: _placeholder(name) for name in required if name not in given}
+    shared |= _flatten_mapping(content.get("settings", {}))
+    if tracking_uri is not None:
+        shared["tracking.uri"] = tracking_uri
+    return shared
+
+
+def _complete(
+    framework: Framework, values: Mapping[str, Any], budget: Literal["full", "small"], more_options: Sequence[str]
+) -> tuple[tuple[str, ...], Settings]:
+    """Arguments of a cell's script, and the settings that they give.
+
+    Raises:
+        UserError: A setting is invalid.
+    """
+    if budget == "small":
+        values = {**values, **small_budget(read_settings(framework, [*_as_options(values), *more_options]))}
+    options = (*_as_options(values), *more_options)
+    settings = read_settings(framework, list(options))
+    _check_single_run(settings)
+    return options, settings
+
+
+def _refuse_placeholder(path: Path, values: Mapping[str, Any], required: Mapping[str, str], error: UserError) -> None:
+    """Replaces an error about the placeholder of a required setting by one that says what to give."""
+    for name, words in required.items():
+        placeholder = _placeholder(name)
+        if values.get(name) == placeholder and str(error).startswith(f"{name}: received {placeholder!r}"):
+            raise not_given(path, name, words) from None
+
+
+def _requested_costs(
     framework: Framework, settings: Settings, in_file: Collection[str], more_options: Sequence[str]
 ) -> dict[str, Any]:
-    """The cost settings that a cell's file and the options after -- give; `auto` and null leave a setting open.
+    """Cost settings that the file or the options after -- request; `auto` and null request nothing.
 
-    Options that say on what to compute describe the machine at hand, on which a grid may go on that was begun on
-    another one; only those that stand in the file count.
+    Options after -- that choose hardware describe the current machine, and another machine may continue the grid; they
+    count only in the file.
     """
     after_dashes = given_settings(framework, list(more_options))
     flat = flatten(settings)
@@ -177,21 +199,21 @@ def _costs_asked_for(
 
 
 def not_given(path: Path, name: str, words: str) -> UserError:
-    """What is said of a setting that the file requires and that is missing.
+    """Error for a required setting that is missing.
 
     Args:
-        path: Of the file.
-        name: Of the setting, dotted.
-        words: The file's, on what to give.
+        path: The grid file.
+        name: The dotted name of the setting.
+        words: The file's sentence that says what to give.
     """
     return UserError(f"{path}: {name} is not given: {words}; add to the command: -- --{name} ...")
 
 
 def small_budget(settings: Settings) -> dict[str, Any]:
-    """What a small budget changes in a run's settings, by their dotted names.
+    """Changes of a small budget to a run's settings, by dotted name.
 
-    Fewer images and epochs, batches that so few images can fill, and random weights where there is no network to
-    download others from; the tag of the budget keeps such runs out of the tables of full ones.
+    Fewer images and epochs, batches that so few images can fill, and random weights if ImageNet's cannot be
+    downloaded. The tag of the budget keeps such runs out of the tables of full runs.
     """
     images = settings.data.images_per_class
     changes: dict[str, Any] = {
@@ -203,7 +225,7 @@ def small_budget(settings: Settings) -> dict[str, Any]:
         "tracking.data_report": False,
     }
     if settings.schedule.warmup_epochs:
-        changes["schedule.warmup_epochs"] = 0  # one epoch is too short for any
+        changes["schedule.warmup_epochs"] = 0  # one epoch is too short for a warm-up
     if settings.phases is not None:
         changes["phases"] = [
             {
@@ -217,21 +239,21 @@ def small_budget(settings: Settings) -> dict[str, Any]:
 
 
 def _check_single_run(settings: Settings) -> None:
-    # such a cell would be a parent run, by which nobody could tell that all its runs have finished
+    # such a cell would be a parent run, which does not tell whether all its children have finished
     if settings.seeds is not None:
         raise UserError(f"seeds: received {settings.seeds}, but a cell is a single run; vary seed in the grid file")
     if settings.data.split == "folds" and settings.data.fold is None:
         raise UserError("data.fold: received None, but a cell is a single run; vary data.fold in the grid file")
-    # nor would the run of one that looks for settings be found: no comparison reads it
+    # comparisons do not read sweeps and range tests, so such a cell would never be found finished
     if settings.sweep.num_trials is not None:
         received = settings.sweep.num_trials
         raise UserError(f"sweep.num_trials: received {received}, allowed in a grid: null; search with the scripts")
     if settings.find_learning_rate:
-        raise UserError("find_learning_rate: received True, allowed in a grid: false; do it with the scripts")
+        raise UserError("find_learning_rate: received True, allowed in a grid: false; run it with the scripts")
 
 
 def _flatten_mapping(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level of dotted names."""
+    """Nested settings as one mapping with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
         if isinstance(value, Mapping):
@@ -243,11 +265,13 @@ def _flatten_mapping(nested: Mapping[str, Any], prefix: str = "") -> dict[str, A
 
 @dataclass(frozen=True, kw_only=True)
 class _Block:
-    """An element of `cells`."""
+    """One element of `cells`."""
 
     frameworks: tuple[Framework, ...]
     vary: Mapping[str, list[Any]]
-    settings: Mapping[str, Any]  # by dotted names
+    """Lists of values by dotted name."""
+    settings: Mapping[str, Any]
+    """Values by dotted name."""
 
 
 def _read_block(content: Any, where: str) -> _Block:
@@ -263,32 +287,35 @@ def _read_block(content: Any, where: str) -> _Block:
         if not isinstance(values, list) or not values:
             _refuse(f"{where}: vary: {name}", values, "a list of one or more values")
         if name in settings:
-            raise UserError(f"{where}: {name} stands under vary and under settings: leave one of them out")
+            raise UserError(f"{where}: {name} is in both vary and settings: remove it from one of them")
     return _Block(frameworks=tuple(frameworks), vary=vary, settings=settings)
 
 
 def _points(
-    block: _Block, for_all: Mapping[str, Any], frameworks: Sequence[Framework] | None
+    block: _Block, shared: Mapping[str, Any], frameworks: Sequence[Framework] | None
 ) -> Iterator[tuple[Framework, dict[str, Any]]]:
-    """Each cell's framework and settings by dotted names, what is varied first; a cell's frameworks side by side."""
+    """Framework and settings by dotted name of each cell; varied settings come first, frameworks vary fastest."""
     for combination in itertools.product(*block.vary.values()):
         point = dict(zip(block.vary, combination, strict=True))
         for framework in frameworks or block.frameworks:
-            yield framework, point | {**for_all, **block.settings} | point
+            yield framework, point | {**shared, **block.settings} | point
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_content(path: Path) -> Any:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(
-            f"no grid file: received {str(path)!r} ({reason}); give one such as configs/birds.yaml"
+            f"cannot read the grid file: received {str(path)!r} ({reason}); give one such as configs/birds.yaml"
         ) from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: this is no YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         _refuse(str(path), content, "a mapping with experiment and cells, such as configs/birds.yaml")
+    _check_keys(
+        content, str(path), needed={"experiment": str, "cells": list}, possible={"settings": dict, "required": dict}
+    )
     return content
 
 
@@ -299,10 +326,10 @@ def _check_keys(content: Mapping[Any, Any], where: str, *, needed: dict[str, typ
     allowed = needed | possible
     for name in content:
         if name not in allowed:
-            raise UserError(f"{where}: there is no key {name!r} here, allowed: {', '.join(allowed)}")
+            raise UserError(f"{where}: unknown key {name!r}, allowed: {', '.join(allowed)}")
     for name, kind in allowed.items():
         if name in needed and name not in content:
-            raise UserError(f"{where}: {name} is not given; it has to be {_WORDS_OF_TYPES[kind]}")
+            raise UserError(f"{where}: {name} is missing; expected {_WORDS_OF_TYPES[kind]}")
         if name in content and not isinstance(content[name], kind):
             _refuse(f"{where}: {name}", content[name], _WORDS_OF_TYPES[kind])
 
@@ -312,7 +339,7 @@ def _refuse(where: str, received: Any, allowed: str) -> NoReturn:
 
 
 def _placeholder(name: str) -> str:
-    """What stands on the command lines of a dry run for a setting that is yet to be given."""
+    """Text in the commands of a dry run for a setting that is not given."""
     return re.sub(r"\W", "_", name).upper()
 
 
@@ -321,34 +348,42 @@ def _as_options(values: Mapping[str, Any]) -> list[str]:
     for name, value in values.items():
         try:
             words += [f"--{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
-        except TypeError:  # YAML has more kinds of values than JSON, such as 2024-05-01
+        except TypeError:  # YAML has kinds of values that JSON lacks, such as 2024-05-01
             received = str(value) if isinstance(value, datetime.date) else repr(value)
             raise UserError(
                 f"{name}: received {received}, allowed: texts, numbers, true, false, null, lists and mappings of them; "
-                "put a text that looks like a date in quotes"
+                "quote a text that looks like a date"
             ) from None
     return words
 
 
+def _name_cells(
+    blocks: Sequence[_Block], points: Sequence[tuple[Framework, Mapping[str, Any]]]
+) -> Callable[[Framework, Mapping[str, Any]], str]:
+    """Function that names a cell by its framework and its settings by dotted name."""
+    varied = _names_that_differ(blocks)
+    sources = {str(values["data.source"]) for _, values in points if "data.source" in values}
+
+    def text_of(name: str, value: Any) -> str:
+        text = str(value)
+        if name != "data.source":
+            return f"{name.rpartition('.')[2]}-{text}"
+        # a folder with images goes by the last part of its path, unless another folder has the same
+        last = PurePath(text).name
+        return last if sum(PurePath(other).name == last for other in sources) <= 1 else text
+
+    def name_of(framework: Framework, values: Mapping[str, Any]) -> str:
+        words = [str(values.get(name, getattr(Settings(), name))) for name in ("backbone", "regime")]
+        words += [framework, *(text_of(name, values[name]) for name in varied if name in values)]
+        return " ".join(re.sub(r"\s+", "", word) for word in words)
+
+    return name_of
+
+
 def _names_that_differ(blocks: Sequence[_Block]) -> list[str]:
-    """The settings with several values in a grid, but for those that each cell is named by anyway."""
+    """Settings with several values in a grid, except backbone and regime, which are in each cell's name anyway."""
     values: dict[str, set[str]] = {}
     for block in blocks:
         for name, several in block.vary.items():
             values.setdefault(name, set()).update(map(str, several))
     return [name for name, found in values.items() if len(found) > 1 and name not in ("backbone", "regime")]
-
-
-def _name_of(framework: Framework, values: Mapping[str, Any], varied: Sequence[str], sources: Collection[str]) -> str:
-    """A cell's name: of the folders with images the last part, and the whole path of those that share theirs."""
-    words = [str(values.get(name, getattr(Settings(), name))) for name in ("backbone", "regime")]
-    words.append(framework)
-    for name in varied:
-        if name in values:
-            text = str(values[name])
-            last = PurePath(text).name
-            is_unique = sum(PurePath(other).name == last for other in sources) <= 1
-            words.append(
-                (last if is_unique else text) if name == "data.source" else f"{name.rpartition('.')[2]}-{text}"
-            )
-    return " ".join(re.sub(r"\s+", "", word) for word in words)

@@ -1,4 +1,4 @@
-"""Which cells of a grid are finished: those whose finished run is in MLflow."""
+"""Finds the finished cells of a grid by their runs in MLflow."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tandem.tracking.provenance import parameter_text
 from tandem.tracking.reader import NoRuns, read_runs
 
 Identity = tuple[str, str, str, str]
-"""Framework, what computes, hash of the settings and budget: equal for a cell and its run."""
+"""Framework, backend, settings hash and budget; equal for a cell and its run."""
 
-# What a run leaves only where it is told to, and a cell that asks for it has to have.
+# Settings for optional results: if a cell requests one, its finished run must have it.
 _KEPT = ("tracking.log_model", "tracking.log_weights")
 
 
 def identity_of(cell: GridCell) -> Identity:
-    """What the run of a cell is found by, where KERAS_BACKEND is as it is here."""
+    """Identity by which a cell's run is found, with the KERAS_BACKEND of this process."""
     backend = os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0]) if cell.framework == "keras" else "torch"
     return cell.framework, backend, settings_hash(cell.settings), cell.settings.tracking.budget
 
 
 def finished_cells(cells: Sequence[GridCell]) -> set[int]:
-    """The numbers of the cells with a finished run that has logged its weights and its model if the cell is to.
+    """Numbers of the cells that have a finished run; see count_finished_runs.
 
     Raises:
         UserError: MLflow does not answer.
@@ -37,7 +37,10 @@ def finished_cells(cells: Sequence[GridCell]) -> set[int]:
 
 
 def count_finished_runs(cells: Sequence[GridCell]) -> dict[int, int]:
-    """How many such runs each cell has, by the cells' numbers.
+    """Counts the finished runs of each cell, by cell number.
+
+    A run counts if it logged its weights and its model where the cell requests them, and has the cost settings that
+    the cell requests.
 
     Raises:
         UserError: MLflow does not answer.
@@ -55,15 +58,18 @@ def count_finished_runs(cells: Sequence[GridCell]) -> dict[int, int]:
 
 
 def settle_earlier_attempts(cell: GridCell, identity: Identity, since: int) -> bool:
-    """Whether a cell has a finished run by now; an attempt whose machine was lost is marked FAILED, with that reason.
+    """Marks earlier attempts at a cell whose machine was lost as FAILED, with that reason.
 
-    MLflow is asked for the runs of this cell alone. An attempt that was lost only to the cluster, and in truth goes on,
-    still ends as it does.
+    Only the runs of this cell are requested from MLflow. If the cluster considers a machine lost that is in fact still
+    running, its attempt sets the final status when it ends.
 
     Args:
-        cell: About to be run.
-        identity: Of the cell, from the machine on which the grid was started.
-        since: When that was, in milliseconds since 1970: runs that began before belong to somebody else.
+        cell: The cell that is about to run.
+        identity: The cell's identity on the machine that started the grid.
+        since: The start of the grid, in milliseconds since 1970; older runs belong to other grids.
+
+    Returns:
+        True if the cell has a finished run by now.
 
     Raises:
         UserError: MLflow does not answer.
@@ -86,7 +92,7 @@ def settle_earlier_attempts(cell: GridCell, identity: Identity, since: int) -> b
 
 
 def prepare_experiments(cells: Sequence[GridCell]) -> None:
-    """Makes the cells' experiments where there are none, so that what is wrong with MLflow is said before all runs."""
+    """Creates missing experiments of the cells, so that problems with MLflow are reported before any cell runs."""
     for uri, experiment in _experiments(cells):
         find_or_create_experiment(connect(resolve_uri(uri)), experiment)
 
@@ -98,11 +104,11 @@ def _experiments(cells: Iterable[GridCell]) -> set[tuple[str | None, str]]:
 def _identity_of_run(tags: dict[str, str]) -> Identity:
     names = (vocabulary.FRAMEWORK, vocabulary.BACKEND, vocabulary.SETTINGS_HASH)
     framework, backend, settings = (tags.get(name, "") for name in names)
-    return framework, backend, settings, tags.get(vocabulary.BUDGET, "full")  # from before there were budgets: full
+    return framework, backend, settings, tags.get(vocabulary.BUDGET, "full")  # the oldest runs have no budget
 
 
 def _counts_as(cell: GridCell, params: Mapping[str, str]) -> bool:
-    """True if a run with these parameters kept what the cell is to keep, at the cost settings that the grid asks for.
+    """True if a run with these parameters has the results and the cost settings that the cell requests.
 
     A run that is older than a cost setting had the value that the setting replaced.
     """

@@ -1,4 +1,4 @@
-"""What cells on several machines have in common: a store that all of them reach, the same code, and the same names."""
+"""Requirements of cells on several machines: a reachable MLflow server, the same code and environment variables."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ ROOT = training_script("torch").parent
 
 
 def check_stores(cells: Sequence[GridCell]) -> None:
-    """Refuses places for runs that only this machine can write.
+    """Refuses tracking URIs that other machines cannot reach.
 
     Raises:
-        UserError: A tracking URI of the cells is no server, or one that listens on this machine alone.
+        UserError: A tracking URI of the cells is not a server, or a server that listens on this machine only.
     """
     for uri in {resolve_uri(cell.settings.tracking.uri) for cell in cells}:
         if not uri.startswith(("http://", "https://")):
             raise UserError(
                 f"tracking.uri: received {without_password(uri)}, but cells on several machines need an MLflow server: "
-                "start one as mlflow_server/README.md says and give --tracking.uri http://HOST:PORT"
+                "start one (mlflow_server/README.md) and give --tracking.uri http://HOST:PORT"
             )
         host = urlsplit(uri).hostname or ""
         if host == "localhost" or _is_loopback(host):
             raise UserError(
-                f"tracking.uri: received {without_password(uri)}, which other machines cannot reach; let the server "
-                "listen beyond this machine and give its name or address: --tracking.uri http://HOST:PORT"
+                f"tracking.uri: received {without_password(uri)}, which other machines cannot reach; start the server "
+                "with --host 0.0.0.0 and give its name or address: --tracking.uri http://HOST:PORT"
             )
 
 
@@ -46,12 +46,12 @@ def _is_loopback(host: str) -> bool:
 
 
 def variables_for_cells() -> dict[str, str]:
-    """What of this process's environment decides where runs are recorded and which run is a cell's."""
+    """Environment variables that decide where runs are recorded and which runs belong to a cell."""
     return {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_") or name == "KERAS_BACKEND"}
 
 
 def code_hash(root: Path = ROOT) -> str:
-    """SHA-256 (hexadecimal) of the code that trains: equal on two machines whose cells may be compared."""
+    """SHA-256 (hexadecimal) of the training code, which must be equal on all machines of a grid."""
     digest = hashlib.sha256()
     for file in sorted([*root.glob("train_*.py"), *(root / "tandem").rglob("*.py"), *(root / "tandem").rglob("*.csv")]):
         digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
@@ -60,7 +60,7 @@ def code_hash(root: Path = ROOT) -> str:
 
 
 def default_threads(num_cores: float, num_gpus: float, gpus_per_cell: float) -> int:
-    """A machine's cores for a cell: the share that goes with its GPUs, one where it has none."""
+    """Threads of a cell on a machine: the cores that go with its GPUs, or one if it has no GPU."""
     if not num_gpus or not gpus_per_cell:
         return 1
     return max(1, int(num_cores * min(1.0, gpus_per_cell / num_gpus)))

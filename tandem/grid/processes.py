@@ -1,4 +1,4 @@
-"""The process of a cell, and several of them at once on this machine, each with its share of GPUs and cores."""
+"""Processes of cells, and a pool of them on this machine, each with its share of the GPUs and cores."""
 
 from __future__ import annotations
 
@@ -24,56 +24,56 @@ from tandem.launch.scripts import training_script
 from tandem.tracking import vocabulary
 
 LOG_FOLDER = Path("grid")
-POLL_SECONDS = 0.1  # how late the end of a cell may be seen
+POLL_SECONDS = 0.1  # between two checks for cells that have ended
 
-# For cells that share a GPU: TensorFlow and JAX would take its whole memory at once.
+# For cells that share a GPU: TensorFlow and JAX would allocate its whole memory at their start.
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
-# The kernel's name for the signal that a process wants when its parent dies (linux/prctl.h).
+# Option of prctl that sets the signal sent to a process when its parent dies (linux/prctl.h).
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a cell's process."""
+    """Result of a cell's process."""
 
     cell: GridCell
     status: int | None
-    """Its exit status; negative where a signal ended it, None where nobody knows, since its machine was lost."""
+    """Exit status; negative after a signal, None if its machine was lost."""
     seconds: float
     log: str | None
-    """The file with its output, on a cluster after its machine's address; None where nobody knows."""
+    """File with the output, on a cluster preceded by the machine's address; None if unknown."""
     last_line: str
-    """Of its output, or what else is known of its end."""
+    """Last line of the output, or another description of the end."""
     replay_command: str | None = None
-    """What sends to MLflow what it has not taken of the run; None where it has everything."""
+    """Command that sends the unsent part of the run to MLflow; None if MLflow has everything."""
     by_earlier_attempt: bool = False
-    """Whether it had a finished run already when it was tried again."""
+    """True if an earlier attempt had finished the cell."""
 
 
 def command_of(cell: GridCell) -> list[str]:
-    """The command line of a cell's process."""
+    """Command line of a cell's process."""
     return [sys.executable, str(training_script(cell.framework)), *cell.options]
 
 
 def log_file(cell: GridCell) -> Path:
-    """Where the output of a cell goes, in the folder that the grid is started in."""
+    """File for the output of a cell, relative to the folder in which the grid is started."""
     tracking = cell.settings.tracking
     folder = tracking.experiment if tracking.budget == "full" else f"{tracking.experiment}-{tracking.budget}"
     return LOG_FOLDER / vocabulary.file_name(folder) / f"{cell.number:02}-{vocabulary.file_name(cell.name)}.log"
 
 
 def threads_option(cell: GridCell, threads: int) -> list[str]:
-    """The words that bound a cell's threads, unless its own settings do, or it runs on JAX, which cannot be bound."""
+    """Arguments that limit a cell's threads; none if its settings give a limit, or on JAX, which has no such limit."""
     unbound = cell.framework == "keras" and os.environ.get("KERAS_BACKEND") == "jax"
     return [] if cell.settings.threads is not None or unbound else ["--threads", str(threads)]
 
 
 class CellProcess:
-    """One training script in a process of its own, whose output goes to a file; it is ended with this process.
+    """Process of a training script, whose output goes to a file; on Linux it ends with this process.
 
     Raises:
-        UserError: That file cannot be written.
+        UserError: The file cannot be written.
     """
 
     def __init__(
@@ -81,9 +81,10 @@ class CellProcess:
     ) -> None:
         """
         Args:
+            cell: The cell.
             command: The command line.
-            folder: What it runs in.
-            variables: Of its environment, beside those of this process.
+            folder: The working folder of the process.
+            variables: Environment variables in addition to those of this process.
         """
         self.cell = cell
         self._log = folder / log_file(cell)
@@ -96,12 +97,12 @@ class CellProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(variables or {})},
-                process_group=0,  # a terminal's Ctrl-C goes to the grid alone, which passes it on once
+                process_group=0,  # Ctrl-C in a terminal reaches only the grid, which passes it on once
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
 
     def outcome(self) -> Outcome | None:
-        """What became of it; None while it runs."""
+        """Result of the process; None while it runs."""
         status = self._process.poll()
         if status is None:
             return None
@@ -116,13 +117,13 @@ class CellProcess:
         )
 
     def end(self) -> None:
-        """Lets it end its run properly."""
-        self._process.terminate()  # not SIGINT, which a process in the background may have been told to ignore
+        """Asks the process to end its run as KILLED."""
+        self._process.terminate()  # not SIGINT, which background processes may ignore
 
     def kill(self) -> None:
-        """Ends it and what it has started at once."""
+        """Kills the process and its descendants at once."""
         with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
-            # by parentage, for the processes that share out a run's batches have groups of their own
+            # not by process group: the processes of a run on several devices have groups of their own
             for process in psutil.Process(self._process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -133,12 +134,13 @@ class CellProcess:
 def _new_file(path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # a process of an earlier attempt that has not quite ended goes on writing to the old one
+        # a process of an earlier attempt that is about to end continues to write to the old file
         path.unlink(missing_ok=True)
         return path.open("wb")
     except OSError as error:
         raise UserError(
-            f"cannot write the output of cells to {path}: {error.strerror}; start the grid in a folder where you may"
+            f"cannot write the output of cells to {path}: {error.strerror}; start the grid in a folder that you may "
+            "write to"
         ) from error
 
 
@@ -146,22 +148,22 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _end_with_parent() -> None:
-    # Runs between fork and exec, where other threads' locks may be held: a single call, and nothing that is imported.
-    # A script whose grid or Ray worker was killed would train on, and its cell would be trained twice.
+    # Runs between fork and exec, when other threads may hold locks: a single call, without imports.
+    # Without it, the script of a killed grid or Ray worker would continue, and its cell would be trained twice.
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def replay_command(output: str) -> str | None:
-    """The command that sends to MLflow what it has not taken of the run with this output; None if it has everything."""
+    """Replay command in the output of a script; None if MLflow has everything of its run."""
     found = re.findall(r"python -m tandem\.tracking\.replay .+", output)
     return found[-1].strip() if found else None
 
 
 def last_line(output: str) -> str:
-    """The last line of a text that is not blank."""
+    """Last line of a text that is not blank."""
     lines = [line.strip() for line in output.splitlines()]
-    return next((line for line in reversed(lines) if line), "it has printed nothing")
+    return next((line for line in reversed(lines) if line), "no output")
 
 
 # -------------------------------------------------------------------------------------------------------- this machine
@@ -169,17 +171,17 @@ def last_line(output: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What one of several cells that run at once has of this machine."""
+    """Share of this machine for one of several cells that run at once."""
 
     gpus: tuple[str, ...] | None
-    """Indices or UUIDs, as in CUDA_VISIBLE_DEVICES; None leaves all that are visible."""
+    """Indices or UUIDs, as in CUDA_VISIBLE_DEVICES; None for all visible GPUs."""
     is_shared: bool
-    """Whether others have the same GPUs."""
+    """True if other cells use the same GPUs."""
     threads: int | None
-    """CPU threads; None leaves it to the framework."""
+    """CPU threads; None for the framework's default."""
 
     def variables(self) -> dict[str, str]:
-        """What a process with this share has in its environment."""
+        """Environment variables of a process with this share."""
         if self.gpus is None:
             return {}
         variables = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
@@ -189,13 +191,13 @@ class Share:
 
 
 def divide(jobs: int, gpus: Sequence[str], num_cores: int, threads: int | None = None) -> list[Share]:
-    """Equal shares of a machine; with more jobs than GPUs, several have the same one.
+    """Divides a machine into equal shares; with more jobs than GPUs, several shares have the same GPU.
 
     Args:
-        jobs: How many shares.
-        gpus: As in CUDA_VISIBLE_DEVICES, none for a machine without.
-        num_cores: The cores that this process may use.
-        threads: Of each share; None for its part of the cores, which a single one need not be told.
+        jobs: The number of shares.
+        gpus: GPUs as in CUDA_VISIBLE_DEVICES; empty for a machine without GPUs.
+        num_cores: The number of cores that this process may use.
+        threads: Threads per share; None for an equal part of the cores, or no limit for a single share.
     """
     if jobs == 1:
         return [Share(gpus=None, is_shared=False, threads=threads)]
@@ -214,7 +216,7 @@ def divide(jobs: int, gpus: Sequence[str], num_cores: int, threads: int | None =
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as they stand in CUDA_VISIBLE_DEVICES."""
+    """GPUs that this process may use, as in CUDA_VISIBLE_DEVICES."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
@@ -226,18 +228,18 @@ def visible_gpus() -> list[str]:
 
 
 def num_cores() -> int:
-    """The cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class LocalProcesses:
-    """Cells on this machine, as many at once as there are shares of it."""
+    """Pool of cells on this machine, one per share."""
 
     def __init__(self, shares: Sequence[Share], command: Callable[[GridCell], list[str]] = command_of) -> None:
         """
         Args:
-            shares: Of this machine, one for each process.
-            command: The command line of a cell.
+            shares: Shares of this machine, one per process.
+            command: Gives the command line of a cell.
         """
         self.at_once = len(shares)
         self._free = list(shares)
@@ -246,28 +248,28 @@ class LocalProcesses:
 
     @property
     def has_room(self) -> bool:
-        """Whether a share is free."""
+        """True if a share is free."""
         return bool(self._free)
 
     def describe(self) -> str:
-        """One line on what each cell gets; empty where that is the whole machine."""
+        """Line that says what each cell gets; empty if that is the whole machine."""
         share = self._free[0]
         if self.at_once == 1:
             return ""
         gpus = "no GPU" if share.gpus is None else f"{len(share.gpus)} GPU{'s' if len(share.gpus) > 1 else ''}"
         return f"{self.at_once} cells at once, each with {share.threads} threads and {gpus}" + (
-            ", which others have too" if share.is_shared else ""
+            " shared with other cells" if share.is_shared else ""
         )
 
     def start(self, cell: GridCell) -> None:
-        """Starts a cell, for which there has to be room."""
+        """Starts a cell; a share must be free."""
         share = self._free[0]
         more = [] if share.threads is None else threads_option(cell, share.threads)
         process = CellProcess(cell, [*self._command(cell), *more], folder=Path(), variables=share.variables())
         self._running[process] = self._free.pop(0)
 
     def ended(self) -> list[Outcome]:
-        """The outcomes of cells that have ended, after a short wait where there are none."""
+        """Outcomes of cells that have ended; waits for a moment if there are none."""
         outcomes = []
         for process, share in list(self._running.items()):
             if outcome := process.outcome():
@@ -279,11 +281,11 @@ class LocalProcesses:
         return outcomes
 
     def end(self) -> None:
-        """Lets all running cells end their runs properly."""
+        """Asks all running cells to end their runs as KILLED."""
         for process in self._running:
             process.end()
 
     def kill(self) -> None:
-        """Ends all running cells at once."""
+        """Kills all running cells at once."""
         for process in self._running:
             process.kill()

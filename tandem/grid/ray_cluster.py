@@ -1,10 +1,10 @@
-"""Cells as tasks of a Ray cluster, which gives each its CPUs and GPUs and runs it again where its machine is lost.
+"""Cells as tasks of a Ray cluster, which assigns CPUs and GPUs to each and repeats a task if its machine is lost.
 
-Every machine has the same environment, the checkout at the same path, and the folder in which the grid is started: data
-and its cache are read there, logs and the runs' own folders are written there. A shared file system has all of it.
+Every machine needs the same environment, the checkout at the same path, and the folder in which the grid is started:
+data and caches are read there, logs and runs' folders are written there. A shared file system provides all of this.
 
-A cell's task asks MLflow before it starts the script, so that one whose machine was lost after its run had ended is not
-trained twice; and the script ends with the worker that started it: Ray kills it, or the kernel tells it (processes.py).
+A task checks MLflow before it starts the script, so a cell whose machine was lost after its run had ended is not
+trained twice. The script ends with the worker that started it: Ray kills it, or the kernel signals it (processes.py).
 """
 
 from __future__ import annotations
@@ -40,41 +40,42 @@ from tandem.grid.processes import (
 )
 from tandem.tracking.mlflow_store import connect, resolve_uri
 
-MAX_RETRIES = 3  # of a cell whose machine is lost again and again, as Ray has it for its tasks
-PROBE_SECONDS = 5  # in which a cluster's port has to answer; Ray itself would wait for minutes
-CHECK_SECONDS = 120  # in which every machine has to start a worker, import Tandem and reach MLflow
+MAX_RETRIES = 3  # of a cell whose machine is lost repeatedly; Ray's default
+PROBE_SECONDS = 5  # until the cluster's port must answer; Ray itself waits for minutes
+CHECK_SECONDS = 120  # until every machine must have started a worker, imported Tandem and reached MLflow
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What the machine on which the grid was started and all others have to have in common."""
+    """Properties that all machines must share with the machine that started the grid."""
 
     folder: str
-    """The current folder."""
+    """Folder in which the grid was started."""
     code_hash: str
     variables: Mapping[str, str]
-    """Of the environment. Not part of Ray's runtime environment, which its dashboard and logs show: passwords."""
+    """Environment variables; not passed as Ray's runtime environment, since its dashboard and logs would show
+    passwords."""
     since: int
-    """When the grid was started, in milliseconds since 1970."""
+    """Start of the grid, in milliseconds since 1970."""
 
 
 class RayTasks:
-    """Cells on a Ray cluster; those that do not fit yet wait in its queue."""
+    """Pool of cells on a Ray cluster; cells that do not fit wait in its queue."""
 
     def __init__(
         self, address: str, cells: Sequence[GridCell], *, jobs: int | None, gpus: float | None, cpus: int | None
     ) -> None:
-        """Connects, and checks that each machine can run the cells.
+        """Connects and checks that each machine can run the cells.
 
         Args:
             address: HOST:PORT of the cluster, or auto.
-            cells: Those that are to be run.
-            jobs: How many may run at once; None for as many as fit.
-            gpus: That a cell has; None for one where the cluster has any.
-            cpus: That a cell has, and its threads; None for its GPUs' share of a machine's.
+            cells: The cells to run.
+            jobs: The maximum number of cells at once; None for as many as fit.
+            gpus: GPUs per cell; None for one if the cluster has any.
+            cpus: Cores, and threads, per cell; None for the share of a machine's cores that goes with its GPUs.
 
         Raises:
-            UserError: There is no such cluster, or a machine of it cannot run cells.
+            UserError: There is no such cluster, or one of its machines cannot run cells.
         """
         _connect(address)
         nodes = [node["Resources"] for node in _nodes()]
@@ -95,7 +96,7 @@ class RayTasks:
 
     @property
     def at_once(self) -> int:
-        """How many cells the cluster runs at once as it is now, 1 where none fits."""
+        """Number of cells that the cluster can run at once now, at least 1."""
         room = sum(_num_that_fit(node["Resources"], self.cpus, self.gpus) for node in _nodes())
         return max(1, room if self._jobs is None else min(room, self._jobs))
 
@@ -104,7 +105,7 @@ class RayTasks:
         return self._jobs is None or len(self._cells) < self._jobs
 
     def describe(self) -> str:
-        """One line on the cluster and what a cell gets of it."""
+        """Line with the size of the cluster and what each cell gets."""
         nodes = _nodes()
         fits = sum(_num_that_fit(node["Resources"], self.cpus, self.gpus) for node in nodes)
         each = f"each with {self.cpus} CPUs and {self.gpus:g} GPUs"
@@ -138,7 +139,7 @@ def _run_cell(cell: GridCell, command: Sequence[str], identity: Identity, site: 
     """Runs a cell's script on this machine and waits for its end.
 
     Raises:
-        UserError: This machine cannot run it.
+        UserError: This machine cannot run cells.
     """
     _check_here(site)
     os.environ.update(site.variables)
@@ -156,7 +157,7 @@ def _run_cell(cell: GridCell, command: Sequence[str], identity: Identity, site: 
     process = CellProcess(cell, [sys.executable, *command], folder=folder)
     try:
         while (outcome := process.outcome()) is None:
-            time.sleep(POLL_SECONDS)  # in a call that waits for the process, a cancellation would not be seen
+            time.sleep(POLL_SECONDS)  # process.wait() would not notice a cancellation
     except KeyboardInterrupt:
         process.end()
         while process.outcome() is None:
@@ -167,7 +168,7 @@ def _run_cell(cell: GridCell, command: Sequence[str], identity: Identity, site: 
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _check(site: Site, uris: Collection[str]) -> None:
-    """Whether cells can be run on this machine.
+    """Checks that this machine can run cells.
 
     Raises:
         UserError: It cannot.
@@ -180,10 +181,10 @@ def _check(site: Site, uris: Collection[str]) -> None:
 
 def _check_here(site: Site) -> None:
     if not os.access(site.folder, os.W_OK):
-        raise UserError(f"there is no folder {site.folder} that may be written, in which the grid was started")
-    os.chdir(site.folder)  # a worker begins where its node was started, and a sqlite store is found from here
+        raise UserError(f"cannot write to {site.folder}, the folder in which the grid was started")
+    os.chdir(site.folder)  # a worker starts in its node's folder, but a sqlite store may be relative to this one
     if code_hash() != site.code_hash:
-        raise UserError(f"the code in {ROOT} is another than where the grid was started: update the checkout")
+        raise UserError(f"the code in {ROOT} differs from that of the machine that started the grid: update it")
 
 
 # ---------------------------------------------------------------------------------------------------------- the cluster
@@ -193,8 +194,8 @@ def _connect(address: str) -> None:
     host, _, port = address.rpartition(":")
     if "://" in address or (address != "auto" and not (host and port.isdecimal())):
         raise UserError(
-            f"--ray: received {address!r}, allowed: auto, or HOST:PORT of a cluster's head, on one of whose machines "
-            "the grid is started; begin one with: ray start --head --port 6379"
+            f"--ray: received {address!r}, allowed: auto, or HOST:PORT of the head of a cluster that this machine is "
+            "part of; start a cluster with: ray start --head --port 6379"
         )
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     try:
@@ -209,7 +210,7 @@ def _connect(address: str) -> None:
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--ray: no Ray cluster answers at {address} ({type(error).__name__}): start one with "
-            "`ray start --head --port 6379`, on this machine or with `ray start --address HOST:PORT` here too"
+            "`ray start --head --port 6379`, or join one from this machine with `ray start --address HOST:PORT`"
         ) from error
 
 
@@ -218,10 +219,10 @@ def _nodes() -> list[dict[str, Any]]:
 
 
 def check_reach(addresses: Collection[str], cells: Sequence[GridCell]) -> None:
-    """Refuses a store that only this machine can write where a node has an address of another one.
+    """Refuses tracking URIs that other machines cannot reach if a node is on another machine.
 
     Raises:
-        UserError: A tracking URI of the cells is such a store.
+        UserError: A tracking URI of the cells is such a URI.
     """
     own = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
     if set(addresses) - own:
@@ -245,7 +246,7 @@ def _check_nodes(site: Site, uris: Collection[str]) -> None:
     _, late = ray.wait(list(checks), num_returns=len(checks), timeout=CHECK_SECONDS)
     for task, name in checks.items():
         if task in late:
-            raise UserError(f"the Ray node {name} did not answer in {CHECK_SECONDS} s: take it out of the cluster")
+            raise UserError(f"the Ray node {name} did not answer in {CHECK_SECONDS} s: remove it from the cluster")
         try:
             ray.get(task)
         except RayError as error:
@@ -265,7 +266,7 @@ def _outcome(task: Any, cell: GridCell) -> Outcome:
 
 
 def _reason(error: RayError) -> str:
-    """One line of what a machine has raised."""
+    """One line for an error that a machine raised."""
     if isinstance(error, RayTaskError):
         cause = error.cause
         words = str(cause) if isinstance(cause, UserError) else f"{type(cause).__name__}: {cause}"

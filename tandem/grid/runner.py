@@ -1,4 +1,4 @@
-"""Runs cells, as many at once as where they run has room for, shows how far they are, and ends them on Ctrl-C."""
+"""Runs cells in a pool, shows progress, and ends them on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ from tandem.rendering.tables import format_value
 
 
 class Pool(Protocol):
-    """Where cells run: this machine, or a Ray cluster."""
+    """Place where cells run: this machine, or a Ray cluster."""
 
     @property
     def at_once(self) -> int:
-        """How many cells run at once."""
+        """Number of cells that run at once."""
 
     @property
     def has_room(self) -> bool:
-        """Whether a cell may be started, or queued where the pool has a queue of its own."""
+        """True if a cell may be started, or queued if the pool has a queue."""
 
     def describe(self) -> str:
-        """One line on what each cell gets; empty where there is nothing to say."""
+        """Line that says what each cell gets; may be empty."""
 
     def start(self, cell: GridCell) -> None:
         """Starts or queues a cell.
 
         Raises:
-            UserError: It cannot be started.
+            UserError: The cell cannot be started.
         """
 
     def ended(self) -> list[Outcome]:
-        """The outcomes of cells that have ended since the last call, after a short wait where there are none."""
+        """Outcomes of cells that have ended since the last call; waits for a moment if there are none."""
 
     def end(self) -> None:
-        """Lets all cells that run end their runs properly, and forgets those that are queued."""
+        """Asks all running cells to end their runs as KILLED, and drops queued cells."""
 
     def kill(self) -> None:
-        """Ends all cells that run at once."""
+        """Kills all running cells at once."""
 
 
 def run_cells(cells: Sequence[GridCell], pool: Pool, console: Console) -> Iterator[Outcome]:
-    """Runs cells and shows how far they are.
+    """Runs cells, shows progress, and yields the outcome of each.
 
     Raises:
-        UserError: A cell cannot be started; those that run have ended.
+        UserError: A cell cannot be started; the running cells have ended.
         KeyboardInterrupt: On Ctrl-C, SIGTERM or SIGHUP, once the running cells have ended.
     """
     columns = (
@@ -75,7 +75,7 @@ def run_cells(cells: Sequence[GridCell], pool: Pool, console: Console) -> Iterat
         while (waiting and not signals.count) or running:
             if signals.count > signals_obeyed:
                 if signals_obeyed == 0:
-                    console.print("Interrupted: the running cells end their runs; once more kills them")
+                    console.print("Interrupted: the running cells end their runs; a second Ctrl-C kills them")
                     pool.end()
                 else:
                     pool.kill()
@@ -90,15 +90,15 @@ def run_cells(cells: Sequence[GridCell], pool: Pool, console: Console) -> Iterat
                     pool.end()
                     break
                 running[cell.number] = cell
-                progress.update(bar, description=_describe(running))
+                progress.update(bar, description=_describe_running(running))
             for outcome in pool.ended():
                 del running[outcome.cell.number]
                 if (signals_obeyed or not_started) and outcome.status != 0:
-                    continue  # it was ended from here, and is left
+                    continue  # the grid ended the cell, so it counts as left
                 outcomes.append(outcome)
                 left = time_left(outcomes, [*running.values(), *waiting], at_once=pool.at_once)
-                console.print(_what_became_of(outcome) + f"; {len(outcomes)} of {len(cells)}" + (left and f", {left}"))
-                progress.update(bar, advance=1, left=left, description=_describe(running))
+                console.print(_describe_end(outcome) + f"; {len(outcomes)} of {len(cells)}" + (left and f", {left}"))
+                progress.update(bar, advance=1, left=left, description=_describe_running(running))
                 yield outcome
         if signals.count:
             raise KeyboardInterrupt
@@ -106,12 +106,12 @@ def run_cells(cells: Sequence[GridCell], pool: Pool, console: Console) -> Iterat
             raise not_started
 
 
-def _describe(running: Mapping[int, GridCell]) -> str:
+def _describe_running(running: Mapping[int, GridCell]) -> str:
     names = [cell.name for cell in running.values()]
     return names[0] if len(names) == 1 else f"{len(names)} cells"
 
 
-def _what_became_of(outcome: Outcome) -> str:
+def _describe_end(outcome: Outcome) -> str:
     after = format_value(outcome.seconds, "seconds")
     if outcome.status is None:
         words = f"lost after {after}"
@@ -125,21 +125,21 @@ def _what_became_of(outcome: Outcome) -> str:
 
 
 class Signals:
-    """How many signals to end have come."""
+    """Counter of received signals."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        # Nothing is raised or ended where the signal arrives, so that no process is started and forgotten.
+        # No exception here: it could arrive while a process is being started, which would then be lost.
         self.count += 1
 
 
 @contextlib.contextmanager
 def counted_signals() -> Iterator[Signals]:
-    """SIGINT, SIGTERM and SIGHUP do nothing but count, for the length of a with block."""
+    """Counts SIGINT, SIGTERM and SIGHUP for the length of a with block, in place of their usual effect."""
     signals = Signals()
-    # One that is ignored, as nohup does with SIGHUP, stays ignored.
+    # An ignored signal stays ignored, such as SIGHUP under nohup.
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {n: signal.signal(n, signals.handle) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
     try:
@@ -150,12 +150,15 @@ def counted_signals() -> Iterator[Signals]:
 
 
 def time_left(outcomes: Sequence[Outcome], unfinished: Sequence[GridCell], *, at_once: int = 1) -> str:
-    """How long the other cells will take, from those that have finished, of the same framework where there are.
+    """Estimated time for the unfinished cells, from the mean over finished cells of the same framework, or of all.
 
     Args:
-        outcomes: Of the cells that have ended, one of them just now.
-        unfinished: The cells that run, and then those that wait.
-        at_once: How many run at once; the others of them are through with half of theirs, on average.
+        outcomes: Outcomes of the cells that have ended, the last of them just now.
+        unfinished: The running cells, followed by the waiting cells.
+        at_once: The number of cells that run at once; the other running cells are assumed to be half done.
+
+    Returns:
+        Text such as "about 5 min left"; empty if no cell has finished or none is left.
     """
     seconds = defaultdict(list)
     for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""A parent run in MLflow, with one child run per seed and fold, and their mean and standard deviation."""
+"""Parent run in MLflow, with one child run per seed and fold, and their mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEAN_PREFIX, DEVIATION_PREFIX = "mean/", "std/"
 
 @dataclass(frozen=True)
 class ParentRun:
-    """The run that is open while its children are trained."""
+    """Run that is open while its children are trained."""
 
     run: AuxiliaryRun
 
@@ -29,7 +29,7 @@ class ParentRun:
         return self.run.id
 
     def finished_children(self) -> list[dict[str, float]]:
-        """The final metrics of each finished child."""
+        """Final metrics of each finished child."""
         client = self.run.client
         with explained(client.tracking_uri):
             runs = client.search_runs(
@@ -59,7 +59,7 @@ class ParentRun:
 
 @contextlib.contextmanager
 def start_parent_run(settings: Settings, *, framework: str, what: str) -> Iterator[ParentRun]:
-    """A parent run for the length of a with block; see auxiliary_run for how it ends.
+    """Parent run for the length of a with block; see auxiliary_run for how it ends.
 
     Args:
         settings: The settings that all children share.

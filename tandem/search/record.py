@@ -1,4 +1,4 @@
-"""The parent run in MLflow of a sweep's trials."""
+"""Parent run in MLflow of a sweep's trials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tandem.tracking.provenance import hide_password
 
 @dataclass(frozen=True)
 class SweepRun:
-    """The run that is open while this process, and perhaps others, train trials."""
+    """Run that is open while this process, and perhaps others, train trials."""
 
     run: AuxiliaryRun
 
@@ -44,7 +44,7 @@ class SweepRun:
 def start_sweep_run(
     settings: Settings, *, framework: str, study: str, continued: str | None, in_use: Callable[[], bool]
 ) -> Iterator[SweepRun]:
-    """The parent run of a study's trials for the length of a with block; see auxiliary_run for how it ends.
+    """Parent run of a study's trials for the length of a with block; see auxiliary_run for how it ends.
 
     Args:
         settings: The sweep's settings.

@@ -319,7 +319,9 @@ def _open_storage(url: str | None, journal: Path) -> BaseStorage:
         is_file = address.get_backend_name() == "sqlite"
         # of several processes that make the tables of one file at once, all but one would fail
         with FileLock(f"{address.database}.lock") if is_file and address.database else contextlib.nullcontext():
-            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if is_file else None)
+            # NullPool closes each connection after its use, since an RDBStorage cannot be closed
+            for_a_file = {"connect_args": {"timeout": 60}, "poolclass": sqlalchemy.pool.NullPool}
+            return RDBStorage(url, engine_kwargs=for_a_file if is_file else None)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(

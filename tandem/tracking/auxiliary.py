@@ -21,7 +21,7 @@ from tandem.tracking.run import signals_as_interrupts, status_after
 
 @dataclass(frozen=True, kw_only=True)
 class AuxiliaryRun:
-    """An open run that is not a trained network."""
+    """Open run that is not a trained network."""
 
     client: MlflowClient
     experiment_id: str
@@ -78,10 +78,10 @@ def auxiliary_run(
     continued: str | None = None,
     in_use: Callable[[], bool] = lambda: False,
 ) -> Iterator[AuxiliaryRun]:
-    """A run that is not a trained network, open for the length of a with block.
+    """Run that is not a trained network, open for the length of a with block.
 
     It has no framework tag, by which comparisons and grids find trained networks. It ends as training runs do:
-    FINISHED; FAILED after an exception; KILLED after Ctrl-C, SIGTERM or SIGHUP. The exception goes on to the caller;
+    FINISHED; FAILED after an exception; KILLED after Ctrl-C, SIGTERM or SIGHUP. The exception propagates;
     the two signals become a KeyboardInterrupt.
 
     Args:

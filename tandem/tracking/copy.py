@@ -2,10 +2,10 @@
 
     python -m tandem.tracking.copy --from sqlite:///mlflow.db --to http://tracking.example.org:5000
 
-A copy holds the whole run: parameters, tags, every value of every metric with its step and its time, inputs, files,
-models, and the place under its parent. It carries the id of the run that it was made from, so that a second copying
-finds it: a run that has not changed is passed over, one that has grown or that an interrupted copying left unfinished
-is completed. Two copyings to one place must not run at the same time. Registered models stay where they are.
+A copy has everything of its run: parameters, tags, every value of every metric with its step and time, inputs, files,
+models, and its place below its parent run. It has the id of the original run in a tag, so the command can be repeated:
+unchanged runs are skipped, and runs that have grown, or that an interrupted copy left incomplete, are completed. Do not
+run two copies to the same target at once. Registered models are not copied.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from tandem.tracking.mlflow_store import (
 from tandem.tracking.provenance import without_password
 
 RUNS_PER_PAGE = 1000
-RUN_REFERENCE = "runs:/"  # a parameter or tag that begins so names another run
+RUN_REFERENCE = "runs:/"  # prefix of a parameter or tag that refers to another run
 COPY_TAGS = (vocabulary.COPIED_FROM, vocabulary.COPIED_STATE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copied:
-    """Numbers of runs."""
+    """Numbers of runs by what was done with them."""
 
     new: int
     completed: int
@@ -58,23 +58,25 @@ class Copied:
 
 
 def copy_runs(source_uri: str, target_uri: str, experiments: Sequence[str] | None = None) -> Copied:
-    """Copies runs that are not deleted, into experiments of the same names.
+    """Copies all runs that are not deleted, into experiments of the same names.
 
     Args:
-        source_uri: tracking URI of the runs.
-        target_uri: tracking URI of the MLflow that is to have them.
-        experiments: names; None for all that hold runs.
+        source_uri: The tracking URI of the runs.
+        target_uri: The tracking URI to copy to.
+        experiments: Names of the experiments to copy; None for all experiments with runs.
 
     Raises:
-        UserError: one of the two does not answer, both are the same, there is no such experiment, or the copying
-            stopped half-way: calling it again goes on.
+        UserError: One of the two does not answer, both are the same, there is no such experiment, or the copy was
+            interrupted; another call continues it.
     """
     source_uri, target_uri = resolve_uri(source_uri), resolve_uri(target_uri)
     if source_uri == target_uri:
-        raise UserError(f"both ends of the copy are {without_password(source_uri)}: give two different places")
+        raise UserError(
+            f"source and target of the copy are both {without_password(source_uri)}: give two different tracking URIs"
+        )
     database = database_file(source_uri)
     if database and not database.exists():
-        raise UserError(f"there are no runs to copy: no file {database}; give the place of the runs with --from")
+        raise UserError(f"there are no runs to copy: no file {database}; give the tracking URI of the runs with --from")
     source, target = connect(source_uri), connect(target_uri)
     chosen = _experiments(source, experiments)
     with explained(source_uri):
@@ -92,13 +94,13 @@ def copy_runs(source_uri: str, target_uri: str, experiments: Sequence[str] | Non
 
 
 class _Copier:
-    """Copies one run after the other, and knows which run has become which."""
+    """Copies single runs and maps runs of the source to their copies."""
 
     def __init__(self, source: MlflowClient, target: MlflowClient, experiments: Mapping[str, Experiment]) -> None:
         self._source = source
         self._target = target
-        self._experiment_ids: dict[str, str] = {}  # of the target, by that of the source
-        self._copies: dict[str, Run] = {}  # runs of the target, by the id of the run where all began
+        self._experiment_ids: dict[str, str] = {}  # ids in the target by id in the source
+        self._copies: dict[str, Run] = {}  # runs of the target by the id of the original run
         for experiment in experiments.values():
             made = find_or_create_experiment(target, experiment.name)
             self._experiment_ids[experiment.experiment_id] = made.experiment_id
@@ -120,7 +122,7 @@ class _Copier:
         if copy is not None and _is_complete(copy, run, state):
             return "unchanged"
         outcome = "completed" if copy else "new"
-        run = self._source.get_run(run.info.run_id)  # the models that it has made are not in a list of runs
+        run = self._source.get_run(run.info.run_id)  # search results do not include a run's models
         tags = self._tags(run)
         if copy is None:
             copy = self._target.create_run(
@@ -139,20 +141,20 @@ class _Copier:
                 get_artifact_repository(run.info.artifact_uri, tracking_uri=self._source.tracking_uri),
                 get_artifact_repository(copy.info.artifact_uri, tracking_uri=self._target.tracking_uri),
                 Path(scratch),
-                # a copy that was complete has changed since, perhaps in files that are as long as before
+                # the run has changed since the copy was complete, perhaps in files whose size is the same
                 again=vocabulary.COPIED_STATE in copy.data.tags,
             )
         for output in run.outputs.model_outputs if run.outputs else []:
             self._copy_model(copy, output)
         if RunStatus.is_terminated(RunStatus.from_string(run.info.status)):
             self._target.set_terminated(copy_id, run.info.status, end_time=run.info.end_time)
-            # last: what has it is complete
+            # last, since this tag marks a complete copy
             self._target.set_tag(copy_id, vocabulary.COPIED_STATE, state)
         return outcome
 
     def _copy_values(self, run: Run, copy: Run, tags: Mapping[str, str]) -> None:
         copy_id = copy.info.run_id
-        # A parameter never changes, and one that names a run may be told with another id by now.
+        # Parameters never change, and the translation of one that refers to a run may have changed.
         params = [
             Param(key, self._translated(value)) for key, value in run.data.params.items() if key not in copy.data.params
         ]
@@ -161,7 +163,7 @@ class _Copier:
             self._target.log_batch(copy_id, params=some_params)
         for some_tags in chunks(changed, TAGS_PER_REQUEST):
             self._target.log_batch(copy_id, tags=some_tags)
-        # All values of all metrics: those that are there already stay as they are.
+        # All values of all metrics; values that the copy has already are unaffected.
         metrics = [
             Metric(key, metric.value, metric.timestamp, metric.step)
             for key in run.data.metrics
@@ -178,7 +180,7 @@ class _Copier:
         return tags
 
     def _translated(self, value: str) -> str:
-        """A value that names a run, such as the weights that a run began with, with the id of that run's copy."""
+        """Value in which a reference to a run, such as the origin of weights, refers to that run's copy."""
         run_id = value.removeprefix(RUN_REFERENCE).rstrip("/")
         if value.startswith(RUN_REFERENCE) and run_id in self._copies:
             return RUN_REFERENCE + self._copies[run_id].info.run_id
@@ -238,7 +240,7 @@ def _runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
 
 
 def _parents_first(runs: Sequence[Run]) -> list[Run]:
-    """Oldest first, so that a run comes after those whose weights it began with; and each after its parent."""
+    """Runs ordered by age, so that a run follows those whose weights it uses, and each after its parent."""
     by_id = {run.info.run_id: run for run in runs}
     ordered: dict[str, Run] = {}
 
@@ -254,12 +256,12 @@ def _parents_first(runs: Sequence[Run]) -> list[Run]:
 
 
 def _origin(run: Run) -> str:
-    """The id of the run where all copies began: a copy of a copy is one of the first run."""
+    """Id of the original run; a copy of a copy has the same original."""
     return run.data.tags.get(vocabulary.COPIED_FROM, run.info.run_id)
 
 
 def _state(run: Run) -> str:
-    """SHA-256 (hexadecimal) of a run's row, which changes with everything that a run logs."""
+    """SHA-256 (hexadecimal) of a run's status, parameters, metrics, tags, inputs and outputs."""
     inputs = run.inputs.to_dictionary() if run.inputs else None
     outputs = run.outputs.to_dictionary() if run.outputs else None
     tags = {key: value for key, value in run.data.tags.items() if key not in COPY_TAGS}
@@ -269,12 +271,12 @@ def _state(run: Run) -> str:
 
 def _is_complete(copy: Run, run: Run, state: str) -> bool:
     if vocabulary.COPIED_FROM not in copy.data.tags:
-        return True  # it is the run that this copy was made from, come home
+        return True  # the target has the original run itself
     return copy.data.tags.get(vocabulary.COPIED_STATE) == state
 
 
 def _copy_files(source: ArtifactRepository, target: ArtifactRepository, scratch: Path, *, again: bool) -> None:
-    """Copies the files that the target does not have at the same path with the same size, or all of them again."""
+    """Copies files that the target lacks at the same path with the same size; with `again`, all files."""
     there = {} if again else dict(_files(target))
     for path, size in _files(source):
         if there.get(path) != size:
@@ -297,10 +299,10 @@ def _files(repository: ArtifactRepository, folder: str | None = None) -> Iterato
 def _naming_the_run(run: Run, done: int, total: int) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # each kind of store has errors of its own
+    except Exception as error:  # each kind of store raises errors of its own
         raise UserError(
-            f"the copying stopped at run {run.info.run_id} ({run.info.run_name}), after {done} of {total} runs: "
-            f"{one_line(error)}; mend that and give the same command again, which goes on from there"
+            f"the copy stopped at run {run.info.run_id} ({run.info.run_name}), after {done} of {total} runs: "
+            f"{one_line(error)}; fix that and repeat the command, which continues from there"
         ) from error
 
 
@@ -309,12 +311,12 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m tandem.tracking.copy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--from", dest="source", metavar="URI", required=True, help="tracking URI of the runs")
-    parser.add_argument("--to", dest="target", metavar="URI", required=True, help="tracking URI that is to have them")
+    parser.add_argument("--to", dest="target", metavar="URI", required=True, help="tracking URI to copy to")
     parser.add_argument(
         "--experiment",
         action="append",
         metavar="NAME",
-        help="one to copy, given once for each (default: all with runs)",
+        help="experiment to copy; may be repeated (default: all experiments with runs)",
     )
     arguments = parser.parse_args(argv)
     copied = copy_runs(arguments.source, arguments.target, arguments.experiment)

@@ -1,4 +1,4 @@
-"""The epochs of a run, one after the other over all its phases."""
+"""Metrics per epoch of a run, over all its phases."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Curves:
-    """Collects each epoch's numbers and logs them with steps that go on from phase to phase.
+    """Collects and logs the metrics of each epoch; steps continue from phase to phase.
 
     Args:
-        run: The run that they are logged to.
-        after_epoch: Called with each new row, for what follows the training from outside; what it raises ends it.
+        run: The run that logs the metrics.
+        after_epoch: Called with each new row, such as by a sweep; an exception it raises ends the training.
 
     Attributes:
-        rows: One dictionary an epoch, with `epoch` counted from 0 over all phases, `phase` from 1, and the metrics.
+        rows: One dictionary per epoch: `epoch` counted from 0 over all phases, `phase` from 1, and the metrics.
     """
 
     def __init__(self, run: Run, after_epoch: Callable[[Mapping[str, float]], None] = lambda row: None) -> None:
@@ -41,7 +41,7 @@ class Curves:
         val_loss: float,
         val_accuracy: float,
     ) -> None:
-        """Logs one epoch of the phase.
+        """Logs an epoch of a phase.
 
         Raises:
             TrainingDiverged: A loss is infinite or not a number.
@@ -61,10 +61,10 @@ class Curves:
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise TrainingDiverged(
                 f"training diverged in epoch {step} of the run: train loss {train_loss}, val loss {val_loss}; "
-                f"take a learning_rate below {learning_rate:g}"
+                f"use a learning_rate below {learning_rate:g}"
             )
         self.after_epoch(self.rows[-1])
 
     def seconds_of(self, phase: Phase) -> list[float]:
-        """Seconds of training and validation of each epoch of that phase."""
+        """Seconds of training and validation for each epoch of a phase."""
         return [row[vocabulary.EPOCH_SECONDS] for row in self.rows if row["phase"] == phase.number]

@@ -1,14 +1,13 @@
-"""The journal of a run: everything that is logged, as JSON lines in the run's folder, before it goes to MLflow.
+"""Journal of a run: all logged entries as JSON lines in the run's folder, written before they go to MLflow.
 
-A line is an entry (numbered from 1, with the time it was logged) or a mark that says what MLflow has confirmed:
+Each line is an entry, numbered from 1 and with its time, or a mark with MLflow's answer to entries:
 
     {"number": 7, "time": 1764000000000, "kind": "metrics", "step": 4, "values": {"train/loss": 0.3, "val/loss": "NaN"}}
     {"mark": "sent", "first": 1, "last": 7}
     {"mark": "refused", "number": 8, "reason": "..."}
 
-The file survives the death of the process, not that of the machine: lines are handed to the operating system at once
-but not forced to the disk, which would cost milliseconds a line. When its disk fills up, what is logged still goes to
-MLflow, and only to MLflow.
+The file survives a crash of the process, but not of the machine: lines go to the operating system at once but are not
+forced to the disk, which would cost milliseconds per line. Once the disk is full, entries go to MLflow only.
 """
 
 from __future__ import annotations
@@ -33,22 +32,26 @@ from tandem.tracking import vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One thing that was logged."""
+    """One logged entry."""
 
     number: int
-    time: int  # milliseconds since 1970, UTC: what MLflow gets as the timestamp
-    kind: str  # run, params, tags, metrics, artifact, dataset, model or end
+    """Counted from 1."""
+    time: int
+    """Milliseconds since 1970, UTC; the timestamp in MLflow."""
+    kind: str
+    """run, params, tags, metrics, artifact, dataset, model or end."""
     content: dict[str, Any]
+    """Other keys of the line."""
 
 
 class Journal:
-    """An open journal: appends entries and marks, from any thread, and keeps other processes from sending it too."""
+    """Open journal that any thread may write to; a lock file keeps other processes from sending it."""
 
     def __init__(self, folder: Path) -> None:
         """Opens the journal of a run's folder, new or existing.
 
         Raises:
-            UserError: another process holds it, which means that the run is still going on.
+            UserError: Another process has the journal open, so the run has not ended.
         """
         self.path = folder / vocabulary.JOURNAL_FILE
         self._in_use = FileLock(f"{self.path}.lock")
@@ -56,7 +59,7 @@ class Journal:
             self._in_use.acquire(timeout=0)
         except Timeout as error:
             raise UserError(
-                f"the journal {self.path} is in use by another process: wait until that run or replay has ended"
+                f"the journal {self.path} is in use by another process: wait until that run or replay ends"
             ) from error
         self._lock = threading.Lock()
         self._is_full = False
@@ -66,68 +69,71 @@ class Journal:
         self._last_number = entries[-1].number if entries else 0
 
     def append(self, kind: str, **content: Any) -> Entry:
-        """Writes one entry, stamped with the current time. The content must be JSON without NaN or infinities."""
+        """Writes an entry with the current time. The content must be JSON without NaN and infinities."""
         with self._lock:
-            # Counted before it is written: a Ctrl-C in between leaves a gap, not two entries of one number.
+            # Counted before the entry is written: Ctrl-C in between leaves a gap instead of a number used twice.
             self._last_number += 1
             entry = Entry(number=self._last_number, time=time.time_ns() // 1_000_000, kind=kind, content=content)
             self._write({"number": entry.number, "time": entry.time, "kind": kind, **content})
         return entry
 
     def mark_sent(self, first: int, last: int) -> None:
-        """Notes that MLflow has all entries from the first number to the last."""
+        """Marks the entries from the first number to the last as sent to MLflow."""
         with self._lock:
             self._write({"mark": "sent", "first": first, "last": last})
 
     def mark_refused(self, number: int, reason: str) -> None:
-        """Notes why MLflow, though it answered, did not take an entry."""
+        """Marks an entry that MLflow refused, with the reason."""
         with self._lock:
             self._write({"mark": "refused", "number": number, "reason": reason})
 
     def close(self) -> None:
         with self._lock:
             os.close(self._file)
-            self._file = -1  # the number may soon be another file's: what is still written raises an OSError
+            self._file = -1  # the descriptor may be reused: a later write must raise an OSError instead
         self._in_use.release()
 
     def _write(self, line: dict[str, Any]) -> None:
         text = (json.dumps(line, allow_nan=False) + "\n").encode()
         size = os.fstat(self._file).st_size
         try:
-            if os.write(self._file, text) < len(text):  # the disk had room for a part of it
+            if os.write(self._file, text) < len(text):  # the disk had room for a part of the line
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             if error.errno not in FULL_DISK:
                 raise
             os.ftruncate(self._file, size)
-            if size == 0:  # nothing is lost yet: better not to begin
+            if size == 0:  # nothing is lost yet: do not start the run
                 raise OSError(error.errno, error.strerror, str(self.path)) from error
             if not self._is_full:
                 self._is_full = True
                 print(
-                    f"warning: the disk of {self.path} is full ({error.strerror}); what is logged from now on goes to "
-                    "MLflow alone, and is lost while MLflow does not answer",
+                    f"warning: the disk of {self.path} is full ({error.strerror}); from now on entries go to MLflow "
+                    "only, and are lost while MLflow does not answer",
                     file=sys.stderr,
                 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class JournalContent:
-    """What a journal holds."""
+    """Content of a journal."""
 
-    entries: list[Entry]  # in the order of their numbers
-    sent: frozenset[int]  # numbers of the entries that MLflow has
-    refusals: dict[int, str]  # why MLflow did not take an entry, by number, where it has not taken it later
+    entries: list[Entry]
+    """In the order of their numbers."""
+    sent: frozenset[int]
+    """Numbers of the entries that MLflow has."""
+    refusals: dict[int, str]
+    """MLflow's reasons by entry number, for refused entries that were not sent later."""
 
     def unsent(self) -> list[Entry]:
         return [entry for entry in self.entries if entry.number not in self.sent]
 
 
 def read_journal(path: Path) -> JournalContent:
-    """Reads a journal; a torn last line, left by a process that was killed while writing, is passed over.
+    """Reads a journal, without an incomplete last line, which a process leaves that is killed while it writes.
 
     Raises:
-        UserError: there is no journal, or a line in its midst is damaged.
+        UserError: There is no journal, or a line other than the last is damaged.
     """
     try:
         text = path.read_bytes()
@@ -152,14 +158,14 @@ def read_journal(path: Path) -> JournalContent:
         except (ValueError, KeyError, AttributeError) as error:
             raise UserError(
                 f"line {position} of {path} is damaged: received {line[:80]!r}, expected a JSON object with a number, "
-                "a time and a kind; remove the line to go on without it"
+                "a time and a kind; remove the line to continue without it"
             ) from error
     refusals = {number: reason for number, reason in refusals.items() if number not in sent}
     return JournalContent(entries=entries, sent=frozenset(sent), refusals=refusals)
 
 
 def encode_values(values: Mapping[str, float]) -> dict[str, float | str]:
-    """Metric values as JSON can hold them: NaN and the infinities become strings, which float() reads back."""
+    """Metric values for JSON: NaN and infinities become strings, which float() reads back."""
     encoded: dict[str, float | str] = {}
     for name, value in values.items():
         number = float(value)

@@ -1,7 +1,7 @@
-"""The way into MLflow: where runs are recorded, and how journal entries are written there.
+"""Access to MLflow: its tracking URI, experiments, and writing journal entries to a run.
 
-Runs are written through MlflowClient alone. MLflow's fluent API keeps an active run per process and takes over what
-else in the process logs; its asynchronous logging does not batch and loses data silently.
+All writes go through MlflowClient. MLflow's fluent API keeps one active run per process, which other libraries in the
+process log to as well; its asynchronous logging sends no batches and loses data silently.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from tandem.tracking.provenance import without_password
 from tandem.tracking.views import experiment_tags
 
 UNAUTHORIZED = 401
-PROBE_SECONDS = 5  # how long a server may take to answer at all before it counts as unreachable
+PROBE_SECONDS = 5  # without an answer, after which a server counts as unreachable
 ENTRIES_PER_BATCH = 2000
 
 # Limits of one log_batch request (mlflow.utils.validation).
@@ -63,17 +63,17 @@ Item = TypeVar("Item")
 
 
 class Outage(Exception):
-    """MLflow does not answer: what is left has to be sent later."""
+    """MLflow does not answer: the remaining entries have to be sent later."""
 
 
 def resolve_uri(uri: str | None) -> str:
-    """The tracking URI to use: the given one, else MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
+    """Tracking URI to use: the given one, else MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
 
     Returns:
-        the URI; the file of a sqlite URI is absolute.
+        The URI; the file of a sqlite URI is absolute.
 
     Raises:
-        UserError: MLflow could not keep runs there.
+        UserError: MLflow cannot keep runs there.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or vocabulary.DEFAULT_URI
     scheme = chosen.partition(":")[0].partition("+")[0] if "://" in chosen else ""
@@ -93,24 +93,24 @@ def resolve_uri(uri: str | None) -> str:
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of a resolved sqlite URI, None for other URIs."""
+    """File of a resolved sqlite URI, None for other URIs."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def artifact_root(uri: str) -> Path | None:
-    """Where files of runs in a resolved URI go: beside a sqlite file, None where a server decides."""
+    """Folder for the files of runs: beside a sqlite file; None if an MLflow server decides."""
     if uri.startswith(("http://", "https://")):
         return None
-    # For a database MLflow would take ./mlruns of whichever folder the first process was started in.
+    # MLflow's own default is ./mlruns of the folder in which the first process was started.
     database = database_file(uri)
     return (database.parent if database else Path.cwd()) / "mlartifacts"
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the MLflow at a resolved URI, which answers; a sqlite database is made when there is none.
+    """Connects to the MLflow at a resolved URI; creates a sqlite database if there is none.
 
     Raises:
-        UserError: it does not answer within about ten seconds, refuses, or is not MLflow.
+        UserError: It does not answer within about ten seconds, refuses, or is not MLflow.
     """
     _configure_mlflow()
     if artifact_root(uri) is None:
@@ -125,13 +125,13 @@ def connect(uri: str) -> MlflowClient:
 
 @contextlib.contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turns what MLflow, its database or the network raise into a UserError of one line."""
+    """Turns errors of MLflow, its database and the network into a UserError of one line."""
     try:
         yield
     except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError) as error:
         if getattr(error, "get_http_status_code", lambda: None)() == UNAUTHORIZED:
             raise UserError(
-                f"MLflow at {without_password(uri)} does not take this user name and password: set "
+                f"MLflow at {without_password(uri)} does not accept this user name and password: set "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there"
             ) from error
         raise UserError(
@@ -141,10 +141,10 @@ def explained(uri: str) -> Iterator[None]:
 
 
 def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
-    """The experiment of this name, made when there is none, by whichever process is first.
+    """Experiment of this name, created if there is none; several processes may do this at once.
 
     Raises:
-        UserError: it was deleted, or keeps its files where this client cannot write.
+        UserError: The experiment was deleted, or keeps its files where this client cannot write.
     """
     uri = client.tracking_uri
     refusal = ""
@@ -159,34 +159,37 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
                 )
             except MlflowException as error:
                 refusal = one_line(error)
-            experiment = client.get_experiment_by_name(name)  # another process may have been faster
+            experiment = client.get_experiment_by_name(name)  # another process may have created it
     if experiment is None:
         raise UserError(
-            f"MLflow at {without_password(uri)} did not create the experiment {name!r}: {refusal}; where that is not "
-            "about room or rights, try another name"
+            f"MLflow at {without_password(uri)} did not create the experiment {name!r}: {refusal}; unless this is "
+            "about space or permissions, try another name"
         )
     if experiment.lifecycle_stage != "active":
         raise UserError(
             f"the experiment {name!r} was deleted in MLflow at {without_password(uri)}: give another name with "
-            f"--tracking.experiment, or bring it back with: MLFLOW_TRACKING_URI={without_password(uri)} "
+            f"--tracking.experiment, or restore it: MLFLOW_TRACKING_URI={without_password(uri)} "
             f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
     if artifact_root(uri) and experiment.artifact_location.startswith("mlflow-artifacts:"):
         raise UserError(
-            f"the experiment {name!r} was made through an MLflow server, which alone can write its files: received "
-            f"--tracking.uri {without_password(uri)}; give the server's address (http://...), or another "
+            f"the experiment {name!r} was created through an MLflow server, and only that server can write its files: "
+            f"received --tracking.uri {without_password(uri)}; give the server's address (http://...), or another "
             "--tracking.experiment"
         )
     return experiment
 
 
 class RunWriter:
-    """Writes journal entries to one run in MLflow, in order. Writing an entry twice does no harm."""
+    """Writes journal entries to one run in MLflow, in order. Entries may be written twice without effect."""
 
     def __init__(self, client: MlflowClient, *, run_id: str, experiment_id: str, folder: Path) -> None:
         """
         Args:
-            folder: the run's folder, which relative paths of files in the journal start from.
+            client: A client of the MLflow that has the run.
+            run_id: The run.
+            experiment_id: The run's experiment.
+            folder: The run's folder, to which relative paths in the journal refer.
         """
         self._client = client
         self._run_id = run_id
@@ -194,17 +197,18 @@ class RunWriter:
         self._folder = folder
 
     def send(self, pending: deque[Entry], journal: Journal, sent: Callable[[int], None] = lambda count: None) -> None:
-        """Sends entries, in the order of their numbers, until none is pending, and marks in the journal what became of
-        them.
+        """Sends all pending entries in the order of their numbers and marks them in the journal as sent or refused.
 
-        An entry that fails although MLflow answers is marked refused and passed over, so that one broken file does not
-        keep back the rest of the run.
+        An entry that fails although MLflow answers is marked as refused and skipped, so that one broken file does not
+        hold up the rest of the run.
 
         Args:
-            sent: called with the number of entries after each batch.
+            pending: The entries to send; the sent and refused ones are removed.
+            journal: The journal of the run.
+            sent: Called with the number of entries after each batch.
 
         Raises:
-            Outage: MLflow does not answer. What it has not confirmed is still in `pending`.
+            Outage: MLflow does not answer. Entries that it has not confirmed are still in `pending`.
         """
         one_by_one = 0
         while pending:
@@ -238,7 +242,7 @@ class RunWriter:
         entry = batch[0]
         match entry.kind:
             case "run":
-                pass  # made before the journal was
+                pass  # created before the journal
             case "artifact":
                 self._write_artifact(entry)
             case "dataset":
@@ -281,7 +285,7 @@ class RunWriter:
             source=json.dumps({"uri": source}),
             profile=json.dumps(content["profile"]),
         )
-        # MLflow keeps one input for a name and digest, so that the three parts share one context.
+        # MLflow keeps one input per name and digest, so the three parts share one context.
         context = InputTag(MLFLOW_DATASET_CONTEXT, ", ".join(content["contexts"]))
         self._client.log_inputs(self._run_id, [DatasetInput(dataset, [context])])
 
@@ -313,15 +317,17 @@ class RunWriter:
 def write_model(
     client: MlflowClient, *, experiment_id: str, run_id: str, folder: Path, name: str, step: int = 0
 ) -> None:
-    """Makes a folder that a save_model function of MLflow has written a logged model of a run; twice does no harm.
+    """Uploads a folder that a save_model function of MLflow wrote, as a logged model; repeating it has no effect.
 
     Args:
-        run_id: the run that made the model.
-        folder: the model's files; its MLmodel, which names a run and a model, is rewritten on the way.
-        name: the model's, used once in a run.
-        step: of the run, at which it was made.
+        client: A client of the MLflow that has the run.
+        experiment_id: The run's experiment.
+        run_id: The run that produced the model.
+        folder: The model's files. The uploaded MLmodel file names this run and the new model.
+        name: The model's name, unique within the run.
+        step: The run's step at which the model was produced.
     """
-    # An earlier attempt may have made it, and died before it could say so.
+    # An earlier attempt may have created the model and died before it was confirmed.
     logged = find_model(client, experiment_id=experiment_id, run_id=run_id, name=name) or client.create_logged_model(
         experiment_id, name=name, source_run_id=run_id
     )
@@ -340,7 +346,7 @@ def write_model(
 
 
 def find_model(client: MlflowClient, *, experiment_id: str, run_id: str, name: str) -> LoggedModel | None:
-    """The logged model of this name that a run has made, if there is one."""
+    """Logged model of a run by its name, None if there is none."""
     found = client.search_logged_models(
         [experiment_id], filter_string=f"name = '{name}' AND source_run_id = '{run_id}'", max_results=1
     )
@@ -349,7 +355,7 @@ def find_model(client: MlflowClient, *, experiment_id: str, run_id: str, name: s
 
 def _leading_batch(pending: deque[Entry]) -> list[Entry]:
     batch: list[Entry] = []
-    for index in range(min(len(pending), ENTRIES_PER_BATCH)):  # other threads append: no iterating over it
+    for index in range(min(len(pending), ENTRIES_PER_BATCH)):  # not iterated: other threads append
         entry = pending[index]
         if entry.kind not in ("metrics", "params", "tags"):
             break
@@ -362,11 +368,11 @@ def chunks(items: list[Item], size: int) -> Iterable[list[Item]]:
 
 
 def _probe_server(uri: str) -> None:
-    # MLflow's own client would wait for a silent server for minutes.
+    # MLflow's own client waits for minutes for a server that accepts connections but does not answer.
     try:
         requests.get(f"{uri}/health", timeout=PROBE_SECONDS)
     except requests.exceptions.SSLError:
-        pass  # MLflow has its own settings for certificates: let it decide
+        pass  # MLflow has its own settings for certificates
     except requests.RequestException as error:
         raise UserError(
             f"no MLflow server answers at {without_password(uri)} ({type(error).__name__}): start it, check the "
@@ -379,57 +385,62 @@ def _prepare_database(uri: str) -> None:
     try:
         if database:
             database.parent.mkdir(parents=True, exist_ok=True)
-        # Four processes that open a fresh sqlite file at once all create its tables, and three of them die.
+        # Without the lock, processes that open a new sqlite file at once all create its tables, and all but one die.
         with FileLock(f"{database}.lock") if database else contextlib.nullcontext():
-            engine = sqlalchemy.create_engine(uri)
-            # MLflow would try for a minute and a half to open what cannot be opened.
-            with engine.connect() as connection:
+            # MLflow retries for a minute and a half if the database cannot be opened.
+            with _connection(uri) as connection:
                 connection.execute(sqlalchemy.text("PRAGMA schema_version" if database else "SELECT 1"))
-            engine.dispose()
             SqlAlchemyStore(uri, str(artifact_root(uri))).engine.dispose()
     except (OSError, ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
         raise UserError(
             f"cannot open the MLflow database {without_password(uri)}: {one_line(error)}; check that the file or "
-            "server is an MLflow database that you may write, or give another --tracking.uri"
+            "server is an MLflow database and that you may write to it, or give another --tracking.uri"
         ) from error
     except MlflowException as error:
         raise UserError(
-            f"cannot use the MLflow database {without_password(uri)}: {_what_to_do_with(uri) or one_line(error)}"
+            f"cannot use the MLflow database {without_password(uri)}: {_version_problem(uri) or one_line(error)}"
         ) from error
 
 
-def _what_to_do_with(uri: str) -> str | None:
-    """What a database of another MLflow version needs, None if the version is not what is wrong."""
+@contextlib.contextmanager
+def _connection(uri: str) -> Iterator[sqlalchemy.Connection]:
+    """Connection to a database, closed after the with block together with its engine's pool."""
     engine = sqlalchemy.create_engine(uri)
-    with engine.connect() as connection:
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _version_problem(uri: str) -> str | None:
+    """Problem and remedy of a database of another MLflow version, None if the version is right."""
+    with _connection(uri) as connection:
         found = MigrationContext.configure(connection).get_current_revision()
-    engine.dispose()
     migrations = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
     if found is None or found == migrations.get_current_head():
         return None
     try:
         migrations.get_revision(found)
     except CommandError:
-        return (
-            f"a newer MLflow than this one ({mlflow.__version__}) has written it (schema {found}): install that version"
-        )
+        return f"a newer MLflow than this one ({mlflow.__version__}) wrote it (schema {found}): install that version"
     return (
-        f"it is of an older MLflow than this one ({mlflow.__version__}): make a backup, and then run "
+        f"an older MLflow than this one ({mlflow.__version__}) wrote it: make a backup, and then run "
         f"mlflow db upgrade {without_password(uri)}"
     )
 
 
 def _configure_mlflow() -> None:
-    # Retries of a dead server: 2 s in place of the 4 minutes of MLflow's defaults.
+    # 2 s of retries if a server is down, instead of 4 minutes by MLflow's defaults.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-    # Also the time that a server may take to pass an uploaded file on to its object store.
+    # Includes the time in which a server passes an uploaded file on to its object store.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true").lower() == "true":
         mlflow.telemetry.set_telemetry_client()
-    # What matters of these is raised, and shown as one line.
+    # Their errors are raised as well, and shown as one line.
     for name, level in {
         "mlflow": logging.WARNING,
         "mlflow.store.db.utils": logging.CRITICAL,

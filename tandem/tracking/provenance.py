@@ -1,4 +1,4 @@
-"""What a run was made from: its settings, as parameters, as a file and as a hash, and who started which script."""
+"""Origin of a run: its settings as parameters, file and hash, versions, script, user and commit."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from tandem.protocol.settings import Settings, settings_hash
 from tandem.tracking import vocabulary
 from tandem.tracking.system import describe_hardware
 
-PARAMETER_LIMIT = 6000  # characters; MLflow cuts what is longer without a trace
+PARAMETER_LIMIT = 6000  # characters; MLflow silently truncates longer values
 
 
 def parameter_text(value: Any) -> str:
-    """A parameter as MLflow keeps it: strings as they are, everything else as JSON (null, true, [0.7, 0.1, 0.2])."""
+    """Text of a parameter for MLflow: strings unchanged, other values as JSON (null, true, [0.7, 0.1, 0.2])."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if len(text) <= PARAMETER_LIMIT:
         return text
@@ -41,12 +41,12 @@ def parameter_text(value: Any) -> str:
 
 
 def settings_yaml(settings: Settings) -> str:
-    """The settings as a configuration file for the training scripts."""
+    """Settings as a configuration file for the training scripts."""
     return yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False, allow_unicode=True)
 
 
 def hide_password(settings: Settings) -> Settings:
-    """The settings with the passwords in the URIs of tracking and of a sweep's study, if any, replaced by ***."""
+    """Settings whose passwords, in tracking.uri and sweep.storage, are replaced by ***."""
     tracking, sweep = settings.tracking, settings.sweep
     if tracking.uri is not None:
         tracking = dataclasses.replace(tracking, uri=without_password(tracking.uri))
@@ -56,13 +56,13 @@ def hide_password(settings: Settings) -> Settings:
 
 
 def without_password(uri: str) -> str:
-    """The URI with its password, if there is one, replaced by ***."""
+    """URI whose password, if any, is replaced by ***."""
     password = urlsplit(uri).password
     return uri.replace(f":{password}@", ":***@", 1) if password else uri
 
 
 def run_tags(settings: Settings, framework: str, backend: str, versions: Mapping[str, str]) -> dict[str, str]:
-    """The tags that every run has from its start."""
+    """Tags of every run at its start."""
     versions = {
         "tandem": tandem.__version__,
         "python": platform.python_version(),
@@ -91,7 +91,7 @@ def run_tags(settings: Settings, framework: str, backend: str, versions: Mapping
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
+    except (KeyError, OSError):  # in a container, the user may have no name
         return "unknown"
 
 

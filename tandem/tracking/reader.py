@@ -1,4 +1,4 @@
-"""Reads runs back from MLflow: rows for comparison, files, curves, and the weights of an earlier run."""
+"""Reads runs from MLflow: parameters, metrics and tags, files, curves, and weights of earlier runs."""
 
 from __future__ import annotations
 
@@ -22,36 +22,41 @@ from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, database_file, explained, resolve_uri
 from tandem.tracking.provenance import without_password
 
-RUNS_PER_PAGE = 5000  # MLflow takes up to 50,000; a server needs some seconds for this many
+RUNS_PER_PAGE = 5000  # MLflow allows 50,000; a server needs some seconds for 5,000
 
 
 class NoRuns(UserError):
-    """There is nothing to be read: no store, no such experiment, or one without runs of Tandem."""
+    """There are no runs to read: no store, no such experiment, or an experiment without runs of Tandem."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A run as MLflow keeps it."""
+    """Row of a run in MLflow."""
 
-    uri: str  # resolved tracking URI
+    uri: str
+    """Resolved tracking URI."""
     run_id: str
     name: str
-    status: str  # RUNNING, FINISHED, FAILED or KILLED
-    start_time: int  # milliseconds since 1970, UTC
+    status: str
+    """RUNNING, FINISHED, FAILED or KILLED."""
+    start_time: int
+    """Milliseconds since 1970, UTC."""
     params: dict[str, str]
-    metrics: dict[str, float]  # the last value of each
+    metrics: dict[str, float]
+    """Last value of each metric."""
     tags: dict[str, str]
     artifact_uri: str
 
 
 def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
-    """The runs of an experiment that Tandem has written, oldest first.
+    """Reads Tandem's training runs of an experiment, oldest first.
 
     Args:
-        uri: tracking URI; None as in the settings.
+        uri: The tracking URI; None as in the settings.
+        experiment: The name of the experiment.
 
     Raises:
-        NoRuns: there is no store yet, there is no such experiment, or it has no such runs.
+        NoRuns: There is no store yet, no such experiment, or no such run in it.
         UserError: MLflow does not answer.
     """
     client = _connect_existing(resolve_uri(uri))
@@ -68,7 +73,7 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
         while True:
             page = client.search_runs(
                 [found.experiment_id],
-                # What other programs have recorded there stays away.
+                # Excludes runs of other programs.
                 filter_string=f"tags.`{vocabulary.FRAMEWORK}` LIKE '%'",
                 max_results=RUNS_PER_PAGE,
                 order_by=["attributes.start_time ASC"],
@@ -93,49 +98,55 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
                 break
     if not records:
         raise NoRuns(
-            f"the experiment {experiment!r} in MLflow at {place} has no runs of Tandem: make some with "
-            f"python train_torch.py --tracking.experiment {experiment}, and the same with train_keras.py"
+            f"the experiment {experiment!r} in MLflow at {place} has no runs of Tandem: train some with "
+            f"python train_torch.py --tracking.experiment {experiment}, and likewise with train_keras.py"
         )
     return records
 
 
 def metric_history(run: RunRecord, key: str) -> list[Metric]:
-    """All values of a metric in the order of their steps; none if the run does not have it."""
+    """All values of a metric in the order of their steps; empty if the run lacks the metric."""
     with explained(run.uri):
         history = MlflowClient(tracking_uri=run.uri).get_metric_history(run.run_id, key)
     return sorted(history, key=lambda metric: (metric.step, metric.timestamp))
 
 
 def download(run: RunRecord, artifact_path: str, folder: Path) -> Path:
-    """Copies a file or folder of a run's artifacts into a new folder within a local one, which is made if need be.
+    """Downloads a file or folder of a run's artifacts.
 
-    A new one each time: some kinds of artifact store drop the path, so that final/predictions.parquet of one run would
-    replace its phase_1/predictions.parquet, or another run's.
+    Each download goes to a new subfolder: some artifact stores drop the path, and final/predictions.parquet of a run
+    would replace its phase_1/predictions.parquet, or that of another run.
+
+    Args:
+        run: The run.
+        artifact_path: The path among the run's artifacts.
+        folder: The local parent folder, created if missing.
 
     Returns:
-        the local path of the copy.
+        The local path of the copy.
 
     Raises:
-        UserError: the run has no such artifact, or its files are out of reach.
+        UserError: The run has no such artifact, or its files cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return _download(run.uri, run.run_id, run.artifact_uri, artifact_path, Path(tempfile.mkdtemp(dir=folder)))
 
 
 def find_weights(uri: str | None, run: str, file: str) -> Path:
-    """A file of the weights of an earlier run, copied to this machine for the life of the process if need be.
+    """Finds a weights file of an earlier run; a downloaded copy is removed when the process ends.
 
     Args:
-        uri: tracking URI; None as in the settings.
+        uri: The tracking URI; None as in the settings.
         run: `runs:/<run id>`.
-        file: name of the file among the run's weights, which is another one in each framework.
+        file: The name of the file among the run's weights, which depends on the framework.
 
     Raises:
-        UserError: it does not read so, there is no such run, it has no weights, or only those of the other framework.
+        UserError: `run` has another form, there is no such run, it has no weights, or only weights of the other
+            framework.
     """
     matched = re.fullmatch(r"runs:/([0-9a-zA-Z_-]+)/?", run)
     if not matched:
-        raise UserError(f"an earlier run is named by runs:/<run id>. Received: {run!r}")
+        raise UserError(f"expected an earlier run as runs:/<run id>. Received: {run!r}")
     run_id = matched[1]
     client = _connect_existing(resolve_uri(uri))
     try:
@@ -150,22 +161,22 @@ def find_weights(uri: str | None, run: str, file: str) -> Path:
     if vocabulary.WEIGHTS_FOLDER not in names:
         raise UserError(
             f"the run {run_id} has no artifact {vocabulary.WEIGHTS_FOLDER}: it has {', '.join(names) or 'none'}; "
-            "name a finished run that has logged its weights (tracking.log_weights; in a grid --keep_models)"
+            "give a finished run that logged its weights (tracking.log_weights; in a grid --keep_models)"
         )
     folder = _download(client.tracking_uri, run_id, artifact_uri, vocabulary.WEIGHTS_FOLDER, _temporary_folder())
     if not (folder / file).is_file():
         raise UserError(
             f"the run {run_id} has the weights {', '.join(sorted(path.name for path in folder.iterdir()))}, but no "
-            f"{file}: name a run of the same framework"
+            f"{file}: give a run of the same framework"
         )
     return folder / file
 
 
 @contextlib.contextmanager
 def _garbage_collector_paused() -> Iterator[None]:
-    """Python's collector walks all objects again and again while MLflow makes a hundred of them for each run.
+    """Pauses Python's garbage collector, which scans all objects repeatedly as MLflow creates a hundred per run.
 
-    That is 60 % of the time in which a sqlite store is read (docs/performance.md), and finds nothing.
+    Without the pause this takes 60 % of the time of reading a sqlite store, and frees nothing (docs/performance.md).
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -180,21 +191,21 @@ def _connect_existing(uri: str) -> MlflowClient:
     database = database_file(uri)
     if database and not database.exists():
         raise NoRuns(
-            f"there are no runs yet: no file {database}; make some with python train_torch.py, or say where they are "
-            "with the tracking URI or MLFLOW_TRACKING_URI"
+            f"there are no runs yet: no file {database}; train some with python train_torch.py, or give the place of "
+            "existing runs as the tracking URI or MLFLOW_TRACKING_URI"
         )
     return connect(uri)
 
 
 def _download(uri: str, run_id: str, artifact_uri: str, artifact_path: str, folder: Path) -> Path:
     try:
-        # by the address of the artifacts, which is known, and not by the run's id: that would read the run once more
+        # the run's id instead of its artifact URI would cost another request for the run
         source = f"{artifact_uri}/{artifact_path}"
         return Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri))
-    except Exception as error:  # each kind of artifact store has errors of its own
+    except Exception as error:  # each kind of artifact store raises errors of its own
         raise UserError(
             f"cannot read the artifact {artifact_path} of run {run_id} from MLflow at "
-            f"{without_password(uri)}: {one_line(error)}; mend that and give the same command again"
+            f"{without_password(uri)}: {one_line(error)}; fix that and repeat the command"
         ) from error
 
 

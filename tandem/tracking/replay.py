@@ -1,4 +1,4 @@
-"""Sends to MLflow what is missing there of a run whose server was away: python -m tandem.tracking.replay RUN_FOLDER."""
+"""Sends unsent journal entries of a run to MLflow: python -m tandem.tracking.replay RUN_FOLDER."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import deque
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 from rich.progress import Progress
 
 from tandem.errors import UserError, run_program
@@ -17,20 +18,20 @@ from tandem.tracking.vocabulary import JOURNAL_FILE
 
 
 def replay(folder: Path, uri: str | None = None) -> int:
-    """Sends the entries of a run's journal that MLflow does not have, with their original times.
+    """Sends the journal entries of a run that MLflow does not have, with their original times.
 
-    A run whose process died without ending it becomes KILLED.
+    A run whose process died becomes KILLED.
 
     Args:
-        folder: the run's folder.
-        uri: tracking URI, where it is not the one that the run was started with.
+        folder: The run's folder.
+        uri: The tracking URI, if other than that of the run's start.
 
     Returns:
-        the number of entries sent.
+        The number of entries sent.
 
     Raises:
-        UserError: there is no such journal, the run is still going on, MLflow does not answer, does not know the run
-            or takes some entries as little as before.
+        UserError: There is no such journal, the run has not ended, MLflow does not answer, does not have the run, or
+            refuses entries again.
     """
     entries = read_journal(folder / JOURNAL_FILE).entries
     if not entries:
@@ -38,15 +39,8 @@ def replay(folder: Path, uri: str | None = None) -> int:
     start = entries[0].content
     uri = uri or start["uri"]
     if ":***@" in uri:
-        raise UserError(f"the journal in {folder} does not hold the password of {uri}: give the whole URI with --uri")
-    client = connect(resolve_uri(uri))
-    try:
-        client.get_run(start["run_id"])
-    except MlflowException as error:
-        raise UserError(
-            f"MLflow at {without_password(client.tracking_uri)} does not know the run {start['run_id']} of {folder}: "
-            "give the place where it was started with --uri"
-        ) from error
+        raise UserError(f"the journal in {folder} lacks the password of {uri}: give the whole URI with --uri")
+    client = _connect_to_run(uri, start["run_id"], folder)
     journal = Journal(folder)
     try:
         if entries[-1].kind != "end":
@@ -62,7 +56,7 @@ def replay(folder: Path, uri: str | None = None) -> int:
     except Outage as outage:
         raise UserError(
             f"MLflow at {without_password(client.tracking_uri)} stopped answering ({outage}) with {len(pending)} of "
-            f"{total} entries to go: run this again when it is back"
+            f"{total} entries unsent: repeat the command when it is back"
         ) from outage
     finally:
         journal.close()
@@ -70,19 +64,31 @@ def replay(folder: Path, uri: str | None = None) -> int:
     if content.unsent():
         number, reason = next(iter(content.refusals.items()))
         raise UserError(
-            f"MLflow did not take {len(content.unsent())} of {total} entries of {folder}, the first of them number "
-            f"{number}: {reason}; mend that and run this again"
+            f"MLflow refused {len(content.unsent())} of {total} entries of {folder}, the first of them number "
+            f"{number}: {reason}; fix that and repeat the command"
         )
     return total
+
+
+def _connect_to_run(uri: str, run_id: str, folder: Path) -> MlflowClient:
+    client = connect(resolve_uri(uri))
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        raise UserError(
+            f"MLflow at {without_password(client.tracking_uri)} does not have the run {run_id} of {folder}: give the "
+            "tracking URI of the run's start with --uri"
+        ) from error
+    return client
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tandem.tracking.replay", description=__doc__)
     parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="the run's folder, which holds journal.jsonl")
-    parser.add_argument("--uri", help="MLflow tracking URI, where it is not the one the run was started with")
+    parser.add_argument("--uri", help="MLflow tracking URI, if other than that of the run's start")
     arguments = parser.parse_args(argv)
     count = replay(arguments.folder, arguments.uri)
-    print(f"{count} journal entries sent to MLflow." if count else "MLflow has everything of this run already.")
+    print(f"{count} journal entries sent to MLflow." if count else "MLflow has all entries of this run already.")
 
 
 if __name__ == "__main__":

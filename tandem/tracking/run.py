@@ -1,10 +1,10 @@
-"""The tracker of both training scripts.
+"""Recording of a training run, the same for both scripts.
 
     with start_run(settings, framework="torch", backend="torch", versions={"torch": torch.__version__}) as run:
         run.log_metrics({"train/loss": 0.3}, step=4)
         run.log_artifact(run.folder / "final")
 
-Nothing that is logged waits for MLflow: it goes to the journal in the run's folder, and from there to MLflow.
+Logging never waits for MLflow: entries go to the journal in the run's folder, and a thread sends them from there.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from tandem.tracking.provenance import hide_password, parameter_text, run_tags, 
 from tandem.tracking.sender import Sender
 from tandem.tracking.system import SystemSampler
 
-TAG_LIMIT = 5000  # characters of a tag's value
+TAG_LIMIT = 5000  # characters per value
 
 
 class Run:
-    """A run that is going on. Its methods may be called from any thread."""
+    """Open run. Its methods may be called from any thread."""
 
     def __init__(self, client: MlflowClient, *, run_id: str, experiment_id: str, name: str, folder: Path) -> None:
         self.id = run_id
@@ -64,7 +64,7 @@ class Run:
         """Logs parameters: strings, numbers, lists, None.
 
         Raises:
-            ValueError: a parameter already has another value, which MLflow would refuse.
+            ValueError: A parameter has another value already, which MLflow would refuse.
         """
         texts = {name: parameter_text(value) for name, value in params.items()}
         for name, text in texts.items():
@@ -77,50 +77,54 @@ class Run:
         self._record("tags", values={name: str(value)[:TAG_LIMIT] for name, value in tags.items()})
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Logs metrics, which may be NaN or infinite, at a step; costs some microseconds."""
+        """Logs metrics at a step, in microseconds; values may be NaN or infinite."""
         self._record("metrics", step=int(step), values=encode_values(values))
 
     def log_artifact(self, path: str | Path, folder: str = "", remove: bool = False) -> None:
-        """Uploads a file, or a folder under its own name, in the background: it must stay as it is until the run ends.
+        """Uploads a file, or a folder under its own name, in the background.
 
         Args:
-            path: what to upload.
-            folder: where to put it among the run's artifacts, the top by default.
-            remove: delete the local copy once it is uploaded.
+            path: The file or folder; it must not change until the run ends.
+            folder: The target folder among the run's artifacts; the top by default.
+            remove: Delete the local copy after the upload.
+
+        Raises:
+            FileNotFoundError: There is no such file.
         """
         self._record("artifact", path=self._existing(path), folder=folder, remove=remove)
 
     def log_dataset(
         self, *, name: str, digest: str, source: str, contexts: Sequence[str], profile: Mapping[str, Any]
     ) -> None:
-        """Logs the data as an input of the run.
+        """Logs a data set as an input of the run.
 
         Args:
-            digest: what tells it from other data of the same name, at most 36 characters.
-            source: an absolute path, or the name of a built-in data set.
-            contexts: what the run used it for: train, val, test.
-            profile: what is worth knowing about it, as JSON can hold it.
+            name: The data set's name.
+            digest: A hash that identifies the data among data sets of the same name, at most 36 characters.
+            source: An absolute path, or the name of a built-in data set.
+            contexts: The uses of the data in the run: train, val, test.
+            profile: Facts about the data that JSON can hold.
         """
         assert len(digest) <= 36, digest
         self._record("dataset", name=name, digest=digest, source=source, contexts=list(contexts), profile=dict(profile))
 
     def log_model(self, path: str | Path, name: str = "model", remove: bool = False) -> None:
-        """Uploads a folder written by a save_model function of MLflow, as a logged model with this run as its source.
+        """Uploads a folder that a save_model function of MLflow wrote, as a logged model with this run as its source.
 
-        It is then loaded as models:/<model id> or runs:/<run id>/<name>.
+        MLflow loads the model as models:/<model id> or runs:/<run id>/<name>.
 
         Args:
-            path: the folder, which must stay as it is until the run ends.
-            name: used once in a run.
-            remove: delete the local copy once it is uploaded.
+            path: The folder; it must not change until the run ends.
+            name: The model's name, unique within the run.
+            remove: Delete the local copy after the upload.
         """
         assert name not in self._models, f"the model {name!r} is logged already"
         self._models.add(name)
         self._record("model", path=self._existing(path), name=name, remove=remove)
 
     def where_to_look(self) -> list[str]:
-        """Lines for the terminal: how to open the run in the MLflow UI, and where its files are."""
-        # without a workflow type, a browser that is new to MLflow shows its GenAI pages
+        """Lines for the terminal: how to open the run in the MLflow UI, and the folder of its files."""
+        # without a workflow type, MLflow opens its GenAI pages on first use
         page = f"/#/experiments/{self._experiment_id}/runs/{self.id}?workflowType=machine_learning"
         database = database_file(self._uri)
         if database:
@@ -138,7 +142,7 @@ class Run:
             self._sender.put(self._journal.append(kind, **content))
 
     def _existing(self, path: str | Path) -> str:
-        """The path as the journal keeps it: relative to the run's folder if inside, so that the folder can be moved."""
+        """Path for the journal: relative within the run's folder, so that the folder can be moved."""
         absolute = Path(path).absolute()
         if not absolute.exists():
             raise FileNotFoundError(f"nothing to log at {absolute}")
@@ -146,7 +150,7 @@ class Run:
 
     def _fail(self, error: BaseException) -> None:
         file = self.folder / vocabulary.TRACEBACK_FILE
-        with contextlib.suppress(OSError):  # a full disk may be the very failure
+        with contextlib.suppress(OSError):  # the failure may be a full disk
             file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
             self.log_artifact(file)
         self.set_tags({vocabulary.FAILURE: one_line(error)})
@@ -162,9 +166,9 @@ class Run:
     def _say_what_is_unsent(self) -> None:
         content = read_journal(self._journal.path)
         if unsent := content.unsent():
-            reason = f" (the first refusal: {next(iter(content.refusals.values()))})" if content.refusals else ""
+            reason = f" (first refusal: {next(iter(content.refusals.values()))})" if content.refusals else ""
             print(
-                f"warning: {len(unsent)} journal entries of this run are not in MLflow{reason}; send them with: "
+                f"warning: {len(unsent)} journal entries of this run are not in MLflow{reason}; to send them: "
                 f"python -m tandem.tracking.replay {shlex.quote(str(self.folder))}",
                 file=sys.stderr,
             )
@@ -179,18 +183,19 @@ def start_run(
     versions: Mapping[str, str],
     not_compared: Mapping[str, str] | None = None,
 ) -> Iterator[Run]:
-    """A run in MLflow for the length of a with block, which no way of leaving the block leaves RUNNING.
+    """Training run in MLflow for the length of a with block; it never stays RUNNING afterwards.
 
-    It ends FINISHED; on an exception FAILED, with the traceback as an artifact; on Ctrl-C, SIGTERM or SIGHUP, or pruned
-    by a sweep, KILLED.
-    The exception goes on to the caller; the two signals become a KeyboardInterrupt.
+    The status becomes FINISHED; FAILED after an exception, with the traceback as an artifact; KILLED after Ctrl-C,
+    SIGTERM or SIGHUP, or if a sweep pruned the run. The exception propagates; the two signals become a
+    KeyboardInterrupt.
 
     Args:
+        settings: All settings of the run.
         framework: torch or keras.
-        backend: what computes: torch, tensorflow or jax.
-        versions: of the packages that matter, by name.
-        not_compared: tags of a run that is not to be taken for a trained network, such as a sweep's trial; they stand
-            in place of the framework's, by which comparisons and grids find their runs.
+        backend: torch, tensorflow or jax.
+        versions: Versions of the relevant packages by name.
+        not_compared: Tags of a run that is not a result, such as a sweep's trial. They replace the framework tag, by
+            which comparisons and grids find their runs.
 
     Raises:
         UserError: MLflow does not answer, or its experiment or the run's folder cannot be written.
@@ -254,7 +259,7 @@ def _create_run(
 
 
 def status_after(error: BaseException) -> str:
-    """The status in MLflow of a run that an exception ended: KILLED, FAILED, or FINISHED after a successful exit."""
+    """Status in MLflow of a run that an exception ended: KILLED, FAILED, or FINISHED after a successful exit."""
     # Lightning answers a KeyboardInterrupt in fit() with sys.exit(1).
     link: BaseException | None = error
     while link is not None:
@@ -268,20 +273,20 @@ def status_after(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def signals_as_interrupts() -> Iterator[None]:
-    """SIGTERM and SIGHUP, which would end the process at once, raise KeyboardInterrupt in the main thread."""
+    """Makes SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread instead of ending the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     process = os.getpid()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a forked worker, which is to end as if it had never inherited this
+        if os.getpid() != process:  # a forked worker ends as if it had not inherited this handler
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    # One that is ignored, as nohup does with SIGHUP, stays ignored.
+    # An ignored signal stays ignored, such as SIGHUP under nohup.
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:

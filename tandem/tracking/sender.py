@@ -1,4 +1,4 @@
-"""Sends a run's journal entries to MLflow from a background thread, so that training never waits for the network."""
+"""Background thread that sends a run's journal entries to MLflow, so that training never waits for the network."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from tandem.tracking.journal import Entry, Journal, read_journal
 from tandem.tracking.mlflow_store import Outage, RunWriter
 
 SECONDS_BETWEEN_BATCHES = 1.0
-LONGEST_PAUSE = 60.0  # seconds between two tries while MLflow does not answer
+LONGEST_PAUSE = 60.0  # seconds between two attempts while MLflow does not answer
 
 
 class Sender:
-    """Takes entries at any time and sends them in batches; while MLflow does not answer, it keeps them and tries again.
+    """Sends entries in batches; while MLflow does not answer, keeps them and tries again.
 
-    After close(), what MLflow has not taken is in the journal for a replay.
+    Entries that are unsent after close() are in the journal for a replay.
     """
 
     def __init__(self, writer: RunWriter, journal: Journal, destination: str) -> None:
         """
         Args:
-            destination: what to call MLflow in warnings.
+            writer: Writes to the run in MLflow.
+            journal: The run's journal, where sent and refused entries are marked.
+            destination: The name of the MLflow server or database in warnings.
         """
         self._writer = writer
         self._journal = journal
@@ -39,7 +41,7 @@ class Sender:
         self._pending.append(entry)
 
     def close(self) -> None:
-        """Waits until everything is sent, or until MLflow does not answer."""
+        """Sends all pending entries; gives up if MLflow does not answer."""
         self._closing.set()
         with Console(stderr=True).status("Sending the rest of the run to MLflow"):
             self._thread.join()
@@ -49,7 +51,7 @@ class Sender:
         while not self._closing.wait(pause):
             pause = SECONDS_BETWEEN_BATCHES if self._send_pending() else min(2 * pause, LONGEST_PAUSE)
         if self._send_pending():
-            # What was refused may have met a full disk or a locked database.
+            # A full disk or a locked database may have caused earlier refusals.
             self._pending.extend(read_journal(self._journal.path).unsent())
             self._send_pending()
 
@@ -60,8 +62,8 @@ class Sender:
             if not self._warned:
                 self._warned = True
                 print(
-                    f"warning: MLflow at {self._destination} does not answer ({outage}); training goes on, and "
-                    f"{self._journal.path} keeps what is logged",
+                    f"warning: MLflow at {self._destination} does not answer ({outage}); training continues, and "
+                    f"{self._journal.path} keeps the entries",
                     file=sys.stderr,
                 )
             return False

@@ -1,4 +1,4 @@
-"""The machine: what it is, and how busy it is while a run goes on."""
+"""Hardware of the machine, and samples of its use during a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEGABYTE = 1_000_000
 
 
 def describe_hardware() -> str:
-    """One line, for example "AMD EPYC 7713, 64 CPUs, 503 GB memory, 2 x NVIDIA A100-SXM4-80GB"."""
+    """Hardware in one line, such as "AMD EPYC 7713, 64 CPUs, 503 GB memory, 2 x NVIDIA A100-SXM4-80GB"."""
     gigabytes = psutil.virtual_memory().total / 1e9
     parts = [_cpu_model(), f"{os.cpu_count()} CPUs", f"{gigabytes:.0f} GB memory"]
     names = [pynvml.nvmlDeviceGetName(gpu) for gpu in _gpus()]
@@ -27,21 +27,21 @@ def describe_hardware() -> str:
 
 
 class SystemSampler:
-    """Samples the use of CPU, memory and GPUs from a thread until it is stopped; the step is the sample's number."""
+    """Thread that samples the use of CPU, memory and GPUs; the step is the sample's number."""
 
     def __init__(self, log: Callable[[Mapping[str, float], int], None], interval: float) -> None:
         """Starts sampling.
 
         Args:
-            log: called with the values of a sample and its number, from the sampling thread.
-            interval: seconds between two samples.
+            log: Called from the sampling thread with a sample's values and number.
+            interval: Seconds between two samples.
         """
         self._log = log
         self._interval = interval
         self._stopping = threading.Event()
         self._gpus = _gpus()
         self._process = psutil.Process()
-        psutil.cpu_percent()  # the first call only starts the measurement
+        psutil.cpu_percent()  # the first call starts the measurement
         self._thread = threading.Thread(target=self._sample_until_stopped, name="system-sampler", daemon=True)
         self._thread.start()
 
@@ -64,7 +64,7 @@ class SystemSampler:
             "system/process_memory_megabytes": self._process.memory_info().rss / MEGABYTE,
         }
         for index, gpu in enumerate(self._gpus):
-            # Not every GPU answers every question: power is missing on some laptops, utilisation under MIG.
+            # Some readings are unavailable: power on some laptops, utilisation under MIG.
             readings: dict[str, Callable[[Any], float]] = {
                 "percent": lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
                 "memory_megabytes": lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).used / MEGABYTE,

@@ -1,8 +1,8 @@
-"""Two saved views of an experiment in the MLflow UI: which network is best, and how training went.
+"""Two saved views of an experiment in the MLflow UI: results and curves.
 
-The UI (3.17) keeps a saved view in a tag of the experiment, which a person may change or delete there;
-`viewStateShareKey=KEY` in an address opens it, and `workflowType=machine_learning` keeps a browser that is new to
-MLflow from showing traces of language models.
+The UI (3.17) keeps a saved view in a tag of the experiment, which users may change or delete there.
+`viewStateShareKey=KEY` in an address opens a view; `workflowType=machine_learning` opens an experiment's runs instead
+of the GenAI pages, which MLflow shows on first use.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from tandem.tracking import vocabulary
 RESULTS_VIEW, CURVES_VIEW = "tandem-results", "tandem-curves"
 
 _VIEW_PREFIX = "mlflow.sharedViewState."
-# A view cannot ask "is there a framework": other runs hold reports, comparisons and means.
+# Excludes reports, comparisons and parent runs; the UI's filters cannot test whether a tag exists.
 _NETWORKS_ONLY = f"tags.`{vocabulary.FRAMEWORK}` LIKE '%'"
-_MADE_AT = 1_764_547_200_000  # milliseconds; the UI sorts by it, and equal tags in all experiments are easy to compare
+_MADE_AT = 1_764_547_200_000  # milliseconds since 1970; fixed, so that the tags are equal in all experiments
 
 _SCORES = [f"{vocabulary.TEST_PREFIX}{name}" for name in ("accuracy", "f1_macro", "f1_min", "log_loss")]
 _COSTS = [vocabulary.TRAIN_SECONDS, vocabulary.LATENCY_MILLISECONDS, vocabulary.PARAMETERS]
 
 
 def experiment_tags() -> dict[str, str]:
-    """The tags that a new experiment gets, one for each view."""
+    """Tags of a new experiment, one per view."""
     return {_VIEW_PREFIX + key: view for key, view in (_results(), _curves())}
 
 
 def _results() -> tuple[str, str]:
-    """Which network is best: a row a run, the best first; bars of its scores, and its accuracy against its cost."""
+    """View of results: one row per run, the best first; bars of the scores, and accuracy against cost."""
     accuracy = _SCORES[0]
     charts = [_bar(score) for score in _SCORES] + [_scatter(cost, accuracy) for cost in _COSTS]
     columns = [
@@ -42,7 +42,7 @@ def _results() -> tuple[str, str]:
 
 
 def _curves() -> tuple[str, str]:
-    """How training went: the newest run first; both losses, both accuracies, the rate, and seconds an epoch."""
+    """View of curves: the newest run first; losses, accuracies, learning rate, and seconds per epoch."""
     charts = [
         _line(vocabulary.TRAIN_LOSS, vocabulary.VAL_LOSS),
         _line(vocabulary.TRAIN_ACCURACY, vocabulary.VAL_ACCURACY),
@@ -58,7 +58,7 @@ def _curves() -> tuple[str, str]:
 
 
 def _view(name: str, columns: Sequence[str], charts: Sequence[Mapping[str, Any]], *, order_by: str) -> str:
-    """A tag's value. What is left out of the state is as in a view that nobody has changed."""
+    """Value of a view's tag; everything missing in the state is the UI's default."""
     state = {
         "searchFilter": _NETWORKS_ONLY,
         "orderByKey": order_by,
@@ -100,7 +100,7 @@ def _scatter(x: str, y: str) -> dict[str, Any]:
 
 
 def _line(*metrics: str) -> dict[str, Any]:
-    # all that the UI itself writes of a line chart
+    # the keys that the UI itself writes for a line chart
     axes = {"xAxisKey": "step", "xAxisScaleType": "linear", "selectedXAxisMetricKey": "", "useGlobalXaxisKey": True}
     scale = {"scaleType": "linear", "range": {}, "yAxisKey": "metric", "yAxisExpressions": [], "ignoreOutliers": False}
     smoothing = {"lineSmoothness": 0, "useGlobalLineSmoothing": True}

@@ -1,88 +1,88 @@
-"""The names under which a run is recorded: one vocabulary, the same from both scripts.
+"""Names of tags, parameters, metrics and files of a run in MLflow, the same for both scripts.
 
-A "/" in a metric's name makes a section of charts in the MLflow UI. Names that end in a unit are in that unit.
+The MLflow UI groups charts by the part of a metric's name before "/". Names that end in a unit are in that unit.
 """
 
 from __future__ import annotations
 
 import re
 
-# Tags. What a run's row can be found and grouped by.
+# Tags, by which runs are found and grouped.
 FRAMEWORK = "tandem.framework"  # torch or keras
-BACKEND = "tandem.backend"  # what computes: torch, tensorflow or jax
-SETTINGS_HASH = "tandem.settings_hash"  # of the settings alone: equal for both frameworks
-SPLIT_HASH = "tandem.split_hash"  # of every image and the part it is in
-TEST_HASH = "tandem.test_hash"  # of the test images and their classes: runs with equal ones are compared row by row
-BATCHES_HASH = "tandem.batches_hash"  # of the first epoch's batches, byte for byte
+BACKEND = "tandem.backend"  # torch, tensorflow or jax
+SETTINGS_HASH = "tandem.settings_hash"  # of the settings alone, so equal in both frameworks
+SPLIT_HASH = "tandem.split_hash"  # of every image and its part: train, val or test
+TEST_HASH = "tandem.test_hash"  # of the test images and their classes; runs with the same hash share a table
+BATCHES_HASH = "tandem.batches_hash"  # of the bytes of the first epoch's batches
 DATA_NAME = "tandem.data"
 HARDWARE = "tandem.hardware"
-DEVICE = "tandem.device"  # cpu or gpu: what the framework has computed on
+DEVICE = "tandem.device"  # cpu or gpu, whichever the framework used
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
-FAILURE = "tandem.failure"  # why the run ended FAILED, in one line
-OFF_THE_SHELF = "tandem.off_the_shelf"  # why the scores over all ImageNet outputs and over the classes differ
-GRAD_CAM = "tandem.grad_cam"  # of how many test images there are maps, or why there are none
-COMPARISON = "tandem.comparison"  # of how many runs; only on runs that hold a comparison's page
-REPEATS = "tandem.repeats"  # of what it holds a run each: seeds, folds; only on runs that hold others
-SWEEP = "tandem.sweep"  # name of the study; only on runs that hold a sweep's trials
-TRIAL = "tandem.trial"  # its number in the study, from 0; on a sweep's trials in place of the framework
+FAILURE = "tandem.failure"  # reason for the status FAILED, one line
+OFF_THE_SHELF = "tandem.off_the_shelf"  # why scores over all ImageNet outputs and over the classes differ
+GRAD_CAM = "tandem.grad_cam"  # number of test images with maps, or why there are none
+COMPARISON = "tandem.comparison"  # number of compared runs; only on comparisons
+REPEATS = "tandem.repeats"  # the children, such as "torch: 3 seeds"; only on parent runs
+SWEEP = "tandem.sweep"  # framework and name of the study; only on the parent run of a sweep's trials
+TRIAL = "tandem.trial"  # number in the study, from 0; on trials, in place of the framework
 TRIAL_STATE = "tandem.trial_state"  # complete, pruned or failed
-RANGE_TEST = "tandem.range_test"  # of the learning rate: what it suggests; on such runs in place of the framework
-DATA_REPORT = "tandem.data_report"  # split hash of the data; only on runs that hold a data set's report
-WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the file's hash, or the earlier run
-RANDOM_FOR_IMAGENET = "random (imagenet could not be downloaded)"  # its value where a run was allowed to do without
-BUDGET = "tandem.budget"  # full or small: runs of different ones never stand in one table
-COPIED_FROM = "tandem.copied_from"  # id of the run that this is a copy of; only on copies
-COPIED_STATE = "tandem.copied_state"  # hash of what that run held when the copy was complete
+RANGE_TEST = "tandem.range_test"  # suggested learning rate; on range tests, in place of the framework
+DATA_REPORT = "tandem.data_report"  # split hash of the data; only on reports on a data set
+WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the hash of a file, or the earlier run
+RANDOM_FOR_IMAGENET = "random (imagenet could not be downloaded)"  # the origin where allow_random_weights applied
+BUDGET = "tandem.budget"  # full or small; tables never mix the two
+COPIED_FROM = "tandem.copied_from"  # id of the original run; only on copies
+COPIED_STATE = "tandem.copied_state"  # hash of the original run when the copy was completed
 
-# Parameters: every setting under its dotted name (data.image_size), and these.
+# Parameters: every setting under its dotted name (data.image_size), and the following.
 NUM_CLASSES = "num_classes"
 NUM_IMAGES = {"train": "num_train_images", "val": "num_val_images", "test": "num_test_images"}
 
-# Metrics of each epoch; the step counts epochs from 0 over all phases of the run.
+# Metrics per epoch; the step is the epoch, counted from 0 over all phases of the run.
 TRAIN_LOSS, TRAIN_ACCURACY = "train/loss", "train/accuracy"
 VAL_LOSS, VAL_ACCURACY = "val/loss", "val/accuracy"
-EPOCH_LEARNING_RATE = "epoch/learning_rate"  # the head's, in the epoch's first step
-EPOCH_SECONDS = "epoch/seconds"  # training and validation of one epoch
-EPOCH_PHASE = "epoch/phase"  # 1, 2, ...: where it changes, something else is trained
+EPOCH_LEARNING_RATE = "epoch/learning_rate"  # of the head, at the epoch's first step
+EPOCH_SECONDS = "epoch/seconds"  # training and validation
+EPOCH_PHASE = "epoch/phase"  # 1, 2, ...
 
-# Metrics of a run; the same stand under phase_name(n) for each phase, where `phase` is what it cost alone.
-TRAIN_SECONDS = "cost/train_seconds"  # training and validation of all phases, evaluation and compiling apart
-COMPILE_SECONDS = "cost/compile_seconds"  # tracing, compiling and first use of the kernels, before the phases' steps
+# Metrics per run. The same names below phase_name(n) hold the numbers of that phase alone.
+TRAIN_SECONDS = "cost/train_seconds"  # training and validation of all phases, excluding evaluation and compilation
+COMPILE_SECONDS = "cost/compile_seconds"  # tracing, compilation and first use of kernels, before a phase's steps
 SECONDS_PER_EPOCH = "cost/seconds_per_epoch"
-FEATURE_SECONDS = "cost/feature_seconds"  # of those, the pass that computed cached features, whichever run made it
-CACHED_FEATURE_SECONDS = "cost/cached_feature_seconds"  # of these, what an earlier run spent: this one had the result
+FEATURE_SECONDS = "cost/feature_seconds"  # part of TRAIN_SECONDS: computing features, in any run
+CACHED_FEATURE_SECONDS = "cost/cached_feature_seconds"  # part of FEATURE_SECONDS: in an earlier run
 EPOCHS = "cost/epochs"
 PARAMETERS = "cost/parameters"
 TRAINABLE_PARAMETERS = "cost/trainable_parameters"
-MACS = "cost/macs"  # multiply-accumulates of convolutions and dense layers, one image
-LATENCY_MILLISECONDS = "cost/latency_milliseconds"  # one image, median
-IMAGES_PER_SECOND = "cost/inference_images_per_second"  # batches of the run's batch size, median
+MACS = "cost/macs"  # multiply-accumulates per image in convolutions and dense layers
+LATENCY_MILLISECONDS = "cost/latency_milliseconds"  # median over single images
+IMAGES_PER_SECOND = "cost/inference_images_per_second"  # median over batches of the run's batch size
 PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
-PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # of the first GPU; 0 without one
-BEST_EPOCH = "cost/best_epoch"  # of a phase, counted from 0 within it
+PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # of the first GPU; 0 without a GPU
+BEST_EPOCH = "cost/best_epoch"  # per phase, counted from 0 within the phase
 
-DATA_PREFIX = "data/"  # followed by num_images and the like: only on runs that hold a data set's report
+DATA_PREFIX = "data/"  # followed by num_images and the like; only on reports on a data set
 
-SWEEP_PREFIX = "sweep/"  # followed by best and num_trials: only on runs that hold a sweep's trials
-OBJECTIVE = "sweep/objective"  # of a trial: what the sweep judges it by
-RANGE_LOSS, RANGE_SMOOTHED_LOSS = "range_test/loss", "range_test/smoothed_loss"  # one value a step
-RANGE_LEARNING_RATE = "range_test/learning_rate"  # of each step
-RANGE_SUGGESTION = "range_test/suggestion"  # the learning rate to take
+SWEEP_PREFIX = "sweep/"  # followed by best and num_trials; only on the parent run of a sweep's trials
+OBJECTIVE = "sweep/objective"  # value of sweep.objective; only on trials
+RANGE_LOSS, RANGE_SMOOTHED_LOSS = "range_test/loss", "range_test/smoothed_loss"  # one value per step
+RANGE_LEARNING_RATE = "range_test/learning_rate"  # one value per step
+RANGE_SUGGESTION = "range_test/suggestion"  # suggested learning rate
 
 COST_PREFIX = "cost/"
 TEST_PREFIX = "test/"  # followed by a score's name from tandem.evaluation.metrics
 
-DEFAULT_URI = "sqlite:///mlflow.db"  # where runs are recorded when nothing is configured
+DEFAULT_URI = "sqlite:///mlflow.db"  # used if no tracking URI is configured
 
 # Artifacts
 SETTINGS_FILE = "settings.yaml"
-DATA_FOLDER = "data"  # holds the files of tandem.data.prepare: split, report, bad images, copies
+DATA_FOLDER = "data"  # split, report, unreadable images and copies; tandem/data/prepare.py names the files
 PREDICTIONS_FILE = "predictions.parquet"
 PER_CLASS_FILE = "per_class.csv"
 CONFUSION_MATRIX_FILE = "confusion_matrix.csv"
 CLASSIFICATION_REPORT_FILE = "classification_report.txt"
-FINAL_FOLDER = "final"  # holds the four files above for the trained network; phase_name(n) for those after a phase
-IMAGENET_ANSWERS_FILE = "final/imagenet_answers.csv"  # the highest of all 1000 outputs for each test image
+FINAL_FOLDER = "final"  # the four files above for the trained network; phase_name(n) has those after a phase
+IMAGENET_ANSWERS_FILE = "final/imagenet_answers.csv"  # the highest of all 1000 outputs per test image
 GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.recording.grad_cam
 GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
@@ -97,21 +97,21 @@ JOURNAL_FILE = "journal.jsonl"
 
 
 def hash_tag(number: int, part: str, when: str) -> str:
-    """The tag with the hash of a part's weights and statistics `before` or `after` a phase.
+    """Name of the tag with the hash of frozen weights and statistics before or after a phase.
 
     Args:
-        number: The phase's, from 1.
-        part: `backbone`, or `frozen`: the first blocks of a backbone whose last ones are trained.
+        number: The phase, from 1.
+        part: `backbone`, or `frozen` for the first blocks of a backbone whose last blocks are trained.
         when: `before` or `after`.
     """
     return f"tandem.{phase_name(number)}.{part}_{when}"
 
 
 def file_name(text: str) -> str:
-    """A name, such as an experiment's, as that of a file or folder: what not every file system takes becomes `_`."""
+    """Name of a file or folder for a text: characters that not every file system accepts become `_`."""
     return re.sub(r"[^\w.-]", "_", text)
 
 
 def phase_name(number: int) -> str:
-    """The prefix of a phase's metrics and the folder of its files; phases are counted from 1."""
+    """Prefix of a phase's metrics and name of its folder; phases are counted from 1."""
     return f"phase_{number}"

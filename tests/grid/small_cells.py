@@ -1,17 +1,36 @@
-"""Cells of which nothing but the name, number and framework matters, and commands in place of training scripts."""
+"""Small grid file, cells for tests that use only name, number and framework, and stand-ins for training scripts."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from tandem.grid.file import GridCell
 from tandem.grid.processes import Outcome
 from tandem.protocol.parser import Framework
 from tandem.protocol.settings import Settings, TrackingSettings
 
+TINY = """
+experiment: tiny
+settings:
+  data: {source: digits, classes: ["0", "1"], image_size: 32, images_per_class: 12, cache_folder: cache}
+  batch_size: 8
+  max_epochs: 1
+  device: cpu
+  threads: 1
+cells:
+  - frameworks: [torch, keras]
+    vary: {backbone: [mobilenet_v2], regime: [scratch], seed: [0, 1]}
+"""
+
+
+# Records a run of a cell with the tags of the training scripts, and returns its id.
+Record = Callable[..., str]
+
 READY = "import signal, sys, time\nprint('ready', flush=True)\n"
 SLEEP = READY + "time.sleep(60)"
-# once more, for a process that has been told to ignore SIGTERM
+# ignores SIGTERM
 DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLEEP
-# as a training script does: it ends its run and leaves with a status of its own
+# like a training script: ends its run and exits with a status of its own
 TIDY = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: (print('ended properly'), sys.exit(3)))\n" + SLEEP
 
 

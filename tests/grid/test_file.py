@@ -46,11 +46,11 @@ def document_grid(name: str) -> Grid:
 
 
 def cells_of(document: str, *names: str) -> list[tuple[Any, ...]]:
-    """The cells of a document's grid as tuples of these settings."""
+    """Cells of a document's grid as tuples of these settings."""
     return [tuple(flat(cell)[name] for name in names) for cell in document_grid(document).cells]
 
 
-def test_birds_are_two_networks_in_three_regimes() -> None:
+def test_birds_has_two_networks_in_three_regimes() -> None:
     assert cells_of("birds", "framework", "backbone", "regime", "learning_rate", "batch_size") == [
         ("torch", "resnet50", "scratch", 1e-4, 128),
         ("torch", "resnet50", "two_stage", 1e-4, 128),
@@ -65,7 +65,7 @@ def test_birds_are_two_networks_in_three_regimes() -> None:
     assert cells_of("birds", *more) == [("best", 0.1, "adam", "none", "auto")] * 6
 
 
-def test_cifar100_is_four_networks_each_with_its_head() -> None:
+def test_cifar100_has_four_networks_each_with_its_own_head() -> None:
     assert cells_of("cifar100_lightweight", "framework", "backbone", "regime", "weights", "head.hidden") == [
         ("keras", "efficientnet_b0", "scratch", "random", [256]),
         ("keras", "efficientnet_b0", "frozen", "imagenet", [256]),
@@ -78,12 +78,12 @@ def test_cifar100_is_four_networks_each_with_its_head() -> None:
     assert cells_of("cifar100_lightweight", *more) == [("plateau", 0.5, None, "last")] * 4
     changes = ("augmentation.crop_padding", "augmentation.horizontal_flip")
     assert cells_of("cifar100_lightweight", *changes) == [(4, True)] * 4
-    # 40,000 images to train and 10,000 to validate, of the 50,000 that are not the publisher's test images
+    # 40,000 training and 10,000 validation images of the 50,000 that are not the publisher's test images
     for (fractions,) in cells_of("cifar100_lightweight", "data.fractions"):
         assert 50_000 * fractions[1] / (fractions[0] + fractions[1]) == pytest.approx(10_000)
 
 
-def test_eight_data_sets_are_both_tables_of_the_document() -> None:
+def test_eight_data_sets_has_the_cells_of_both_tables() -> None:
     names = ["mnist", "cifar10", "cifar100", "fashion_mnist", "labelme", "sdss17", "vegetables", "caltech101"]
     table_1 = ["alexnet", "vgg16", "vgg19"]
     table_2 = [*table_1, "resnet50", "resnet101", "resnet152", "densenet121", "densenet161"]
@@ -97,7 +97,7 @@ def test_eight_data_sets_are_both_tables_of_the_document() -> None:
     assert set(cells_of("eight_datasets", "early_stopping.patience", "early_stopping.restore")) == {(None, "last")}
 
 
-def test_imagenette_is_three_experiments() -> None:
+def test_imagenette_has_three_experiments() -> None:
     assert cells_of("imagenette", "framework", "backbone", "regime", "head.batch_norm", "data.split") == [
         ("keras", "resnet50", "off_the_shelf", False, "publisher"),
         ("keras", "efficientnet_b0", "scratch", False, "publisher"),
@@ -107,7 +107,7 @@ def test_imagenette_is_three_experiments() -> None:
     assert set(cells_of("imagenette", "max_epochs", "early_stopping.patience")) == {(40, None)}
 
 
-def test_article_is_three_frozen_networks_on_data_that_only_the_user_has() -> None:
+def test_article_has_three_frozen_networks_on_the_users_data() -> None:
     grid = document_grid("mobilenet_vs_efficientnetv2")
     assert [(cell.framework, cell.settings.backbone, cell.settings.regime) for cell in grid.cells] == [
         ("keras", "mobilenet_v2", "frozen"),
@@ -123,7 +123,7 @@ def test_article_is_three_frozen_networks_on_data_that_only_the_user_has() -> No
     assert all(cell.options.count("--data.source") == 1 for cell in (*grid.cells, *given.cells))
 
 
-def test_every_backbone_stands_in_every_regime_that_trains_on_digits() -> None:
+def test_all_backbones_has_every_backbone_in_every_trained_regime() -> None:
     regimes = ("scratch", "frozen", "two_stage", "finetune", "gradual")
     assert len(CATALOGUE) == 12
     assert sorted(cells_of("all_backbones", "backbone", "regime", "framework")) == sorted(
@@ -134,7 +134,7 @@ def test_every_backbone_stands_in_every_regime_that_trains_on_digits() -> None:
 
 
 @pytest.mark.parametrize("name", ["birds", "cifar100_lightweight", "imagenette"])
-def test_small_budget_of_a_document_has_its_cells(name: str) -> None:
+def test_small_budget_keeps_all_cells_of_a_document(name: str) -> None:
     small = read_grid(CONFIGS / f"{name}.yaml", budget="small").cells
     assert [cell.name for cell in small] == [cell.name for cell in document_grid(name).cells]
     for cell in small:
@@ -147,7 +147,7 @@ def test_small_budget_of_a_document_has_its_cells(name: str) -> None:
 # --------------------------------------------------------------------------------------------------- from file to cells
 
 
-def test_block_stands_for_the_product_of_what_it_varies(write: Write) -> None:
+def test_block_gives_all_combinations_of_the_varied_values(write: Write) -> None:
     file = write("cells: [{frameworks: [torch, keras], vary: {backbone: [mobilenet_v2, resnet50], seed: [0, 1, 2]}}]")
     cells = read_grid(file).cells
     assert [cell.number for cell in cells] == list(range(1, 13))
@@ -156,7 +156,7 @@ def test_block_stands_for_the_product_of_what_it_varies(write: Write) -> None:
     ]
 
 
-def test_nearer_settings_win(write: Write) -> None:
+def test_settings_of_a_block_override_those_at_the_top(write: Write) -> None:
     file = write(
         "settings: {learning_rate: 0.1, batch_size: 8, max_epochs: 3, threads: 1}\n"
         "cells: [{frameworks: [torch], vary: {max_epochs: [5]}, settings: {batch_size: 9, threads: 2}}]"
@@ -187,7 +187,7 @@ def test_every_kind_of_value_reaches_the_settings(write: Write) -> None:
     ]
 
 
-def test_models_are_kept_on_request_alone(write: Write) -> None:
+def test_models_are_kept_only_on_request(write: Write) -> None:
     file = write("cells: [{frameworks: [torch]}]")
     for keep in (False, True):
         (cell,) = read_grid(file, keep_models=keep).cells
@@ -201,7 +201,7 @@ def test_tracking_uri_reaches_every_cell(write: Write) -> None:
     assert uris == ["sqlite:///a.db"] * 2
 
 
-def test_frameworks_replace_those_of_the_file_and_no_cell_stands_twice(write: Write) -> None:
+def test_frameworks_replace_those_of_the_file_without_duplicate_cells(write: Write) -> None:
     file = write(
         "cells: [{frameworks: [torch], vary: {seed: [0]}}, {frameworks: [keras], vary: {seed: [0, 1]}}]",
     )
@@ -211,7 +211,7 @@ def test_frameworks_replace_those_of_the_file_and_no_cell_stands_twice(write: Wr
     assert {cell.framework for cell in read_grid(CONFIGS / "birds.yaml", frameworks=("torch",)).cells} == {"torch"}
 
 
-def test_names_tell_the_cells_of_a_grid_apart(write: Write) -> None:
+def test_cells_of_a_grid_have_different_names(write: Write) -> None:
     file = write(
         "cells: [{frameworks: [torch], vary: {data.source: [mnist, my/new birds], seed: [0, 1], max_epochs: [3]}},\n"
         "        {frameworks: [torch], vary: {head.hidden: [[8], [8, 4]]}}]"
@@ -227,15 +227,15 @@ def test_names_tell_the_cells_of_a_grid_apart(write: Write) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_network_sees_the_pixels_that_its_weights_expect(name: str) -> None:
-    # the frameworks' weights of one backbone expect different ones: a scaling for both would make their difference
+def test_every_network_has_the_pixel_scaling_of_its_weights(name: str) -> None:
+    # the two frameworks' weights of a backbone may expect different scalings
     cells = read_grid(
         CONFIGS / f"{name}.yaml", frameworks=("torch", "keras"), more_options=["--data.source", "x"]
     ).cells
     assert {cell.settings.pixel_scaling for cell in cells} == {"auto"}
 
 
-def test_folders_of_one_name_are_told_apart_by_their_whole_paths(write: Write) -> None:
+def test_folders_with_the_same_name_appear_with_their_whole_paths(write: Write) -> None:
     file = write("cells: [{frameworks: [torch], vary: {data.source: [a/birds, b/birds, a/cats]}}]")
     assert [cell.name for cell in read_grid(file).cells] == [
         "mobilenet_v2 finetune torch a/birds",
@@ -267,13 +267,13 @@ def test_wrong_value_of_a_required_setting_is_shown(write: Write) -> None:
 # --------------------------------------------------------------------------------------------------------- small budget
 
 
-def test_small_budget_takes_less_where_less_is_set() -> None:
+def test_small_budget_keeps_values_that_are_smaller_still() -> None:
     settings = Settings(batch_size=8, data=DataSettings(images_per_class=4))
     changes = small_budget(settings)
     assert (changes["data.images_per_class"], changes["batch_size"]) == (4, 8)
 
 
-def test_small_budget_shortens_each_phase_and_leaves_the_rest_of_it() -> None:
+def test_small_budget_changes_only_the_epochs_of_each_phase() -> None:
     phases = [PhaseSettings(trainable="head", max_epochs=9), PhaseSettings(trainable="last", blocks=2)]
     assert small_budget(Settings(regime="gradual", phases=phases))["phases"] == [
         {"trainable": "head", "max_epochs": 1},
@@ -288,7 +288,7 @@ def test_small_budget_has_no_warm_up(write: Write) -> None:
     assert cell.settings.schedule.warmup_epochs == 0
 
 
-def test_options_of_the_user_win_over_the_small_budget(write: Write) -> None:
+def test_options_of_the_user_override_the_small_budget(write: Write) -> None:
     file = write("cells: [{frameworks: [torch]}]")
     (cell,) = read_grid(file, budget="small", more_options=["--max_epochs", "2", "--batch_size", "4"]).cells
     settings = cell.settings
@@ -299,9 +299,9 @@ def test_options_of_the_user_win_over_the_small_budget(write: Write) -> None:
 
 
 WRONG = {
-    "no YAML": ("cells: [", ["no YAML"]),
+    "invalid YAML": ("cells: [", ["invalid YAML"]),
     "unknown key": ("cels: []\ncells: []", ["'cels'", "experiment, cells, settings, required"]),
-    "no cells": ("settings: {}", ["cells is not given", "a list"]),
+    "no cells": ("settings: {}", ["cells is missing", "a list"]),
     "no blocks": ("cells: []", ["cells: received []", "one or more blocks"]),
     "cells are no list": ("cells: {}", ["cells: received {}", "a list"]),
     "settings are no mapping": (
@@ -310,13 +310,13 @@ WRONG = {
     ),
     "block is no mapping": ("cells: [birds]", ["block 1: received 'birds'", "frameworks"]),
     "unknown key in a block": ("cells: [{frameworks: [torch], varies: {}}]", ["block 1", "'varies'", "vary"]),
-    "no frameworks": ("cells: [{vary: {seed: [0]}}]", ["block 1: frameworks is not given"]),
+    "no frameworks": ("cells: [{vary: {seed: [0]}}]", ["block 1: frameworks is missing"]),
     "unknown framework": ("cells: [{frameworks: [torch, jax]}]", ["block 1: frameworks", "jax", "torch and keras"]),
     "values are no list": ("cells: [{frameworks: [torch], vary: {seed: 0}}]", ["vary: seed: received 0", "a list"]),
     "no values": ("cells: [{frameworks: [torch], vary: {seed: []}}]", ["vary: seed: received []", "one or more"]),
     "varied and set": (
         "cells: [{frameworks: [torch], vary: {seed: [0]}, settings: {seed: 1}}]",
-        ["seed stands under vary and under settings"],
+        ["seed is in both vary and settings"],
     ),
     "unknown setting": (
         "cells: [{frameworks: [torch], vary: {regime: [scratch, frozen]}, settings: {batchsize: 8}}]",
@@ -329,11 +329,11 @@ WRONG = {
     "group is no group": ("settings: {data: null}\ncells: [{frameworks: [torch]}]", ["cell 1", "data: received"]),
     "date": (
         "cells: [{frameworks: [torch], vary: {data.source: [2024-05-01]}}]",
-        ["cell 1 (mobilenet_v2 finetune torch)", "data.source: received 2024-05-01", "in quotes"],
+        ["cell 1 (mobilenet_v2 finetune torch)", "data.source: received 2024-05-01", "quote a text"],
     ),
     "date in a list": (
         "settings: {data: {classes: [owl, 2024-05-01]}}\ncells: [{frameworks: [torch]}]",
-        ["data.classes: received ['owl', datetime.date(2024, 5, 1)]", "in quotes"],
+        ["data.classes: received ['owl', datetime.date(2024, 5, 1)]", "quote a text"],
     ),
     "unknown required setting": ("required: {sauce: x}\ncells: [{frameworks: [torch]}]", ["sauce: there is no such"]),
     "same cell twice": (
@@ -349,7 +349,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_wrong_file_is_refused_in_one_line_that_names_it(what: str, write: Write) -> None:
+def test_invalid_file_is_refused_in_one_line_that_names_it(what: str, write: Write) -> None:
     text, told = WRONG[what]
     file = write(text)
     with pytest.raises(UserError) as caught:
@@ -360,7 +360,7 @@ def test_wrong_file_is_refused_in_one_line_that_names_it(what: str, write: Write
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"- birds\n", b""])
-def test_file_that_is_no_mapping_is_refused_in_one_line(content: bytes | None, tmp_path: Path) -> None:
+def test_file_without_a_mapping_is_refused_in_one_line(content: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "grid.yaml"
     if content is not None:
         file.write_bytes(content)
@@ -369,9 +369,9 @@ def test_file_that_is_no_mapping_is_refused_in_one_line(content: bytes | None, t
     assert str(file) in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
-def test_options_that_the_file_varies_are_refused(write: Write) -> None:
+def test_option_for_a_varied_setting_is_refused(write: Write) -> None:
     file = write("cells: [{frameworks: [torch], vary: {seed: [0, 1]}}]")
-    with pytest.raises(UserError, match=r"same as cell 1.*no option after -- that the file varies"):
+    with pytest.raises(UserError, match=r"same as cell 1.*do not give an option after -- that the file varies"):
         read_grid(file, more_options=["--seed", "3"])
 
 
@@ -384,9 +384,9 @@ def test_grid_file_opens_with_its_command_and_its_number_of_cells(file: Path) ->
     assert yaml.safe_load(file.read_text())["experiment"] == file.stem
 
 
-def test_cells_that_differ_in_their_cost_alone_are_refused(write: Write) -> None:
+def test_cells_that_differ_only_in_cost_are_refused(write: Write) -> None:
     cells = "cells:\n  - frameworks: [torch]\n    vary: {seed: [0], cache_features: [true, false]}\n"
-    with pytest.raises(UserError, match=r"is the same as cell 1: .* more than what a run costs"):
+    with pytest.raises(UserError, match=r"is the same as cell 1: .* differ in more than the cost of a run"):
         read_grid(write(f"settings: {{data: {{source: digits}}}}\n{cells}"))
 
 
@@ -397,7 +397,7 @@ def test_cells_that_differ_in_their_cost_alone_are_refused(write: Write) -> None
         ("find_learning_rate: true", "find_learning_rate: received True, allowed in a grid: false"),
     ],
 )
-def test_cells_that_look_for_settings_are_refused(write: Write, settings: str, message: str) -> None:
+def test_sweeps_and_range_tests_are_refused_as_cells(write: Write, settings: str, message: str) -> None:
     cells = "cells:\n  - frameworks: [torch]\n    vary: {seed: [0]}\n"
     text = f"settings: {{data: {{source: digits}}, {settings}}}\n{cells}"
     with pytest.raises(UserError, match=re.escape(message)):

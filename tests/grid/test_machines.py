@@ -21,20 +21,22 @@ def test_several_machines_need_a_server(uri: str) -> None:
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "http://localhost:5000", "http://[::1]:5000"])
 def test_server_that_only_this_machine_reaches_is_refused(uri: str) -> None:
-    with pytest.raises(UserError, match=r"which other machines cannot reach; let the server listen beyond"):
+    with pytest.raises(UserError, match=r"which other machines cannot reach; start the server with --host"):
         check_stores([make_cell(uri="http://mlflow.lab:5000"), make_cell(uri=uri)])
 
 
-def test_server_with_a_name_or_an_address_of_its_own_is_taken() -> None:
+def test_server_with_a_name_or_an_external_address_is_accepted() -> None:
     check_stores([make_cell(uri="http://mlflow.lab:5000"), make_cell(uri="https://192.0.2.7")])
 
 
-def test_what_decides_where_runs_go_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_that_decides_where_runs_go_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://files")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     variables = variables_for_cells()
     assert (variables["MLFLOW_TRACKING_USERNAME"], variables["KERAS_BACKEND"]) == ("me", "jax")
+    assert variables["MLFLOW_S3_ENDPOINT_URL"] == "http://files"
     assert "OMP_NUM_THREADS" not in variables
 
 
@@ -42,11 +44,13 @@ def test_what_decides_where_runs_go_is_passed_on(monkeypatch: pytest.MonkeyPatch
     ("num_cores", "num_gpus", "gpus_per_cell", "threads"),
     [(64, 8, 1, 8), (64, 8, 2, 16), (64, 8, 0.5, 4), (4, 8, 1, 1), (16, 0, 0, 1), (16, 2, 0, 1), (16, 1, 4, 16)],
 )
-def test_cores_go_with_the_gpus(num_cores: float, num_gpus: float, gpus_per_cell: float, threads: int) -> None:
+def test_cores_are_shared_out_in_proportion_to_gpus(
+    num_cores: float, num_gpus: float, gpus_per_cell: float, threads: int
+) -> None:
     assert default_threads(num_cores, num_gpus, gpus_per_cell) == threads
 
 
-def test_code_that_trains_otherwise_has_another_hash(tmp_path: Path) -> None:
+def test_hash_changes_with_the_training_code(tmp_path: Path) -> None:
     here = code_hash()
     copy = tmp_path / "copy"
     shutil.copytree(ROOT / "tandem", copy / "tandem", ignore=shutil.ignore_patterns("__pycache__"))

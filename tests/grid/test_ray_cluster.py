@@ -30,12 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:", "http://head:6379", ":6379"])
-def test_address_of_another_kind_is_refused(address: str) -> None:
+def test_address_without_host_and_port_is_refused(address: str) -> None:
     with pytest.raises(UserError, match=r"^--ray: received .*, allowed: auto, or HOST:PORT"):
         _connect(address)
 
 
-def test_cluster_that_is_not_there_is_said_at_once() -> None:
+def test_missing_cluster_is_reported_at_once() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         start = time.monotonic()
@@ -55,13 +55,13 @@ def test_cluster_that_is_not_there_is_said_at_once() -> None:
         ({"CPU": 2.0}, 1, 1, 0),
     ],
 )
-def test_cells_fit_by_whichever_runs_out_first(
+def test_number_of_cells_that_fit_is_limited_by_cpus_and_gpus(
     resources: dict[str, float], cpus: float, gpus: float, number: int
 ) -> None:
     assert _num_that_fit(resources, cpus, gpus) == number
 
 
-def test_sqlite_is_for_nodes_of_this_machine_alone() -> None:
+def test_sqlite_is_refused_with_nodes_on_other_machines() -> None:
     cells = [make_cell(uri="sqlite:///mlflow.db")]
     check_reach({"127.0.0.1"}, cells)
     with pytest.raises(UserError, match=r"need an MLflow server"):
@@ -71,9 +71,9 @@ def test_sqlite_is_for_nodes_of_this_machine_alone() -> None:
 def test_machine_without_the_folder_or_with_other_code_is_refused(tmp_path: Path) -> None:
     site = {"variables": {}, "since": 0}
     _check_here(Site(folder=str(tmp_path), code_hash=code_hash(), **site))
-    with pytest.raises(UserError, match=r"^there is no folder .*lacking that may be written"):
+    with pytest.raises(UserError, match=r"^cannot write to .*lacking, the folder in which the grid was started"):
         _check_here(Site(folder=str(tmp_path / "lacking"), code_hash=code_hash(), **site))
-    with pytest.raises(UserError, match=r"^the code in .* is another than where the grid was started"):
+    with pytest.raises(UserError, match=r"^the code in .* differs from that of the machine that started the grid"):
         _check_here(Site(folder=str(tmp_path), code_hash="0" * 64, **site))
 
 
@@ -97,13 +97,13 @@ cells:
 
 @pytest.fixture(autouse=True)
 def folder_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cell of a cluster changes to the grid's folder, which here is the tests' own process."""
+    """Restores the current folder, which a cell changes in this process."""
     monkeypatch.chdir(Path.cwd())
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
-    """Two nodes of one CPU each; the grid is started in a fresh folder."""
+    """Two nodes of one CPU each, and an empty folder for the grid."""
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "KERAS_BACKEND", "PYTHONWARNINGS"):
         monkeypatch.delenv(name, raising=False)
@@ -120,7 +120,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster
 
 @contextlib.contextmanager
 def started_grid(cluster: Cluster, *, seeds: list[int], max_epochs: int) -> Iterator[subprocess.Popen[str]]:
-    """A grid on the cluster, once each node is in the middle of a cell."""
+    """Grid on the cluster when each node is training a cell."""
     Path("tiny.yaml").write_text(GRID.format(seeds=seeds, max_epochs=max_epochs))
     command = [sys.executable, "-m", "tandem.grid", "tiny.yaml", "--ray", cluster.address]
     grid = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -144,7 +144,7 @@ def recorded_runs() -> list[Run]:
 
 
 def scripts_here() -> list[psutil.Process]:
-    """The training scripts that run in the current folder."""
+    """Processes of training scripts in the current folder."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -169,14 +169,14 @@ def test_every_cell_finishes_exactly_once_when_a_node_is_killed_half_way(cluster
     assert finished == {"0": 1, "1": 1, "2": 1}
     (interrupted,) = [run for run in runs if run.info.status != "FINISHED"]
     assert interrupted.info.status == "FAILED" and "machine was lost" in interrupted.data.tags["tandem.failure"]
-    # what the lost run had not sent yet was lost with its node
+    # unsent entries of the lost run were lost with its node
     assert {run.data.params["threads"] for run in runs if run is not interrupted} == {"1"}
     assert scripts_here() == []
 
     again = subprocess.run(
         [sys.executable, "-m", "tandem.grid", "tiny.yaml", "--ray", cluster.address], capture_output=True, text=True
     )
-    assert again.stdout == "3 of 3 cells are finished already and skipped\n", again.stderr
+    assert again.stdout == "3 of 3 cells are finished and skipped\n", again.stderr
 
 
 @pytest.mark.long
@@ -190,4 +190,4 @@ def test_interrupted_grid_ends_its_cells_on_all_nodes(cluster: Cluster) -> None:
     assert "0 failed, 3 left" in output and errors.splitlines()[-1] == "tandem.grid: interrupted"
     assert [run.info.status for run in recorded_runs()] == ["KILLED"] * 2
     assert scripts_here() == []
-    assert not ray.is_initialized()  # the driver was the grid
+    assert not ray.is_initialized()  # only the grid was a driver

@@ -32,7 +32,7 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [
         ([], 1, ""),
         ([make_outcome("torch", 2, status=2)], 1, ""),
-        # of each framework's own mean: 3 * 20 + 10 seconds
+        # the means of the cells' own frameworks: 3 * 20 + 10 seconds
         (
             [
                 make_outcome("torch", 10),
@@ -43,13 +43,13 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             1,
             "about 70.0 s left",
         ),
-        # Keras has none yet, so the mean of all: 3 * 40 + 40
+        # no Keras cell has finished, so the mean of all cells: 3 * 40 + 40
         ([make_outcome("torch", 40)], 1, "about 2.7 min left"),
-        # what an earlier attempt had finished took no time now
+        # cells finished by an earlier attempt do not count
         ([make_outcome("torch", 40), make_outcome("torch", 0, by_earlier=True)], 1, "about 2.7 min left"),
-        # one of two has just ended, the other is half through: (3 * 20 + 10 - 10) / 2
+        # one of two has just ended, the other is half done: (3 * 20 + 10 - 10) / 2
         ([make_outcome("torch", 20), make_outcome("keras", 10)], 2, "about 30.0 s left"),
-        # no more than four at once, of which three are half through: (3 * 20 + 10 - 30) / 4
+        # at most four at once, of which three are half done: (3 * 20 + 10 - 30) / 4
         ([make_outcome("torch", 20), make_outcome("keras", 10)], 4, "about 10.0 s left"),
     ],
 )
@@ -60,7 +60,7 @@ def test_time_left_comes_from_the_finished_cells_of_the_framework(
     assert time_left(outcomes, unfinished, at_once=at_once) == left
 
 
-def test_no_time_is_left_after_the_last_cell() -> None:
+def test_estimate_is_empty_after_the_last_cell() -> None:
     assert time_left([make_outcome("torch", 10)], []) == ""
 
 
@@ -68,7 +68,7 @@ def test_no_time_is_left_after_the_last_cell() -> None:
 
 
 class Session:
-    """A grid of cells that run these lines of Python, with signals sent to it when so many of them have begun."""
+    """Grid whose cells run given Python code, and which can receive signals once cells have begun."""
 
     def __init__(self, codes: Sequence[str], jobs: int) -> None:
         self.cells = [make_cell(number=number) for number in range(1, len(codes) + 1)]
@@ -81,7 +81,7 @@ class Session:
         return [sys.executable, "-c", self.codes[number - 1]]
 
     def run(self) -> str:
-        """Runs them; returns what is printed."""
+        """Runs the cells and returns the output."""
         try:
             for outcome in run_cells(self.cells, self._pool, Console(file=self._printed, soft_wrap=True)):
                 self.outcomes.append(outcome)
@@ -90,7 +90,7 @@ class Session:
         return self.printed
 
     def run_and_send(self, numbers: Sequence[signal.Signals], num_ready: int) -> str:
-        """Runs them and sends signals, a second apart, once so many have printed `ready`."""
+        """Runs the cells and sends signals, a second apart, once num_ready cells have printed `ready`."""
 
         def send() -> None:
             deadline = time.monotonic() + 60
@@ -109,12 +109,12 @@ class Session:
         return self.printed
 
 
-def test_cells_run_at_once_as_many_as_there_are_jobs() -> None:
+def test_as_many_cells_run_at_once_as_there_are_jobs() -> None:
     code = (
         "import pathlib, time\npathlib.Path('{0}.on').touch()\n"
         "while not pathlib.Path('{1}.on').exists(): time.sleep(0.05)"
     )
-    # each waits for the other, and the third waits for nobody
+    # the first two wait for each other, the third for itself
     session = Session([code.format(1, 2), code.format(2, 1), code.format(3, 3)], jobs=2)
     printed = session.run()
     assert sorted(outcome.cell.number for outcome in session.outcomes) == [1, 2, 3]
@@ -132,18 +132,18 @@ def test_cells_have_their_shares_and_pass_them_on() -> None:
     assert [words[1:] for words in shown] == [["--threads", "3"]] * 4
 
 
-def test_failed_cells_keep_no_others_from_running() -> None:
+def test_failed_cell_does_not_stop_the_others() -> None:
     session = Session(["import sys; print('no'); sys.exit(7)", "pass"], jobs=1)
     printed = session.run()
     assert [(outcome.status, outcome.last_line) for outcome in session.outcomes] == [
         (7, "no"),
-        (0, "it has printed nothing"),
+        (0, "no output"),
     ]
     assert "3 resnet50" not in printed and "1 resnet50 frozen torch: failed with exit status 7 after" in printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_ends_all_running_cells_properly_and_starts_no_more(number: signal.Signals) -> None:
+def test_signal_ends_all_running_cells_and_starts_no_more(number: signal.Signals) -> None:
     session = Session([TIDY, TIDY, TIDY], jobs=2)
     start = time.monotonic()
     printed = session.run_and_send([number], num_ready=2)
@@ -160,7 +160,7 @@ def test_second_signal_kills_cells_that_do_not_end() -> None:
     assert time.monotonic() - start < 50
 
 
-def test_cell_that_finishes_in_spite_of_a_signal_counts() -> None:
+def test_cell_that_finishes_despite_a_signal_counts_as_finished() -> None:
     finishes = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n" + SLEEP
     session = Session([finishes, "pass"], jobs=1)
     printed = session.run_and_send([signal.SIGTERM], num_ready=1)
@@ -168,7 +168,7 @@ def test_cell_that_finishes_in_spite_of_a_signal_counts() -> None:
     assert "1 resnet50 frozen torch: finished after" in printed
 
 
-def test_cell_that_cannot_be_started_ends_the_others() -> None:
+def test_running_cells_end_if_another_cannot_be_started() -> None:
     session = Session([TIDY, "pass"], jobs=2)
     blocked = log_file(session.cells[1])
     blocked.mkdir(parents=True)
@@ -177,7 +177,7 @@ def test_cell_that_cannot_be_started_ends_the_others() -> None:
     assert not session.outcomes
 
 
-def test_handlers_are_as_before_afterwards_and_ignored_signals_stay_ignored() -> None:
+def test_signal_handlers_are_restored_and_ignored_signals_stay_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with counted_signals() as signals:

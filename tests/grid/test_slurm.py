@@ -43,11 +43,11 @@ def script(words: list[str], jobs: int | None = None, cpus: int = 4, gpus: int =
 
 
 def directives(text: str) -> list[str]:
-    """Those that Slurm reads: before the first command."""
+    """Directives that Slurm reads: those before the first command."""
     return re.findall(r"^#SBATCH (.*)$", text.partition("set -euo")[0], re.MULTILINE)
 
 
-def test_directives_ask_for_the_cells_and_what_each_needs() -> None:
+def test_directives_request_the_cells_and_their_resources() -> None:
     assert directives(script(["birds.yaml"], jobs=2, cpus=8, gpus=2)) == [
         "--job-name=my_birds",
         "--array=1-2,5%2",
@@ -62,7 +62,7 @@ def test_directives_ask_for_the_cells_and_what_each_needs() -> None:
     assert "--array=1-2,5" in without and not [line for line in without if "gres" in line]
 
 
-def test_cells_with_high_numbers_have_indices_that_slurm_takes(tmp_path: Path) -> None:
+def test_cells_with_high_numbers_have_indices_below_slurms_limit(tmp_path: Path) -> None:
     cells = [make_cell(number=number, experiment="my birds") for number in (1200, 1201, 1950)]
     text = array_script(cells, ["birds.yaml"], jobs=None, cpus=1, gpus=0)
     assert "--array=0-1,750" in directives(text)
@@ -75,14 +75,20 @@ def test_cells_with_high_numbers_have_indices_that_slurm_takes(tmp_path: Path) -
     assert done.stdout == "-m tandem.grid birds.yaml --cell 1950 --cpus_per_cell 1\n"
 
 
-def test_what_is_the_users_is_marked() -> None:
+@pytest.mark.parametrize(("highest", "indices"), [(1000, "1-2,1000"), (1001, "0-1,1000")])
+def test_highest_index_is_below_slurms_limit(highest: int, indices: str) -> None:
+    cells = [make_cell(number=number) for number in (1, 2, highest)]
+    assert f"--array={indices}" in directives(array_script(cells, ["birds.yaml"], jobs=None, cpus=1, gpus=0))
+
+
+def test_lines_for_the_user_are_marked() -> None:
     lines = script(["birds.yaml"]).splitlines()
     marked = [number for number, line in enumerate(lines) if line.startswith("# Yours:")]
     assert len(marked) == 2
     assert lines[marked[0] + 1].startswith("##SBATCH") and f"PYTHON={sys.executable}" in lines[marked[1] :]
 
 
-def test_bash_takes_each_word_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bash_passes_each_argument_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "it's mine"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -92,7 +98,7 @@ def test_bash_takes_each_word_as_it_was_given(tmp_path: Path, monkeypatch: pytes
     text = script(words, cpus=3)
     checked = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
     assert (checked.returncode, checked.stderr) == (0, "")
-    # a Python that prints what it is called with
+    # stands for Python and prints its arguments
     shown = "import os, sys; print([os.getcwd(), os.environ['KERAS_BACKEND'], os.environ['MLFLOW_TRACKING_URI']])"
     fake = tmp_path / "python"
     fake.write_text(f"#!{sys.executable}\n{shown}; print(sys.argv[1:])\n")
@@ -110,17 +116,19 @@ def test_bash_takes_each_word_as_it_was_given(tmp_path: Path, monkeypatch: pytes
 
 def test_passwords_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@lab:5000")
-    with pytest.raises(UserError, match=r"password would stand in the script; .*MLFLOW_TRACKING_PASSWORD") as raised:
+    with pytest.raises(
+        UserError, match=r"password would be readable in the script; .*MLFLOW_TRACKING_PASSWORD"
+    ) as raised:
         script(["birds.yaml"])
     assert "secret" not in str(raised.value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    with pytest.raises(UserError, match=r"password would stand in the script"):
+    with pytest.raises(UserError, match=r"password would be readable in the script"):
         script(["birds.yaml", "--tracking.uri", "http://me:secret@lab:5000"])
 
 
-def test_script_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+def test_existing_script_is_not_overwritten(tmp_path: Path) -> None:
     write_script(tmp_path / "job.sh", "mine\n")
-    with pytest.raises(UserError, match=r"^--slurm: received .*job\.sh', which is there already"):
+    with pytest.raises(UserError, match=r"^--slurm: received .*job\.sh', which exists"):
         write_script(tmp_path / "job.sh", "new\n")
     assert (tmp_path / "job.sh").read_text() == "mine\n"
     with pytest.raises(UserError, match=r"which cannot be written: No such file"):
@@ -144,7 +152,7 @@ cells:
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server on this machine's own address, as other machines would see it."""
+    """MLflow server on this machine's external address, as used by other machines."""
     host = next(
         entry.address
         for entries in psutil.net_if_addrs().values()
@@ -180,16 +188,16 @@ def test_task_of_the_array_job_runs_its_cell_once(
     (tmp_path / "tiny.yaml").write_text(TINY)
     with mlflow_server(tmp_path) as uri:
         main(["tiny.yaml", "--slurm", "job.sh", "--jobs", "2", "--cpus_per_cell", "1", "--tracking.uri", uri])
-        assert capsys.readouterr().out == "job.sh: 2 cells; look at the lines marked as yours, then: sbatch job.sh\n"
+        assert capsys.readouterr().out == "job.sh: 2 cells; edit the lines marked as yours, then: sbatch job.sh\n"
         assert "--array=1-2%2" in directives((tmp_path / "job.sh").read_text())
-        assert (tmp_path / "grid" / "tiny").is_dir()  # which Slurm does not make
+        assert (tmp_path / "grid" / "tiny").is_dir()  # Slurm does not create it
         environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "1"}
         first, second = (
             subprocess.run(["bash", "job.sh"], env=environment, capture_output=True, text=True) for _ in range(2)
         )
         assert first.returncode == 0, first.stdout + first.stderr
         assert "2 mobilenet_v2 scratch torch seed-1: finished after" in first.stdout
-        assert (second.returncode, second.stdout) == (0, "1 of 1 cells are finished already and skipped\n")
+        assert (second.returncode, second.stdout) == (0, "1 of 1 cells are finished and skipped\n")
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name("tiny")
         assert experiment is not None
@@ -200,7 +208,7 @@ def test_task_of_the_array_job_runs_its_cell_once(
         assert "--array=1" in directives((tmp_path / "rest.sh").read_text())
 
 
-def test_store_of_one_machine_is_refused(tmp_path: Path) -> None:
+def test_local_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     with pytest.raises(UserError, match=r"^tracking\.uri: received sqlite:///.*need an MLflow server"):
         main(["tiny.yaml", "--slurm", "job.sh"])

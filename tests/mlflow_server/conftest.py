@@ -21,7 +21,7 @@ from tests.team_server import FOLDER, ROOT, SECRETS, Finished, TeamServer, free_
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """Nothing of where this machine's runs, database and object store are."""
+    """Environment without variables of this machine's MLflow, database and object store."""
     foreign = ("MLFLOW_", "PG", "AWS_", "KERAS_BACKEND", "PYTHONWARNINGS")
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
@@ -36,7 +36,7 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def postgres_programs() -> Path:
-    """The folder of PostgreSQL's programs, which Debian keeps off the path."""
+    """Folder of PostgreSQL's programs, which on Debian is not on the PATH."""
     found = next(Path("/usr/lib/postgresql").glob("*/bin/initdb"), None) or shutil.which("initdb")
     if found is None:
         pytest.skip("PostgreSQL is not installed")
@@ -45,10 +45,10 @@ def postgres_programs() -> Path:
 
 @pytest.fixture(scope="session")
 def postgres(compose: dict[str, Any], postgres_programs: Path) -> Iterator[int]:
-    """The port of a PostgreSQL as compose.yaml sets it up."""
+    """Port of a PostgreSQL server that is set up as in compose.yaml."""
     programs = postgres_programs
     folder = Path(tempfile.mkdtemp(prefix="tandem-postgres-"))
-    # It refuses to run as root.
+    # PostgreSQL refuses to run as root.
     user = {"user": "nobody" if "postgres" not in {entry.pw_name for entry in pwd.getpwall()} else "postgres"}
     as_user: dict[str, Any] = user if os.geteuid() == 0 else {}
     if as_user:
@@ -80,7 +80,7 @@ def postgres(compose: dict[str, Any], postgres_programs: Path) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def object_store(compose: dict[str, Any], environment: dict[str, str]) -> Iterator[Any]:
-    """moto's S3 server, with the bucket that compose.yaml lets the store make; a boto3 client of it."""
+    """boto3 client of moto's S3 server, which has the bucket of compose.yaml."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)],

@@ -1,4 +1,4 @@
-"""No Docker runs here: what compose.yaml says is read, and its server command is run on this machine."""
+"""compose.yaml without Docker: its content is checked, and its server command runs on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 from tests.team_server import FOLDER, ROOT, SECRETS, SETTINGS, Finished, TeamServer, interpolated
 
 
-def test_every_service_is_watched_and_comes_back(compose: dict[str, Any]) -> None:
+def test_every_service_has_a_health_check_and_restarts(compose: dict[str, Any]) -> None:
     assert set(compose["services"]) == {"mlflow", "database", "files"}
     for service in compose["services"].values():
         assert service["healthcheck"]["test"][0] == "CMD" and service["restart"] == "unless-stopped"
@@ -37,12 +37,12 @@ def test_data_outlives_the_containers(compose: dict[str, Any]) -> None:
     assert compose["services"]["database"]["volumes"] and compose["services"]["files"]["volumes"]
 
 
-def test_only_mlflow_can_be_reached_and_from_this_machine_only(compose: dict[str, Any]) -> None:
+def test_only_mlflow_is_reachable_and_only_from_this_machine(compose: dict[str, Any]) -> None:
     ports = {name: service.get("ports", []) for name, service in compose["services"].items()}
     assert ports == {"mlflow": ["127.0.0.1:5000:5000"], "database": [], "files": []}
 
 
-def test_secrets_come_from_the_environment_alone() -> None:
+def test_secrets_come_only_from_the_environment() -> None:
     text = (FOLDER / "compose.yaml").read_text()
     example = dict(re.findall(r"^(\w+)=(.*)$", (FOLDER / "example.env").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"\$\{(\w+)", text)) == set(example)
@@ -55,7 +55,7 @@ def test_secrets_come_from_the_environment_alone() -> None:
         interpolated(yaml.safe_load(text), {**SECRETS, "POSTGRES_PASSWORD": ""})
 
 
-def test_image_holds_the_tested_versions() -> None:
+def test_image_has_the_tested_versions() -> None:
     dockerfile = (FOLDER / "Dockerfile").read_text()
     constraints = (ROOT / "constraints.txt").read_text().lower()
     (packages,) = re.findall(r'-c /tmp/constraints\.txt ("mlflow\[auth\]".*) \\', dockerfile)
@@ -67,7 +67,7 @@ def test_image_holds_the_tested_versions() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_both_scripts_and_the_comparison_use_a_server_that_is_restarted(
+def test_scripts_and_comparison_survive_a_restart_of_the_server(
     team_server: TeamServer, object_store: Any, run: Callable[..., Finished], tmp_path: Any
 ) -> None:
     user, password = team_server.account
@@ -80,7 +80,7 @@ def test_both_scripts_and_the_comparison_use_a_server_that_is_restarted(
         refused = run(ROOT / "train_torch.py", *train, cwd=tmp_path, **wrong)
         assert refused.returncode == 2
         *preparation, last = refused.stderr.splitlines()
-        error = f"train_torch.py: error: MLflow at {team_server.uri} does not take this user name and password: set "
+        error = f"train_torch.py: error: MLflow at {team_server.uri} does not accept this user name and password: set "
         assert last.startswith(error) and not [line for line in preparation if "rror" in line], refused.stderr
 
     for framework, number in (("torch", signal.SIGTERM), ("keras", signal.SIGKILL)):
@@ -125,7 +125,7 @@ def test_both_scripts_and_the_comparison_use_a_server_that_is_restarted(
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_accounts_backup_and_upgrade_work_as_the_readme_says(
+def test_commands_of_the_readme_for_accounts_backup_and_upgrade_work(
     team_server: TeamServer, postgres_programs: Path, tmp_path: Path
 ) -> None:
     readme = (FOLDER / "README.md").read_text().replace(" \\\n        ", " ")
@@ -141,7 +141,7 @@ def test_accounts_backup_and_upgrade_work_as_the_readme_says(
         if program == "pg_restore" and program not in programs:
             team_server.stop(signal.SIGTERM)
         programs.append(program)
-        # of this environment, as in the image
+        # programs of this environment instead of the image's
         local = {"python": sys.executable, "mlflow": str(Path(sys.executable).with_name("mlflow"))}.get(
             program, program
         )

@@ -1,4 +1,4 @@
-"""A disk of three megabytes, in a name space of mounts of its own."""
+"""Full disks: a disk of three megabytes in a mount namespace of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tandem.tracking.mlflow_store import connect
 from tandem.tracking.reader import read_runs
 
-# Logs a file that is larger than the disk between two metrics.
+# Logs a metric, a file larger than the disk, and another metric.
 TRAIN = """
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ def main(argv):
 
 run_program("train", main)
 """
-# Fills the disk between two entries, and makes room again.
+# Fills the disk between two entries, and then frees space again.
 JOURNAL = """
 import sys
 from pathlib import Path
@@ -69,7 +69,7 @@ def small_disk(tmp_path: Path) -> Path:
 
 
 def on_small_disk(disk: Path, before: str, *command: str | Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """Starts a command that sees an empty disk of three megabytes, after a line of the shell that may fill it."""
+    """Starts a command with an empty disk of three megabytes, after a shell command that may fill it."""
     script = f'mount -t tmpfs -o size=3m none "{disk}" && {before} && exec "$@"'
     return subprocess.Popen(
         [*IN_NAME_SPACE, "sh", "-c", script, "sh", *command],
@@ -88,14 +88,14 @@ def empty_database(tmp_path: Path) -> Path:
 
 
 @pytest.mark.long
-def test_run_whose_files_find_no_room_is_trained_to_its_end(
+def test_full_disk_of_the_server_does_not_end_training(
     small_disk: Path, empty_database: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     (tmp_path / "large.bin").write_bytes(b"0" * 6_000_000)
     store = f"sqlite:///{small_disk}/mlflow.db"
     words = [sys.executable, "-c", TRAIN, store, str(tmp_path / "runs"), str(tmp_path / "large.bin")]
     kept = f'cp "{empty_database}" "{small_disk}/mlflow.db"'
-    # What is on that disk is gone with the process: the shell saves the database.
+    # The disk disappears with the process, so the shell saves the database.
     words = ["sh", "-c", f'"$@" && cp "{small_disk}/mlflow.db" "{tmp_path}/saved.db"', "sh", *words]
     output, errors = on_small_disk(small_disk, kept, *words, environment=environment).communicate(timeout=120)
     assert output == "trained to the end\n", errors
@@ -112,7 +112,7 @@ def test_run_whose_files_find_no_room_is_trained_to_its_end(
 
 
 @pytest.mark.long
-def test_full_disk_is_said_in_one_line_at_the_start(
+def test_full_disk_at_the_start_is_an_error_of_one_line(
     small_disk: Path, empty_database: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     filling = f'cat /dev/zero > "{small_disk}/filler" 2> /dev/null; true'
@@ -128,7 +128,7 @@ def test_full_disk_is_said_in_one_line_at_the_start(
         assert expected in errors and errors.count("\n") == 1
 
 
-def test_journal_without_room_warns_once_and_stays_whole(small_disk: Path, environment: dict[str, str]) -> None:
+def test_journal_on_a_full_disk_warns_once_and_stays_valid(small_disk: Path, environment: dict[str, str]) -> None:
     words = [sys.executable, "-c", JOURNAL, str(small_disk)]
     output, errors = on_small_disk(small_disk, "true", *words, environment=environment).communicate(timeout=120)
     assert output == "[2, 3, 4] [1, 5]\n", errors

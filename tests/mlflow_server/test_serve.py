@@ -17,6 +17,10 @@ from mlflow.tracking import MlflowClient
 
 from mlflow_server import serve
 from tandem.errors import UserError
+from tandem.protocol.settings import Settings, TrackingSettings
+from tandem.tracking.reader import find_weights, read_runs
+from tandem.tracking.run import start_run
+from tests.local_server import Server
 from tests.team_server import FOLDER, free_port, wait_for
 
 SERVE = FOLDER / "serve.py"
@@ -24,20 +28,20 @@ SERVE = FOLDER / "serve.py"
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port that this process listens on."""
+    """Port that this process listens on."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(1)
         yield listening.getsockname()[1]
 
 
-def test_taken_port_is_refused_with_who_has_it(taken_port: int) -> None:
+def test_occupied_port_is_refused_with_the_name_of_its_process(taken_port: int) -> None:
     me = psutil.Process()
     with pytest.raises(UserError, match=rf"port {taken_port}: process {me.pid} \({me.name()}\) listens there; stop it"):
         serve.check_port("127.0.0.1", taken_port)
 
 
-def test_port_that_cannot_be_is_refused() -> None:
+def test_invalid_port_is_refused() -> None:
     with pytest.raises(UserError, match=r"port 70000: .*must be 0-65535"):
         serve.check_port("127.0.0.1", 70000)
 
@@ -50,15 +54,23 @@ def test_next_free_port_is_found(taken_port: int, monkeypatch: pytest.MonkeyPatc
         free.bind(("127.0.0.1", port))
 
 
+def test_database_that_is_served_already_is_refused(taken_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "FIRST_PORT", taken_port)
+    monkeypatch.setattr(serve, "served_by", lambda process: "sqlite:///any.db" if process else None)
+    with pytest.raises(UserError, match=rf":{taken_port} serves sqlite:///any.db already \(process {os.getpid()}\)"):
+        serve.free_port("127.0.0.1", "sqlite:///any.db")
+    assert serve.free_port("127.0.0.1", "sqlite:///other.db") > taken_port
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [("127.0.0.1", True), ("127.1.2.3", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)],
 )
-def test_only_loopback_needs_no_warning(host: str, expected: bool) -> None:
+def test_only_loopback_addresses_are_without_warning(host: str, expected: bool) -> None:
     assert serve.is_loopback(host) == expected
 
 
-def test_names_are_taken_with_any_port_and_others_are_not() -> None:
+def test_known_host_names_are_accepted_with_any_port() -> None:
     patterns = [
         pattern for name in (*serve.LOOPBACK_NAMES, "birds.example.org") for pattern in serve.host_patterns(name)
     ]
@@ -69,7 +81,7 @@ def test_names_are_taken_with_any_port_and_others_are_not() -> None:
 
 
 class Serving:
-    """serve.py on a fixed port; what it prints goes to files."""
+    """serve.py on a fixed port, with its output in a file."""
 
     def __init__(self, folder: Path, environment: dict[str, str], *words: str) -> None:
         self.port = free_port()
@@ -90,14 +102,14 @@ class Serving:
         return process
 
     def wait(self, process: subprocess.Popen[bytes]) -> None:
-        """Until something answers on the port."""
+        """Waits until a server answers on the port."""
         wait_for(f"{self.uri}/health", process, self.printed)
 
     def printed(self) -> str:
         return self._log.read_text()
 
     def end(self) -> None:
-        """Kills all that were started, and what they have left behind."""
+        """Kills all started processes and their children."""
         for process in self._started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -106,7 +118,7 @@ class Serving:
 
 @pytest.fixture
 def start_serving(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Serving]]:
-    """What prepares serve.py with more words for its command line."""
+    """Prepares serve.py with further arguments."""
     all_serving: list[Serving] = []
 
     def start(*words: str) -> Serving:
@@ -119,19 +131,19 @@ def start_serving(environment: dict[str, str], tmp_path: Path) -> Iterator[Calla
 
 
 @pytest.mark.long
-def test_database_that_is_served_already_is_named(
+def test_second_server_of_a_database_is_refused_with_the_address_of_the_first(
     start_serving: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving = start_serving()
     serving.start()
     monkeypatch.setattr(serve, "FIRST_PORT", serving.port)
-    with pytest.raises(UserError, match=rf"127.0.0.1:{serving.port} shows {serving.database} already \(process \d+\)"):
+    with pytest.raises(UserError, match=rf"127.0.0.1:{serving.port} serves {serving.database} already \(process \d+\)"):
         serve.free_port("127.0.0.1", serving.database)
     assert serve.free_port("127.0.0.1", "sqlite:///other.db") > serving.port
 
 
 @pytest.mark.long
-def test_server_that_was_killed_starts_where_it_left_off(start_serving: Callable[..., Serving]) -> None:
+def test_killed_server_starts_again_with_its_runs(start_serving: Callable[..., Serving]) -> None:
     serving = start_serving()
     process = serving.start()
     client = MlflowClient(tracking_uri=serving.uri)
@@ -144,19 +156,19 @@ def test_server_that_was_killed_starts_where_it_left_off(start_serving: Callable
     assert [child.is_running() for child in children] == [True]  # it still holds the port
     second = serving.start()
     assert not psutil.wait_procs(children, timeout=60)[1]
-    serving.wait(second)  # the first to answer may have been what was left behind
+    serving.wait(second)  # the first answer may be from the worker of the killed server
     assert client.get_run(run).info.run_name == "before"
     client.log_text(run, "more", "more.txt")
     assert sorted(file.path for file in client.list_artifacts(run)) == ["more.txt", "note.txt"]
 
 
 @pytest.mark.long
-def test_server_for_others_warns_and_takes_named_hosts_only(start_serving: Callable[..., Serving]) -> None:
+def test_server_for_the_network_warns_and_accepts_only_named_hosts(start_serving: Callable[..., Serving]) -> None:
     serving = start_serving("--host", "0.0.0.0", "--name", "birds.example.org")
     serving.start()
     warning, address, *_ = serving.printed().splitlines()
     assert warning.startswith(
-        f"warning: whoever reaches port {serving.port} of this machine can read, change and delete"
+        f"warning: everyone who reaches port {serving.port} of this machine can read, change and delete"
     )
     assert serving.uri in address
     for host, status in (("birds.example.org", 200), ("evil.example.org", 403)):
@@ -168,3 +180,43 @@ def test_server_for_others_warns_and_takes_named_hosts_only(start_serving: Calla
                 timeout=20,
             )
             assert answer.status_code == status, headers
+
+
+# ------------------------------------------------------------------------------------------------ runs through serve.py
+
+
+def test_server_keeps_files_beside_its_database(server: Server, own_environment: None, tmp_path: Path) -> None:
+    settings = Settings(tracking=TrackingSettings(uri=server.uri, system_interval=60))
+    with start_run(settings, framework="torch", backend="torch", versions={}) as run:
+        (run.folder / "weights").mkdir()
+        (run.folder / "weights/model.safetensors").write_text("weights")
+        run.log_artifact(run.folder / "weights")
+    (record,) = read_runs(server.uri, "tandem")
+    assert (record.run_id, record.status) == (run.id, "FINISHED")
+    assert find_weights(server.uri, f"runs:/{run.id}", "model.safetensors").read_text() == "weights"
+    (kept,) = (tmp_path / "server").rglob("model.safetensors")
+    assert kept.relative_to(tmp_path / "server").parts[0] == "mlartifacts"
+    assert run.where_to_look()[0].endswith(f"{server.uri}/#/experiments/1/runs/{run.id}?workflowType=machine_learning")
+    assert requests.get(server.uri, timeout=5).text.lstrip().lower().startswith("<!doctype html>")
+
+    port = server.uri.rpartition(":")[2]
+    second = subprocess.run([sys.executable, SERVE, "--port", port], capture_output=True, text=True)
+    assert second.returncode == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in second.stderr
+    assert second.stderr.count("\n") == 1 and second.stdout == ""
+
+    # MLflow cannot be kept from naming its own protection.
+    lines = [line for line in server.printed().splitlines() if not line.startswith("[MLflow] Security middleware")]
+    assert len(lines) == 1 and server.uri in lines[0]
+    listening = psutil.Process(server.process.pid)
+    children = listening.children(recursive=True)
+    server.process.send_signal(signal.SIGINT)
+    server.process.wait(timeout=20)
+    assert psutil.wait_procs(children, timeout=20)[1] == []
+
+
+def test_only_a_sqlite_file_is_served() -> None:
+    command = [sys.executable, SERVE, "--uri", "http://127.0.0.1:5000"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "--uri must be a sqlite file to serve" in refused.stderr and refused.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The MLflow UI of a store that both scripts have written, in a real browser."""
+"""MLflow UI with runs of both scripts, in a real browser."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.team_server import FOLDER, ROOT, SETTINGS, Finished, free_port, wait_
 
 CHROMIUM = Chromium.find_browser(skip_local=False)
 FRAMEWORKS = ("torch", "keras")
-MODEL_TRAINING = "workflowType=machine_learning"  # a new browser would show traces of language models
-MILLISECONDS = 60_000  # for a page to come up while other tests hold the cores
+MODEL_TRAINING = "workflowType=machine_learning"  # opens an experiment's runs instead of the GenAI pages
+MILLISECONDS = 60_000  # timeout for a page while other tests use the cores
 
 pytestmark = [
     pytest.mark.long,
@@ -31,9 +31,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def store(run: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of each script, and their comparison, in mlflow.db."""
+    """Folder whose mlflow.db has a run of each script, and their comparison."""
     folder = tmp_path_factory.mktemp("store")
-    # of a single epoch MLflow draws a bar and no curve
+    # MLflow draws a bar instead of a curve for a single epoch
     (folder / "settings.yaml").write_text(SETTINGS.replace("max_epochs: 1", "max_epochs: 3"))
     for framework in FRAMEWORKS:
         trained = run(ROOT / f"train_{framework}.py", "--config", "settings.yaml", cwd=folder)
@@ -45,7 +45,7 @@ def store(run: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def served(environment: dict[str, str], store: Path) -> Iterator[str]:
-    """The address of the store's server."""
+    """Address of the store's server."""
     port = free_port()
     log = store / "serve.log"
     with log.open("wb") as output:
@@ -65,7 +65,7 @@ def served(environment: dict[str, str], store: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """A page of a browser that has never been here."""
+    """Page in a browser without stored data."""
     if CHROMIUM is None:
         pytest.skip("no Chrome or Chromium on this machine")
     with sync_playwright() as playwright:
@@ -77,7 +77,7 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
-def test_runs_of_both_frameworks_are_found_and_looked_into(page: Page, served: str, store: Path) -> None:
+def test_user_interface_shows_runs_of_both_frameworks(page: Page, served: str, store: Path) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("team")
     assert experiment
@@ -88,7 +88,7 @@ def test_runs_of_both_frameworks_are_found_and_looked_into(page: Page, served: s
     for framework in FRAMEWORKS:
         expect(page.get_by_role("link", name=f"mobilenet_v2-finetune-{framework}")).to_be_visible()
 
-    # The two views show training runs alone: not the comparison, nor the data set's report.
+    # The two views show only training runs, neither the comparison nor the report on the data.
     for view, chart in ((RESULTS_VIEW, "test/f1_macro"), (CURVES_VIEW, "train/loss vs val/loss")):
         page.goto("about:blank")
         page.goto(f"{address}/runs?viewStateShareKey={view}&{MODEL_TRAINING}&compareRunsMode=CHART")
@@ -110,7 +110,7 @@ def test_runs_of_both_frameworks_are_found_and_looked_into(page: Page, served: s
     page.get_by_text("confusion_matrix.csv", exact=True).click()
     expect(page.get_by_text("Previewing the first")).to_be_visible()
     _, *matrix = csv.reader((folder / "final/confusion_matrix.csv").read_text().splitlines())
-    shown = page.get_by_role("table").last.inner_text().split()  # the headings are a table of their own
+    shown = page.get_by_role("table").last.inner_text().split()  # the headings are a separate table
     assert shown == [cell for row in matrix for cell in row]
     page.get_by_text("run.html", exact=True).click()
     expect(page.frame_locator("iframe").get_by_role("heading", name="mobilenet_v2, finetune, digits")).to_be_visible()
@@ -121,7 +121,7 @@ def test_runs_of_both_frameworks_are_found_and_looked_into(page: Page, served: s
     expect(inside.get_by_text("95 % intervals over the 24 test images").first).to_be_visible()
 
 
-def test_copy_on_a_server_compares_as_the_original(
+def test_comparison_of_copied_runs_is_that_of_the_originals(
     served: str, store: Path, run: Callable[..., Finished], tmp_path: Path
 ) -> None:
     (tmp_path / "elsewhere").mkdir()

@@ -84,7 +84,7 @@ def test_status_says_how_the_block_ended(open_run: Open, error: BaseException, s
     assert status_of(run) == status
 
 
-def test_interrupt_that_became_another_error_is_still_killed(open_run: Open) -> None:
+def test_interrupt_that_became_another_error_is_killed(open_run: Open) -> None:
     with pytest.raises(UserError), open_run() as run:
         try:
             raise KeyboardInterrupt
@@ -147,7 +147,7 @@ def test_run_in_use_by_others_stays_running(open_run: Open, error: BaseException
     assert status_of(run) == "RUNNING"
 
 
-def test_run_is_failed_where_nobody_knows_who_uses_it(open_run: Open) -> None:
+def test_run_is_failed_if_its_use_cannot_be_checked(open_run: Open) -> None:
     def in_use() -> bool:
         raise OSError("no database")
 
@@ -161,7 +161,7 @@ def test_run_is_failed_where_nobody_knows_who_uses_it(open_run: Open) -> None:
 
 @pytest.fixture
 def act() -> list[Callable[[], None]]:
-    """Called once, in the middle of an auxiliary run."""
+    """Actions for the middle of an auxiliary run, each performed once."""
     return []
 
 
@@ -169,7 +169,7 @@ def act() -> list[Callable[[], None]]:
 def kinds(
     act: list[Callable[[], None]], settings: Settings, client: MlflowClient, tmp_path: Path, monkeypatch: Any
 ) -> dict[str, Callable[[], object]]:
-    """A call per kind of auxiliary run, which writes a file to its artifacts."""
+    """Function per kind of auxiliary run that records such a run with a file."""
     upload = MlflowClient.log_artifact
 
     def log_artifact(self: MlflowClient, *arguments: Any) -> None:
@@ -230,7 +230,7 @@ def signal_to_end(number: int) -> Callable[[], None]:
 
 
 class Unhandled(Exception):
-    """A signal would have ended the process at once."""
+    """Raised by a signal that would otherwise end the process."""
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def source(database: Path) -> str:
 
 @pytest.fixture
 def new_target(empty_database: Path, tmp_path: Path) -> Callable[[], str]:
-    """Makes an empty store with its own folder of files."""
+    """Creates empty stores, each with its own folder of files."""
 
     def new_target() -> str:
         folder = tmp_path / f"target{len(list(tmp_path.glob('target*')))}"
@@ -70,7 +70,7 @@ def test_copy_holds_the_whole_run(
     settings: Settings, source: str, target: str, save_doubling_model: Callable[[Path], None], tmp_path: Path
 ) -> None:
     with start_run(settings, **START) as run:
-        for step in range(1200):  # more than one request takes
+        for step in range(1200):  # more than fit in one request
             run.log_metrics({"train/loss": 1 / (1 + step)}, step=step)
         run.log_metrics({"val/loss": math.nan}, step=0)
         run.log_metrics({"val/loss": 0.5}, step=1)
@@ -142,7 +142,7 @@ def test_second_copy_adds_only_what_has_grown(
     assert (folder / "final/more/notes.txt").read_text() == "three"
 
 
-def test_finished_run_that_gets_another_tag_is_completed(settings: Settings, source: str, target: str) -> None:
+def test_copy_of_a_run_with_a_new_tag_is_completed(settings: Settings, source: str, target: str) -> None:
     with start_run(settings, **START) as run:
         pass
     copy_runs(source, target)
@@ -151,9 +151,9 @@ def test_finished_run_that_gets_another_tag_is_completed(settings: Settings, sou
     assert runs_in(target)[0].data.tags["note"] == "looked at"
 
 
-def test_children_stand_under_the_copy_of_their_parent(source: str, target: str, client: MlflowClient) -> None:
+def test_copied_children_belong_to_the_copy_of_their_parent(source: str, target: str, client: MlflowClient) -> None:
     experiment = client.create_experiment("sweep")
-    # The child seems older: clocks of two machines differ.
+    # The child appears to be older, as when clocks of two machines differ.
     parent = client.create_run(experiment, start_time=2000, run_name="parent").info.run_id
     client.create_run(experiment, start_time=1000, tags={MLFLOW_PARENT_RUN_ID: parent}, run_name="child")
     copy_runs(source, target)
@@ -161,7 +161,7 @@ def test_children_stand_under_the_copy_of_their_parent(source: str, target: str,
     assert copies["child"].data.tags[MLFLOW_PARENT_RUN_ID] == copies["parent"].info.run_id
 
 
-def test_weights_of_an_earlier_run_are_those_of_its_copy(
+def test_copied_run_refers_to_the_copy_of_the_run_with_its_weights(
     settings: Settings, source: str, target: str, recorded_at: Callable[..., Settings]
 ) -> None:
     with start_run(recorded_at(experiment="first"), **START) as first:
@@ -175,7 +175,21 @@ def test_weights_of_an_earlier_run_are_those_of_its_copy(
     assert find_weights(target, copy.params["weights"], "model.safetensors").read_text() == "weights"
 
 
-def test_interrupted_copy_goes_on(settings: Settings, source: str, target: str, tmp_path: Path) -> None:
+def test_parameter_of_a_copy_never_changes(
+    settings: Settings, source: str, target: str, recorded_at: Callable[..., Settings]
+) -> None:
+    with start_run(recorded_at(experiment="first"), **START) as first:
+        pass
+    with start_run(dataclasses.replace(settings, weights=f"runs:/{first.id}"), **START) as second:
+        pass
+    copy_runs(source, target, ["tandem"])  # before the run that it refers to
+    MlflowClient(tracking_uri=source).set_tag(second.id, "note", "looked at")
+    assert copy_runs(source, target) == Copied(new=1, completed=1, unchanged=0)
+    (copy,) = read_runs(target, "tandem")
+    assert (copy.params["weights"], copy.tags["note"]) == (f"runs:/{first.id}", "looked at")
+
+
+def test_interrupted_copy_continues(settings: Settings, source: str, target: str, tmp_path: Path) -> None:
     ids = []
     for _ in range(3):
         with start_run(settings, **START) as run:
@@ -186,7 +200,7 @@ def test_interrupted_copy_goes_on(settings: Settings, source: str, target: str, 
     (lost,) = (tmp_path / "mlartifacts").rglob(f"{ids[1]}/artifacts/scores.csv")
     lost.rename(tmp_path / "kept.csv")
     lost.symlink_to("nowhere")  # cannot be read, even by root
-    with pytest.raises(UserError, match=rf"stopped at run {ids[1]} .* after 1 of 3 runs: .*; mend that and give"):
+    with pytest.raises(UserError, match=rf"stopped at run {ids[1]} .* after 1 of 3 runs: .*; fix that and repeat"):
         copy_runs(source, target)
     assert [run.info.status for run in runs_in(target)] == ["FINISHED", "RUNNING"]
     lost.unlink()
@@ -198,7 +212,7 @@ def test_interrupted_copy_goes_on(settings: Settings, source: str, target: str, 
         assert (Path(run.info.artifact_uri.removeprefix("file://")) / "scores.csv").read_text() == "a,b"
 
 
-def test_copies_of_copies_are_no_doubles(
+def test_copies_of_copies_are_not_duplicated(
     settings: Settings, source: str, target: str, new_target: Callable[[], str]
 ) -> None:
     with start_run(settings, **START):
@@ -211,7 +225,7 @@ def test_copies_of_copies_are_no_doubles(
     assert [len(runs_in(uri)) for uri in (source, target, third)] == [1, 1, 1]
 
 
-def test_only_chosen_experiments_are_copied(source: str, target: str, recorded_at: Callable[..., Settings]) -> None:
+def test_only_selected_experiments_are_copied(source: str, target: str, recorded_at: Callable[..., Settings]) -> None:
     for name in ("birds", "cats"):
         with start_run(recorded_at(experiment=name), **START):
             pass
@@ -221,8 +235,8 @@ def test_only_chosen_experiments_are_copied(source: str, target: str, recorded_a
         copy_runs(source, target, ["dogs"])
 
 
-def test_what_cannot_be_copied_is_said_in_one_line(source: str, tmp_path: Path, free_port: int) -> None:
-    with pytest.raises(UserError, match="both ends of the copy are sqlite"):
+def test_impossible_copies_are_errors_of_one_line(source: str, tmp_path: Path, free_port: int) -> None:
+    with pytest.raises(UserError, match="source and target of the copy are both sqlite"):
         copy_runs(source, source)
     with pytest.raises(UserError, match=r"there are no runs to copy: no file .*missing\.db"):
         copy_runs(f"sqlite:///{tmp_path}/missing.db", source)
@@ -233,7 +247,7 @@ def test_what_cannot_be_copied_is_said_in_one_line(source: str, tmp_path: Path, 
 
 
 @pytest.mark.long
-def test_copy_to_a_server_goes_on_after_the_server_was_killed(
+def test_copy_continues_after_the_server_was_killed(
     settings: Settings, source: str, server: Any, client: MlflowClient
 ) -> None:
     with start_run(settings, **START):
@@ -259,7 +273,7 @@ def test_copy_to_a_server_goes_on_after_the_server_was_killed(
     server.kill()
     copying.join()
     assert results[0].returncode == 2, results[0].stdout
-    assert "the copying stopped at run " in results[0].stderr and results[0].stderr.count("\n") == 1
+    assert "the copy stopped at run " in results[0].stderr and results[0].stderr.count("\n") == 1
 
     server.start()
     assert copied_in_a_process(source, server.uri).returncode == 0

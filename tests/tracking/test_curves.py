@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from tandem.errors import TrainingDiverged, TrainingPruned
-from tandem.protocol.regimes import phases_of
+from tandem.protocol.regimes import Phase, phases_of
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tests.small_runs import RecordingRun, small_settings
@@ -14,19 +14,19 @@ from tests.small_runs import RecordingRun, small_settings
 HEAD, ALL = phases_of(small_settings(regime="two_stage"))
 
 
-def add(curves: Curves, phase: object, loss: float) -> None:
+def add(curves: Curves, phase: Phase, val_loss: float, *, train_loss: float = 1.0, seconds: float = 1.0) -> None:
     curves.add(
-        phase,  # type: ignore[arg-type]
+        phase,
         learning_rate=0.1,
-        seconds=1.0,
-        train_loss=loss,
+        seconds=seconds,
+        train_loss=train_loss,
         train_accuracy=0.5,
-        val_loss=loss,
+        val_loss=val_loss,
         val_accuracy=0.5,
     )
 
 
-def test_each_epoch_is_handed_on_with_its_number_over_all_phases() -> None:
+def test_each_epoch_is_reported_with_its_number_over_all_phases() -> None:
     seen: list[tuple[float, float, float]] = []
     curves = Curves(
         RecordingRun(),  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ def test_each_epoch_is_handed_on_with_its_number_over_all_phases() -> None:
     assert seen == [(0, 1, 3.0), (1, 1, 2.0), (2, 2, 1.0)]
 
 
-def test_an_epoch_is_logged_before_what_follows_it_ends_the_training() -> None:
+def test_epoch_is_logged_before_a_sweep_prunes_the_training() -> None:
     run = RecordingRun()
 
     def prune(_: Mapping[str, float]) -> None:
@@ -48,8 +48,23 @@ def test_an_epoch_is_logged_before_what_follows_it_ends_the_training() -> None:
     assert [step for step, _ in run.logged] == [0]
 
 
-def test_a_loss_that_is_no_number_is_not_handed_on() -> None:
+@pytest.mark.parametrize(
+    ("train_loss", "val_loss"), [(math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0), (1.0, -math.inf)]
+)
+def test_diverged_epoch_is_logged_but_not_reported(train_loss: float, val_loss: float) -> None:
     seen: list[Mapping[str, float]] = []
-    with pytest.raises(TrainingDiverged):
-        add(Curves(RecordingRun(), seen.append), HEAD, math.nan)  # type: ignore[arg-type]
-    assert seen == []
+    run = RecordingRun()
+    curves = Curves(run, seen.append)  # type: ignore[arg-type]
+    add(curves, HEAD, 1.0)
+    with pytest.raises(TrainingDiverged, match=r"diverged in epoch 1 of the run: .*use a learning_rate below 0\.1"):
+        add(curves, HEAD, val_loss, train_loss=train_loss)
+    assert [row["epoch"] for row in seen] == [0]
+    assert [step for step, _ in run.logged] == [0, 1]
+
+
+def test_seconds_are_those_of_the_phase() -> None:
+    curves = Curves(RecordingRun())  # type: ignore[arg-type]
+    for phase, seconds in ((HEAD, 1.5), (HEAD, 2.5), (ALL, 4.0)):
+        add(curves, phase, 1.0, seconds=seconds)
+    assert curves.seconds_of(HEAD) == [1.5, 2.5]
+    assert curves.seconds_of(ALL) == [4.0]

@@ -11,7 +11,7 @@ from tandem.errors import UserError
 from tandem.tracking.journal import Journal, encode_values, read_journal
 
 
-def test_values_that_json_lacks_come_back_as_they_were(tmp_path: Path) -> None:
+def test_nan_and_infinities_are_unchanged_by_the_journal(tmp_path: Path) -> None:
     values = {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 0.1, "e": 3}
     journal = Journal(tmp_path)
     journal.append("metrics", step=2, values=encode_values(values))
@@ -26,7 +26,7 @@ def test_values_that_json_lacks_come_back_as_they_were(tmp_path: Path) -> None:
     assert (entry.kind, entry.number, entry.content["step"]) == ("metrics", 1, 2)
 
 
-def test_journal_goes_on_after_a_line_that_was_torn_by_a_kill(tmp_path: Path) -> None:
+def test_journal_continues_after_an_incomplete_line(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.append("tags", values={"a": "1"})
     journal.append("tags", values={"b": "2"})
@@ -42,7 +42,7 @@ def test_journal_goes_on_after_a_line_that_was_torn_by_a_kill(tmp_path: Path) ->
     assert [(entry.number, entry.content["values"]) for entry in entries] == [(1, {"a": "1"}), (2, {"c": "3"})]
 
 
-def test_damage_in_the_midst_is_named_with_its_line(tmp_path: Path) -> None:
+def test_damaged_line_is_reported_with_its_number(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for _ in range(3):
         journal.append("tags", values={})
@@ -59,7 +59,7 @@ def test_folder_without_a_journal_is_refused(tmp_path: Path) -> None:
         read_journal(tmp_path / "journal.jsonl")
 
 
-def test_open_journal_is_closed_to_others(tmp_path: Path) -> None:
+def test_open_journal_is_locked(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     with pytest.raises(UserError, match="in use by another process"):
         Journal(tmp_path)
@@ -67,7 +67,7 @@ def test_open_journal_is_closed_to_others(tmp_path: Path) -> None:
     Journal(tmp_path).close()
 
 
-def test_entries_of_several_threads_are_whole_and_numbered_without_gaps(tmp_path: Path) -> None:
+def test_entries_of_several_threads_are_complete_and_numbered_without_gaps(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
 
     def log() -> None:
@@ -83,7 +83,7 @@ def test_entries_of_several_threads_are_whole_and_numbered_without_gaps(tmp_path
     assert [entry.number for entry in read_journal(journal.path).entries] == list(range(1, 801))
 
 
-def test_unsent_is_what_no_mark_confirms(tmp_path: Path) -> None:
+def test_entries_without_a_sent_mark_are_unsent(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for _ in range(6):
         journal.append("tags", values={})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -24,13 +25,13 @@ def test_default_is_a_database_in_the_current_folder(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:./mlruns", "file:///tmp/x", "sqlite://", "ftp://host/x"])
-def test_places_where_mlflow_keeps_no_runs_are_refused(uri: str) -> None:
+def test_uris_where_mlflow_cannot_keep_runs_are_refused(uri: str) -> None:
     with pytest.raises(UserError, match=r"use sqlite:///mlflow\.db") as caught:
         resolve_uri(uri)
     assert repr(uri) in str(caught.value)
 
 
-def test_dead_server_is_said_at_once(free_port: int) -> None:
+def test_server_that_is_down_is_reported_at_once(free_port: int) -> None:
     started = time.monotonic()
     with pytest.raises(UserError, match=f"no MLflow server answers at http://127.0.0.1:{free_port}") as caught:
         connect(f"http://127.0.0.1:{free_port}")
@@ -47,7 +48,7 @@ def test_server_that_never_answers_is_given_up_within_ten_seconds() -> None:
 
 
 @pytest.mark.parametrize("name", ["text.db", "folder.db"])
-def test_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+def test_file_that_is_not_a_database_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "text.db").write_text("no database, but long enough to be looked at " * 40)
     (tmp_path / "folder.db").mkdir()
     started = time.monotonic()
@@ -70,34 +71,36 @@ def test_files_go_beside_the_database_whatever_its_path(empty_database: Path, tm
     assert [path.relative_to(tmp_path / "my runs").parts[:2] for path in stored] == [("mlartifacts", "birds_first_try")]
 
 
-def test_deleted_experiment_is_refused_with_the_way_back(client: MlflowClient) -> None:
+def test_deleted_experiment_is_refused_with_the_command_that_restores_it(client: MlflowClient) -> None:
     experiment = find_or_create_experiment(client, "birds")
     client.delete_experiment(experiment.experiment_id)
     with pytest.raises(UserError, match=f"'birds' was deleted.*--experiment-id {experiment.experiment_id}"):
         find_or_create_experiment(client, "birds")
 
 
-def test_experiment_of_a_server_is_not_written_past_it(client: MlflowClient) -> None:
+def test_experiment_of_a_server_is_not_written_directly(client: MlflowClient) -> None:
     client.create_experiment("birds", artifact_location="mlflow-artifacts:/7")
-    with pytest.raises(UserError, match="'birds' was made through an MLflow server"):
+    with pytest.raises(UserError, match="'birds' was created through an MLflow server"):
         find_or_create_experiment(client, "birds")
 
 
 def test_database_of_a_newer_mlflow_is_refused(database: Path) -> None:
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("update alembic_version set version_num = 'ffff0000ffff'")
-    with pytest.raises(UserError, match=r"a newer MLflow than this one .* \(schema ffff0000ffff\): install") as caught:
+    with pytest.raises(
+        UserError, match=r"a newer MLflow than this one .* wrote it \(schema ffff0000ffff\): install"
+    ) as caught:
         connect(f"sqlite:///{database}")
     assert "\n" not in str(caught.value)
 
 
-def test_database_of_an_older_mlflow_is_refused_with_the_way_out(database: Path) -> None:
-    # Only marked as older: where tables are missing MLflow makes them itself, and asks for an upgrade of the others.
+def test_database_of_an_older_mlflow_is_refused_with_the_upgrade_command(database: Path) -> None:
+    # The database is only marked as older: MLflow creates missing tables by itself, and requests an upgrade otherwise.
     migrations = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
     older = migrations.get_revision("head").down_revision
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("update alembic_version set version_num = ?", (older,))
-    with pytest.raises(UserError, match=f"of an older MLflow .* mlflow db upgrade sqlite:///{database}$") as caught:
+    with pytest.raises(UserError, match=f"an older MLflow .* mlflow db upgrade sqlite:///{database}$") as caught:
         connect(f"sqlite:///{database}")
     assert "\n" not in str(caught.value)
 

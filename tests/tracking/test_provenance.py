@@ -18,7 +18,7 @@ from tandem.protocol.settings import (
     settings_hash,
 )
 from tandem.tracking import vocabulary
-from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml
+from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml, without_password
 
 PHASES = [PhaseSettings(trainable="head"), PhaseSettings(trainable="last", blocks=2, learning_rate=1e-4)]
 
@@ -36,14 +36,28 @@ def tags_of(settings: Settings) -> dict[str, str]:
     ],
     ids=["defaults", "phases", "optimizer"],
 )
-def test_written_settings_are_read_back_as_they_were(settings: Settings, tmp_path: Path) -> None:
-    settings = replace(settings, data=resolve_split(settings.data))  # as a run has them
+def test_written_settings_are_read_back_unchanged(settings: Settings, tmp_path: Path) -> None:
+    settings = replace(settings, data=resolve_split(settings.data))  # as in a run
     file = tmp_path / vocabulary.SETTINGS_FILE
     file.write_text(settings_yaml(settings), encoding="utf-8")
     assert read_settings("torch", ["--config", str(file)]) == settings
 
 
-def test_phases_are_a_parameter_of_their_own() -> None:
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("finetune", "finetune"), ("3", "3"), (3, "3"), (None, "null"), (True, "true"), ([0.7, "é"], '[0.7, "é"]')],
+)
+def test_strings_are_unchanged_as_parameters_and_other_values_are_json(value: object, text: str) -> None:
+    assert parameter_text(value) == text
+
+
+def test_long_parameter_is_cut_with_a_reference_to_the_settings_file() -> None:
+    text = parameter_text("x" * 7000)
+    assert len(text) == 6000
+    assert text.endswith("x... (7000 characters, all of them in settings.yaml)")
+
+
+def test_phases_are_one_parameter() -> None:
     text = parameter_text(flatten(Settings(regime="gradual", phases=PHASES))["phases"])
     assert json.loads(text) == [
         {"trainable": "head", "blocks": None, "learning_rate": None, "max_epochs": None},
@@ -51,14 +65,14 @@ def test_phases_are_a_parameter_of_their_own() -> None:
     ]
 
 
-def test_other_phases_are_another_experiment() -> None:
+def test_settings_hash_depends_on_the_phases() -> None:
     assert settings_hash(Settings(regime="gradual", phases=PHASES)) != settings_hash(
         Settings(regime="gradual", phases=PHASES[:1])
     )
 
 
-def test_run_of_a_parent_is_tagged_with_it() -> None:
-    # mlflow.parentRunId is what the MLflow UI nests runs by
+def test_child_run_has_the_tag_of_its_parent() -> None:
+    # the MLflow UI nests runs by mlflow.parentRunId
     assert "mlflow.parentRunId" not in tags_of(Settings())
     settings = Settings(tracking=TrackingSettings(parent_run="0123456789abcdef" * 2))
     assert tags_of(settings)["mlflow.parentRunId"] == "0123456789abcdef" * 2
@@ -81,6 +95,18 @@ def test_passwords_of_the_store_and_of_a_sweeps_study_are_hidden() -> None:
     assert hide_password(Settings()) == Settings()
 
 
-def test_how_settings_are_looked_for_is_not_part_of_their_hash() -> None:
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://anna:se:cret@tracking.example.org:5000/mlflow", "https://anna:***@tracking.example.org:5000/mlflow"),
+        ("http://tracking.example.org:5000", "http://tracking.example.org:5000"),
+        ("sqlite:///x.db", "sqlite:///x.db"),
+    ],
+)
+def test_password_of_a_uri_is_hidden(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
+
+
+def test_settings_hash_ignores_sweeps_and_range_tests() -> None:
     looking = Settings(find_learning_rate=True, sweep=SweepSettings(num_trials=3))
     assert settings_hash(looking) == settings_hash(Settings())

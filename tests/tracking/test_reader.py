@@ -17,7 +17,7 @@ from tandem.tracking.run import start_run
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {}}
 
 
-def test_runs_come_back_as_rows_without_those_of_other_programs(settings: Settings, client: MlflowClient) -> None:
+def test_runs_of_other_programs_are_not_read(settings: Settings, client: MlflowClient) -> None:
     for seed in range(3):
         with start_run(dataclasses.replace(settings, seed=seed), **START) as run:
             for step in (1, 0):
@@ -25,7 +25,7 @@ def test_runs_come_back_as_rows_without_those_of_other_programs(settings: Settin
             run.set_tags({"tandem.data": "birds"})
     experiment = client.get_experiment_by_name("tandem")
     assert experiment
-    client.create_run(experiment.experiment_id)  # not ours
+    client.create_run(experiment.experiment_id)  # of another program
     deleted = client.create_run(experiment.experiment_id, tags={"tandem.framework": "torch"})
     client.delete_run(deleted.info.run_id)
 
@@ -38,17 +38,17 @@ def test_runs_come_back_as_rows_without_those_of_other_programs(settings: Settin
     assert metric_history(records[0], "missing") == []
 
 
-def test_unknown_experiment_is_refused_with_the_known_ones(recorded_at: Callable[..., Settings]) -> None:
+def test_unknown_experiment_is_refused_with_a_list_of_experiments(recorded_at: Callable[..., Settings]) -> None:
     with start_run(recorded_at(experiment="birds"), **START):
         pass
     with pytest.raises(NoRuns, match=r"no experiment 'brids' .* there are Default, birds"):
         read_runs(None, "brids")
-    with pytest.raises(UserError, match="has no runs of Tandem: make some"):
+    with pytest.raises(UserError, match="has no runs of Tandem: train some"):
         read_runs(None, "Default")
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_garbage_collector_is_left_as_it_was(settings: Settings, enabled: bool) -> None:
+def test_state_of_the_garbage_collector_is_restored(settings: Settings, enabled: bool) -> None:
     with start_run(settings, **START):
         pass
     (gc.enable if enabled else gc.disable)()
@@ -62,13 +62,13 @@ def test_garbage_collector_is_left_as_it_was(settings: Settings, enabled: bool) 
         gc.enable()
 
 
-def test_reading_makes_no_database(tmp_path: Path) -> None:
+def test_reading_does_not_create_a_database(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there are no runs yet"):
         read_runs(None, "tandem")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_are_downloaded_as_they_were(settings: Settings, tmp_path: Path) -> None:
+def test_downloaded_files_are_unchanged(settings: Settings, tmp_path: Path) -> None:
     with start_run(settings, **START) as run:
         (run.folder / "final").mkdir()
         (run.folder / "final/scores.csv").write_text("a,b")
@@ -80,7 +80,7 @@ def test_files_are_downloaded_as_they_were(settings: Settings, tmp_path: Path) -
         download(record, "missing.csv", tmp_path)
 
 
-def test_copies_of_files_of_one_name_stay_apart(settings: Settings, tmp_path: Path) -> None:
+def test_downloads_with_the_same_file_name_do_not_replace_each_other(settings: Settings, tmp_path: Path) -> None:
     with start_run(settings, **START) as run:
         for name in ("phase_1", "final"):
             (run.folder / name).mkdir()
@@ -99,7 +99,7 @@ def test_weights_of_an_earlier_run_are_found(settings: Settings) -> None:
     assert find_weights(None, f"runs:/{run.id}", "model.safetensors").read_text() == "weights"
 
 
-def test_weights_that_are_not_there_are_said(settings: Settings) -> None:
+def test_missing_weights_are_reported(settings: Settings) -> None:
     with start_run(settings, **START) as run:
         pass
     with pytest.raises(UserError, match=r"no artifact weights: it has settings\.yaml"):
@@ -116,6 +116,6 @@ def test_weights_of_the_other_framework_are_refused(settings: Settings) -> None:
         (run.folder / "weights/backbone.weights.h5").write_text("weights")
         run.log_artifact(run.folder / "weights")
     with pytest.raises(
-        UserError, match=r"has the weights backbone\.weights\.h5, but no backbone\.safetensors: name a run"
+        UserError, match=r"has the weights backbone\.weights\.h5, but no backbone\.safetensors: give a run"
     ):
         find_weights(None, f"runs:/{run.id}", "backbone.safetensors")

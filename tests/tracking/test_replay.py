@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -32,19 +33,19 @@ def log_one_of_each(run: Run, save_model: Callable[[Path], None], step: int = 0)
 
 
 def everything(database: Path) -> dict[str, list[tuple]]:
-    """All rows that belong to runs, straight from the database."""
-    connection = sqlite3.connect(database)
+    """All rows of runs, read directly from the database."""
     tables = ["runs", "params", "metrics", "latest_metrics", "tags", "inputs", "input_tags", "datasets"]
     tables += ["logged_models", "logged_model_tags", "logged_model_params"]
-    rows = {table: sorted(connection.execute(f"select * from {table}").fetchall(), key=repr) for table in tables}
-    # When a model was last touched is no part of what it is.
-    columns = [column[1] for column in connection.execute("pragma table_info(logged_models)")]
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        rows = {table: sorted(connection.execute(f"select * from {table}").fetchall(), key=repr) for table in tables}
+        columns = [column[1] for column in connection.execute("pragma table_info(logged_models)")]
+    # the time at which a model was last updated is not part of its content
     changing = columns.index("last_updated_timestamp_ms")
     rows["logged_models"] = [row[:changing] + row[changing + 1 :] for row in rows["logged_models"]]
     return rows
 
 
-def test_sending_everything_again_doubles_nothing(
+def test_repeated_sending_duplicates_nothing(
     settings: Settings, tmp_path: Path, save_doubling_model: Callable[[Path], None]
 ) -> None:
     with start_run(settings, **START) as run:
@@ -57,7 +58,7 @@ def test_sending_everything_again_doubles_nothing(
     }
     assert replay(run.folder) == 0
 
-    # As if the process had died each time between sending and writing that down.
+    # As if the process had died each time between sending an entry and marking it.
     journal = run.folder / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(line for line in lines if "mark" not in json.loads(line)))
@@ -65,7 +66,7 @@ def test_sending_everything_again_doubles_nothing(
     assert everything(tmp_path / "mlflow.db") == before
 
 
-def test_run_that_is_going_on_is_not_replayed(settings: Settings) -> None:
+def test_open_run_is_not_replayed(settings: Settings) -> None:
     with start_run(settings, **START) as run, pytest.raises(UserError, match="in use by another process"):
         replay(run.folder)
 
@@ -80,22 +81,24 @@ def test_moved_folder_can_be_replayed(
         file.rename(run.folder / "away.txt")
     assert "late.txt is no longer there" in capsys.readouterr().err
     moved = run.folder.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=r"did not take 1 of 1 entries.*late\.txt is no longer there"):
+    with pytest.raises(UserError, match=r"refused 1 of 1 entries.*late\.txt is no longer there"):
         replay(moved)
     (moved / "away.txt").rename(moved / "late.txt")
     assert replay(moved) == 1
     assert "late.txt" in [artifact.path for artifact in client.list_artifacts(run.id)]
 
 
-def test_run_unknown_to_mlflow_is_said(settings: Settings, empty_database: Path, tmp_path: Path) -> None:
+def test_replay_to_an_mlflow_without_the_run_is_refused(
+    settings: Settings, empty_database: Path, tmp_path: Path
+) -> None:
     with start_run(settings, **START) as run:
         pass
     shutil.copy(empty_database, tmp_path / "other.db")
-    with pytest.raises(UserError, match=f"does not know the run {run.id}"):
+    with pytest.raises(UserError, match=f"does not have the run {run.id}"):
         replay(run.folder, f"sqlite:///{tmp_path}/other.db")
 
 
-def test_server_that_dies_in_the_middle_costs_nothing(
+def test_replay_sends_everything_after_the_server_died(
     server: Any,
     recorded_at: Callable[..., Settings],
     save_doubling_model: Callable[[Path], None],
@@ -113,7 +116,7 @@ def test_server_that_dies_in_the_middle_costs_nothing(
         log_one_of_each(run, save_doubling_model, step=1)
         (run.folder / "big.bin").write_text("big")
         run.log_artifact(run.folder / "big.bin", remove=True)
-        assert time.monotonic() - started < 5  # nobody waited for the server
+        assert time.monotonic() - started < 5  # logging did not wait for the server
     printed = capsys.readouterr().err
     assert printed.count("does not answer") == 1
     assert f"python -m tandem.tracking.replay {run.folder}" in printed
@@ -127,7 +130,7 @@ def test_server_that_dies_in_the_middle_costs_nothing(
     assert MlflowClient(tracking_uri=server.uri).get_run(run.id).info.status == "RUNNING"
     main([str(run.folder)])
     main([str(run.folder)])
-    assert "MLflow has everything of this run already" in capsys.readouterr().out
+    assert "MLflow has all entries of this run already" in capsys.readouterr().out
 
     client = MlflowClient(tracking_uri=server.uri)
     found = client.get_run(run.id)

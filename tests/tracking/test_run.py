@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -23,9 +24,8 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
-from tandem.protocol.settings import AccelerationSettings, Settings, flatten, settings_hash
+from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
-from tandem.tracking.provenance import hide_password
 from tandem.tracking.run import Run, start_run
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
@@ -36,7 +36,7 @@ def recorded(run: Run) -> MlflowRun:
 
 
 def artifacts(run: Run) -> dict[str, Path]:
-    """The run's files by their path among the artifacts, found without MLflow's help."""
+    """Artifacts of a run by path, found without MLflow."""
     (root,) = Path("mlartifacts").glob(f"*/{run.id}/artifacts")
     return {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
 
@@ -45,17 +45,18 @@ def journal_lines(run: Run) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run.folder / "journal.jsonl").read_text().splitlines()]
 
 
-def test_metrics_arrive_with_their_steps_and_the_times_they_were_logged_at(settings: Settings) -> None:
+def test_metrics_have_the_steps_and_times_of_their_logging(settings: Settings) -> None:
     with start_run(settings, **START) as run:
         before = time.time() * 1000
-        for step in range(1500):  # more than one request takes
+        for step in range(1500):  # more than fit in one request
             run.log_metrics({"train/loss": 1 / (step + 1), "val/loss": float(step)}, step=step)
         after = time.time() * 1000
-        time.sleep(1.2)  # so that the time of sending is another
+        time.sleep(1.2)  # so that the times of logging and sending differ
         run.log_metrics({"test/accuracy": 0.5})
 
     query = "select key, step, value, timestamp from metrics where run_uuid = ? and key not like 'system/%'"
-    rows = sqlite3.connect("mlflow.db").execute(query, [run.id]).fetchall()
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as connection:
+        rows = connection.execute(query, [run.id]).fetchall()
     values = {(key, step): value for key, step, value, _ in rows}
     assert len(rows) == len(values) == 3001
     assert all(values["train/loss", step] == 1 / (step + 1) for step in range(1500))
@@ -63,7 +64,7 @@ def test_metrics_arrive_with_their_steps_and_the_times_they_were_logged_at(setti
     assert values["test/accuracy", 0] == 0.5
 
 
-def test_values_that_are_no_number_are_kept(settings: Settings) -> None:
+def test_nan_and_infinite_metrics_are_recorded(settings: Settings) -> None:
     with start_run(settings, **START) as run:
         run.log_metrics({"a": math.nan, "b": math.inf, "c": -math.inf, "d": np.float64(0.25)})
     metrics = recorded(run).data.metrics
@@ -79,7 +80,7 @@ def test_logging_a_metric_costs_microseconds(settings: Settings) -> None:
             started = time.perf_counter()
             run.log_metrics({"train/loss": 0.1}, step=step)
             costs.append(time.perf_counter() - started)
-    # Ten times what it costs, since machines that run tests are busy: one request to MLflow takes milliseconds.
+    # Ten times the usual cost, since the machine may be busy; one request to MLflow takes milliseconds.
     assert sorted(costs)[1000] < 200e-6
 
 
@@ -99,7 +100,7 @@ def test_every_setting_is_a_parameter(settings: Settings) -> None:
     assert "7000 characters" in params["long"]
 
 
-def test_settings_file_can_be_given_to_the_scripts_again(settings: Settings) -> None:
+def test_recorded_settings_file_is_valid_for_the_scripts(settings: Settings) -> None:
     optimizer = dataclasses.replace(settings.optimizer, epsilon=1e-7)
     settings = dataclasses.replace(settings, optimizer=optimizer, learning_rate=3e-5, backbone="größe_é", seed=4)
     with start_run(settings, **START) as run:
@@ -113,7 +114,7 @@ def test_settings_file_can_be_given_to_the_scripts_again(settings: Settings) -> 
     assert parsed == dataclasses.asdict(settings) == yaml.safe_load(file.read_text("utf-8"))
 
 
-def test_changed_parameter_is_refused_where_it_is_logged(settings: Settings) -> None:
+def test_changed_parameter_is_refused_when_it_is_logged(settings: Settings) -> None:
     with start_run(settings, **START) as run:
         run.log_params({"seed": 0, "num_classes": 5})
         with pytest.raises(ValueError, match="num_classes is '5' already"):
@@ -121,7 +122,7 @@ def test_changed_parameter_is_refused_where_it_is_logged(settings: Settings) -> 
     assert recorded(run).data.params["num_classes"] == "5"
 
 
-def test_tags_say_what_made_the_run(settings: Settings) -> None:
+def test_tags_record_framework_versions_script_and_hardware(settings: Settings) -> None:
     with start_run(settings, framework="keras", backend="jax", versions={"keras": "3.15.1"}) as run:
         run.set_tags({vocabulary.SPLIT_HASH: "abc"})
     tags = recorded(run).data.tags
@@ -135,27 +136,7 @@ def test_tags_say_what_made_the_run(settings: Settings) -> None:
     assert recorded(run).info.run_name == "mobilenet_v2-finetune-keras"
 
 
-def test_settings_hash_is_of_what_changes_numbers(settings: Settings, recorded_at: Callable[..., Settings]) -> None:
-    same = dataclasses.replace(
-        recorded_at(experiment="other", uri="http://x"), threads=1, device="cpu", cache_features=False
-    )
-    fast = AccelerationSettings(
-        compile=True, channels_last=False, fused_optimizer=False, cudnn_autotune=False, keep_memory=False
-    )
-    same = dataclasses.replace(same, eval_batch_size=7, acceleration=fast)
-    other = dataclasses.replace(settings, data=dataclasses.replace(settings.data, fold=1))
-    coarser = dataclasses.replace(settings, acceleration=AccelerationSettings(tf32=False))
-    assert settings_hash(settings) == settings_hash(same)
-    assert len({settings_hash(settings), settings_hash(other), settings_hash(coarser)}) == 3
-
-
-def test_password_of_the_tracking_uri_is_recorded_nowhere(recorded_at: Callable[..., Settings]) -> None:
-    hidden = hide_password(recorded_at(uri="https://anna:se:cret@tracking.example.org:5000/mlflow"))
-    assert hidden.tracking.uri == "https://anna:***@tracking.example.org:5000/mlflow"
-    assert hide_password(recorded_at(uri="sqlite:///x.db")).tracking.uri == "sqlite:///x.db"
-
-
-def test_folder_tells_when_what_and_which_run(recorded_at: Callable[..., Settings], tmp_path: Path) -> None:
+def test_folder_name_has_time_title_and_run_id(recorded_at: Callable[..., Settings], tmp_path: Path) -> None:
     with start_run(recorded_at(experiment="my/birds", folder="kept"), **START) as run:
         pass
     assert run.folder.parent == tmp_path / "kept/my_birds"
@@ -175,13 +156,13 @@ def test_exception_ends_the_run_failed_with_its_traceback(settings: Settings) ->
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, "FINISHED"), (3, "FAILED")])
-def test_exit_within_a_run_counts_by_its_status(settings: Settings, code: int, status: str) -> None:
+def test_exit_status_within_a_run_decides_its_status(settings: Settings, code: int, status: str) -> None:
     with pytest.raises(SystemExit), start_run(settings, **START) as run:
         sys.exit(code)
     assert recorded(run).info.status == status
 
 
-def test_interrupt_that_was_turned_into_an_exit_is_still_killed(settings: Settings) -> None:
+def test_interrupt_that_became_an_exit_is_killed(settings: Settings) -> None:
     with pytest.raises(SystemExit), start_run(settings, **START) as run:
         try:
             raise KeyboardInterrupt
@@ -191,7 +172,7 @@ def test_interrupt_that_was_turned_into_an_exit_is_still_killed(settings: Settin
     assert "traceback.txt" not in artifacts(run)
 
 
-def test_signal_handlers_are_put_back(settings: Settings) -> None:
+def test_signal_handlers_are_restored(settings: Settings) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with start_run(settings, **START):
         assert signal.getsignal(signal.SIGTERM) != before
@@ -221,7 +202,9 @@ def test_files_and_folders_are_uploaded_and_removed_on_request(settings: Setting
     assert (run.folder / "final/scores.csv").exists()
 
 
-def test_one_lost_file_does_not_keep_back_the_rest(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_file_does_not_hold_up_the_other_entries(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
     with start_run(settings, **START) as run:
         file = run.folder / "lost.txt"
         file.write_text("x")
@@ -235,7 +218,7 @@ def test_one_lost_file_does_not_keep_back_the_rest(settings: Settings, capsys: p
     assert "lost.txt is no longer there" in message
 
 
-def test_one_refused_name_does_not_keep_back_its_batch(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refused_name_does_not_hold_up_its_batch(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     with start_run(settings, **START) as run:
         run.log_metrics({"before": 1.0})
         run.log_metrics({"not$allowed": 1.0})
@@ -311,7 +294,7 @@ def test_system_is_sampled_at_the_interval(recorded_at: Callable[..., Settings])
     assert 3 <= len(samples) <= 11
 
 
-def test_where_to_look_names_the_page_of_the_run(
+def test_where_to_look_has_the_address_of_the_run(
     settings: Settings, recorded_at: Callable[..., Settings], empty_database: Path, tmp_path: Path
 ) -> None:
     with start_run(settings, **START) as run:
@@ -327,7 +310,7 @@ def test_where_to_look_names_the_page_of_the_run(
     assert run.where_to_look()[0].endswith(f"serve.py --uri sqlite:///{tmp_path}/other.db")
 
 
-def test_folder_that_cannot_be_made_leaves_no_run_behind(
+def test_no_run_is_created_if_its_folder_cannot_be(
     recorded_at: Callable[..., Settings], client: MlflowClient, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -356,7 +339,7 @@ with start_run(Settings(), framework="torch", backend="torch", versions={}) as r
 """
 
 
-def test_four_processes_share_a_fresh_database_and_signals_end_them_killed(tmp_path: Path) -> None:
+def test_four_processes_share_a_new_database_and_signals_end_them_as_killed(tmp_path: Path) -> None:
     arguments = ["waits", "waits", "waits", "ends"]
     processes = [
         subprocess.Popen(
@@ -390,10 +373,10 @@ def test_four_processes_share_a_fresh_database_and_signals_end_them_killed(tmp_p
     assert [run.data.metrics.get("a") for run in (runs[0], runs[1], runs[3])] == [1, 1, 1]
     assert errors[0].rstrip().endswith("KeyboardInterrupt")
     assert errors[1].rstrip().endswith("KeyboardInterrupt: SIGTERM")
-    assert errors[3] == ""  # nothing of MLflow's or alembic's chatter
+    assert errors[3] == ""  # no log output of MLflow or alembic
     assert len({run.info.experiment_id for run in runs}) == 1
 
-    # Nothing can be done within a process that is killed with SIGKILL: a replay closes its run.
+    # A process killed with SIGKILL cannot end its run; a replay does.
     replay = [sys.executable, "-m", "tandem.tracking.replay", started[2][1]]
     subprocess.run(replay, check=True, capture_output=True)
     dead = client.get_run(started[2][0])

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tandem.grid.file import GridCell, read_grid
+from tandem.grid.finished import finished_cells, identity_of, settle_earlier_attempts
+from tandem.protocol.parser import Framework
+from tests.grid.small_cells import TINY, Record
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+def test_cell_is_finished_by_a_run_of_its_framework_backend_settings_and_budget(tiny: Path, record: Record) -> None:
+    cells = read_grid(tiny).cells
+    torch_0, keras_0, torch_1, keras_1 = cells
+    record(torch_0, status="FAILED")
+    record(torch_0, status="KILLED")
+    record(torch_0, budget="small")
+    record(keras_0, backend="jax")
+    record(torch_1, budget=None)  # like the oldest runs
+    record(keras_1)
+    assert finished_cells(cells) == {torch_1.number, keras_1.number}
+    assert finished_cells(read_grid(tiny, budget="small").cells) == set()
+
+
+def test_keras_backend_is_part_of_a_cells_identity(tiny: Path, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, keras, *_ = read_grid(tiny).cells
+    record(keras, backend="tensorflow")
+    assert finished_cells([keras]) == {keras.number}
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert finished_cells([keras]) == set()
+
+
+def test_hardware_and_tracking_settings_are_not_part_of_a_cells_identity(tiny: Path, record: Record) -> None:
+    record(read_grid(tiny).cells[0])
+    assert finished_cells(read_grid(tiny, more_options=["--threads", "2", "--device", "auto"]).cells) == {1}
+    assert finished_cells(read_grid(tiny, more_options=["--learning_rate", "0.5"]).cells) == set()
+
+
+def test_cell_is_trained_again_if_its_run_lacks_a_requested_model(tiny: Path, record: Record) -> None:
+    plain, kept = read_grid(tiny).cells, read_grid(tiny, keep_models=True).cells
+    record(plain[0])
+    assert (finished_cells(plain), finished_cells(kept)) == ({1}, set())
+    record(kept[1])
+    assert (finished_cells(plain), finished_cells(kept)) == ({1, 2}, {2})
+    weights_alone = read_grid(tiny, more_options=["--tracking.log_weights", "true"]).cells
+    assert finished_cells(weights_alone) == {2}
+
+
+def grid_with(
+    settings: str, tmp_path: Path, frameworks: tuple[Framework, ...] = ("torch", "keras")
+) -> tuple[GridCell, ...]:
+    """Cells of TINY with one more line of settings."""
+    file = tmp_path / "costs.yaml"
+    file.write_text(TINY.replace("  batch_size: 8\n", f"  batch_size: 8\n  {settings}\n"))
+    return read_grid(file, frameworks=frameworks).cells
+
+
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [
+        ("cache_features: false", ["--cache_features", "false"]),
+        ("acceleration: {channels_last: false}", ["--acceleration.channels_last=false"]),
+        ("acceleration: {compile: true}", ["--acceleration", '{"compile": true}']),
+    ],
+)
+def test_run_with_other_cost_settings_than_requested_is_not_the_cells(
+    settings: str, option: list[str], tiny: Path, tmp_path: Path, record: Record
+) -> None:
+    left_open, asked, by_option = (
+        read_grid(tiny).cells,
+        grid_with(settings, tmp_path),
+        read_grid(tiny, more_options=option).cells,
+    )
+    record(left_open[1])
+    assert [finished_cells(cells) for cells in (left_open, asked, by_option)] == [{2}, set(), set()]
+    assert not settle_earlier_attempts(asked[1], identity_of(asked[1]), since=0)
+    record(asked[3])
+    assert [finished_cells(cells) for cells in (left_open, asked, by_option)] == [{2, 4}, {4}, {4}]
+    assert settle_earlier_attempts(asked[3], identity_of(asked[3]), since=0)
+
+
+def test_requested_cost_setting_counts_even_with_its_default(tiny: Path, tmp_path: Path, record: Record) -> None:
+    record(grid_with("cache_features: false", tmp_path)[0])
+    assert finished_cells(read_grid(tiny).cells) == {1}
+    assert finished_cells(grid_with("cache_features: true", tmp_path)) == set()
+
+
+@pytest.mark.parametrize("open_setting", ["num_devices: auto", "acceleration: {compile: null}"])
+def test_automatic_cost_settings_request_nothing(open_setting: str, tiny: Path, tmp_path: Path, record: Record) -> None:
+    (cell, _) = read_grid(tiny, frameworks=["torch"], more_options=["--acceleration.compile", "true"]).cells
+    record(cell)  # with num_devices 1: a run records the number instead of `auto`
+    assert finished_cells(grid_with(open_setting, tmp_path, ("torch",))) == {1}
+
+
+def test_run_older_than_cached_features_counts_as_without(tmp_path: Path, record: Record) -> None:
+    (without, *_), (with_cache, *_) = (grid_with(f"cache_features: {value}", tmp_path) for value in ("false", "true"))
+    record(without, leave_out=("cache_features",))
+    assert (finished_cells([without]), finished_cells([with_cache])) == ({1}, set())
+
+
+def test_threads_count_in_the_file_but_not_after_the_dashes(tiny: Path, tmp_path: Path, record: Record) -> None:
+    record(read_grid(tiny).cells[0])  # with threads 1 in the file
+    more_threads = tmp_path / "threads.yaml"
+    more_threads.write_text(TINY.replace("threads: 1", "threads: 2"))
+    assert finished_cells(read_grid(more_threads).cells) == set()
+    assert finished_cells(read_grid(more_threads, more_options=["--threads", "3"]).cells) == {1}
+    two_devices = read_grid(tiny, frameworks=["torch"], more_options=["--num_devices", "2"]).cells
+    assert finished_cells(two_devices) == {1}
+
+
+def test_attempts_on_lost_machines_are_marked_failed(tiny: Path, record: Record) -> None:
+    torch_0, keras_0, torch_1, keras_1 = read_grid(tiny).cells
+    lost = record(torch_0, status="RUNNING", start_time=2000)
+    by_hand = record(torch_0, status="RUNNING", start_time=1999)
+    killed = record(torch_0, status="KILLED", start_time=2001)
+    other_framework = record(keras_0, status="RUNNING", start_time=2000)
+    other_budget = record(torch_0, status="RUNNING", start_time=2000, budget="small")
+    assert not settle_earlier_attempts(torch_0, identity_of(torch_0), since=2000)
+    assert not settle_earlier_attempts(torch_1, identity_of(torch_1), since=2000)
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').absolute()}")
+    runs = {run: client.get_run(run) for run in (lost, by_hand, killed, other_framework, other_budget)}
+    assert [run.info.status for run in runs.values()] == ["FAILED", "RUNNING", "KILLED", "RUNNING", "RUNNING"]
+    assert "machine was lost" in runs[lost].data.tags["tandem.failure"]
+
+    record(keras_1)
+    assert settle_earlier_attempts(keras_1, identity_of(keras_1), since=2000)
+    kept = read_grid(tiny, keep_models=True).cells[3]
+    assert not settle_earlier_attempts(kept, identity_of(kept), since=2000)
