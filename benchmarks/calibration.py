@@ -29,11 +29,12 @@ import numpy as np
 from scipy import special
 
 from tandem.evaluation.intervals import Interval, chosen_interval, difference_interval, score_interval
+from tandem.evaluation.margin import MARGIN
 from tandem.evaluation.metrics import calibration_pairs
 from tandem.evaluation.power import PairPower
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.scored_rows import ScoredFolds, ScoredRows
-from tandem.evaluation.significance import MARGIN, paired_tests, tied_groups
+from tandem.evaluation.significance import paired_tests, tied_groups
 from tandem.evaluation.transfer import compare_with_scratch
 
 RARELY = 0.05  # intervals in fewer test sets than this share count as none

@@ -40,12 +40,12 @@ METHODS = (
     "their denominator is 0; macro is the mean over classes, worst-class the minimum; the calibration error has 15 "
     "bins of equal width (Guo et al. 2017).",
     "Intervals: 95 %, over test images and, with several seeds, over seeds (Gallas 2006; Clopper and Pearson 1934 for "
-    "shares; Takahashi et al. 2022 for macro F1). With one run a row they are about that trained network. Scores "
+    "shares; Takahashi et al. 2022 for macro F1). With one run per row they are about that trained network. Scores "
     "without an interval have none that keeps its promise.",
-    "Tests: from the intervals of paired differences (Tango 1998); of single runs' accuracies this is McNemar's test. "
-    "Corrected by Holm's "
-    "method (1979), for ties over all pairs, in every other table over its rows. Letters: Piepho 2004. Ranks over data "
-    "sets: Friedman's and Nemenyi's tests (Demšar 2006).",
+    "Tests: from the intervals of paired differences (Tango 1998); for accuracies of single runs this is McNemar's "
+    "test. Equivalence: two one-sided tests (Schuirmann 1987). Corrected by Holm's method (1979), in the summary over "
+    "all pairs, in every other table over its rows. Letters: Piepho 2004. Ranks over data sets: Friedman's and "
+    "Nemenyi's tests (Demšar 2006).",
     "Costs: training time covers training and validation of all phases, excluding evaluation. Latency is the median "
     "time to predict one image, over up to 20 calls. MACs are multiply-accumulates of convolutions and dense layers "
     "for one image.",

@@ -80,13 +80,13 @@ class PairPower:
         """Number of test images with which a difference is found in four of five test sets.
 
         Args:
-            difference: Above 0 and below the accuracy.
+            difference: Above 0.
 
         Returns:
-            None where ten million would not do, since the seeds differ too much, or where these images show no
-            disagreement.
+            None where ten million would not do, since the seeds differ too much, where these images show no
+            disagreement, and where rows as accurate as these cannot differ so much.
         """
-        if self.disagreement == 0 or self.chance(difference, MOST_IMAGES) < POWER:
+        if self.disagreement == 0 or difference > self._largest or self.chance(difference, MOST_IMAGES) < POWER:
             return None
         low, high = 0.0, float(np.log(MOST_IMAGES))
         while high - low > 1e-3:

@@ -22,12 +22,15 @@ from scipy import stats
 
 from tandem.errors import UserError
 from tandem.evaluation.intervals import Interval, difference_intervals
+from tandem.evaluation.margin import MARGIN
 from tandem.evaluation.scored_rows import ScoredFolds, ScoredRows
 from tandem.evaluation.shares import ShareDifference
 from tandem.evaluation.ties import merge_ties_along
 
 ALPHA = 0.05
-MARGIN = 0.01  # a difference of one image in a hundred
+
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+"""Of one row compared with another; docs/statistics.md explains them."""
 
 # On two data sets, not even the first and the last of models that are ranked alike on both differ by the critical
 # difference.
@@ -71,7 +74,7 @@ class PairedTest:
         return self.p_equivalence_holm is not None and self.p_equivalence_holm < ALPHA
 
     @property
-    def verdict(self) -> Literal["better", "worse", "equivalent", "undecided"]:
+    def verdict(self) -> Verdict:
         """The first row compared with the second.
 
         A difference may be both significant and shown to be smaller than the margin: then the rows are equivalent.

@@ -30,7 +30,7 @@ LATEX_ROWS_ON_A_PAGE = 40
 PROSE = 60
 PROSE_WIDTH = 160  # characters per line of a table with prose, in a file or a pipe
 
-MARKS_NOTE = "Bold is best; underlined is statistically tied with the best."
+MARKS_NOTE = "Bold is best; underlined is not significantly worse, which does not show that it is as good."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,6 +118,63 @@ def test_summary_has_intervals_letters_and_tied_cells(compared: Callable[..., Co
     assert "0.05, corrected over 6 pairs" in " ".join(summary.notes)
 
 
+def test_summary_has_the_verdict_against_the_best(compared: Callable[..., Comparison]) -> None:
+    summary = compared(OUTCOMES).groups[0].tables["summary"]
+    assert [row["against_best"] for row in rows(summary)] == ["worse", "best", "undecided", "worse"]
+    (note,) = [note for note in summary.notes if note.startswith("Against the best")]
+    assert "differ by less than one point (0.01)" in note
+
+
+def test_scores_without_an_interval_have_the_reason_below_the_table(compared: Callable[..., Comparison]) -> None:
+    # Four classes of 2 images: too few for F1, enough for recall, which is not among the measured scores.
+    few = {key: right_images(0.5, images=8) for key in [("torch", "frozen"), ("torch", "finetune")]}
+    tables = compared(few).groups[0].tables
+    reason = "No interval keeps its promise for macro F1: fewer than 4 test images per class."
+    assert reason in tables["scores"].notes and reason in tables["summary"].notes
+    assert not isinstance(rows(tables["scores"])[0]["f1_macro"], Estimate)
+
+
+def test_differences_without_a_test_have_the_reason_below_the_table(compared: Callable[..., Comparison]) -> None:
+    few = {(framework, "frozen"): right_images(0.5, images=8) for framework in ("torch", "keras")}
+    table = compared(few).groups[0].tables["frameworks"]
+    assert "No test keeps its promise for macro F1: fewer than 4 test images per class." in table.notes
+    assert not isinstance(rows(table)[0]["f1_macro_difference"], Estimate)
+
+
+def test_pairs_have_a_verdict(compared: Callable[..., Comparison]) -> None:
+    outcomes = {
+        ("torch", "frozen"): right(0.9),
+        ("keras", "frozen"): right(0.4),
+        ("torch", "finetune"): right(0.5),
+        ("keras", "finetune"): right(0.8),
+        ("torch", "scratch"): right(0.88, 10),
+        ("keras", "scratch"): right(0.9),
+    }
+    tables = compared(outcomes).groups[0].tables
+    of_frameworks = {row["regime"]: row["verdict"] for row in rows(tables["frameworks"])}
+    assert of_frameworks == {"frozen": "PyTorch better", "finetune": "Keras better", "scratch": "undecided"}
+    of_transfer = {(row["regime"], row["framework"]): row["verdict"] for row in rows(tables["transfer"])}
+    assert of_transfer["finetune", "torch"] == "negative" and of_transfer["frozen", "torch"] == "undecided"
+
+
+def test_classes_too_small_for_a_flag_are_counted(compared: Callable[..., Comparison]) -> None:
+    def notes(images: int) -> list[str]:
+        outcomes = {("torch", "scratch"): [True] * images, ("torch", "frozen"): [False] * images}
+        return [
+            note
+            for note in compared(outcomes).groups[0].tables["transfer"].notes
+            if note.startswith("With one run per row, a class needs")
+        ]
+
+    # Of 4 classes: the normal quantile of 0.05 / 4 is 2.498, its square 6.24. So 7 images that only one run gets right
+    # are needed; 26 images are two classes of 7 and two of 6.
+    assert notes(26) == [
+        "With one run per row, a class needs 7 test images to be able to differ significantly, corrected over 4 "
+        "classes; 2 of them have fewer."
+    ]
+    assert notes(28) == []
+
+
 def test_row_without_predictions_has_its_score_and_no_interval(compared: Callable[..., Comparison]) -> None:
     comparison = compared(OUTCOMES, without=[("keras", "two_stage")])
     of_rows = rows(comparison.groups[0].tables["summary"])
@@ -127,12 +184,15 @@ def test_row_without_predictions_has_its_score_and_no_interval(compared: Callabl
     assert comparison.notes == ("a note",)
 
 
-def test_scores_table_has_every_measured_score(compared: Callable[..., Comparison]) -> None:
+def test_scores_table_has_the_scores_of_predictions_and_of_runs(compared: Callable[..., Comparison]) -> None:
     table = compared(OUTCOMES).groups[0].tables["scores"]
-    assert [column.key for column in table.columns][3:] == ["accuracy", "f1_macro", "f1_min"]
+    # No run has logged the calibration error, which has no interval.
+    assert [column.key for column in table.columns][3:] == [
+        *("accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_weighted", "f1_min"),
+        *("rms_calibration_error", "log_loss"),
+    ]
     assert {column.key: column.better for column in table.columns}["f1_min"] == "higher"
     assert rows(table)[0]["f1_min"].value == pytest.approx(0.7, abs=0.05)
-    assert table.notes == ("Scores without an interval: none of those that were tried keeps its promise there.",)
 
 
 def test_lower_losses_and_calibration_errors_are_better(make_run: MakeRun) -> None:
@@ -233,7 +293,8 @@ def test_transfer_is_pretrained_minus_from_scratch(make_run: MakeRun) -> None:
     )
     assert (row["regime"], row["accuracy_scratch"], row["accuracy"]) == ("frozen", 0.7, 0.9)
     assert row["accuracy_difference"] == pytest.approx(0.2)
-    assert row["verdict"] is row["classes_worse"] is row["classes_better"] is row["worse"] is None
+    assert "verdict" not in row
+    assert row["classes_worse"] is row["classes_better"] is row["worse"] is None
 
 
 def test_several_seeds_are_tested_over_seeds(make_run: MakeRun, make_predictions: MakePredictions) -> None:
