@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from tandem.evaluation.metrics import TOP, calibration_error, per_class_table
+from tandem.evaluation.metrics import TOP, calibration_error
 from tandem.evaluation.scored_rows import CALIBRATION, CLASS_AVERAGES, MEANS, ScoredFolds, ScoredRows
 from tandem.evaluation.shares import ShareDifference, share_limits
 
@@ -152,7 +152,7 @@ def _lowest_class(rows: ScoredRows, measure: str, row: int) -> Interval:
     images of the class for recall, of those predicted as it for precision, and for F1 of those that are either, of
     which the share s that is both gives F1 = 2 s / (1 + s).
     """
-    tables = [per_class_table(run.predictions) for run in rows.runs[row]]
+    tables = [run.of_classes for run in rows.runs[row]]
     estimate = float(np.mean([table[measure].min() for table in tables]))
     if len(tables) > 1:
         return Interval(estimate=estimate, why_not="the worst class may be another in each run")

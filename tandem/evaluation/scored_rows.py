@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import cast
 
 import numpy as np
+import pandas as pd
 
 from tandem.evaluation.contributions import (
     Average,
@@ -24,7 +25,7 @@ from tandem.evaluation.contributions import (
     mean_contributions,
 )
 from tandem.evaluation.crossed import Crossed, Side, mean_of_independent, side_of_runs
-from tandem.evaluation.metrics import image_scores
+from tandem.evaluation.metrics import image_scores, per_class_table
 from tandem.evaluation.predictions import Predictions, align
 
 MEANS = ("accuracy", "top5_accuracy", "recall_at_half", "log_loss")
@@ -219,6 +220,10 @@ class ScoredRun:
     @cached_property
     def of_images(self) -> dict[str, np.ndarray]:
         return image_scores(self.predictions)
+
+    @cached_property
+    def of_classes(self) -> pd.DataFrame:
+        return per_class_table(self.predictions)
 
 
 def _parts(name: str) -> tuple[Measure, Average]:

@@ -88,10 +88,10 @@ def test_rows_a_margin_apart_are_rarely_called_equivalent() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("runs", "within"), [(1, 0.03), (5, 0.06)])
-def test_detectable_differences_are_found_in_four_of_five_test_sets(runs: int, within: float) -> None:
+@pytest.mark.parametrize("runs", [1, 5])
+def test_detectable_differences_are_found_in_four_of_five_test_sets(runs: int) -> None:
     found = power(np.random.default_rng(3), ROWS, 200, runs=runs, num_tests=1)
-    assert share(found["found as said"]) == pytest.approx(0.8, abs=within + three_errors(0.8, 200) / 1.5)
+    assert share(found["found as said"]) == pytest.approx(0.8, abs=0.03 + three_errors(0.8, 200) / 1.5)
 
 
 @pytest.fixture
