@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from PIL import Image
 
 from tandem.data.features import FEATURES_FILE
 from tandem.data.prepare import PreparedData, prepare
+from tandem.experiment import Framework, first_network
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import DataSettings, EarlyStoppingSettings, Settings
 from tandem.tracking.curves import Curves
@@ -59,12 +59,13 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
         settings, data = prepared(arguments, Path(folder))
         num_images = sum(len(data.rows(part)) for part in ("train", "val"))
-        bench = importlib.import_module(f"train_{arguments.framework}")
-        bench.set_up_framework(settings)
-        device = "GPU" if bench.on_gpu(settings) else "CPU"
+        script = importlib.import_module(f"train_{arguments.framework}")
+        framework = script.FRAMEWORK
+        framework.set_up(settings)
+        device = "GPU" if framework.package.uses_gpu(settings) else "CPU"
         print(f"{describe_hardware()}; {arguments.framework} on the {device}")
         print(f"{settings.backbone}, {settings.data.image_size} pixels, {num_images} images, {arguments.epochs} epochs")
-        report(measure(bench, settings, data, Path(folder), arguments), arguments)
+        report(measure(framework, settings, data, Path(folder), arguments), arguments)
 
 
 def prepared(arguments: argparse.Namespace, folder: Path) -> tuple[Settings, PreparedData]:
@@ -101,17 +102,17 @@ def made_pictures(folder: Path) -> Path:
 
 
 def measure(
-    script: ModuleType, settings: Settings, data: PreparedData, folder: Path, arguments: argparse.Namespace
+    framework: Framework, settings: Settings, data: PreparedData, folder: Path, arguments: argparse.Namespace
 ) -> dict[str, list[float]]:
     """Seconds of each variant, one number per round."""
-    network = script.build_network(settings, data, _NoTags())
+    network = first_network(framework, settings, data, _NoTags())  # type: ignore[arg-type]
     (phase,) = phases_of(settings)
     few = dataclasses.replace(phase, max_epochs=1 + arguments.uncached_epochs)
     uncached = dataclasses.replace(settings, cache_features=False)
     features_folder = folder / "cache" / "features"
 
     def train(settings: Settings, phase: Any) -> Any:
-        return script.train_phase(network, phase, settings, data, Curves(NoRun()))  # type: ignore[arg-type]
+        return framework.train_phase(network, phase, settings, data, Curves(NoRun()))  # type: ignore[arg-type]
 
     one_epoch = dataclasses.replace(few, max_epochs=1)
     train(uncached, one_epoch)  # excludes the cost of the framework's first use
@@ -132,9 +133,9 @@ def measure(
         train(settings, phase)
         add("phase, all cached", time.perf_counter() - start)
         (features,) = features_folder.glob(f"*/{FEATURES_FILE}")
-        add("bare trainer", BARE[arguments.framework](script, settings, data, np.load(features)))
+        add("bare trainer", BARE[arguments.framework](framework, settings, data, np.load(features)))
         curves = Curves(NoRun())  # type: ignore[arg-type]
-        script.train_phase(network, few, uncached, data, curves)
+        framework.train_phase(network, few, uncached, data, curves)
         # without the first epoch, in which TensorFlow traces the network
         add("phase, backbone in every step", arguments.epochs * statistics.median(curves.seconds_of(few)[1:]))
     return seconds
@@ -145,7 +146,7 @@ class _NoTags:
         pass
 
 
-def bare_torch(script: ModuleType, settings: Settings, data: PreparedData, features: np.ndarray) -> float:
+def bare_torch(framework: Framework, settings: Settings, data: PreparedData, features: np.ndarray) -> float:
     """Seconds of Lightning's Trainer with DataLoaders of tensors in memory, and a module that logs once an epoch."""
     import pytorch_lightning as lightning
     import torch
@@ -182,7 +183,7 @@ def bare_torch(script: ModuleType, settings: Settings, data: PreparedData, featu
         loaders.append(DataLoader(tensors, settings.batch_size, shuffle=part == "train"))
     trainer = lightning.Trainer(
         max_epochs=settings.max_epochs,
-        accelerator="gpu" if script.on_gpu(settings) else "cpu",
+        accelerator="gpu" if framework.package.uses_gpu(settings) else "cpu",
         devices=1,
         logger=False,
         enable_checkpointing=False,
@@ -195,17 +196,18 @@ def bare_torch(script: ModuleType, settings: Settings, data: PreparedData, featu
     return time.perf_counter() - start
 
 
-def bare_keras(script: ModuleType, settings: Settings, data: PreparedData, features: np.ndarray) -> float:
+def bare_keras(framework: Framework, settings: Settings, data: PreparedData, features: np.ndarray) -> float:
     """Seconds of fit on arrays in memory."""
     import keras
+
+    from tandem.on_keras import jit_compile
 
     head = keras.Sequential([keras.Input((features.shape[1],)), keras.layers.Dense(len(data.classes))])
     head.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        # as the script compiles on a CPU, where this is faster
-        jit_compile="auto" if script.on_gpu(settings) or keras.backend.backend() != "tensorflow" else False,
+        jit_compile=jit_compile(settings),
     )
     training, validation = ((features[data.rows(part)], data.labels[data.rows(part)]) for part in ("train", "val"))
     start = time.perf_counter()
@@ -219,7 +221,7 @@ def bare_keras(script: ModuleType, settings: Settings, data: PreparedData, featu
     return time.perf_counter() - start
 
 
-BARE: dict[str, Callable[[ModuleType, Settings, PreparedData, np.ndarray], float]] = {
+BARE: dict[str, Callable[[Framework, Settings, PreparedData, np.ndarray], float]] = {
     "torch": bare_torch,
     "keras": bare_keras,
 }

@@ -179,21 +179,22 @@ def measure_torch(case: Case) -> tuple[list[Seconds], list[Seconds]]:
     from torch.nn import functional
 
     import train_torch
-    from tandem.on_torch.acceleration import forward_of, placed
-    from tandem.on_torch.networks import Classifier, Pixels, build_classifier
+    from tandem.on_torch import Classifier, build_classifier, device_of, forward_of, to_device
+    from tandem.on_torch.networks import Pixels
 
     settings, data = case.settings("torch"), MadeImages(case)
     train_torch.set_up_framework(settings)
-    device = "cuda" if train_torch.on_gpu(settings) else "cpu"
+    device = device_of(settings).type
     dtype = getattr(torch, case.precision)
 
     def build() -> Classifier:
         if case.kind == "long":
-            return build_classifier(settings, NUM_CLASSES)
+            return to_device(build_classifier(settings, NUM_CLASSES), settings)
         layers = nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-        return Classifier(Pixels(case.size, "unit"), nn.Sequential(*layers), nn.Linear(16, NUM_CLASSES))
+        backbone, head = nn.Sequential(*layers), nn.Linear(16, NUM_CLASSES)
+        return to_device(Classifier(Pixels(case.size, "unit"), backbone, head), settings)
 
-    network = placed(build(), case.acceleration, device)
+    network = build()
     forward_pass = forward_of(network, case.acceleration)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=case.acceleration.fused_optimizer)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
@@ -233,8 +234,8 @@ def measure_keras(case: Case) -> tuple[list[Seconds], list[Seconds]]:
     import keras
 
     import train_keras
-    from tandem.on_keras.acceleration import jit_compile
-    from tandem.on_keras.networks import Classifier, Pixels, build_classifier
+    from tandem.on_keras import Classifier, build_classifier, jit_compile
+    from tandem.on_keras.networks import Pixels
 
     settings, data = case.settings("keras"), MadeImages(case)
     train_keras.set_up_framework(settings)
@@ -242,13 +243,11 @@ def measure_keras(case: Case) -> tuple[list[Seconds], list[Seconds]]:
 
     def build() -> Classifier:
         if case.kind == "long":
-            return build_classifier(settings, NUM_CLASSES, shape)
+            return build_classifier(settings, NUM_CLASSES)
         convolution = keras.layers.Conv2D(16, 3, strides=2, activation="relu")
         backbone = keras.Sequential([keras.Input(shape), convolution, keras.layers.GlobalAveragePooling2D()])
         head = keras.Sequential([keras.Input((16,)), keras.layers.Dense(NUM_CLASSES, dtype="float32")])
-        network = Classifier(Pixels(case.size, "unit"), backbone, head)
-        network(np.zeros((1, *shape), np.uint8))
-        return network
+        return Classifier(Pixels(case.size, "unit"), backbone, head)
 
     bare_may_go, script_may_go = threading.Semaphore(0), threading.Semaphore(0)
     seconds: list[Seconds] = []
@@ -269,7 +268,7 @@ def measure_keras(case: Case) -> tuple[list[Seconds], list[Seconds]]:
         optimizer=keras.optimizers.Adam(1e-3),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        jit_compile=jit_compile(settings.acceleration, gpu=train_keras.on_gpu(settings)),
+        jit_compile=jit_compile(settings),
     )
     train, val = ((data.images[rows], data.labels[rows]) for rows in (data.rows("train"), data.rows("val")))
     options = {"batch_size": case.batch_size, "epochs": case.phase.max_epochs, "verbose": 0}

@@ -1,7 +1,7 @@
-"""Hand-written lists of validation losses, and what early stopping and reduce-on-plateau have to make of them.
+"""Hand-written lists of validation losses, with the results that early stopping and reduce-on-plateau must have.
 
-Both frameworks' own callbacks are run on every list. The numbers are sums of powers of two, so that float32 and float64
-agree about what is lower by exactly min_delta. Epochs are counted from 0.
+Both frameworks' callbacks run on every list. The losses are sums of powers of two, so float32 and float64 agree on
+which loss is lower by exactly min_delta. Epochs are counted from 0.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def plateau(
 
 @dataclass(frozen=True, kw_only=True)
 class LossList:
-    """One list; it is as long as the epoch limit."""
+    """A list of losses, as long as the epoch limit, and its results."""
 
     name: str
     losses: tuple[float, ...]
     early_stopping: EarlyStoppingSettings
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     epochs: int
-    """How many are trained."""
+    """Number of trained epochs."""
     best_epoch: int
     left_epoch: int
-    """The one whose weights the phase leaves behind."""
+    """Epoch whose weights the phase keeps."""
     rates: tuple[float, ...] | None = None
-    """The learning rate of each trained epoch; START_RATE in all of them when None."""
+    """Learning rate of each trained epoch; None for START_RATE in all of them."""
 
     @property
     def expected_rates(self) -> tuple[float, ...]:
@@ -112,7 +112,7 @@ LOSS_LISTS = (
         left_epoch=3,
     ),
     LossList(
-        name="improvement starts the wait anew",
+        name="improvement restarts the wait",
         losses=(1, 0.5, 0.75, 0.25, 0.5, 0.5, 0.125),
         early_stopping=stop(2),
         epochs=6,
@@ -120,7 +120,7 @@ LOSS_LISTS = (
         left_epoch=3,
     ),
     LossList(
-        name="epoch limit comes first, the best weights come back",
+        name="epoch limit comes first, the best weights are restored",
         losses=(1, 0.5, 0.75, 0.875),
         early_stopping=stop(3),
         epochs=4,
@@ -190,7 +190,7 @@ LOSS_LISTS = (
         rates=(0.5, 0.5, 0.1875, 0.1875, 0.1875),
     ),
     LossList(
-        name="rate below its minimum stays as it is",
+        name="rate below its minimum is unchanged",
         losses=(1, 1, 1),
         early_stopping=stop(None),
         schedule=plateau(1, min_learning_rate=0.75),
@@ -199,7 +199,7 @@ LOSS_LISTS = (
         left_epoch=0,
     ),
     LossList(
-        name="improvement starts the wait for a lower rate anew",
+        name="improvement restarts the wait for a lower rate",
         losses=(1, 1, 0.5, 0.75, 0.75, 0.75),
         early_stopping=stop(None),
         schedule=plateau(2),

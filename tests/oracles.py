@@ -1,4 +1,4 @@
-"""What both frameworks are checked against, written by hand in numpy."""
+"""Oracles in numpy for both frameworks, written from the papers and definitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# One pixel (red, green, blue) and what each scaling makes of it, channel after channel as the network sees them.
+# A pixel (red, green, blue) and its channels after each scaling, in the order of the network's input.
 PIXEL = (255, 128, 0)
 SCALED_PIXEL = {
     # (255 / 255 - 0.485) / 0.229, (128 / 255 - 0.456) / 0.224, (0 - 0.406) / 0.225
@@ -23,7 +23,7 @@ SCALED_PIXEL = {
 
 
 def enlarge(image: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear enlarging with half-pixel centres, one output pixel after the other; edges are repeated.
+    """Bilinear enlarging with half-pixel centres, pixel by pixel; edges are repeated.
 
     Args:
         image: Of shape (height, width, channels).
@@ -52,7 +52,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over images of minus the logarithm of the true class's probability."""
+    """Mean over the images of the negative logarithm of the true class's probability."""
     return float(-np.log(softmax(logits)[np.arange(len(labels)), labels]).mean())
 
 
@@ -62,18 +62,21 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadLayer:
-    """A dense layer and the batch norm before it; vectors of as many numbers as the layer has inputs or units."""
+    """A dense layer and the batch norm before it."""
 
     scale: np.ndarray
+    """Batch norm's, like shift, mean and variance of shape (inputs,)."""
     shift: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
     kernel: np.ndarray
+    """Of shape (inputs, units)."""
     bias: np.ndarray
+    """Of shape (units,)."""
 
 
 def random_head(widths: list[int]) -> list[HeadLayer]:
-    """Layers from features to classes of which no number is 0 or 1."""
+    """Layers from features to classes, with no number equal to 0 or 1."""
     generator = np.random.default_rng(3)
 
     def draw(*shape: int, above: float = -2.0) -> np.ndarray:
@@ -96,7 +99,7 @@ def head_logits(features: np.ndarray, layers: list[HeadLayer], *, epsilon: float
     """Logits, float64, of features of shape (n, inputs): Ioffe and Szegedy 2015, algorithm 1, dense layer, ReLU.
 
     Args:
-        training: Normalise with the batch's mean and (biased) variance, not with those of the layers.
+        training: Normalise with the batch's mean and (biased) variance instead of the layers'.
     """
     values = features.astype(np.float64)
     for number, layer in enumerate(layers):
@@ -119,12 +122,12 @@ def adam(
     weight_decay: float = 0.0,
     epsilon_hat: bool = False,
 ) -> np.ndarray:
-    """Adam after one step for each gradient: Kingma and Ba 2015, algorithm 1.
+    """A weight after one step of Adam per gradient: Kingma and Ba 2015, algorithm 1.
 
     Args:
         weight_decay: Decoupled and times the rate: Loshchilov and Hutter 2019, algorithm 2.
-        epsilon_hat: The other order of computation, at the end of Kingma and Ba's section 2, where epsilon is added
-            before the second moment's bias is corrected.
+        epsilon_hat: Add epsilon before correcting the second moment's bias: the other order of computation, at the end
+            of Kingma and Ba's section 2.
     """
     weight = weight.astype(np.float64)
     first, second = np.zeros_like(weight), np.zeros_like(weight)
@@ -150,13 +153,13 @@ def sgd(
     nesterov: bool,
     weight_decay: float = 0.0,
 ) -> np.ndarray:
-    """Momentum after one step for each gradient, the rate outside of the velocity: Goyal et al. 2017, equation 9.
+    """A weight after one step of momentum SGD per gradient, the rate outside of the velocity: Goyal et al. 2017, eq. 9.
 
-    With nesterov, in the variables of Sutskever et al. 2013, appendix A.1: the gradient is taken where the weight
-    stands after its jump.
+    With nesterov, in the variables of Sutskever et al. 2013, appendix A.1: the gradient is that of the weight after its
+    jump.
 
     Args:
-        rate: of all steps, or one for each.
+        rate: Of all steps, or a list with one per step.
         weight_decay: Decoupled and times the rate: Loshchilov and Hutter 2019, algorithm 1.
     """
     weight = weight.astype(np.float64)
@@ -172,7 +175,7 @@ def sgd(
 def losses_of_gradient_descent(
     batches: Sequence[tuple[np.ndarray, np.ndarray]], kernel: np.ndarray, bias: np.ndarray, rates: Sequence[float]
 ) -> list[float]:
-    """Cross-entropy of softmax regression before each step of plain gradient descent on it.
+    """Cross-entropy of softmax regression before each step of plain gradient descent.
 
     Args:
         batches: Features of shape (b, features) and labels of shape (b,) of each step.

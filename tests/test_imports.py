@@ -31,6 +31,7 @@ ALLOWED = {
     "comparison": {"protocol", "data", "evaluation", "tracking", "rendering", "recording"},
     "published": {"protocol", "data", "evaluation", "tracking", "rendering", "recording", "comparison"},
     "search": {"protocol", "data", "evaluation", "tracking", "rendering", "recording"},
+    "experiment": {"protocol", "data", "evaluation", "tracking", "recording", "data_report", "search"},
     "launch": {"protocol", "tracking", "rendering"},
     "grid": {"protocol", "tracking", "rendering", "launch"},
 }

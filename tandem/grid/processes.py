@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +18,7 @@ import pynvml
 
 from tandem.errors import UserError
 from tandem.grid.file import GridCell
-from tandem.launch.scripts import training_script
+from tandem.launch.scripts import start_process, training_command
 from tandem.tracking import vocabulary
 
 LOG_FOLDER = Path("grid")
@@ -28,9 +26,6 @@ POLL_SECONDS = 0.1  # between two checks for cells that have ended
 
 # For cells that share a GPU: TensorFlow and JAX would allocate its whole memory at their start.
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-
-# Option of prctl that sets the signal sent to a process when its parent dies (linux/prctl.h).
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +47,8 @@ class Outcome:
 
 
 def command_of(cell: GridCell) -> list[str]:
-    """Command line of a cell's process."""
-    return [sys.executable, str(training_script(cell.framework)), *cell.options]
+    """The command line of a cell's process."""
+    return training_command(cell.framework, cell.options)
 
 
 def log_file(cell: GridCell) -> Path:
@@ -90,15 +85,8 @@ class CellProcess:
         self._log = folder / log_file(cell)
         self._start = time.perf_counter()
         with _new_file(self._log) as output:
-            self._process = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(variables or {})},
-                process_group=0,  # Ctrl-C in a terminal reaches only the grid, which passes it on once
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            self._process = start_process(
+                command, folder=folder, output=output, variables={"PYTHONUNBUFFERED": "1", **(variables or {})}
             )
 
     def outcome(self) -> Outcome | None:
@@ -142,16 +130,6 @@ def _new_file(path: Path) -> BinaryIO:
             f"cannot write the output of cells to {path}: {error.strerror}; start the grid in a folder that you may "
             "write to"
         ) from error
-
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _end_with_parent() -> None:
-    # Runs between fork and exec, when other threads may hold locks: a single call, without imports.
-    # Without it, the script of a killed grid or Ray worker would continue, and its cell would be trained twice.
-    assert _libc is not None
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def replay_command(output: str) -> str | None:

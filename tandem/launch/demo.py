@@ -2,8 +2,8 @@
 
     python -m tandem.launch.demo
 
-Source task: digits 0 to 4, from scratch. Target task: digits 5 to 9 with ten training images a class, from the source
-run's weights. Each framework's runs follow one another; the two frameworks run side by side with one thread each.
+Source task: digits 0 to 4, from scratch. Target task: digits 5 to 9 with ten training images per class, from the source
+run's weights. A framework's runs follow one another; the two frameworks run side by side with one thread each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tandem.errors import UserError, run_program
-from tandem.launch.scripts import training_script
+from tandem.launch.scripts import start_process, training_command
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import read_runs
 
@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     LOG_FOLDER.mkdir(exist_ok=True)
     console = Console()
     console.print(
-        f"{len(FRAMEWORKS)} frameworks, a source task and {len(REGIMES)} regimes each; "
-        f"what the runs print goes to {LOG_FOLDER}/"
+        f"{len(FRAMEWORKS)} frameworks, each with a source task and {len(REGIMES)} regimes; the runs' output goes to "
+        f"{LOG_FOLDER}/"
     )
     start = time.perf_counter()
     with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run_framework(framework: str, console: Console) -> None:
-    """The source task, unless an earlier demonstration here has trained it, then each regime on the target task."""
+    """Runs the source task, unless an earlier demonstration here has done so, then the target task in each regime."""
     source = latest_run(framework)
     if source is None:
         run_cell(framework, "source", ["--config", f"{CONFIGS / 'source.yaml'}"], console)
@@ -56,29 +56,30 @@ def run_framework(framework: str, console: Console) -> None:
 
 
 def target_options(regime: str, source: str | None) -> list[str]:
-    """What makes a run of the target task from the weights of a source run, as words of the command line."""
+    """Words of the command line for the target task in a regime, from the weights of a source run."""
     return ["--config", f"{CONFIGS / 'target.yaml'}", "--regime", regime, "--weights", f"runs:/{source}"]
 
 
 def run_cell(framework: str, name: str, arguments: list[str], console: Console) -> None:
-    """One training script in a process of its own.
+    """Runs one training script in a process of its own.
 
     Raises:
-        UserError: It failed; says where its output is.
+        UserError: The script failed; the message says where its output is.
     """
     log = LOG_FOLDER / f"{framework}_{name}.log"
     start = time.perf_counter()
-    # two processes on two cores: with more threads than cores torch runs many times slower
-    command = [sys.executable, str(training_script(framework)), *arguments, "--threads", "1"]
-    with log.open("w") as output:
-        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
+    # two processes on two cores: with more threads than cores torch is many times slower
+    command = training_command(framework, [*arguments, "--threads", "1"])
+    with log.open("wb") as output:
+        # in the terminal's group, whose Ctrl-C ends both frameworks: a thread that waits cannot be interrupted
+        status = start_process(command, output=output, own_session=False).wait()
     if status != 0:
         raise UserError(f"{framework} {name} ended with exit status {status}; its output is in {log}")
     console.print(f"{framework:>6} {name:<10} {time.perf_counter() - start:4.0f} s")
 
 
 def latest_run(framework: str) -> str | None:
-    """The id of the framework's newest finished run of the source task, if there is one."""
+    """Id of the framework's latest finished run of the source task; None if there is none."""
     try:
         runs = read_runs(None, SOURCE_EXPERIMENT)
     except UserError:  # nothing has been recorded here yet

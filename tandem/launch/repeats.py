@@ -1,16 +1,14 @@
-"""One run a seed and a fold, each in a process of its own, under a parent run with their mean and deviation."""
+"""Runs for several seeds and folds, each in a process of its own, under a parent run with mean and deviation."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from tandem.errors import UserError
 from tandem.launch.parent import start_parent_run
-from tandem.launch.scripts import training_script
+from tandem.launch.scripts import start_process, training_command
 from tandem.protocol.repeats import Repeat, repeats_of
 from tandem.protocol.settings import Settings
 from tandem.rendering.tables import Column, Table, print_table
@@ -25,28 +23,28 @@ _COLUMNS = (
 )
 
 
-def run_repeats(framework: str, settings: Settings, argv: list[str] | None) -> None:
-    """Trains with each seed and fold that the settings ask for, one after the other, and records what they share.
+def run_repeats(framework: str, settings: Settings, words: Sequence[str]) -> None:
+    """Trains with each seed and fold of the settings, one after the other, and records mean and standard deviation.
 
-    A repeat that fails does not keep the others from being trained.
+    The others are trained even if one of them fails.
 
     Args:
         framework: torch or keras.
-        settings: of all of them.
-        argv: the words of the command line that the settings come from, without the program.
+        settings: Common to all runs.
+        words: The words of the command line that the settings come from, without the program.
 
     Raises:
-        UserError: MLflow cannot be written, it lacks a repeat, or a repeat has failed: it names those.
+        UserError: MLflow cannot be written or lacks a run, or a run has failed; the message names the runs.
     """
     repeats = repeats_of(settings)
-    assert argv is not None and repeats
-    what = _describe(repeats)
+    assert repeats
+    children = describe(repeats)
     console = Console(highlight=False)
-    with start_parent_run(settings, framework=framework, what=what) as parent:
+    with start_parent_run(settings, framework=framework, what=children) as parent:
         failed = []
         for number, repeat in enumerate(repeats, start=1):
             console.print(f"[{number}/{len(repeats)}] {repeat.title}", markup=False)
-            if _train(framework, [*argv, *repeat.options, "--tracking.parent_run", parent.id]) != 0:
+            if _train(framework, [*words, *repeat.options, "--tracking.parent_run", parent.id]) != 0:
                 failed.append(repeat.title)
         num_recorded, summary = parent.log_mean_and_deviation()
         rows = [
@@ -55,28 +53,29 @@ def run_repeats(framework: str, settings: Settings, argv: list[str] | None) -> N
             if (name := vocabulary.TEST_PREFIX + key) in summary
         ]
         if rows:
-            title = f"{settings.backbone}, {settings.regime}, {framework}: mean over {num_recorded} of {what}"
+            title = f"{settings.backbone}, {settings.regime}, {framework}: mean over {num_recorded} of {children}"
             print_table(Table(name="repeats", title=title, columns=_COLUMNS, rows=tuple(rows)), console)
-        if missing := what_is_missing(len(repeats), failed, num_recorded):
-            raise UserError(missing)
+        if problem := what_is_missing(len(repeats), failed, num_recorded):
+            raise UserError(problem)
 
 
 def what_is_missing(num_repeats: int, failed: Sequence[str], num_recorded: int) -> str:
-    """One line on the repeats that the mean lacks; empty where it has all."""
+    """One line about the runs that the mean does not include; empty if it includes all."""
     parts = []
     if failed:
-        parts.append(f"{len(failed)} of {num_repeats} runs failed, and say why above: {'; '.join(failed)}")
-    # A script whose MLflow goes away trains on and ends well; its journal has what is to be sent.
+        parts.append(f"{len(failed)} of {num_repeats} runs failed, see their messages above: {'; '.join(failed)}")
+    # If MLflow goes away, a script trains on and ends well; its journal keeps what has to be sent.
     lost = num_repeats - len(failed) - num_recorded
     if lost > 0:
         parts.append(
-            f"{lost} of {num_repeats} runs ended well but are not finished in MLflow, so the mean is without them; "
-            "their warnings above say how to send the rest"
+            f"{lost} of {num_repeats} runs ended well but are not finished in MLflow, so the mean does not include "
+            "them; their warnings above say how to send the rest"
         )
     return "; ".join(parts)
 
 
-def _describe(repeats: Sequence[Repeat]) -> str:
+def describe(repeats: Sequence[Repeat]) -> str:
+    """Seeds and folds in words: 3 seeds, fold 0."""
     seeds = list(dict.fromkeys(repeat.seed for repeat in repeats))
     folds = list(dict.fromkeys(repeat.fold for repeat in repeats if repeat.fold is not None))
     parts = [f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"]
@@ -86,9 +85,8 @@ def _describe(repeats: Sequence[Repeat]) -> str:
 
 
 def _train(framework: str, words: Sequence[str]) -> int:
-    """Exit status of the training script with these words; it is ended with this process."""
-    # a session of its own, so that Ctrl-C reaches it once, from here, and not a second time from the terminal
-    process = subprocess.Popen([sys.executable, str(training_script(framework)), *words], start_new_session=True)
+    """Exit status of the training script with these words; Ctrl-C ends it once, from here."""
+    process = start_process(training_command(framework, words))
     try:
         return process.wait()
     except BaseException:

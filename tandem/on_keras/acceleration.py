@@ -1,4 +1,4 @@
-"""What Keras's backends take of the hardware: number formats, compiled steps."""
+"""Hardware acceleration on Keras's backends: device, TF32, compiled steps and memory."""
 
 from __future__ import annotations
 
@@ -7,21 +7,48 @@ import time
 import keras
 
 from tandem.data.stream import Batch, Stream
-from tandem.on_keras.backends import backend_module, has_gpu
+from tandem.evaluation.out_of_memory import says_out_of_memory
+from tandem.on_keras.backends import backend_module, has_gpu, uses_gpu
 from tandem.on_keras.networks import Classifier
-from tandem.protocol.settings import AccelerationSettings
+from tandem.protocol.devices import check_gpu
+from tandem.protocol.settings import AccelerationSettings, Settings
+
+PAD_BATCHES = True
+"""Predicting a batch of another size is compiled again, so smaller batches are filled up."""
 
 TRACED_IMAGES = 2
-"""Images of a batch that is only there to be traced: the graph is the same for any number; batch norm needs two."""
+"""Images of a batch that is only traced: the graph is the same for any number; batch norm needs two."""
+
+
+# -------------------------------------------------------------------------------------------------------------- device
+
+
+def check_device(settings: Settings) -> None:
+    """Raises UserError if `device` or `precision` needs a GPU and the backend finds none."""
+    # not in other runs: JAX would choose its devices, before join_devices
+    if settings.device == "gpu" or settings.precision == "float16":
+        check_gpu(settings, has_gpu=has_gpu(), backend=keras.backend.backend())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if a CPU or a GPU had too little memory, cuDNN's and cuBLAS's errors included."""
+    if isinstance(error, MemoryError):
+        return True
+    # JAX's and torch's exceptions are RuntimeErrors
+    tensorflow = (backend_module().errors.OpError,) if keras.backend.backend() == "tensorflow" else ()
+    return isinstance(error, (RuntimeError, *tensorflow)) and says_out_of_memory(error)
+
+
+# --------------------------------------------------------------------------------------------------------------- flags
 
 
 def set_flags(settings: AccelerationSettings) -> None:
-    """Sets the backend's switches for GPUs, which mean nothing to a CPU."""
+    """Sets the backend's global flags for GPUs; they change nothing on a CPU."""
     backend, module = keras.backend.backend(), backend_module()
     if backend == "tensorflow":
         module.config.experimental.enable_tensor_float_32_execution(settings.tf32)
     elif backend == "jax":
-        # its own default would be TF32 too; "high" is TF32 on a GPU, "highest" is float32 anywhere
+        # JAX's own default is TF32 too; "high" is TF32 on a GPU, "highest" is float32 on any device
         module.config.update("jax_default_matmul_precision", "high" if settings.tf32 else "highest")
     else:
         module.backends.cuda.matmul.allow_tf32 = settings.tf32
@@ -29,27 +56,30 @@ def set_flags(settings: AccelerationSettings) -> None:
         module.backends.cudnn.benchmark = settings.cudnn_autotune
 
 
-def jit_compile(settings: AccelerationSettings, *, gpu: bool) -> bool | str:
-    """What compile() takes: as the settings say, or where it pays."""
-    if settings.compile is not None:
-        return settings.compile
-    # XLA slows TensorFlow down on a CPU; the other backends decide for themselves
-    return "auto" if gpu or keras.backend.backend() != "tensorflow" else False
+def jit_compile(settings: Settings) -> bool | str:
+    """The argument jit_compile of compile(): as the settings say, by default only if XLA is faster."""
+    if settings.acceleration.compile is not None:
+        return settings.acceleration.compile
+    # XLA makes TensorFlow slower on a CPU; the other backends decide for themselves
+    return "auto" if uses_gpu(settings) or keras.backend.backend() != "tensorflow" else False
+
+
+# ------------------------------------------------------------------------------------------------------------- warm-up
 
 
 def warm_up(network: Classifier, training: Stream, validation: Stream) -> float:
-    """Takes a training and a validation step of each batch size, so that the epochs have nothing left to compile.
+    """Takes a training and a validation step with each batch size, so that the epochs compile nothing.
 
-    Afterwards the network and its optimizer are as before, states of its own random generators included (Keras on torch
-    draws dropout from torch's).
+    The network and its optimizer are unchanged afterwards, including the states of its own random generators (Keras on
+    torch draws dropout from torch's).
 
     Args:
         network: Compiled for the phase, its optimizer new.
-        training: The phase's batches.
-        validation: The same of the validation images.
+        training: The phase's training batches.
+        validation: The phase's validation batches.
 
     Returns:
-        Seconds that it took; 0 where each step is run as it is written, and nothing done.
+        Seconds spent; 0, and no step is taken, if steps are not compiled.
     """
     if network.run_eagerly or not (network.jit_compile or has_gpu() or keras.backend.backend() != "torch"):
         return 0.0
@@ -57,7 +87,7 @@ def warm_up(network: Classifier, training: Stream, validation: Stream) -> float:
     optimizer = network.optimizer
     optimizer.build(network.trainable_variables)
     weights = [(variable, variable.numpy()) for variable in network.variables]
-    # a new optimizer's moments are zeros, and as large as the weights; len(), for an empty shape is true in TensorFlow
+    # a new optimizer's moments are zeros of the weights' shapes; len(), since an empty shape is true in TensorFlow
     numbers = [(variable, variable.numpy()) for variable in optimizer.variables if not len(variable.shape)]
     samples = [_Batches(stream, whole=network.jit_compile or has_gpu()) for stream in (training, validation)]
     network.fit(samples[0], validation_data=samples[1], shuffle=False, verbose=0)
@@ -70,7 +100,7 @@ def warm_up(network: Classifier, training: Stream, validation: Stream) -> float:
 
 
 class _Batches(keras.utils.PyDataset):
-    """A batch of each size, or a few images where the size does not matter; the same to fit as the loader itself."""
+    """One batch of each size, or a few images if the size does not matter, in the same form as the loader's."""
 
     def __init__(self, stream: Stream, *, whole: bool) -> None:
         super().__init__()
@@ -83,13 +113,3 @@ class _Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Batch:
         return self.batches[index]
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the GPU's memory was too small."""
-    backend, module = keras.backend.backend(), backend_module()
-    if backend == "tensorflow":
-        return isinstance(error, module.errors.ResourceExhaustedError)
-    if backend == "jax":
-        return isinstance(error, module.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
-    return isinstance(error, module.OutOfMemoryError)

@@ -1,4 +1,4 @@
-"""AlexNet in Keras, which no Keras library has."""
+"""AlexNet in Keras; no Keras library has it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tandem.protocol.backbones import IMAGENET_CLASSES
 
 
 def build_alexnet(image_size: int, *, with_head: bool) -> keras.Model:
-    """AlexNet with random weights, layer by layer what torchvision.models.alexnet is.
+    """AlexNet with random weights, with the layers of torchvision.models.alexnet.
 
-    That is "One weird trick for parallelizing convolutional neural networks" (Krizhevsky 2014): 64, 192, 384, 256 and
-    256 channels, no local response normalization.
+    From "One weird trick for parallelizing convolutional neural networks" (Krizhevsky 2014): 64, 192, 384, 256 and 256
+    channels, no local response normalization.
 
     Args:
         image_size: Height and width in pixels, 63 or more; 224 in the paper.
-        with_head: With the dense layer of 1000 logits, otherwise to the second layer of 4096 units.
+        with_head: End in the dense layer of 1000 logits, otherwise in the second layer of 4096 units.
     """
     images = keras.Input((image_size, image_size, 3))
     x = keras.layers.ZeroPadding2D(2)(images)

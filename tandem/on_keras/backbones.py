@@ -1,4 +1,4 @@
-"""Backbones of Keras Applications and Tandem's own, parted from their ImageNet heads, and their blocks."""
+"""Backbones of Keras Applications and Tandem's own, without their ImageNet heads, and their blocks."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ OWN_NETWORKS = {"alexnet": build_alexnet, "densenet161": build_densenet161}
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltBackbone:
-    """A backbone and what goes with it."""
+    """A backbone, its number of features and its pixel scaling."""
 
     network: keras.Model
     """Pixels of shape (n, size, size, 3), scaled, to features of shape (n, num_features)."""
     num_features: int
     scaling: Scaling
-    """What the published weights expect of pixels."""
+    """Pixel scaling that the published weights expect."""
 
 
 def check_builder(entry: Backbone) -> None:
-    """Does nothing where Keras Applications has a network of that name.
+    """Does nothing if Keras Applications has a network of that name.
 
     Raises:
         UserError: It has none.
@@ -49,15 +49,16 @@ def check_builder(entry: Backbone) -> None:
 
 
 def build_backbone(entry: Backbone, image_size: int, *, pretrained: bool) -> BuiltBackbone:
-    """The backbone of the catalogue's entry, or of a name outside of it.
+    """The backbone of a catalogue entry or of a name outside the catalogue.
 
     Args:
-        entry: What find_backbone gave.
-        image_size: Height and width in pixels of its input.
-        pretrained: With the ImageNet weights that its library downloads, otherwise with random ones.
+        entry: From find_backbone.
+        image_size: Height and width of its input in pixels.
+        pretrained: Use the ImageNet weights that its library downloads, otherwise random ones.
 
     Raises:
-        UserError: Keras Applications lacks that name, the download failed, or it takes no images of that size.
+        UserError: Keras Applications has no such name, the download failed, or the network takes no images of that
+            size.
     """
     network = _build_network(entry, image_size, pretrained=pretrained, with_head=False)
     return BuiltBackbone(network=network, num_features=network.output.shape[-1], scaling=_scaling(entry))
@@ -69,13 +70,14 @@ def build_with_imagenet_head(
     """The backbone and its head, from features to logits of ImageNet's 1000 classes.
 
     Args:
-        entry: What find_backbone gave.
-        image_size: Height and width in pixels of its input.
-        pretrained: With the ImageNet weights that its library downloads, otherwise with random ones.
+        entry: From find_backbone.
+        image_size: Height and width of its input in pixels.
+        pretrained: Use the ImageNet weights that its library downloads, otherwise random ones.
         weights_file: A file with the weights of the whole network.
 
     Raises:
-        UserError: As build_backbone, or the network does not end in such a dense layer, or the file is of another one.
+        UserError: As build_backbone; or the network does not end in such a dense layer, or the file belongs to another
+            network.
     """
     whole = _build_network(entry, image_size, pretrained=pretrained, with_head=True)
     if weights_file is not None:
@@ -86,7 +88,7 @@ def build_with_imagenet_head(
             f"backbone: {entry.name!r} comes without a dense layer for ImageNet's 1000 classes; take another"
         )
     if isinstance(body[-1], keras.layers.Dropout) and len(body[-2].output.shape) == 2 and not body[-2].weights:
-        body.pop()  # dropout between the pooling and the head is the head's
+        body.pop()  # dropout between the pooling and the head belongs to the head
     network = keras.Model(whole.input, body[-1].output, name=whole.name)
     head = keras.Sequential(
         [keras.Input(dense.input.shape[1:]), keras.layers.Dense(dense.units, dtype="float32")], name="head"
@@ -96,7 +98,7 @@ def build_with_imagenet_head(
 
 
 def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a model and of the models within it, in order, the models themselves left out."""
+    """The layers of a model and of the models within it, in order, without the models themselves."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from leaf_layers(layer)
@@ -105,9 +107,9 @@ def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def blocks_of(backbone: keras.Model, entry: Backbone) -> list[list[keras.layers.Layer]]:
-    """The layers of each block, from input to output; every weight is in exactly one block.
+    """The layers of each block, from input to output; every weight belongs to exactly one block.
 
-    Freeze and thaw them with set_trainable. A backbone outside the catalogue is one block.
+    set_trainable freezes and thaws them. A backbone outside the catalogue is one block.
     """
     patterns = entry.builds["keras"].blocks
     return [[layer for layer in leaf_layers(backbone) if re.match(pattern, layer.name)] for pattern in patterns]
@@ -117,10 +119,9 @@ _dropout_rates: WeakKeyDictionary[keras.layers.Dropout, float] = WeakKeyDictiona
 
 
 def set_trainable(layers: list[keras.layers.Layer], trainable: bool) -> None:
-    """Freezes or thaws the layers of a block; it takes effect with the compile() that has to follow.
+    """Freezes or thaws the layers of a block; it takes effect with the next compile().
 
-    Keras runs frozen batch norm in inference mode, but not frozen dropout, whose rate becomes zero here until it is
-    thawed.
+    Keras runs frozen batch norm in inference mode, but not frozen dropout: its rate is zero until it is thawed.
     """
     for layer in layers:
         layer.trainable = trainable
@@ -130,39 +131,42 @@ def set_trainable(layers: list[keras.layers.Layer], trainable: bool) -> None:
 
 
 def load_weights(network: keras.Model, file: Path) -> None:
-    """Fills a backbone, or a network with its head, from a weight file.
+    """Loads a backbone, or a network with its head, from a weight file.
 
     Args:
-        network: What build_backbone or build_with_imagenet_head made.
-        file: Of Keras Applications (.h5), of save_weights (.weights.h5), or torch's for Tandem's own networks
-            (.safetensors); it may hold a head that the network lacks.
+        network: From build_backbone or build_with_imagenet_head.
+        file: From Keras Applications (.h5), save_weights (.weights.h5), or torch for Tandem's own networks
+            (.safetensors). A head that the network does not have is ignored.
 
     Raises:
-        UserError: The file is no weight file, or holds another network's weights.
+        UserError: The file is not a weight file, or holds the weights of another network.
     """
     if file.suffix == ".safetensors":
         load_torch_weights(network, file)
         return
     try:
         with warnings.catch_warnings():
-            # otherwise a layer that the file lacks keeps its random weights with no more than a warning
+            # Keras only warns of a layer that the file lacks, which keeps its random weights
             warnings.simplefilter("error")
             network.load_weights(file, **_legacy_options(network, file))
     except OSError as error:
-        raise UserError(f"weights: {file} cannot be read as HDF5 ({error}); give a file that Keras has saved") from None
+        raise UserError(f"weights: {file} cannot be read as HDF5 ({error}); give a file saved by Keras") from None
     except (ValueError, KeyError, UserWarning) as error:
         reason = " ".join(str(error).split()).split(". ")[0]
         head = " with its head" if isinstance(network.layers[-1], keras.layers.Dense) else ""
         raise UserError(
-            f"weights: {file} is no weight file of {network.name}{head} ({reason}); give the file of this backbone"
+            f"weights: {file} is not a weight file of {network.name}{head} ({reason}); give the file of this backbone"
         ) from None
 
 
 def _legacy_options(network: keras.Model, file: Path) -> dict[str, bool]:
-    """How to load a file; raises ValueError where one of Keras 2's format lacks a layer, which Keras passes over.
+    """Options of load_weights for a file.
 
-    Files of that format, in which Keras Applications publishes its weights, are read by the layers' names: those with a
-    top have more layers than the backbone.
+    Files in Keras 2's format, in which Keras Applications publishes its weights, are read by the layers' names, since
+    those with a top have more layers than the backbone.
+
+    Raises:
+        ValueError: A file in that format lacks a layer; Keras would ignore that.
     """
     if file.name.endswith(".weights.h5"):
         return {}
@@ -170,7 +174,7 @@ def _legacy_options(network: keras.Model, file: Path) -> dict[str, bool]:
         names = set(content.get("model_weights", content).attrs["layer_names"])
     lacking = [layer.name for layer in network.layers if layer.weights and layer.name not in names]
     if lacking:
-        raise ValueError(f"{len(lacking)} layers are lacking, the first is {lacking[0]}")
+        raise ValueError(f"{len(lacking)} layers are missing, the first is {lacking[0]}")
     return {"by_name": True}
 
 
@@ -193,7 +197,7 @@ def _build_network(entry: Backbone, image_size: int, *, pretrained: bool, with_h
             entry, image_size, include_top=True, weights=None, input_shape=shape, classifier_activation=None
         )
         if pretrained:
-            # Keras gives these for one size only, that of their training
+            # Keras has these for one size only, that of their training
             published = _call_builder(
                 entry, image_size, include_top=True, weights="imagenet", classifier_activation=None
             )
@@ -213,8 +217,8 @@ def _call_builder(entry: Backbone, image_size: int, **arguments: Any) -> keras.M
         if arguments["weights"] and _is_of_weight_file(error):
             folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
             raise WeightsNotDownloaded(
-                f"weights: imagenet could not be downloaded or read for {build.builder} ({reason}); put a whole file "
-                f"into {folder}, or give one with --weights"
+                f"weights: imagenet could not be downloaded or read for {build.builder} ({reason}); put the "
+                f"file into {folder}, or give one with --weights"
             ) from None
         if isinstance(error, ValueError):
             raise UserError(
@@ -224,9 +228,9 @@ def _call_builder(entry: Backbone, image_size: int, **arguments: Any) -> keras.M
 
 
 def _is_of_weight_file(error: Exception) -> bool:
-    """Whether it is about the file that Keras Applications downloads, and not about what is built."""
-    # Keras wraps a failed download into a bare Exception, and calls a wrong hash a ValueError; a file whose hash it
-    # does not know fails when it is opened
+    """True if the error is about the downloaded weight file and not about the network."""
+    # Keras raises a bare Exception for a failed download and a ValueError for a wrong hash; a damaged file whose hash
+    # it does not know fails when it is opened
     messages = ("URL fetch failure", "Incomplete or corrupted file")
     return isinstance(error, OSError) or any(message in str(error) for message in messages)
 
@@ -241,25 +245,25 @@ def _application(entry: Backbone) -> ModuleType:
 
 
 def _scaling(entry: Backbone) -> Scaling:
-    """What the published weights expect of pixels; outside the catalogue, what preprocess_input makes of them."""
+    """Pixel scaling that the published weights expect; outside the catalogue, that of preprocess_input."""
     if scaling := entry.builds["keras"].scaling:
         return scaling
     application = _application(entry)
     if application.__name__.endswith(".efficientnet"):
-        return "torch"  # what _without_preprocessing takes out
+        return "torch"  # the scaling that _without_preprocessing removes
     red, black = np.array([[[255.0, 0.0, 0.0]]]), np.zeros((1, 1, 3))
     red_scaled, black_scaled = (application.preprocess_input(pixels.copy())[0, 0] for pixels in (red, black))
     if np.argmax(red_scaled - black_scaled) == 2:
         return "caffe"  # blue, green, red
     if red_scaled[0] == 255:
-        return "none"  # the network has it inside
+        return "none"  # the network scales pixels itself
     return "tf" if red_scaled[0] == 1 else "torch"
 
 
 def _build_vgg(entry: Backbone, image_size: int, *, with_head: bool) -> keras.Model:
-    """VGG as torchvision has it: Keras Applications' own has neither pooling to 7 x 7 nor dropout.
+    """VGG with torchvision's pooling to 7 x 7 and dropout, which Keras Applications' VGG lacks.
 
-    At 224 pixels, where the pooling has nothing to do, and in inference both are the same network.
+    At 224 pixels, where the pooling changes nothing, both are the same network in inference.
     """
     convolutions = _call_builder(
         entry, image_size, include_top=False, weights=None, input_shape=(image_size, image_size, 3)
@@ -274,10 +278,11 @@ def _build_vgg(entry: Backbone, image_size: int, *, with_head: bool) -> keras.Mo
 
 
 def _without_preprocessing(network: keras.Model) -> keras.Model:
-    """EfficientNet without the scaling of pixels at its beginning.
+    """EfficientNet without the pixel scaling at its beginning.
 
-    With random weights Keras leaves its normalization at mean 0 and variance 1, so that scratch and pretrained would
-    see other pixels. With ImageNet's it computes (x / 255 - mean) / sqrt(std) / sqrt(std), which is `torch` scaling.
+    With random weights, Keras's normalization keeps mean 0 and variance 1, so runs from scratch and pretrained ones
+    would get different pixels. With ImageNet's it computes (x / 255 - mean) / sqrt(std) / sqrt(std), which is `torch`
+    scaling.
     """
 
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What differs between Keras's backends and Keras itself has no name for."""
+"""Functions of Keras's backends that Keras itself has no common name for."""
 
 from __future__ import annotations
 
@@ -10,67 +10,86 @@ from typing import Any
 import keras
 
 from tandem.errors import UserError
+from tandem.protocol.settings import Settings
+
+_TRIALS_PER_PROCESS = {"tensorflow": 10}  # TensorFlow keeps 100 to 200 MB of each trial
+
+
+def backend() -> str:
+    """The package that computes: tensorflow, jax or torch."""
+    return keras.backend.backend()
 
 
 def backend_module() -> ModuleType:
-    """The package that computes: tensorflow, jax or torch, which Keras has imported already."""
-    return importlib.import_module(keras.backend.backend())
+    """The backend's package, which Keras has imported already."""
+    return importlib.import_module(backend())
 
 
-def backend_version() -> str:
-    return backend_module().__version__
+def versions() -> dict[str, str]:
+    """Versions of the packages that a run's numbers depend on, by their names."""
+    return {"keras": keras.__version__, backend(): backend_module().__version__}
+
+
+def trials_per_process() -> int | None:
+    """Number of a sweep's trials after which its process starts again to free memory; None for no limit."""
+    return _TRIALS_PER_PROCESS.get(backend())
 
 
 def has_gpu() -> bool:
-    """Whether the backend finds a GPU."""
-    backend, module = keras.backend.backend(), backend_module()
-    if backend == "tensorflow":
+    """True if the backend finds a GPU."""
+    module = backend_module()
+    if backend() == "tensorflow":
         return bool(module.config.list_physical_devices("GPU"))
-    if backend == "jax":
+    if backend() == "jax":
         return any(device.platform == "gpu" for device in module.devices())
     return module.cuda.is_available()
 
 
+def uses_gpu(settings: Settings) -> bool:
+    """True if the run computes on a GPU."""
+    return settings.device != "cpu" and has_gpu()
+
+
 def limit_threads(threads: int) -> None:
-    """Limits the CPU threads of the backend's arithmetic; call it before any.
+    """Limits the CPU threads of the backend's arithmetic; call it before any computation.
 
     Raises:
         UserError: The backend has no such limit.
     """
-    backend, module = keras.backend.backend(), backend_module()
-    if backend == "tensorflow":
+    module = backend_module()
+    if backend() == "tensorflow":
         module.config.threading.set_intra_op_parallelism_threads(threads)
         module.config.threading.set_inter_op_parallelism_threads(threads)
-    elif backend == "torch":
+    elif backend() == "torch":
         module.set_num_threads(threads)
     else:
         raise UserError(
-            f"threads: received {threads}, but the {backend} backend takes as many as the process may use; "
-            "leave it out, and limit the process itself (taskset)"
+            f"threads: received {threads}, but the {backend()} backend uses as many as the process may; leave it out, "
+            "and limit the process itself (taskset)"
         )
 
 
 def peak_gpu_memory_megabytes() -> float:
-    """The most that the backend has held on the GPU since the process began; 0 without one."""
+    """Peak memory that the backend has held on the GPU since the process began, in 10^6 bytes; 0 without a GPU."""
     if not has_gpu():
         return 0.0
-    backend, module = keras.backend.backend(), backend_module()
-    if backend == "tensorflow":
+    module = backend_module()
+    if backend() == "tensorflow":
         return module.config.experimental.get_memory_info("GPU:0")["peak"] / 1e6
-    if backend == "jax":
+    if backend() == "jax":
         return module.devices()[0].memory_stats()["peak_bytes_in_use"] / 1e6
     return module.cuda.max_memory_allocated() / 1e6
 
 
 def gradients_of(function: Callable[[Any], Any], value: Any) -> Any:
-    """The gradients of a function that gives one number, with respect to the tensor that it is given."""
-    backend, module = keras.backend.backend(), backend_module()
-    if backend == "tensorflow":
+    """Gradients of a function, whose result is one number, with respect to its argument, a tensor."""
+    module = backend_module()
+    if backend() == "tensorflow":
         with module.GradientTape() as tape:
             tape.watch(value)
             result = function(value)
         return tape.gradient(result, value)
-    if backend == "jax":
+    if backend() == "jax":
         return module.grad(function)(value)
     value = value.detach().requires_grad_()
     with module.enable_grad():

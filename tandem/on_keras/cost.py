@@ -1,4 +1,4 @@
-"""What a network costs in Keras: multiply-accumulates."""
+"""Cost of a network in Keras: multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tandem.on_keras.networks import Classifier
 def count_macs(classifier: Classifier) -> int:
     """Multiply-accumulates of convolutions and dense layers for one image.
 
-    Counted from the layers' shapes; biases, batch norm and activations are left out.
+    Counted from the layers' shapes; biases, batch norm and activations are not counted.
     """
     total = 0
     for layer in [*leaf_layers(classifier.backbone), *leaf_layers(classifier.head)]:

@@ -1,4 +1,4 @@
-"""DenseNet-161 in Keras, which no Keras library has."""
+"""DenseNet-161 in Keras; no Keras library has it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ MOMENTUM = 0.9
 
 
 def build_densenet161(image_size: int, *, with_head: bool) -> keras.Model:
-    """DenseNet-161 with random weights, layer by layer what torchvision.models.densenet161 is.
+    """DenseNet-161 with random weights, with the layers of torchvision.models.densenet161.
 
     The layers' names are those of Keras Applications' smaller DenseNets.
 
     Args:
         image_size: Height and width in pixels, 32 or more; 224 in the paper.
-        with_head: With the dense layer of 1000 logits, otherwise to the global average pooling.
+        with_head: End in the dense layer of 1000 logits, otherwise in the global average pooling.
     """
     images = keras.Input((image_size, image_size, 3))
     x = keras.layers.Conv2D(2 * GROWTH_RATE, 7, strides=2, use_bias=False, name="conv1_conv")(
         keras.layers.ZeroPadding2D(3)(images)
     )
     x = _batch_norm_relu(x, "conv1")
-    # zeros are the lowest values behind a ReLU, so that padding with them is torch's padding with minus infinity
+    # zeros are the lowest values after a ReLU, so padding with them equals torch's padding with minus infinity
     x = keras.layers.MaxPooling2D(3, strides=2)(keras.layers.ZeroPadding2D(1)(x))
     for stage, layers in enumerate(DENSE_LAYERS, start=2):
         for number in range(1, layers + 1):

@@ -1,4 +1,4 @@
-"""The frozen phase without the backbone: its features, computed once, and the head that is trained on them."""
+"""A frozen phase without its backbone: features computed once per image, and the head trained on them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from tandem.data.features import PhaseFeatures, find_phase_features
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
 from tandem.evaluation.batching import computed_as_fits, in_batches
-from tandem.on_keras.backends import backend_module, backend_version, has_gpu
+from tandem.on_keras.acceleration import is_out_of_memory, jit_compile
+from tandem.on_keras.backends import backend_module, uses_gpu, versions
 from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings
 from tandem.tracking.system import describe_hardware
 
-CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 512  # larger ones are no faster on a CPU; on a GPU halved until they fit
+CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 512  # larger ones are no faster on a CPU; halved on a GPU until they fit
 
 VALIDATION_BYTES = 64_000_000  # of features that are held in memory at most
 
@@ -27,7 +28,7 @@ VALIDATION_BYTES = 64_000_000  # of features that are held in memory at most
 def head_on_features(network: Classifier) -> keras.Sequential:
     """The network's own head as a model of float32 features of shape (n, features), to be compiled and trained.
 
-    Not the head itself: what it was compiled with would be saved with the network.
+    A model around the head: what the head itself was compiled with would be saved with the network.
     """
     return keras.Sequential([keras.Input(network.head.input_shape[1:]), network.head])
 
@@ -35,8 +36,8 @@ def head_on_features(network: Classifier) -> keras.Sequential:
 class FeatureLoader(StreamLoader):
     """Batches of float32 features (b, features) and int64 labels (b,), epoch after epoch without an end.
 
-    fit has to be told the steps of an epoch. It then goes on with one iterator, where it would make two new ones in
-    each epoch, which take TensorFlow longer than the head's steps do.
+    fit has to be told the steps per epoch. It then keeps one iterator; otherwise it makes two new ones per epoch, which
+    takes TensorFlow longer than the head's steps.
     """
 
     @property
@@ -48,10 +49,9 @@ class FeatureLoader(StreamLoader):
 
 
 def validation_batches(stream: Stream) -> Any:
-    """A stream's features as what `validation_data` takes.
+    """A stream's features for fit's `validation_data`.
 
-    On TensorFlow in a data set of its own, of which a new iterator, one for each epoch, costs a tenth of one that calls
-    Python.
+    On TensorFlow a tf.data data set: a new iterator of it, one per epoch, costs a tenth of one that calls Python.
     """
     features, _ = stream.batch(0, 0)
     if keras.backend.backend() != "tensorflow" or features.nbytes * len(stream) > VALIDATION_BYTES:
@@ -61,40 +61,31 @@ def validation_batches(stream: Stream) -> Any:
 
 
 def steps_per_execution(steps_per_epoch: int) -> int:
-    """Training steps without a return to Python between them: all of an epoch, on the backend that has such a loop."""
+    """Training steps between two returns to Python: a whole epoch on TensorFlow, which has such a loop."""
     return steps_per_epoch if keras.backend.backend() == "tensorflow" else 1
 
 
 def find_features(
-    network: Classifier,
-    phase: Phase,
-    settings: Settings,
-    data: PreparedData,
-    weights_hash: str,
-    *,
-    jit_compile: bool | str,
+    network: Classifier, phase: Phase, settings: Settings, data: PreparedData, weights_hash: str
 ) -> PhaseFeatures:
-    """The features that a phase trains its head on, computed first where no run has done so before.
+    """The features that a phase trains its head on, computed first if no earlier run has done so.
 
     Args:
-        network: Its backbone is frozen as the phase has it.
-        phase: One that trains more than the head has none.
-        settings: All of the run.
+        network: Its backbone is frozen for the phase.
+        phase: A phase that trains the backbone has no features.
+        settings: The run's.
         data: The images.
-        weights_hash: Of the backbone.
-        jit_compile: Whether XLA compiles the pass.
+        weights_hash: Hash of the backbone's weights.
     """
-    backend = keras.backend.backend()
-    on_gpu = settings.device != "cpu" and has_gpu()
     made_with = {
-        "framework": f"keras {keras.__version__}, {backend} {backend_version()}",
-        "device": "gpu" if on_gpu else "cpu",
+        "framework": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "device": "gpu" if uses_gpu(settings) else "cpu",
         "hardware": describe_hardware(),
         "weights": weights_hash,
     }
-    batch_size = GPU_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE
-    to_features = ToFeatures(network)  # one for all views, since it is compiled at its first batch
-    to_features.compile(jit_compile=jit_compile)
+    batch_size = GPU_BATCH_SIZE if uses_gpu(settings) else CPU_BATCH_SIZE
+    to_features = ToFeatures(network)  # one model for all views, since it is compiled at its first batch
+    to_features.compile(jit_compile=jit_compile(settings))
     return find_phase_features(
         phase,
         settings,
@@ -122,20 +113,20 @@ def backbone_pass(
     *,
     batch_size: int,
 ) -> Callable[[np.ndarray], Iterator[np.ndarray]]:
-    """What computes the backbone's features of images, in inference mode and in batches as large as fit.
+    """A function that computes the backbone's features in inference mode, in batches as large as fit into memory.
 
     Args:
         to_features: Compiled.
-        images_of: uint8 images of shape (n, height, width, 3) in the rows of a store.
-        batch_size: To begin with.
+        images_of: Rows of a store, int64 of shape (n,), to uint8 images of shape (n, height, width, 3).
+        batch_size: Of the first batch.
 
     Returns:
-        From rows, int64 of shape (n,), to float32 features of shape (batch, features), as the head is given them.
+        Rows, int64 of shape (n,), to float32 features of shape (batch, features), batch by batch.
     """
     sizes: list[int] = []  # of the batches that it is compiled for
 
     def compute_batch(rows: np.ndarray) -> np.ndarray:
-        # a last batch that is smaller is filled up, since another size would be compiled anew
+        # a smaller last batch is filled up, since another size would be compiled again
         size = max([len(rows), *sizes])
         images = images_of(rows)
         filled = np.concatenate([images, np.repeat(images[-1:], size - len(rows), axis=0)])
@@ -147,9 +138,4 @@ def backbone_pass(
         sizes[:] = [size]
         return features[: len(rows)]
 
-    return lambda rows: computed_as_fits(compute_batch, in_batches(rows, batch_size), is_out_of_memory=_out_of_memory)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # each backend has its own exception: TensorFlow's and JAX's carry this code, torch's these words
-    return "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error) or "OOM when allocating" in str(error)
+    return lambda rows: computed_as_fits(compute_batch, in_batches(rows, batch_size), is_out_of_memory=is_out_of_memory)

@@ -1,4 +1,4 @@
-"""Tandem's stream as what Keras iterates over."""
+"""Tandem's stream as a Keras data set."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tandem.data.stream import Batch, Stream
 class StreamLoader(keras.utils.PyDataset):
     """Batches of uint8 images (b, height, width, 3) and int64 labels (b,) of the stream's epoch number `epoch`.
 
-    fit has to be called with shuffle=False, or it shuffles the order of the batches, and with the callback
-    CountEpochs: Keras calls on_epoch_begin and on_epoch_end also around a look at the first batches before training,
-    so that they cannot count.
+    Call fit with shuffle=False, or it shuffles the order of the batches, and with the callback CountEpochs: the loader
+    cannot count epochs by on_epoch_begin and on_epoch_end, since Keras also calls these around a look at the first
+    batches before training.
 
-    A PyDataset serves all of Keras's backends. The stream makes batches ahead in threads of its own, for any of them;
-    Keras's workers would be told neither the epoch nor when it ends. To a GPU, JAX copies a batch ahead.
+    A PyDataset serves all of Keras's backends. The stream makes batches ahead in threads of its own; Keras's workers
+    would not know the epoch or its end. JAX copies a batch ahead to a GPU.
     """
 
     def __init__(self, stream: Stream, **kwargs: Any) -> None:
@@ -26,7 +26,7 @@ class StreamLoader(keras.utils.PyDataset):
         self.stream = stream
         self.epoch = 0
         self._ahead: Iterator[Batch] = iter(())
-        self._next = (-1, 0)  # epoch and index of the next batch that _ahead gives
+        self._next = (-1, 0)  # epoch and index of the next batch in _ahead
 
     def __len__(self) -> int:
         return len(self.stream)
@@ -41,7 +41,7 @@ class StreamLoader(keras.utils.PyDataset):
 
 
 class CountEpochs(keras.callbacks.Callback):
-    """Gives each epoch of a fit the stream's epoch of the same number."""
+    """Serves the stream's epoch of the same number in each epoch of a fit."""
 
     def __init__(self, loader: StreamLoader) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What Grad-CAM needs of a Keras network: its last feature map and the gradients there."""
+"""Grad-CAM's inputs from a Keras network: its last feature map and the gradients there."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tandem.on_keras.networks import Classifier
 def features_and_gradients(
     classifier: Classifier, images: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The last feature map, in inference mode, and the gradients of one logit of each image at it.
+    """The last feature map, in inference mode, and one logit's gradients with respect to it per image.
 
-    It is the one that is pooled to the features; of VGG and AlexNet, whose features are those of dense layers, the last
-    one of rows and columns.
+    The map that is pooled to the features; in VGG and AlexNet, whose features come from dense layers, the last map with
+    rows and columns.
 
     Args:
-        classifier: The trained network; it is left as it was.
+        classifier: The trained network; it is unchanged afterwards.
         images: uint8 of shape (n, height, width, 3).
-        classes: int64 of shape (n,), the output whose gradients are wanted.
+        classes: int64 of shape (n,), the output of each image whose gradients are computed.
 
     Returns:
         Features and gradients, float32 of shape (n, rows, columns, channels).
@@ -44,7 +44,7 @@ def _feature_map(backbone: keras.Model) -> Any:
     poolings = [layer for layer in backbone.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
     if poolings:
         return poolings[-1].input
-    # VGG's and AlexNet's pooling, to the size that their dense layers take, is an operation and no layer
+    # VGG's and AlexNet's pooling to the input size of their dense layers is an operation, not a layer
     return [layer.output for layer in backbone.layers if len(layer.output.shape) == 4][-1]
 
 

@@ -12,7 +12,7 @@ from tandem.protocol.settings import Settings
 def build_head(settings: Settings, num_features: int, num_classes: int) -> keras.Sequential:
     """Features of shape (n, num_features) to float32 logits of shape (n, num_classes).
 
-    Before each dense layer batch norm and dropout, where the settings have them; between dense layers ReLU.
+    Batch norm and dropout, if the settings have them, precede each dense layer; a ReLU stands between dense layers.
 
     Args:
         settings: `head`, `batch_norm_momentum`, `seed`.
@@ -23,7 +23,7 @@ def build_head(settings: Settings, num_features: int, num_classes: int) -> keras
     momentum = BATCH_NORM_MOMENTUM if settings.batch_norm_momentum is None else settings.batch_norm_momentum
     kernels = initial_kernels(head, num_features=num_features, num_classes=num_classes, seed=settings.seed)
     layers: list[keras.layers.Layer] = [keras.Input((num_features,))]
-    # float32 whatever the run's precision, for the loss is computed from the head's logits
+    # float32 in any precision, since the loss is computed from the head's logits
     dtype = "float32"
     for kernel in kernels:
         if head.batch_norm:

@@ -1,7 +1,8 @@
-"""torchvision's weights in the Keras networks that no Keras library has weights for."""
+"""torchvision's weights for the Keras networks that no Keras library has weights for."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -26,16 +27,22 @@ _ALEXNET = {
 
 
 def fetch_imagenet_weights(name: str) -> Path:
-    """The file of torchvision's ImageNet weights for that backbone, made at the first call by a process with torch.
+    """The file of torchvision's ImageNet weights for that backbone, written at the first call by a process with torch.
 
-    Kept in $XDG_CACHE_HOME/tandem/weights, ~/.cache without that.
+    It is kept in $XDG_CACHE_HOME/tandem/weights, by default in ~/.cache/tandem/weights.
 
     Raises:
-        WeightsNotDownloaded: They could not be, or torch is not installed here.
+        WeightsNotDownloaded: The weights could not be downloaded, or torch is not installed here.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     file = (cache / "tandem" / "weights" / f"{name}_imagenet.safetensors").absolute()
     if not file.exists():
+        if importlib.util.find_spec("torch") is None:
+            raise WeightsNotDownloaded(
+                f"weights: imagenet of {name} is published for torch only, and torch is not installed here; where it "
+                f"is, run python -m tandem.on_torch.export_weights {name} {name}.safetensors, and give that file with "
+                "--weights"
+            )
         done = subprocess.run(
             [sys.executable, "-m", "tandem.on_torch.export_weights", name, str(file)],
             cwd=Path(tandem.__file__).parents[1],
@@ -46,24 +53,24 @@ def fetch_imagenet_weights(name: str) -> Path:
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             reason = lines[-1].removeprefix("export_weights: error: ")
             if not reason.startswith("weights: "):
-                reason = f"weights: imagenet could not be downloaded and carried over for {name} ({reason})"
+                reason = f"weights: imagenet could not be downloaded and converted for {name} ({reason})"
             raise WeightsNotDownloaded(reason)
     return file
 
 
 def load_torch_weights(network: keras.Model, file: Path) -> None:
-    """Fills AlexNet or DenseNet-161, with or without its head, from a torchvision state dict in safetensors format.
+    """Loads AlexNet or DenseNet-161, with or without its head, from a torchvision state dict in safetensors format.
 
-    Kernels turn from torch's (out, in, height, width) to Keras's (height, width, in, out), dense ones from (out, in) to
-    (in, out), and the first behind the flattened map from channels first to channels last.
+    Kernels change from torch's (out, in, height, width) to Keras's (height, width, in, out), dense ones from (out, in)
+    to (in, out), and the first one after the flattened map from channels first to channels last.
 
     Raises:
-        UserError: The file is no safetensors file, or holds another network's weights, or the network is none of these.
+        UserError: The file is not a safetensors file, or it or the network is of another architecture.
     """
     if network.name not in ("alexnet", "densenet161"):
         raise UserError(
-            f"weights: {file} holds torch's weights, which Keras takes for alexnet and densenet161 only; for "
-            f"{network.name} give a file that ends in .h5"
+            f"weights: {file} holds torch's weights, which train_keras.py reads for alexnet and densenet161 only; "
+            f"give a file that ends in .h5 for {network.name}"
         )
     try:
         state = load_file(file)
@@ -75,12 +82,12 @@ def load_torch_weights(network: keras.Model, file: Path) -> None:
             continue
         tensors = [f"{names[layer.name]}.{weight}" for weight in _torch_names(layer)]
         if lacking := [tensor for tensor in tensors if tensor not in state]:
-            raise UserError(f"weights: {file} is no weight file of {network.name}, it lacks {lacking[0]}")
+            raise UserError(f"weights: {file} is not a weight file of {network.name}: it lacks {lacking[0]}")
         values = [state[tensor] for tensor in tensors]
         values[0] = _turned(network, layer, values[0])
         for tensor, value, weight in zip(tensors, values, layer.weights, strict=True):
             if value.shape != weight.shape:
-                raise UserError(f"weights: {file} is no weight file of {network.name}, {tensor} has another shape")
+                raise UserError(f"weights: {file} is not a weight file of {network.name}: {tensor} has another shape")
         layer.set_weights(values)
 
 

@@ -1,4 +1,4 @@
-"""The steps of a learning-rate range test in Keras."""
+"""Training steps of a learning-rate range test in Keras."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tandem.protocol.learning_rate_finder import LearningRateFinder
 def take_steps(
     finder: LearningRateFinder, network: Classifier, batches: Iterator[tuple[np.ndarray, np.ndarray]]
 ) -> None:
-    """Trains the network with rising learning rates until the loss has exploded; it is good for nothing afterwards.
+    """Trains the network with a rising learning rate until the loss explodes; its weights are useless afterwards.
 
     Args:
-        finder: takes the losses.
-        network: compiled, as a phase begins with it, but with a learning rate that can be set.
-        batches: endless; uint8 images of shape (b, height, width, 3) and int64 labels of shape (b,).
+        finder: Receives the losses.
+        network: Compiled for the phase, with a learning rate that can be set.
+        batches: Endless; uint8 images of shape (b, height, width, 3) and int64 labels of shape (b,).
     """
     for rate, (images, labels) in finder.steps(batches):
         network.optimizer.learning_rate = rate

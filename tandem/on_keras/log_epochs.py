@@ -1,4 +1,4 @@
-"""What Keras's fit tells a run's curves."""
+"""Callback that logs the epochs of Keras's fit to the run's curves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tandem.tracking.curves import Curves
 
 
 class LogEpochs(Callback):
-    """Hands each epoch's numbers to the run's curves."""
+    """Adds each epoch's losses, accuracies, learning rate and seconds to the run's curves."""
 
     def __init__(self, curves: Curves, phase: Phase) -> None:
         super().__init__()

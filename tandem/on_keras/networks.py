@@ -22,13 +22,14 @@ from tandem.protocol.settings import Settings
 
 
 class Pixels:
-    """uint8 images of shape (n, height, width, 3), RGB, to the backbone's float32 input of shape (n, size, size, 3).
+    """uint8 RGB images of shape (n, height, width, 3) to the backbone's float32 input of shape (n, size, size, 3).
 
-    Made of Keras's own layers and operations, recorded one by one when called on a symbolic input: a saved model needs
-    no code of Tandem's.
+    Made of Keras's own layers and operations, which are recorded one by one for a symbolic input: a saved model does
+    not need Tandem's code.
     """
 
     def __init__(self, image_size: int, scaling: Scaling) -> None:
+        self.image_size = image_size
         self.to_bgr = scaling == "caffe"
         scale, offset = scale_and_offset(scaling)
         self.resizing = keras.layers.Resizing(
@@ -44,66 +45,61 @@ class Pixels:
 class Classifier(keras.Model):
     """uint8 images of shape (n, height, width, 3) to float32 logits of shape (n, classes)."""
 
-    def __init__(self, pixels: Pixels, backbone: keras.Model, head: keras.Sequential) -> None:
+    def __init__(self, pixels: Pixels, backbone: keras.Model, head: keras.Model) -> None:
         super().__init__()
         self.pixels = pixels
         self.backbone = backbone
         self.head = head
+        # Keras makes a subclassed model's state at its first call; later images may have another size
+        self(np.zeros((1, pixels.image_size, pixels.image_size, 3), np.uint8))
 
     def call(self, images: Any, training: bool = False) -> Any:
-        # trainable = False puts batch norm into inference mode by itself, but leaves dropout running
+        # trainable = False puts batch norm into inference mode, but not dropout
         images = share_out(images)
         features = self.backbone(self.pixels(images), training=training and self.backbone.trainable)
         return bring_together(self.head(features, training=training))
 
 
-def build_classifier(
-    settings: Settings, num_classes: int, image_shape: tuple[int, ...], weights_file: Path | None = None
-) -> Classifier:
-    """Backbone with the settings' weights, a new head, and the pixel scaling in front.
+def build_classifier(settings: Settings, num_classes: int, weights_file: Path | None = None) -> Classifier:
+    """Pixel scaling, backbone with the settings' weights, new head.
 
     Args:
         settings: `backbone`, `weights`, `pixel_scaling`, `batch_norm_momentum`, `head`, `seed`, `data.image_size`.
         num_classes: Number of outputs.
-        image_shape: (height, width, 3) of the images that will come.
-        weights_file: Where the backbone's weights lie, for weights that are neither `random` nor `imagenet`.
+        weights_file: File of the backbone's weights, if `weights` is neither `random` nor `imagenet`.
+
+    Raises:
+        UserError: The backbone cannot be built, or its weights cannot be downloaded or read.
     """
     entry = find_backbone(settings.backbone, "keras")
     built = build_backbone(entry, settings.data.image_size, pretrained=settings.weights == "imagenet")
     if weights_file is not None:
         load_weights(built.network, weights_file)
     head = build_head(settings, built.num_features, num_classes)
-    return _assemble(settings, built, head, image_shape)
+    return _assemble(settings, built, head)
 
 
-def build_off_the_shelf(
-    settings: Settings, image_shape: tuple[int, ...], weights_file: Path | None = None
-) -> Classifier:
-    """The network as it was published, with its head of ImageNet's 1000 classes.
+def build_off_the_shelf(settings: Settings, weights_file: Path | None = None) -> Classifier:
+    """The published network with its head of ImageNet's 1000 classes.
 
     Args:
         settings: `backbone`, `weights`, `pixel_scaling`, `batch_norm_momentum`, `data.image_size`.
-        image_shape: (height, width, 3) of the images that will come.
-        weights_file: Weights of the whole network, for weights that are neither `random` nor `imagenet`.
+        weights_file: Weights of the whole network, if `weights` is neither `random` nor `imagenet`.
 
     Raises:
-        UserError: The network has no such head, or the file lacks it.
+        UserError: As build_classifier; or the network has no such head, or the file lacks it.
     """
     entry = find_backbone(settings.backbone, "keras")
     built, head = build_with_imagenet_head(
         entry, settings.data.image_size, pretrained=settings.weights == "imagenet", weights_file=weights_file
     )
-    return _assemble(settings, built, head, image_shape)
+    return _assemble(settings, built, head)
 
 
-def _assemble(
-    settings: Settings, built: BuiltBackbone, head: keras.Sequential, image_shape: tuple[int, ...]
-) -> Classifier:
+def _assemble(settings: Settings, built: BuiltBackbone, head: keras.Sequential) -> Classifier:
     if settings.batch_norm_momentum is not None:
         for layer in leaf_layers(built.network):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = settings.batch_norm_momentum
     pixels = Pixels(settings.data.image_size, scaling_of(built.scaling, settings.pixel_scaling))
-    classifier = Classifier(pixels, built.network, head)
-    classifier(np.zeros((1, *image_shape), np.uint8))  # Keras makes a subclassed model's state at its first call
-    return classifier
+    return Classifier(pixels, built.network, head)

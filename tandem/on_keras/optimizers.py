@@ -1,4 +1,4 @@
-"""The settings' optimizer and schedule in Keras."""
+"""Optimizers and learning-rate schedules in Keras."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tandem.protocol.schedule import block_factors, changes_by_step, learning_ra
 from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
 
 Blocks = list[list[keras.layers.Layer]]
-"""The layers of each of a backbone's blocks, from the input on."""
+"""Layers of each of a backbone's blocks, from input to output."""
 
 
 def build_optimizer(
     settings: OptimizerSettings, learning_rate: float | LearningRateSchedule, blocks: Blocks
 ) -> keras.optimizers.Optimizer:
-    """The optimizer of a phase, with every constant from the settings.
+    """The optimizer of a phase, with all constants from the settings.
 
     Weight decay is decoupled (Loshchilov and Hutter 2019): each step begins with w -= rate * decay * w, for every
-    weight that is trained.
+    trained weight.
 
     Args:
-        settings: `layer_decay` gives each block of the backbone its own share of the learning rate.
+        settings: `layer_decay` gives each block of the backbone its own factor of the learning rate.
         learning_rate: The head's.
-        blocks: The backbone's, from the input on.
+        blocks: The backbone's, from input to output.
     """
     optimizer: type[keras.optimizers.Optimizer]
     if settings.name == "sgd":
@@ -50,10 +50,10 @@ def build_optimizer(
 
 
 class MomentumSGD(keras.optimizers.SGD):
-    """SGD whose momentum holds gradients alone, as torch's: v = momentum * v + g, then w -= rate * v.
+    """SGD whose velocity contains gradients only, like torch's: v = momentum * v + g, then w -= rate * v.
 
-    Goyal et al. 2017, equation 9. In Keras's own the velocity holds the rates of earlier steps (equation 10), so that
-    after each change of the rate it goes on at the old one for some steps.
+    Goyal et al. 2017, equation 9. In Keras's own SGD the velocity contains the rates of earlier steps (equation 10):
+    after a change of the rate it continues with the old one for some steps.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -69,12 +69,12 @@ class MomentumSGD(keras.optimizers.SGD):
 def _with_factors(
     optimizer: type[keras.optimizers.Optimizer], factors: Mapping[int, float], weight_decay: float
 ) -> type[keras.optimizers.Optimizer]:
-    """The optimizer with a learning rate for each variable, of which Keras has one for all.
+    """A subclass of the optimizer with one learning rate per variable; Keras has one for all.
 
     Args:
-        optimizer: Which one.
-        factors: What the rate of a variable is multiplied by, by its id; 1 for those that are not in it.
-        weight_decay: As the settings have it, but at the variable's own rate; Keras's is at the common one.
+        optimizer: The class to extend.
+        factors: Factor of a variable's rate by the variable's id; 1 for others.
+        weight_decay: As in the settings, applied at the variable's own rate; Keras applies it at the common one.
     """
 
     class WithFactors(optimizer):  # type: ignore[misc, valid-type]
@@ -92,7 +92,7 @@ def _with_factors(
 
 
 class Table(LearningRateSchedule):
-    """The learning rate of each step, as listed.
+    """A learning-rate schedule that lists the rate of each step.
 
     Example: keras.optimizers.SGD(Table(np.array([0.1, 0.05, 0.025])))
     """
@@ -110,9 +110,9 @@ def build_schedule(
     """The optimizer's learning rate, and the callbacks that change it.
 
     Args:
-        settings: Which schedule, and its constants.
+        settings: The schedule and its constants.
         phase: Its learning rate and epoch limit.
-        steps_per_epoch: Training batches of an epoch.
+        steps_per_epoch: Training batches per epoch.
     """
     if changes_by_step(settings):
         return Table(learning_rates(settings, phase, steps_per_epoch)), []

@@ -9,10 +9,10 @@ import numpy as np
 
 
 def adaptive_average_pool(features: Any, size: int) -> Any:
-    """Means over size x size windows that cover all rows and columns, as torch.nn.AdaptiveAvgPool2d places them.
+    """Means over size x size windows that cover all rows and columns, placed as in torch.nn.AdaptiveAvgPool2d.
 
     Args:
-        features: Symbolic, of shape (n, rows, columns, channels), rows and columns known and the same.
+        features: Symbolic, of shape (n, rows, columns, channels), with as many rows as columns.
         size: Rows and columns of the result, of shape (n, size, size, channels).
     """
     # Not keras.layers.AdaptiveAveragePooling2D: in Keras 3.15 it gives NaN on JAX for 3, 6, 7 or 12 rows to 7.

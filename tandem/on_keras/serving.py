@@ -10,7 +10,7 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from tandem.on_keras.backends import backend_version
+from tandem.on_keras.backends import versions
 from tandem.on_keras.networks import Classifier
 
 
@@ -23,7 +23,7 @@ def build_probabilities(classifier: Classifier, image_shape: tuple[int, ...]) ->
 
 
 def save_model(classifier: Classifier, folder: Path, *, image_shape: tuple[int, ...], num_classes: int) -> None:
-    """Writes an MLflow model folder, its preprocessing inside, in Keras's own format; any of its backends loads it.
+    """Writes an MLflow model folder that includes the preprocessing, in Keras's own format; any backend loads it.
 
     Args:
         classifier: The trained network.
@@ -41,7 +41,7 @@ def save_model(classifier: Classifier, folder: Path, *, image_shape: tuple[int, 
         ),
         pip_requirements=[
             f"keras=={keras.__version__}",
-            f"{keras.backend.backend()}=={backend_version().split('+')[0]}",
+            f"{keras.backend.backend()}=={versions()[keras.backend.backend()].split('+')[0]}",
             f"numpy=={np.__version__}",
         ],
     )

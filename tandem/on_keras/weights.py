@@ -1,4 +1,4 @@
-"""The weights of a run: saved, and hashed to prove what changed."""
+"""Weights of a run: saved for later runs, and hashed to prove what changed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ HEAD_FILE = "head.weights.h5"
 
 
 def save_weights(classifier: Classifier, folder: Path) -> None:
-    """Writes backbone.weights.h5 and head.weights.h5 into the folder; the first serves as `weights` of later runs."""
+    """Writes backbone.weights.h5 and head.weights.h5; the first can be the `weights` of later runs."""
     folder.mkdir(parents=True, exist_ok=True)
     classifier.backbone.save_weights(folder / BACKBONE_FILE)
     classifier.head.save_weights(folder / HEAD_FILE)
 
 
 def hash_weights(*layers: keras.layers.Layer) -> str:
-    """SHA-256, in hex, of every weight of the layers or models, batch-norm statistics included."""
+    """SHA-256, in hex, of all weights of the layers or models, batch-norm statistics included."""
     digest = hashlib.sha256()
     for layer in layers:
         for variable in layer.weights:
@@ -33,10 +33,10 @@ def hash_weights(*layers: keras.layers.Layer) -> str:
 
 
 def count_parameters(classifier: Classifier) -> tuple[int, int]:
-    """Parameters, all and trainable; batch-norm statistics are none.
+    """Number of parameters, all and trainable; batch-norm statistics do not count.
 
-    Keras counts a frozen layer's parameters and its statistics alike as "non-trainable": all are counted here by
-    leaving out what batch norm never trains.
+    Keras counts a frozen layer's parameters and its statistics alike as "non-trainable". Here all weights count except
+    those that batch norm never trains.
     """
     statistics = {
         id(variable)

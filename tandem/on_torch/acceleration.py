@@ -1,4 +1,4 @@
-"""What torch takes of the hardware: kernels, number formats, a compiled network."""
+"""Hardware acceleration in torch: device, TF32, channels_last, mixed precision, torch.compile and memory."""
 
 from __future__ import annotations
 
@@ -14,25 +14,63 @@ from torch.nn import functional
 
 from tandem.data.stream import Stream
 from tandem.errors import UserError
+from tandem.evaluation.out_of_memory import says_out_of_memory
 from tandem.on_torch.networks import Classifier, inference_mode_of
+from tandem.protocol.devices import check_gpu
 from tandem.protocol.settings import AccelerationSettings, Settings
 
 COMPILERS = ("c++", "g++", "clang++")
-"""What torch.compile builds its code with on a CPU, and Triton its launchers on a GPU."""
+"""Compilers that torch.compile uses on a CPU, and Triton for its launchers on a GPU."""
 
+PAD_BATCHES = False
+"""Predicting a smaller batch costs no compilation, so it is predicted as it is."""
 
-# Of glibc's malloc.h: what mallopt is told.
+# mallopt's parameters, from glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_BLOCKS = (2**30, 2**25)  # bytes; the second is the most that an older glibc accepts
+LARGEST_BLOCKS = (2**30, 2**25)  # bytes; older versions of glibc accept no more than the second
+
+
+# -------------------------------------------------------------------------------------------------------------- device
+
+
+def uses_gpu(settings: Settings) -> bool:
+    """True if the run computes on a GPU."""
+    return settings.device != "cpu" and torch.cuda.is_available()
+
+
+def device_of(settings: Settings) -> torch.device:
+    """The device that the run computes on."""
+    return torch.device("cuda" if uses_gpu(settings) else "cpu")
+
+
+def check_device(settings: Settings) -> None:
+    """Raises UserError if `device` or `precision` needs a GPU and torch finds none."""
+    check_gpu(settings, has_gpu=torch.cuda.is_available(), backend="torch")
+
+
+def to_device(network: Classifier, settings: Settings) -> Classifier:
+    """Moves the network to the run's device, with its convolution weights in the memory format of the settings."""
+    memory_format = torch.channels_last if settings.acceleration.channels_last else torch.contiguous_format
+    return network.to(device_of(settings)).to(memory_format=memory_format)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if a CPU or a GPU had too little memory, cuDNN's and cuBLAS's errors included."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and says_out_of_memory(error)
+
+
+# --------------------------------------------------------------------------------------------------------------- flags
 
 
 def set_flags(settings: AccelerationSettings) -> None:
-    """Sets torch's switches for GPUs, which mean nothing to a CPU, and lets freed memory be kept, which is for a CPU.
+    """Sets torch's global flags for GPUs, and on a CPU lets the process keep memory that it has freed.
 
     Raises:
-        UserError: The network is to be compiled, and there is no compiler.
+        UserError: acceleration.compile is set and there is no C++ compiler.
     """
-    # not torch.set_float32_matmul_precision, which also changes what a CPU may do
+    # not torch.set_float32_matmul_precision, which also changes the arithmetic on a CPU
     torch.backends.cuda.matmul.allow_tf32 = settings.tf32
     torch.backends.cudnn.allow_tf32 = settings.tf32
     torch.backends.cudnn.benchmark = settings.cudnn_autotune
@@ -41,36 +79,41 @@ def set_flags(settings: AccelerationSettings) -> None:
     if settings.compile and not any(map(shutil.which, COMPILERS)):
         raise UserError(
             f"acceleration.compile: received True, but torch.compile needs a C++ compiler and none of "
-            f"{', '.join(COMPILERS)} is installed; install one or leave it out"
+            f"{', '.join(COMPILERS)} is installed; install one, or set it to false"
         )
 
 
 def keep_freed_memory() -> None:
-    """Lets the process keep memory that it has freed, for good; does nothing where the C library is not glibc.
+    """Lets the process keep memory that it has freed; does nothing if the C library is not glibc.
 
-    It would go back to the system whenever the end of the heap is free, as after each pass of a network, and be asked
-    for anew by the next, with a page fault for each 4 KiB.
+    glibc returns the free end of the heap to the system, for example after each pass of a network. The next pass asks
+    for it again, with a page fault per 4 KiB.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    # large blocks from the heap first: told about its end alone, glibc would no longer raise their limit by itself
+    # large blocks from the heap first: after a call for the trim threshold alone, glibc no longer raises this limit
     if any(mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST_BLOCKS):
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def placed(network: Classifier, settings: AccelerationSettings, device: str) -> Classifier:
-    """The network on the device, its convolution weights in the order of the settings."""
-    return network.to(device).to(
-        memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format
-    )
+# -------------------------------------------------------------------------------------------------------------- passes
+
+
+def autocast(settings: Settings, device: torch.device) -> torch.autocast:
+    """Context for passes in the settings' precision; it changes nothing in float32."""
+    dtype = getattr(torch, settings.precision)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def forward_of(network: nn.Module, settings: AccelerationSettings) -> Callable[[Tensor], Tensor]:
-    """What a step calls: the network, or its compiled forward pass; neither of them a module to be registered."""
+    """The network's forward pass, compiled if the settings say so.
+
+    A function and no module, so that a module that keeps it does not register the network twice.
+    """
     if not settings.compile:
         return network.__call__
-    torch.compiler.reset()  # what an earlier phase compiled counts towards torch's limit of variants
+    torch.compiler.reset()  # variants that an earlier phase compiled count towards torch's limit
     return torch.compile(network.forward)
 
 
@@ -81,35 +124,33 @@ def warm_up(
     training: Stream,
     validation: Stream,
 ) -> float:
-    """Takes a training and a validation step of each batch size, so that the epochs have nothing left to compile.
+    """Takes a training and a validation step with each batch size, so that the epochs compile nothing.
 
-    Afterwards the network is as before: no weight is stepped, and batch-norm statistics and random numbers are put
-    back. Where nothing is compiled, a GPU still loads its kernels and chooses among them at their first use.
+    The network is unchanged afterwards: no weight is stepped, and batch-norm statistics and random numbers are
+    restored. Without compilation, a GPU still loads its kernels and chooses among them at their first use.
 
     Args:
-        network: On its device, frozen or thawed as the phase will have it.
-        forward_pass: What its steps call.
+        network: On its device, frozen or thawed for the phase.
+        forward_pass: The function that its steps call.
         settings: `precision`, `num_devices` and `acceleration.compile`.
-        training: The phase's batches.
-        validation: The same of the validation images.
+        training: The phase's training batches.
+        validation: The phase's validation batches.
 
     Returns:
-        Seconds that it took; 0 on a CPU where nothing is compiled, and on one of several devices, and nothing done.
+        Seconds spent; 0, and no step is taken, on a CPU without compilation and in runs on several devices.
     """
     device = next(network.parameters()).device
     if settings.num_devices != 1 or (device.type == "cpu" and not settings.acceleration.compile):
         return 0.0
     start = time.perf_counter()
-    dtype = getattr(torch, settings.precision)
-    autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     statistics = {name: value.clone() for name, value in network.named_buffers()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for batch in training.batch_of_each_size():
             images, labels = (torch.from_numpy(part).to(device) for part in batch)
-            with autocast:
+            with autocast(settings, device):
                 loss = functional.cross_entropy(forward_pass(images), labels)
             loss.backward()
-    with inference_mode_of(network), torch.inference_mode(), autocast:
+    with inference_mode_of(network), torch.inference_mode(), autocast(settings, device):
         for batch in validation.batch_of_each_size():
             forward_pass(torch.from_numpy(batch[0]).to(device))
     network.zero_grad(set_to_none=True)
@@ -119,8 +160,3 @@ def warm_up(
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the GPU's memory was too small."""
-    return isinstance(error, torch.OutOfMemoryError)

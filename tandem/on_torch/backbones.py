@@ -1,4 +1,4 @@
-"""Backbones of torchvision and timm, parted from their ImageNet heads, and the blocks that they are made of."""
+"""Backbones of torchvision and timm without their ImageNet heads, and their blocks."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from tandem.protocol.backbones import (
     unknown_builder,
 )
 
-# torchvision publishes these with the scaling of its other networks, and has them turn it, with `transform_input`, into
-# the one that they were trained with
+# torchvision publishes these with the scaling of its other networks. With `transform_input` they convert it into the
+# one that they were trained with.
 _OF_INCEPTION = ("googlenet", "inception_v3")
 _INCEPTION_SCALING = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltBackbone:
-    """A backbone and what goes with it."""
+    """A backbone, its number of features, its pixel scaling and its ImageNet head."""
 
     network: nn.Module
     """Pixels of shape (n, 3, size, size), scaled, to features of shape (n, num_features)."""
     num_features: int
     scaling: Scaling
-    """What the published weights expect of pixels."""
+    """Pixel scaling that the published weights expect."""
     imagenet_head: nn.Linear | None
-    """Features to logits of ImageNet's 1000 classes; None where the library's network has no such layer."""
+    """Features to logits of ImageNet's 1000 classes; None if the library's network has no such layer."""
 
 
 def check_builder(entry: Backbone) -> None:
-    """Does nothing where the library has a network of that name.
+    """Does nothing if the library has a network of that name.
 
     Raises:
-        UserError: It has none, or timm has no weights of the tag that the name ends in.
+        UserError: It has none, or timm has no weights with the tag at the end of the name.
     """
     build = entry.builds["torch"]
     if build.package == "torchvision":
@@ -71,17 +71,17 @@ def check_builder(entry: Backbone) -> None:
 def build_backbone(
     entry: Backbone, image_size: int, *, pretrained: bool, whole_weights: Path | None = None
 ) -> BuiltBackbone:
-    """The backbone of the catalogue's entry, or of a name outside of it.
+    """The backbone of a catalogue entry or of a name outside the catalogue.
 
     Args:
-        entry: What find_backbone gave.
-        image_size: Height and width in pixels of its input.
-        pretrained: With the ImageNet weights that its library downloads, otherwise with random ones.
+        entry: From find_backbone.
+        image_size: Height and width of its input in pixels.
+        pretrained: Use the ImageNet weights that its library downloads, otherwise random ones.
         whole_weights: A file with the weights of the whole network, ImageNet head included.
 
     Raises:
-        UserError: The library lacks that name or its weights, the download failed, the file is of another network, or
-            the network takes no images of that size.
+        UserError: The library has no such name or weights, the download failed, the file belongs to another network,
+            or the network does not take images of that size.
     """
     check_builder(entry)
     build = entry.builds["torch"]
@@ -99,10 +99,10 @@ def build_backbone(
 
 
 def blocks_of(backbone: nn.Module, entry: Backbone) -> list[list[nn.Module]]:
-    """The modules of each block, from input to output; every parameter is in exactly one block.
+    """The modules of each block, from input to output; every parameter belongs to exactly one block.
 
-    Of a catalogued backbone these are the modules without children, dropout among them, so that `train(False)` and
-    `requires_grad_(False)` on each freezes a block and nothing else. Any other backbone is one block.
+    For a backbone of the catalogue these are modules without children, dropout included: `train(False)` and
+    `requires_grad_(False)` on each of them freezes the block and nothing else. Any other backbone is one block.
     """
     patterns = entry.builds["torch"].blocks
     if len(patterns) == 1:
@@ -114,10 +114,12 @@ def blocks_of(backbone: nn.Module, entry: Backbone) -> list[list[nn.Module]]:
 
 
 def load_weights(network: nn.Module, file: Path) -> None:
-    """Fills a backbone, or a network with its head, from a state dict that may hold more, or from save_weights's file.
+    """Loads a backbone, or a network with its head, from a state dict or a file of save_weights.
+
+    Entries of the file that the network does not have are ignored.
 
     Raises:
-        UserError: The file is no state dict, or holds another network's weights.
+        UserError: The file is not a state dict, or holds the weights of another network.
     """
     try:
         if file.suffix == ".safetensors":
@@ -128,7 +130,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
             state = torch.load(file, map_location="cpu", weights_only=True)
         wanted = network.state_dict()
         found = {name: state[name] for name in wanted if isinstance(state.get(name), Tensor)}
-    except Exception as error:  # what torch raises here depends on the bytes it meets
+    except Exception as error:  # torch raises many kinds of exceptions here, depending on the bytes
         raise UserError(
             f"weights: {file} cannot be read as a state dict ({one_line(error)}); give a file "
             "that torch.save or safetensors has made"
@@ -137,35 +139,35 @@ def load_weights(network: nn.Module, file: Path) -> None:
     misshapen = sorted(name for name in found if found[name].shape != wanted[name].shape)
     if lacking or misshapen:
         raise UserError(
-            f"weights: {file} is of another network, or without the head that is needed: {len(lacking)} of "
-            f"{len(wanted)} tensors are lacking and {len(misshapen)} have another shape, the first is "
+            f"weights: {file} belongs to another network, or lacks the head that is needed: {len(lacking)} of "
+            f"{len(wanted)} tensors are missing and {len(misshapen)} have another shape, the first is "
             f"{(lacking + misshapen)[0]}; give the file of this backbone"
         )
     network.load_state_dict(found)
 
 
 def build_torchvision(entry: Backbone, *, pretrained: bool) -> nn.Module:
-    """The whole network of torchvision, with its ImageNet head.
+    """The whole torchvision network with its ImageNet head.
 
     Args:
-        entry: Of torchvision, which has a network of its name (check_builder).
-        pretrained: With the ImageNet weights that torchvision downloads, otherwise with random ones.
+        entry: A torchvision backbone that check_builder accepts.
+        pretrained: Use the ImageNet weights that torchvision downloads, otherwise random ones.
 
     Raises:
-        WeightsNotDownloaded: They could not be downloaded, or the file that was is damaged.
+        WeightsNotDownloaded: The weights could not be downloaded, or the downloaded file is damaged.
     """
     build = entry.builds["torch"]
     weights = _torchvision_weights(build)
     options = {}
     if build.builder in _OF_INCEPTION:
-        # with published weights they would turn one scaling into another by themselves
+        # with published weights they would convert the scaling themselves
         options["transform_input"] = False
         if not pretrained:
-            # they warn that their random weights take long, and mean to change how they are drawn
+            # they warn that their random weights are slow to draw and will change
             options["init_weights"] = False
     try:
         network = torchvision.models.get_model(build.builder, weights=weights if pretrained else None, **options)
-    # urllib's and the file system's errors are OSErrors; the others come from a file that was put there broken
+    # errors of urllib and the file system are OSErrors; the others come from a damaged file
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if not pretrained:
             raise
@@ -175,7 +177,7 @@ def build_torchvision(entry: Backbone, *, pretrained: bool) -> nn.Module:
             f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or give a file with --weights"
         ) from None
     if getattr(network, "aux_logits", False):
-        # the further heads of GoogLeNet and Inception, which turn the output into a tuple while training
+        # the auxiliary heads of GoogLeNet and Inception, which make the output a tuple in training mode
         network.aux_logits = False
         for name in ("aux1", "aux2", "AuxLogits"):
             if hasattr(network, name):
@@ -203,7 +205,7 @@ def _build_timm(entry: Backbone, pretrained: bool) -> nn.Module:
 
 
 def _check_hub(name: str) -> None:
-    """Asks once whether the Hugging Face hub answers, for timm would ask it twelve times in 47 seconds."""
+    """Raises WeightsNotDownloaded if the Hugging Face hub does not answer; timm would try for 47 seconds."""
     preset = timm.get_pretrained_cfg(name)
     if preset is None or not preset.hf_hub_id or try_to_load_from_cache(preset.hf_hub_id, "model.safetensors"):
         return
@@ -233,11 +235,11 @@ def _published_scaling(build: Build, network: Any) -> Normalization:
 
 
 def _part_torchvision(network: nn.Module, entry: Backbone) -> nn.Linear:
-    """Takes the last dense layer off, with the dropout before it where that follows the pooling."""
+    """Removes the last dense layer, and the dropout before it if that follows the pooling."""
     dense = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not dense:
         raise UserError(
-            f"backbone: {entry.name!r} ends in no dense layer, so that nothing is known to be its head; take another"
+            f"backbone: {entry.name!r} does not end in a dense layer that could be replaced; take another backbone"
         )
     name, head = dense[-1]
     above = name.rpartition(".")[0]
@@ -252,7 +254,7 @@ def _part_timm(network: Any) -> nn.Linear | None:
     head = network.get_classifier()
     network.reset_classifier(0)
     if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.bias is not None:
-        # on pooled features of shape (n, c, 1, 1) this is a dense layer
+        # on pooled features of shape (n, c, 1, 1) it is a dense layer
         dense = nn.Linear(head.in_channels, head.out_channels)
         with torch.no_grad():
             dense.weight.copy_(head.weight[:, :, 0, 0])
@@ -268,10 +270,10 @@ def _count_features(network: nn.Module, entry: Backbone, image_size: int) -> int
             features = network(torch.zeros(1, 3, image_size, image_size))
     except (ValueError, RuntimeError, AssertionError) as error:
         raise UserError(
-            f"data.image_size: received {image_size}, but {entry.name} takes no images of that size "
+            f"data.image_size: received {image_size}, but {entry.name} does not take images of that size "
             f"({one_line(error, with_type=False)})"
         ) from None
     network.train()
     if not isinstance(features, Tensor) or features.ndim != 2:
-        raise UserError(f"backbone: {entry.name!r} gives no single vector of features an image; take another")
+        raise UserError(f"backbone: {entry.name!r} does not give one feature vector per image; take another backbone")
     return features.shape[1]

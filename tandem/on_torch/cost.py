@@ -1,4 +1,4 @@
-"""What a network costs in torch: multiply-accumulates and memory of the GPU."""
+"""Cost of a network in torch: multiply-accumulates and GPU memory."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from torch.overrides import TorchFunctionMode
 from tandem.on_torch.networks import Classifier, inference_mode_of
 
 
-def count_macs(classifier: Classifier, image_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of convolutions and dense layers for one image of shape (height, width, 3).
+def count_macs(classifier: Classifier) -> int:
+    """Multiply-accumulates of convolutions and dense layers for one image.
 
     Counted from the shapes that flow through them. The projections of attention are dense layers; its products of
-    queries, keys and values, biases, batch norm and activations are left out.
+    queries, keys and values are not counted, nor are biases, batch norm and activations.
     """
-    device = next(classifier.parameters()).device
+    size = classifier.pixels.image_size
+    images = torch.zeros((1, size, size, 3), dtype=torch.uint8, device=classifier.device)
     with inference_mode_of(classifier), torch.inference_mode(), _Counting() as counting:
-        classifier(torch.zeros((1, *image_shape), dtype=torch.uint8, device=device))
+        classifier(images)
     return counting.macs
 
 
 class _Counting(TorchFunctionMode):
-    """Adds up what convolutions and dense layers multiply.
+    """Adds up the multiply-accumulates of convolutions and dense layers.
 
-    Not hooks on modules: attention has weights that no Linear is called with, nn.MultiheadAttention's and those of
-    torchvision's Swin.
+    Hooks on modules would miss attention, whose weights are used without calling a Linear: nn.MultiheadAttention's and
+    those of torchvision's Swin.
     """
 
     def __init__(self) -> None:
@@ -43,12 +44,12 @@ class _Counting(TorchFunctionMode):
             weight: Tensor = args[1] if len(args) > 1 else kwargs["weight"]
             self.macs += output.numel() * weight[0].numel()
         elif function is functional.multi_head_attention_forward:
-            # the layers within it are out of sight here
+            # the layers within it cannot be seen here
             query, key, value, width = args[:4]
             self.macs += (2 * query.numel() + key.numel() + value.numel()) * width
         return output
 
 
 def peak_gpu_memory_megabytes() -> float:
-    """The most that torch has held on the GPU since the process began; 0 without one."""
+    """Peak memory that torch has held on the GPU since the process began, in 10^6 bytes; 0 without a GPU."""
     return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0

@@ -1,13 +1,13 @@
-"""One run on several devices: a process for each, which share out every batch and average their gradients (DDP).
+"""One run on several devices: one process per device; they share each batch and average their gradients (DDP).
 
-What is trained is what one process trains with the same batch: the batches are the same, cut into parts of consecutive
-images; the loss is the mean over the whole batch, however unequal the parts of an epoch's last one; batch norm
-normalises with the whole batch; sums are added up over the processes. The first process prepares the data, evaluates
-and records; the others train their shares and say nothing.
+The training is that of one process with the same batches: each batch is cut into parts of consecutive images; the loss
+is the mean over the whole batch, however unequal the parts of an epoch's last one; batch norm normalises with the whole
+batch; sums are added up over the processes. The first process prepares the data, evaluates and records; the others
+train their shares and print nothing.
 
-    settings = join_processes(settings, argv)
+    settings = join_processes(settings)
     if not is_first():
-        train_along(settings, assemble_network, train_phase)
+        train_along(settings, build_network, train_phase)
 """
 
 from __future__ import annotations
@@ -42,83 +42,59 @@ from tandem.data.console import num_cores
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.errors import TrainingDiverged, UserError
+from tandem.on_torch.acceleration import uses_gpu
 from tandem.on_torch.feed import StreamLoader
 from tandem.protocol.processes import check_shares, num_started_processes
 from tandem.protocol.regimes import Phase, phases_of
 from tandem.protocol.settings import Settings
 from tandem.tracking.curves import Curves
 
-JOINING = timedelta(minutes=10)  # until the last process is there: their imports alone take a minute on a slow disk
-EVALUATING = timedelta(days=30)  # the others wait for the first one while it prepares and evaluates, however long
-LEAVING_SECONDS = 3.0  # for processes that were started here and have nothing left to do
+JOINING = timedelta(minutes=10)  # until the last process has joined: imports alone take a minute on a slow disk
+EVALUATING = timedelta(days=30)  # the others wait while the first one prepares and evaluates, however long
+LEAVING_SECONDS = 3.0  # for the end of processes that were started here and have nothing left to do
 
 _FAILURES = "failures"
 
-# where the processes leave word for each other, outside of what trains: a wait there ends with the first process
+# Messages between the processes, outside of the collectives of training: a wait here ends with the first process.
 _store: distributed.Store | None = None
 
 
 # ------------------------------------------------------------------------------------------------------- the processes
 
 
-def join_processes(settings: Settings, argv: list[str] | None = None) -> Settings:
-    """Makes this process one of those that train the run: those of torchrun or srun, otherwise it starts the others.
+def join_processes(settings: Settings) -> Settings:
+    """Joins this process with the others of the run: those that torchrun or srun started, or new ones of its own.
 
     Args:
-        settings: `num_devices`, `batch_size`, `device`, `threads`.
-        argv: The words of the command line that the settings come from, without the program; sys.argv's by default.
+        settings: `num_devices`, `batch_size`, `device`, `threads`. Processes that are started here get the same words
+            of the command line.
 
     Returns:
         The settings with `num_devices` as a number.
 
     Raises:
-        UserError: There are fewer GPUs, or they cannot share out a batch.
+        UserError: There are too few GPUs, or the devices cannot share a batch equally.
     """
     global _store
-    on_gpu = settings.device != "cpu" and torch.cuda.is_available()
-    num_gpus = torch.cuda.device_count() if on_gpu else 0
     num_started = num_started_processes()
-    if settings.num_devices == "auto":
-        num_devices = num_started if num_started > 1 else max(1, num_gpus) if phases_of(settings) else 1
-    else:
-        num_devices = settings.num_devices
-    check_shares(settings.batch_size, num_devices)
-    settings = dataclasses.replace(settings, num_devices=num_devices)
+    num_gpus = torch.cuda.device_count() if uses_gpu(settings) else 0
+    settings = dataclasses.replace(settings, num_devices=_count_devices(settings, num_started, num_gpus))
+    num_devices = int(settings.num_devices)
     if num_devices == 1:
         return settings
     if num_started == 1:
-        if on_gpu and num_devices > num_gpus:
-            raise UserError(
-                f"num_devices: received {num_devices}, allowed: at most {num_gpus}, the GPUs that torch finds here, or "
-                "auto; more machines are started by torchrun or srun"
-            )
-        store = distributed.TCPStore("127.0.0.1", 0, is_master=True, timeout=JOINING, wait_for_workers=False)
-        others = _start_others(num_devices, store.port, sys.argv[1:] if argv is None else argv)
+        store, others = _open_own_store(num_devices, num_gpus)
     else:
-        if "RANK" not in os.environ:
-            _read_slurm()
-        keeps_it = os.environ["RANK"] == "0" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = distributed.TCPStore(address, port, is_master=keeps_it, timeout=JOINING, wait_for_workers=False)
-        others = []
-    # of convolutions whose weights have one input channel, on a CPU
+        store, others = _open_shared_store(), []
+    # convolutions whose weights have one input channel cause it on a CPU
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    local_rank, num_local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    if on_gpu:
-        if num_local > num_gpus:
-            raise UserError(
-                f"num_devices: {num_local} processes were started on this machine, where torch finds {num_gpus} GPUs; "
-                "start one for each GPU, and let each of them see all"
-            )
-        torch.cuda.set_device(local_rank)
-    elif settings.threads is None:
-        torch.set_num_threads(max(1, num_cores() // num_local))  # more threads than cores are many times slower
+    _take_device(settings, num_gpus)
     rank = int(os.environ["RANK"])
     _store = distributed.PrefixStore("tandem", store)
     _store.add("present", 1)
     if rank == 0:
         _wait_for_others(num_devices, others)
-    backend, device = ("nccl", torch.device("cuda", local_rank)) if on_gpu else ("gloo", None)
+    backend, device = ("nccl", torch.device("cuda", int(os.environ["LOCAL_RANK"]))) if num_gpus else ("gloo", None)
     distributed.init_process_group(
         backend, store=_store, rank=rank, world_size=num_devices, timeout=JOINING, device_id=device
     )
@@ -127,20 +103,65 @@ def join_processes(settings: Settings, argv: list[str] | None = None) -> Setting
     return settings
 
 
+def _count_devices(settings: Settings, num_started: int, num_gpus: int) -> int:
+    if settings.num_devices != "auto":
+        num_devices = settings.num_devices
+    elif num_started > 1:
+        num_devices = num_started
+    else:
+        num_devices = max(1, num_gpus) if phases_of(settings) else 1
+    check_shares(settings.batch_size, num_devices)
+    return num_devices
+
+
+def _open_own_store(num_devices: int, num_gpus: int) -> tuple[distributed.Store, list[subprocess.Popen[bytes]]]:
+    """The store of a run whose processes are all on this machine, and those processes, which are started here."""
+    if num_gpus and num_devices > num_gpus:
+        raise UserError(
+            f"num_devices: received {num_devices}, allowed: at most {num_gpus}, the GPUs that torch finds here, or "
+            "auto; start processes on more machines with torchrun or srun"
+        )
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, timeout=JOINING, wait_for_workers=False)
+    return store, _start_others(num_devices, store.port)
+
+
+def _open_shared_store() -> distributed.Store:
+    """The store of processes that torchrun or srun has started; torchrun may keep it in a process of its own."""
+    if "RANK" not in os.environ:
+        _read_slurm()
+    is_master = os.environ["RANK"] == "0" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return distributed.TCPStore(address, port, is_master=is_master, timeout=JOINING, wait_for_workers=False)
+
+
+def _take_device(settings: Settings, num_gpus: int) -> None:
+    """Gives this process its own GPU, or its share of the CPU cores."""
+    num_local = int(os.environ["LOCAL_WORLD_SIZE"])
+    if num_gpus:
+        if num_local > num_gpus:
+            raise UserError(
+                f"num_devices: {num_local} processes were started on this machine, where torch finds {num_gpus} GPUs; "
+                "start one process per GPU, and let each of them see all GPUs"
+            )
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    elif settings.threads is None:
+        torch.set_num_threads(max(1, num_cores() // num_local))  # more threads than cores are many times slower
+
+
 def is_first() -> bool:
-    """Whether this process is the one that prepares, evaluates and records; the only one of a run always is."""
+    """True for the process that prepares, evaluates and records; always true in a run of one process."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 def let_others_begin(settings: Settings, data: PreparedData) -> None:
-    """Called by the first process once the data is prepared.
+    """Lets the other processes begin; the first process calls it when the data is prepared.
 
     Raises:
-        UserError: Of some batch a process would have no image.
+        UserError: A process would have no image of some batch.
     """
     num_images = {part: len(data.rows(part)) for part in ("train", "val")}
     last = num_images["train"] % settings.batch_size
-    if 1 < last < int(settings.num_devices):  # a single image is left out by the stream
+    if 1 < last < int(settings.num_devices):  # the stream leaves a single image out
         raise UserError(
             f"num_devices: received {settings.num_devices}, allowed: at most {last}, the images in the last batch of "
             f"the {num_images['train']} training images; another batch_size leaves another number"
@@ -154,12 +175,12 @@ def let_others_begin(settings: Settings, data: PreparedData) -> None:
 
 
 def wait_for_first(step: str) -> None:
-    """The others come no further than here until the first process has come here too.
+    """Waits until the first process has reached this step as well.
 
-    A wait outside of the collectives of training, whose time limit is short so that a process that has died is noticed.
+    A wait outside of the collectives of training, whose time limit is short, so that a dead process is noticed.
 
     Args:
-        step: Each is waited for once.
+        step: A name that is used once in a run.
     """
     if _store is None:
         return
@@ -171,17 +192,18 @@ def wait_for_first(step: str) -> None:
 
 def train_along(
     settings: Settings,
-    assemble_network: Callable[[Settings, PreparedData, Path | None], Any],
+    build_network: Callable[[Settings, PreparedData, Path | None], Any],
     train_phase: Callable[..., Any],
 ) -> None:
-    """What every process but the first does of a run: its phases, on the data that the first has prepared.
+    """Trains this process's share of all phases, on the data that the first process has prepared.
 
-    Initial weights come from the first process at the beginning of each phase. It reports what ends them all; a failure
-    of its own a process reports itself, unless another has failed before: then that is what it has met.
+    For every process but the first, from which it gets the initial weights at the beginning of each phase. The first
+    process reports an error that ends all of them. This process reports an error of its own, unless another one has
+    failed before, since its error is then a consequence.
 
     Args:
         settings: As join_processes has returned them.
-        assemble_network: The script's.
+        build_network: The script's.
         train_phase: The script's.
     """
     assert _store is not None
@@ -189,14 +211,14 @@ def train_along(
     try:
         wait_for_first("data")
         data = prepare(settings.data, settings.augmentation, quiet=True)
-        network = assemble_network(dataclasses.replace(settings, weights="random"), data, None)
+        network = build_network(dataclasses.replace(settings, weights="random"), data, None)
         curves = Curves(_Silence())  # type: ignore[arg-type]
         for phase in phases_of(settings):
             train_phase(network, phase, settings, data, curves)
-        with contextlib.suppress(RuntimeError):  # the first process may be gone already
-            wait_for_first("end")  # a process group is left by all at once
+        with contextlib.suppress(RuntimeError):  # the first process may have ended already
+            wait_for_first("end")  # all processes leave a process group together
             distributed.destroy_process_group()
-    except TrainingDiverged:  # the same in all processes
+    except TrainingDiverged:  # all processes raise it
         sys.exit(2)
     except Exception:
         if _another_has_failed():
@@ -219,7 +241,7 @@ def _another_has_failed() -> bool:
         return True
 
 
-def _start_others(num_devices: int, port: int, words: list[str]) -> list[subprocess.Popen[bytes]]:
+def _start_others(num_devices: int, port: int) -> list[subprocess.Popen[bytes]]:
     # torchrun's names; this process is the first
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
@@ -233,11 +255,11 @@ def _start_others(num_devices: int, port: int, words: list[str]) -> list[subproc
     processes = []
     for rank in range(1, num_devices):
         process = subprocess.Popen(
-            [sys.executable, sys.argv[0], *words],
+            [sys.executable, *sys.argv],
             env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the first process, which ends this one
+            start_new_session=True,  # Ctrl-C reaches the first process, which ends this one
         )
         atexit.register(_end, process)
         processes.append(process)
@@ -245,22 +267,22 @@ def _start_others(num_devices: int, port: int, words: list[str]) -> list[subproc
 
 
 def _wait_for_others(num_devices: int, started_here: list[subprocess.Popen[bytes]]) -> None:
-    """In short steps, so that Ctrl-C is noticed between them."""
+    """Waits until all processes have joined, in short steps between which Ctrl-C is noticed."""
     assert _store is not None
-    last_moment = time.monotonic() + JOINING.total_seconds()
+    deadline = time.monotonic() + JOINING.total_seconds()
     while (num_present := _store.add("present", 0)) < num_devices:
         if any(process.poll() is not None for process in started_here):
-            raise UserError(f"num_devices: one of {num_devices} processes has ended as it began; it says why above")
-        if time.monotonic() > last_moment:
+            raise UserError(f"num_devices: one of {num_devices} processes failed to start; see its message above")
+        if time.monotonic() > deadline:
             raise UserError(
-                f"num_devices: {num_present} of {num_devices} processes have come within {JOINING}; all that torchrun "
-                "or srun starts have to reach MASTER_ADDR and MASTER_PORT"
+                f"num_devices: {num_present} of {num_devices} processes have joined within {JOINING}; all that "
+                "torchrun or srun starts must reach MASTER_ADDR and MASTER_PORT"
             )
         time.sleep(0.05)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    # it keeps nothing that would need an orderly end, and on a GPU it may wait for a process that is gone
+    # it holds nothing that needs an orderly end, and on a GPU it may wait for a process that has died
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(LEAVING_SECONDS)
     process.kill()
@@ -268,9 +290,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _leave() -> None:
-    """The end of the first process, before those are ended that it has started: what they meet from now on is its."""
+    """Ends the first process's part before the processes that it started: their errors from now on are its fault."""
     assert _store is not None
-    with contextlib.suppress(RuntimeError):  # torchrun keeps the store, and may be gone
+    with contextlib.suppress(RuntimeError):  # torchrun keeps the store, and may have ended
         _store.add(_FAILURES, 1)
         wait_for_first("end")
     if distributed.is_initialized():
@@ -278,14 +300,14 @@ def _leave() -> None:
 
 
 def _read_slurm() -> None:
-    """Gives srun's words for the processes torchrun's names."""
+    """Sets torchrun's environment variables from srun's."""
     slurm = SLURMEnvironment(auto_requeue=False)
     per_node = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ["SLURM_TASKS_PER_NODE"]
-    found = re.fullmatch(r"(\d+)(\(x\d+\))?", per_node)  # such as 4(x2); 4,3 where machines differ
+    found = re.fullmatch(r"(\d+)(\(x\d+\))?", per_node)  # such as 4(x2); 4,3 if machines differ
     if found is None:
         raise UserError(
-            f"num_devices: srun has started {per_node} processes on its machines, allowed: as many on each; give "
-            "--ntasks-per-node"
+            f"num_devices: srun has started {per_node} processes on its machines, allowed: the same number on each; "
+            "give --ntasks-per-node"
         )
     os.environ |= {
         "MASTER_ADDR": slurm.main_address,
@@ -298,13 +320,14 @@ def _read_slurm() -> None:
     }
 
 
-# ------------------------------------------------------------------------------------------------------ what they share
+# -------------------------------------------------------------------------------------------------------------- shares
 
 
 class Share(StreamLoader):
-    """What one of several processes gets of a stream's batches: its part of each, of consecutive images.
+    """One process's part of each of a stream's batches, of consecutive images.
 
-    Parts differ by one image at most; where a batch has fewer images than there are processes, some get nothing of it.
+    The parts of a batch differ by one image at most. If a batch has fewer images than there are processes, some of them
+    have no part of it.
     """
 
     def __init__(self, stream: Stream, *, pin_memory: bool, rank: int, num_processes: int) -> None:
@@ -313,15 +336,15 @@ class Share(StreamLoader):
         self._num_processes = num_processes
 
     def __len__(self) -> int:
-        """Batches of which this process has a part."""
+        """Number of batches that this process has a part of."""
         num_batches = len(self.stream)
         last = self._part_of(self._num_images(num_batches - 1))
         return num_batches - (last.start == last.stop)
 
     def weight(self, index: int) -> float:
-        """What the mean loss of this process's part of a batch is multiplied by before gradients are averaged.
+        """Factor of the mean loss of this process's part, by which averaged gradients become those of the whole batch.
 
-        The part's share of the batch times the number of processes: the average is then that over all images.
+        The part's share of the batch times the number of processes.
         """
         num_images = self._num_images(index)
         part = self._part_of(num_images)
@@ -336,26 +359,15 @@ class Share(StreamLoader):
 
 
 def share_out(stream: Stream, *, pin_memory: bool) -> StreamLoader:
-    """This process's part of the stream's batches; all of them where there is but one process."""
+    """This process's part of the stream's batches; whole batches in a run of one process."""
     if not distributed.is_initialized():
         return StreamLoader(stream, pin_memory=pin_memory)
     rank, num_processes = distributed.get_rank(), distributed.get_world_size()
     return Share(stream, pin_memory=pin_memory, rank=rank, num_processes=num_processes)
 
 
-def weigh_by_share(loss: Tensor, loader: Any, index: int) -> Tensor:
-    """The loss whose gradients DDP is to average, from the mean over the images of this process's part of a batch.
-
-    Args:
-        loss: The mean, of shape ().
-        loader: What serves the batches.
-        index: Of the batch in its epoch.
-    """
-    return loss * loader.weight(index) if isinstance(loader, Share) else loss
-
-
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The sums over the processes, in place, bit for bit the same in all of them."""
+    """Sums over the processes, in place, identical in all of them to the last bit."""
     if distributed.is_initialized():
         distributed.all_reduce(values)
     return values
@@ -364,51 +376,72 @@ def sum_over_processes(values: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------ Lightning
 
 
-class _SharedBatches(DDPStrategy):
-    """DDP in processes that have joined already."""
-
-    def __init__(self, settings: Settings, phase: Phase) -> None:
-        # No broadcast of buffers at each forward pass: they are equal as they are, and processes whose share of the
-        # validation images has fewer batches would wait for ever. A frozen backbone's weights have no gradients, which
-        # DDP sees by itself.
-        super().__init__(cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False)
-        self._dropout = np.random.SeedSequence([settings.seed, phase.number, distributed.get_rank()]).generate_state(1)
-        self._on_sigterm = signal.getsignal(signal.SIGTERM)
-
-    def setup(self, trainer: lightning.Trainer) -> None:
-        super().setup(trainer)
-        # Lightning has given all processes one seed; the same dropout in each would be for other images
-        torch.manual_seed(int(self._dropout[0]))
-
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        # Lightning's handler, which is in place by now, takes part in a collective at whatever moment the signal comes,
-        # and hangs
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._on_sigterm)
-
-
-def trainer_options(settings: Settings, phase: Phase) -> dict[str, Any]:
-    """What Lightning's Trainer is told of the run's devices."""
+def device_options(settings: Settings, phase: Phase) -> dict[str, Any]:
+    """The arguments of Lightning's Trainer that describe the run's devices."""
     if not distributed.is_initialized():
         return {"devices": 1}
     num_local = int(os.environ["LOCAL_WORLD_SIZE"])
     return {
         "devices": num_local,
         "num_nodes": distributed.get_world_size() // num_local,
-        "strategy": _SharedBatches(settings, phase),
+        "strategy": SharedBatches(settings, phase),
         "use_distributed_sampler": False,
     }
+
+
+class SharedBatches(DDPStrategy):
+    """DDP in processes that have joined already, each of which has its share of every batch."""
+
+    def __init__(self, settings: Settings, phase: Phase) -> None:
+        # No broadcast of buffers at each forward pass: they are equal anyway, and processes whose share of the
+        # validation images has fewer batches would wait forever. DDP sees by itself that a frozen backbone's weights
+        # have no gradients.
+        super().__init__(cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False)
+        self._phase = phase
+        self._dropout = np.random.SeedSequence([settings.seed, phase.number, distributed.get_rank()]).generate_state(1)
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def setup_environment(self) -> None:
+        wait_for_first(f"phase {self._phase.number}")  # which evaluates between phases
+        super().setup_environment()
+
+    def setup(self, trainer: lightning.Trainer) -> None:
+        super().setup(trainer)
+        # Lightning has given all processes one seed; the same dropout mask in each would be for different images
+        torch.manual_seed(int(self._dropout[0]))
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        # Lightning's handler takes part in a collective whenever the signal comes, and hangs
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def training_step(self, batch: Any, index: int) -> Any:
+        with synchronized_batch_norm():
+            loss: Any = super().training_step(batch, index)
+        assert self.lightning_module is not None
+        return weigh_by_share(loss, self.lightning_module.trainer.train_dataloader, index)
+
+
+def weigh_by_share(loss: Tensor, loader: Any, index: int) -> Tensor:
+    """The loss whose gradients DDP averages, from the mean over the images of this process's part of a batch.
+
+    Args:
+        loss: The mean, of shape ().
+        loader: The training batches.
+        index: Number of the batch in its epoch.
+    """
+    return loss * loader.weight(index) if isinstance(loader, Share) else loss
 
 
 # ----------------------------------------------------------------------------------------------------------- batch norm
 
 
 def synchronized_batch_norm() -> contextlib.AbstractContextManager[Any]:
-    """Within it batch norm in training mode normalises with the images of all processes, and so do its statistics.
+    """Lets batch norm in training mode normalise with the images of all processes, for the length of a with block.
 
-    Functions are replaced, not modules: a network keeps its own (timm's batch norm has its activation inside), and what
-    was found in it before stays valid.
+    It replaces functions and not modules: a network keeps its own modules (timm's batch norm includes its activation),
+    and references to them stay valid.
     """
     return _SynchronizedBatchNorm() if distributed.is_initialized() else contextlib.nullcontext()
 
@@ -445,7 +478,7 @@ def _batch_norm(
             distributed.group.WORLD,
             distributed.get_world_size(),
         )
-    # torch's own is for GPUs alone
+    # torch's own synchronized batch norm is for GPUs only
     axes = [0, *range(2, values.dim())]
     shape = (1, -1, *[1] * (values.dim() - 2))
     numbers = values.to(torch.promote_types(values.dtype, torch.float32))
@@ -468,7 +501,7 @@ def _batch_norm(
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over the processes; what each gave gets the sum of the gradients that all have of it."""
+    """The sum of a tensor over the processes; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:

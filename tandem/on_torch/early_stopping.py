@@ -1,4 +1,4 @@
-"""What Keras's early stopping does and Lightning's does not: it puts the best weights back."""
+"""Early stopping that restores the best weights, which Keras's does and Lightning's does not."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import pytorch_lightning as lightning
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
-from tandem.protocol.regimes import Phase
-from tandem.protocol.settings import Settings
-
 
 class EarlyStoppingWithBestWeights(EarlyStopping):
-    """Lightning's early stopping, which keeps the best epoch's weights in memory and puts them back, as Keras's does.
+    """Lightning's early stopping, which also keeps the best epoch's weights in memory and restores them at the end.
 
     Example: EarlyStoppingWithBestWeights(restore="best", monitor="val/loss", patience=3)
     """
@@ -26,7 +23,7 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         super().on_train_epoch_end(trainer, module)
-        if self.wait_count == 0:  # this epoch was better than all before
+        if self.wait_count == 0:  # this epoch is the best so far
             self.best_epoch = trainer.current_epoch
             if self.restore == "best":
                 self.best_weights = {name: value.clone() for name, value in module.state_dict().items()}
@@ -34,17 +31,3 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if self.restore == "best":
             module.load_state_dict(self.best_weights)
-
-
-def build_early_stopping(settings: Settings, phase: Phase) -> EarlyStoppingWithBestWeights:
-    """Lightning's early stopping on the validation loss; with no patience it never stops, but still knows the best."""
-    stopping = settings.early_stopping
-    return EarlyStoppingWithBestWeights(
-        restore=stopping.restore,
-        monitor="val/loss",
-        mode="min",
-        patience=stopping.patience or phase.max_epochs,
-        min_delta=stopping.min_delta,
-        check_finite=False,  # a loss that is not finite ends the run in Curves.add
-        check_on_train_epoch_end=True,
-    )

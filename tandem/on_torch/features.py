@@ -1,32 +1,31 @@
-"""The frozen phase without the backbone: its features, computed once, and the head that is trained on them."""
+"""A frozen phase without its backbone: features computed once per image, and the head trained on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import timm
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from tandem.data.features import PhaseFeatures, find_phase_features
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
 from tandem.evaluation.batching import computed_as_fits, in_batches
-from tandem.on_torch.acceleration import is_out_of_memory
+from tandem.on_torch.acceleration import autocast, is_out_of_memory
 from tandem.on_torch.networks import Classifier
+from tandem.on_torch.versions import versions
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings
 from tandem.tracking.system import describe_hardware
 
-CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 512  # larger ones are no faster on a CPU; on a GPU halved until they fit
+CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 512  # larger ones are no faster on a CPU; halved on a GPU until they fit
 
 CHUNK_BYTES = 64_000_000  # of features that a loader takes from the cache at a time
 
 
 class HeadOnFeatures(nn.Module):
-    """The head as it stands in the classifier: float32 features of shape (n, features) to logits (n, classes)."""
+    """The classifier's own head as a network: float32 features of shape (n, features) to logits (n, classes)."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -40,64 +39,60 @@ class HeadOnFeatures(nn.Module):
 def find_features(
     network: Classifier, phase: Phase, settings: Settings, data: PreparedData, weights_hash: str
 ) -> PhaseFeatures:
-    """The features that a phase trains its head on, computed first where no run has done so before.
+    """The features that a phase trains its head on, computed first if no earlier run has done so.
 
     Args:
-        network: On the device that is to compute; its backbone is frozen as the phase has it.
-        phase: One that trains more than the head has none.
-        settings: All of the run.
+        network: On the device that computes, its backbone frozen for the phase.
+        phase: A phase that trains the backbone has no features.
+        settings: The run's.
         data: The images.
-        weights_hash: Of the backbone.
+        weights_hash: Hash of the backbone's weights.
     """
-    device = next(network.backbone.parameters()).device.type
     made_with = {
-        "framework": f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}",
-        "device": device,
+        "framework": ", ".join(f"{name} {versions()[name]}" for name in ("torch", "torchvision", "timm")),
+        "device": network.device.type,
         "hardware": describe_hardware(),
         "weights": weights_hash,
     }
-    dtype = getattr(torch, settings.precision)
     return find_phase_features(
-        phase, settings, data, made_with, lambda images_of: backbone_pass(network, images_of, dtype)
+        phase, settings, data, made_with, lambda images_of: backbone_pass(network, images_of, settings)
     )
 
 
 def backbone_pass(
-    network: Classifier, images_of: Callable[[np.ndarray], np.ndarray], dtype: torch.dtype
+    network: Classifier, images_of: Callable[[np.ndarray], np.ndarray], settings: Settings
 ) -> Callable[[np.ndarray], Iterator[np.ndarray]]:
-    """What computes the backbone's features of images, in inference mode and in batches as large as fit.
+    """A function that computes the backbone's features in inference mode, in batches as large as fit into memory.
 
     Args:
-        network: On the device that is to compute; its backbone is in inference mode.
-        images_of: uint8 images of shape (n, height, width, 3) in the rows of a store.
-        dtype: Of the arithmetic, that of the phase.
+        network: On the device that computes, its backbone in inference mode.
+        images_of: Rows of a store, int64 of shape (n,), to uint8 images of shape (n, height, width, 3).
+        settings: `precision`, the phase's.
 
     Returns:
-        From rows, int64 of shape (n,), to float32 features of shape (batch, features), as the head is given them.
+        Rows, int64 of shape (n,), to float32 features of shape (batch, features), batch by batch.
     """
-    device = next(network.backbone.parameters()).device
 
     def compute_batch(rows: np.ndarray) -> np.ndarray:
-        images = torch.from_numpy(images_of(rows)).to(device)
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        images = torch.from_numpy(images_of(rows)).to(network.device)
+        with torch.inference_mode(), autocast(settings, network.device):
             return network.backbone(network.pixels(images)).float().cpu().numpy()
 
     def compute(rows: np.ndarray) -> Iterator[np.ndarray]:
         assert not network.backbone.training
-        batches = in_batches(rows, CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE)
+        batches = in_batches(rows, CPU_BATCH_SIZE if network.device.type == "cpu" else GPU_BATCH_SIZE)
         return computed_as_fits(compute_batch, batches, is_out_of_memory=is_out_of_memory)
 
     return compute
 
 
 class FeatureLoader:
-    """Batches of float32 features (b, features) and int64 labels (b,), on the device; each pass is the next epoch.
+    """Batches of float32 features (b, features) and int64 labels (b,) on the device; each pass is the next epoch.
 
-    Many batches are taken from the cache and brought to the device at once, for the head's step on one takes less time
-    than that would.
+    It takes many batches from the cache to the device at once: the head's step on one takes less time than that.
     """
 
-    def __init__(self, stream: Stream, *, device: str) -> None:
+    def __init__(self, stream: Stream, *, device: torch.device) -> None:
         self.stream = stream
         self.device = device
         self.epoch = 0

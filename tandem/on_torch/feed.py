@@ -1,4 +1,4 @@
-"""Tandem's stream as what Lightning iterates over."""
+"""Tandem's stream as an iterable of tensors, copied to a GPU ahead of time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from torch import Tensor
 
 from tandem.data.stream import Batch, ShareOf, Stream
 
-NUM_COPIED_AHEAD = 2  # batches on the GPU beside the one that is worked on
+NUM_COPIED_AHEAD = 2  # batches on the GPU besides the current one
 
 
 class StreamLoader:
     """Batches of uint8 images (b, height, width, 3) and int64 labels (b,); each pass is the stream's next epoch.
 
-    Lightning makes one iterator an epoch. Decoding is long done and the batches come from the stream's own thread, so
-    there is nothing for a DataLoader and its worker processes to do. With pin_memory, batches come on the GPU. With
-    share_of, they are this process's shares, without batches of which it has none.
+    Lightning makes one iterator per epoch. The images are decoded already and the stream makes batches in a thread of
+    its own, so a DataLoader and its worker processes would have nothing to do.
     """
 
     def __init__(self, stream: Stream, *, pin_memory: bool, share_of: ShareOf | None = None) -> None:
+        """
+        Args:
+            stream: Makes the batches.
+            pin_memory: Serve the batches on the GPU, copied there from pinned memory.
+            share_of: This process's share of a batch; batches without an image for it are omitted. None for all images.
+        """
         self.stream = stream
         self.pin_memory = pin_memory
         self._share_of = share_of
@@ -43,10 +48,10 @@ class StreamLoader:
 
 
 def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches on a GPU, copied while it works on those before.
+    """Batches on a GPU, copied while it works on earlier ones.
 
-    A copy runs beside computation only from pinned memory and in a CUDA stream of its own. Filling that memory would
-    hold up the training loop as long as the copy itself, so another thread does it.
+    A copy runs beside computation only if it comes from pinned memory and runs in a CUDA stream of its own. Filling
+    that memory in the training loop would take as long as the copy itself, so another thread fills it.
     """
     copying = torch.cuda.Stream(device)
 
@@ -62,7 +67,7 @@ def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[tup
         computing = torch.cuda.current_stream(device)
         computing.wait_event(copied)
         for part in (images, labels):
-            part.record_stream(computing)  # or its memory could be given to the next copy before it is used
+            part.record_stream(computing)  # otherwise the next copy could be given its memory before it is used
         return images, labels
 
     copier = ThreadPoolExecutor(1, thread_name_prefix="copy")

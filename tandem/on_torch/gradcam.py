@@ -1,4 +1,4 @@
-"""What Grad-CAM needs of a torch network: its last feature map and the gradients there."""
+"""Grad-CAM's inputs from a torch network: its last feature map and the gradients there."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tandem.on_torch.networks import Classifier, inference_mode_of
 def features_and_gradients(
     classifier: Classifier, images: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The feature map that is pooled last, in inference mode, and the gradients of one logit of each image at it.
+    """The feature map that is pooled last, in inference mode, and one logit's gradients with respect to it per image.
 
     A backbone that pools no map, such as a vision transformer, gives its features as a map of one place.
 
     Args:
-        classifier: The trained network; it is left as it was.
+        classifier: The trained network; it is unchanged afterwards.
         images: uint8 of shape (n, height, width, 3).
-        classes: int64 of shape (n,), the output whose gradients are wanted.
+        classes: int64 of shape (n,), the output of each image whose gradients are computed.
 
     Returns:
         Features and gradients, float32 of shape (n, rows, columns, channels).
     """
-    device = next(classifier.parameters()).device
+    device = classifier.device
     with inference_mode_of(classifier), torch.no_grad():
         pixels = classifier.pixels(torch.from_numpy(images).to(device))
         with _Pooling() as counting:
@@ -46,11 +46,12 @@ def features_and_gradients(
 
 
 class _Pooling(TorchFunctionMode):
-    """Counts the adaptive average poolings, keeps what goes into the one of a number, records operations from there on.
+    """Counts adaptive average poolings; keeps the input of one of them and records operations from there on.
 
-    Not a hook on a module: torchvision's ResNet pools by a module, its MobileNetV2 and DenseNet by a function, the
-    latter after a ReLU that is none either. Its EfficientNet also pools within its blocks, so that the last pooling has
-    to be known: nothing of the backbone before it is recorded, which saves the memory of its activations.
+    A hook on a module would not do: torchvision's ResNet pools by a module, its MobileNetV2 and DenseNet by a function,
+    the latter after a ReLU that is a function too. Its EfficientNet also pools within its blocks, so the number of the
+    last pooling has to be known before. The backbone before that pooling is not recorded, which saves the memory of its
+    activations.
     """
 
     def __init__(self, record_from: int | None = None) -> None:

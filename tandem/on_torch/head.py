@@ -12,7 +12,7 @@ from tandem.protocol.settings import Settings
 def build_head(settings: Settings, num_features: int, num_classes: int) -> nn.Sequential:
     """Features of shape (n, num_features) to logits of shape (n, num_classes).
 
-    Before each dense layer batch norm and dropout, where the settings have them; between dense layers ReLU.
+    Batch norm and dropout, if the settings have them, precede each dense layer; a ReLU stands between dense layers.
 
     Args:
         settings: `head`, `batch_norm_momentum`, `seed`.

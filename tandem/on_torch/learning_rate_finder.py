@@ -1,4 +1,4 @@
-"""The steps of a learning-rate range test in torch."""
+"""Training steps of a learning-rate range test in torch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from tandem.on_torch.acceleration import autocast
 from tandem.on_torch.networks import Classifier
 from tandem.protocol.learning_rate_finder import LearningRateFinder
+from tandem.protocol.settings import Settings
 
 
 def take_steps(
@@ -17,27 +19,24 @@ def take_steps(
     network: Classifier,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[tuple[np.ndarray, np.ndarray]],
-    *,
-    device: str,
-    dtype: torch.dtype,
+    settings: Settings,
 ) -> None:
-    """Trains the network with rising learning rates until the loss has exploded; it is good for nothing afterwards.
+    """Trains the network with a rising learning rate until the loss explodes; its weights are useless afterwards.
 
     Args:
-        finder: takes the losses.
-        network: in training, as a phase begins with it.
-        optimizer: the phase's; the rates of its groups keep their proportions.
-        batches: endless; uint8 images of shape (b, height, width, 3) and int64 labels of shape (b,).
-        device: cpu or cuda.
-        dtype: of the forward and backward pass.
+        finder: Receives the losses.
+        network: On its device and in training mode, frozen or thawed for the phase.
+        optimizer: The phase's; the rates of its groups keep their ratios.
+        batches: Endless; uint8 images of shape (b, height, width, 3) and int64 labels of shape (b,).
+        settings: `precision`.
     """
-    network.to(device)
+    device = network.device
     shares = [group["lr"] / optimizer.param_groups[0]["lr"] for group in optimizer.param_groups]
-    scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
     for rate, (images, labels) in finder.steps(batches):
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = rate * share
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        with autocast(settings, device):
             logits = network(torch.from_numpy(images).to(device))
             loss = functional.cross_entropy(logits, torch.from_numpy(labels).to(device))
         optimizer.zero_grad()

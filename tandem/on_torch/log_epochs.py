@@ -1,4 +1,4 @@
-"""What a Lightning Trainer tells a run's curves."""
+"""Callback that logs a Lightning Trainer's epochs to the run's curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tandem.tracking.curves import Curves
 
 
 class LogEpochs(Callback):
-    """Hands each epoch's numbers to the run's curves."""
+    """Adds each epoch's losses, accuracies, learning rate and seconds to the run's curves."""
 
     def __init__(self, curves: Curves, phase: Phase) -> None:
         self.curves = curves

@@ -1,4 +1,4 @@
-"""The ImageNet head of a pretrained network, turned to other classes without training."""
+"""The ImageNet head of a pretrained network, mapped to other classes without training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tandem.on_torch.networks import Classifier
 
 
 class MappedHead(nn.Module):
-    """Features of shape (n, features) to logits of shape (n, classes), made from those of the ImageNet head.
+    """Features of shape (n, features) to logits of shape (n, classes), computed from those of the ImageNet head.
 
-    A class of several outputs has the logarithm of the sum of their exponentials, so that softmax over the classes is
-    softmax over all outputs, taken as given that one of the classes is right.
+    A class with several ImageNet outputs has the logarithm of the sum of their exponentials. Softmax over the classes
+    is then softmax over all outputs, given that one of the classes is right.
     """
 
     def __init__(self, head: nn.Module, outputs: Sequence[Sequence[int]]) -> None:
@@ -28,10 +28,10 @@ class MappedHead(nn.Module):
 
 
 def map_head(classifier: Classifier, outputs: Sequence[Sequence[int]]) -> Classifier:
-    """The same network with an output for each class.
+    """The same network with one output per class, in inference mode.
 
     Args:
-        classifier: with its ImageNet head of 1000 outputs.
-        outputs: of each class, 0..999.
+        classifier: With its ImageNet head of 1000 outputs.
+        outputs: ImageNet outputs of each class, 0..999.
     """
     return Classifier(classifier.pixels, classifier.backbone, MappedHead(classifier.head, outputs)).eval()

@@ -18,14 +18,14 @@ from tandem.protocol.settings import Settings
 
 
 class Pixels(nn.Module):
-    """uint8 images of shape (n, height, width, 3), RGB, to the backbone's float32 input of shape (n, 3, size, size)."""
+    """uint8 RGB images of shape (n, height, width, 3) to the backbone's float32 input of shape (n, 3, size, size)."""
 
     def __init__(self, image_size: int, scaling: Scaling) -> None:
         super().__init__()
         self.image_size = image_size
         self.to_bgr = scaling == "caffe"
         scale, offset = scale_and_offset(scaling)
-        # not persistent: these are settings, and weights of the same network must load whatever the scaling
+        # not persistent: these are settings, and weights of the same network must load with any scaling
         self.scale = nn.Buffer(torch.tensor(scale).reshape(1, 3, 1, 1), persistent=False)
         self.offset = nn.Buffer(torch.tensor(offset).reshape(1, 3, 1, 1), persistent=False)
 
@@ -48,18 +48,23 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.head = head
 
+    @property
+    def device(self) -> torch.device:
+        """The device of its weights, which its images have to be on."""
+        return self.pixels.scale.device
+
     def forward(self, images: Tensor) -> Tensor:
         features = self.backbone(self.pixels(images))
         if not torch.is_autocast_enabled(features.device.type):
             return self.head(features)  # entering autocast asks for GPUs each time, which takes part of a millisecond
-        # the head in float32 whatever the run's precision, for the loss is computed from its logits
+        # the head computes in float32 in any precision, since the loss is computed from its logits
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features.float())
 
 
 @contextmanager
 def inference_mode_of(network: nn.Module) -> Iterator[None]:
-    """Within it the network is in inference mode; afterwards each of its modules is in the mode that it was in."""
+    """Puts the network into inference mode for the length of a with block, then each module back into its own mode."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -70,12 +75,15 @@ def inference_mode_of(network: nn.Module) -> Iterator[None]:
 
 
 def build_classifier(settings: Settings, num_classes: int, weights_file: Path | None = None) -> Classifier:
-    """Backbone with the settings' weights, a new head, and the pixel scaling in front.
+    """Pixel scaling, backbone with the settings' weights, new head.
 
     Args:
         settings: `backbone`, `weights`, `pixel_scaling`, `batch_norm_momentum`, `head`, `seed`, `data.image_size`.
         num_classes: Number of outputs.
-        weights_file: Where the backbone's weights lie, for weights that are neither `random` nor `imagenet`.
+        weights_file: File of the backbone's weights, if `weights` is neither `random` nor `imagenet`.
+
+    Raises:
+        UserError: The backbone cannot be built, or its weights cannot be downloaded or read.
     """
     entry = find_backbone(settings.backbone, "torch")
     built = build_backbone(entry, settings.data.image_size, pretrained=settings.weights == "imagenet")
@@ -86,14 +94,14 @@ def build_classifier(settings: Settings, num_classes: int, weights_file: Path | 
 
 
 def build_off_the_shelf(settings: Settings, weights_file: Path | None = None) -> Classifier:
-    """The network as it was published, with its head of ImageNet's 1000 classes.
+    """The published network with its head of ImageNet's 1000 classes, in inference mode.
 
     Args:
         settings: `backbone`, `weights`, `pixel_scaling`, `batch_norm_momentum`, `data.image_size`.
-        weights_file: A state dict of the whole network, for weights that are neither `random` nor `imagenet`.
+        weights_file: A state dict of the whole network, if `weights` is neither `random` nor `imagenet`.
 
     Raises:
-        UserError: The network has no such head, or the file lacks it.
+        UserError: As build_classifier; or the network has no such head, or the file lacks it.
     """
     entry = find_backbone(settings.backbone, "torch")
     built = build_backbone(
@@ -101,7 +109,7 @@ def build_off_the_shelf(settings: Settings, weights_file: Path | None = None) ->
     )
     if built.imagenet_head is None:
         raise UserError(f"backbone: {entry.name!r} comes without a dense layer for ImageNet's 1000 classes")
-    return _assemble(settings, built, built.imagenet_head)
+    return _assemble(settings, built, built.imagenet_head).eval()
 
 
 def _assemble(settings: Settings, built: BuiltBackbone, head: nn.Module) -> Classifier:

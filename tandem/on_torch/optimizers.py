@@ -1,4 +1,4 @@
-"""The settings' optimizer and schedule in torch."""
+"""Optimizers and learning-rate schedules in torch."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tandem.protocol.schedule import block_factors, changes_by_step, learning_ra
 from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
 
 Blocks = list[list[nn.Module]]
-"""The modules of each of a backbone's blocks, from the input on."""
+"""Modules of each of a backbone's blocks, from input to output."""
 
 
 def build_optimizer(
     settings: OptimizerSettings, learning_rate: float, head: nn.Module, blocks: Blocks, *, fused: bool = False
 ) -> torch.optim.Optimizer:
-    """The optimizer of a phase, with every constant from the settings; its first group is the head's.
+    """The optimizer of a phase, with all constants from the settings; its first parameter group is the head's.
 
     Weight decay is decoupled (Loshchilov and Hutter 2019): each step begins with w -= rate * decay * w, for every
-    weight that is trained. torch.optim.SGD's is not: it adds decay * w to the gradient, and so to the momentum.
+    trained weight. torch.optim.SGD's is not: it adds decay * w to the gradient, and so to the momentum.
 
     Args:
-        settings: `layer_decay` gives each block of the backbone its own share of the learning rate.
+        settings: `layer_decay` gives each block of the backbone its own factor of the learning rate.
         learning_rate: The head's.
-        head: All of it is trained.
-        blocks: The backbone's, from the input on; parameters without gradients are left out.
-        fused: Take torch's optimizers that step all weights in one kernel; there is none for SGD with weight decay.
+        head: Trained as a whole.
+        blocks: The backbone's, from input to output; parameters without gradients are left out.
+        fused: Use torch's optimizers that step all weights in one kernel; SGD with weight decay has none.
     """
-    parameters = {1.0: list(head.parameters())}  # by their factor: blocks of the same one share a group
+    parameters = {1.0: list(head.parameters())}  # by factor: blocks with the same factor share a group
     for block, factor in zip(blocks, block_factors(settings.layer_decay, len(blocks)), strict=True):
         trainable = [weight for module in block for weight in module.parameters() if weight.requires_grad]
         parameters.setdefault(factor, []).extend(trainable)
@@ -51,17 +51,17 @@ def build_optimizer(
 def build_schedule(
     settings: ScheduleSettings, phase: Phase, optimizer: torch.optim.Optimizer, steps_per_epoch: int
 ) -> dict[str, Any]:
-    """What changes the learning rates during a phase, as configure_optimizers returns it; empty for constant ones.
+    """The learning-rate schedule of a phase, for the result of configure_optimizers; empty if the rate is constant.
 
     Args:
-        settings: Which schedule, and its constants.
+        settings: The schedule and its constants.
         phase: Its learning rate and epoch limit.
-        optimizer: That of build_optimizer; the rates of all groups change by the same factor.
-        steps_per_epoch: Training batches of an epoch.
+        optimizer: From build_optimizer; the rates of all groups change by the same factor.
+        steps_per_epoch: Training batches per epoch.
     """
     if changes_by_step(settings):
         factors = learning_rates(settings, phase, steps_per_epoch) / phase.learning_rate
-        # the scheduler asks for one rate more than there are steps
+        # the scheduler asks for one rate after the last step
         by_step = LambdaLR(optimizer, lambda step: factors[min(step, len(factors) - 1)])
         return {"lr_scheduler": {"scheduler": by_step, "interval": "step"}}
     if settings.name == "none":
@@ -69,7 +69,7 @@ def build_schedule(
     by_loss = ReduceLROnPlateau(
         optimizer,
         factor=settings.factor,
-        patience=settings.patience - 1,  # torch waits for one epoch more than its patience, Keras does not
+        patience=settings.patience - 1,  # torch waits for one epoch longer than its patience, Keras does not
         threshold=settings.min_delta,
         threshold_mode="abs",
         min_lr=[settings.min_learning_rate * group["lr"] / phase.learning_rate for group in optimizer.param_groups],

@@ -27,15 +27,15 @@ class Probabilities(nn.Module):
 
 
 def save_model(classifier: Classifier, folder: Path, *, image_shape: tuple[int, ...], num_classes: int) -> None:
-    """Writes an MLflow model folder, its preprocessing inside, in torch's own exported format (no pickle).
+    """Writes an MLflow model folder that includes the preprocessing, in torch's own exported format (no pickle).
 
     Args:
-        classifier: The trained network; it is copied to the CPU and left as it is.
+        classifier: The trained network; a copy of it is moved to the CPU.
         folder: Must not exist yet.
         image_shape: (height, width, 3) of the images that it takes.
         num_classes: Number of probabilities.
     """
-    # exported in inference mode, since what is exported in training mode keeps its dropout for ever
+    # exported in inference mode, since a program exported in training mode keeps its dropout forever
     network = Probabilities(copy.deepcopy(classifier).cpu()).eval().requires_grad_(False)
     mlflow.pytorch.save_model(
         network,

@@ -1,4 +1,4 @@
-"""The weights of a run: saved, and hashed to prove what changed."""
+"""Weights of a run: saved for later runs, and hashed to prove what changed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ HEAD_FILE = "head.safetensors"
 
 
 def save_weights(classifier: Classifier, folder: Path) -> None:
-    """Writes backbone.safetensors and head.safetensors into the folder; the first serves as `weights` of later runs."""
+    """Writes backbone.safetensors and head.safetensors; the first can be the `weights` of later runs."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, name in ((classifier.backbone, BACKBONE_FILE), (classifier.head, HEAD_FILE)):
         save_file({key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}, folder / name)
 
 
 def hash_weights(*modules: nn.Module) -> str:
-    """SHA-256, in hex, of every parameter and buffer of the modules, batch-norm statistics included."""
+    """SHA-256, in hex, of all parameters and buffers of the modules, batch-norm statistics included."""
     digest = hashlib.sha256()
     for module in modules:
         for name, value in sorted(module.state_dict().items()):
@@ -33,6 +33,6 @@ def hash_weights(*modules: nn.Module) -> str:
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """Parameters, all and trainable; batch-norm statistics are none."""
+    """Number of parameters, all and trainable; batch-norm statistics do not count."""
     counts = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
     return sum(count for count, _ in counts), sum(count for count, trainable in counts if trainable)

@@ -1,4 +1,4 @@
-"""What a learning-rate range test records: its losses, their figure, and the suggestion."""
+"""The record of a learning-rate range test: its losses, their figure, and the suggested rate."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def record_learning_rate_finder(run: Run, finder: LearningRateFinder, title: str) -> None:
-    """Logs each step, the table and the page of the test, and prints what it suggests.
+    """Logs the steps, the table and the page of the test, and prints the suggested rate.
 
     Args:
-        run: the run that is being recorded.
-        finder: after its last step.
-        title: of the page: what was trained.
+        run: The test's run.
+        finder: After its last step.
+        title: Backbone, regime and data set, for the page.
     """
     steps = list(zip(finder.rates, finder.losses, finder.smoothed, strict=True))
     names = (vocabulary.RANGE_LEARNING_RATE, vocabulary.RANGE_LOSS, vocabulary.RANGE_SMOOTHED_LOSS)
@@ -54,19 +54,18 @@ def record_learning_rate_finder(run: Run, finder: LearningRateFinder, title: str
 
 
 def in_words(finder: LearningRateFinder) -> str:
-    """What came out, in one line."""
-    end = "the loss exploded" if finder.has_diverged() else "the end of the range"
-    took = f"{len(finder.losses)} steps, to {end} at {finder.rates[-1]:.2g}"
+    """The result in one line."""
+    end = "until the loss exploded at" if finder.has_diverged() else "to the end of the range at"
+    took = f"{len(finder.losses)} steps, {end} {finder.rates[-1]:.2g}"
     suggestion = finder.suggestion()
     if suggestion is None:
         return f"no suggestion, since the loss did not fall; {took}"
-    return (
-        f"the loss fell fastest at {suggestion:.2g} ({took}); take --learning_rate {suggestion:.2g}, or try around it"
-    )
+    rate = f"{suggestion:.2g}"
+    return f"the loss fell fastest at {rate} ({took}); use --learning_rate {rate}, or try rates near it"
 
 
 def finder_figure(finder: LearningRateFinder) -> go.Figure:
-    """Loss over the learning rate, and where it fell fastest."""
+    """Loss over the learning rate, with a line at the suggested rate."""
     figure = go.Figure()
     figure.add_scatter(
         x=finder.rates, y=finder.losses, name="loss", mode="lines", line={"color": NEUTRAL_COLOR, "width": 1}
@@ -75,7 +74,7 @@ def finder_figure(finder: LearningRateFinder) -> go.Figure:
     suggestion = finder.suggestion()
     if suggestion is not None:
         figure.add_vline(suggestion, line={"color": VAL_COLOR, "dash": "dash"}, annotation_text=f"{suggestion:.2g}")
-    # an exploding loss would leave nothing to be seen of the rest
+    # an exploding loss would hide the rest
     highest = 1.5 * max(finder.smoothed[:1] + [value for value in finder.smoothed if value <= finder.smoothed[0]])
     figure.update_xaxes(title="learning rate", type="log", exponentformat="power")
     figure.update_yaxes(title="loss of the batch", range=[0, highest])

@@ -1,7 +1,7 @@
-"""The Optuna study of a sweep: where it is kept, how trials begin and end, and what of them counts.
+"""The Optuna study of a sweep: its storage, the beginning and end of trials, and the trials that count.
 
-Several processes, on several machines, may work on one study. Optuna's own heartbeat is for databases and
-Study.optimize alone; here each running trial notes its process and the time, in any storage.
+Several processes, on several machines, may work on one study. Optuna's own heartbeat works with databases and
+Study.optimize only; here each running trial stores its process and the time, in any storage.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ from tandem.protocol.search_space import Choice, Dimension
 from tandem.protocol.settings import SweepSettings
 
 SECONDS_BETWEEN_SIGNS_OF_LIFE = 20.0
-SECONDS_TO_DEATH = 180.0  # without a sign of life, on another machine; clocks of machines may differ by some of it
+SECONDS_TO_DEATH = 180.0  # without a sign of life, on another machine; clocks may differ by a part of it
 
-# What is noted of a study, and of a trial.
+# User attributes of a study and of its trials.
 IDENTITY = "tandem:identity"
 PARENT_RUN = "tandem:parent_run"
 RUN = "tandem:run"
 OWNER = "tandem:owner"
 ALIVE = "tandem:alive"
-SETTINGS = "tandem:settings"  # of the trial, as plain values: Optuna knows choices by their number
-FAILURE = "tandem:failure"  # why the trial failed
-SECOND_ATTEMPT = "tandem:second_attempt"  # why an earlier trial with the same settings did not count
-RETRIED = "tandem:retried"  # why the trial does not count: it was interrupted, and is tried again
+SETTINGS = "tandem:settings"  # the trial's, as plain values; Optuna stores the number of a choice
+FAILURE = "tandem:failure"  # the reason
+SECOND_ATTEMPT = "tandem:second_attempt"  # the reason why an earlier trial with the same settings does not count
+RETRIED = "tandem:retried"  # the reason why this trial does not count and its settings are tried again
 
 HAVE_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 class SamplerByTrial(BaseSampler):
-    """TPE (Bergstra et al. 2011, with Optuna's defaults), whose random numbers follow from seed and trial number.
+    """TPE (Bergstra et al. 2011, with Optuna's defaults) whose random numbers depend on the seed and the trial number.
 
-    So several processes do not all begin with the same suggestions, and a search that is interrupted and goes on makes
-    those that it would have made.
+    Several processes then do not begin with the same suggestions, and an interrupted search continues with the
+    suggestions that it would have made without the interruption.
     """
 
     def __init__(self, seed: int) -> None:
@@ -83,21 +83,21 @@ class SamplerByTrial(BaseSampler):
 def open_study(
     sweep: SweepSettings, *, name: str, journal: Path, identity: Mapping[str, Any], seed: int, max_epochs: int
 ) -> tuple[optuna.Study, bool]:
-    """The study of this name, made if there is none.
+    """The study with this name; it is created if it does not exist.
 
     Args:
-        sweep: Where it is kept, what ends trials early, and which direction is better.
-        name: Of the study.
-        journal: File of a study that is kept in no database; its folder is made.
-        identity: What must be the same in all trials of the study, as JSON can hold it.
-        seed: Of what is suggested.
-        max_epochs: The most that a trial is trained for.
+        sweep: Storage, pruner and objective.
+        name: The study's.
+        journal: File of a study that is not kept in a database; its folder is created.
+        identity: Everything that must be equal in all trials of the study, in JSON values.
+        seed: Of the suggestions.
+        max_epochs: Largest number of epochs that a trial is trained for.
 
     Returns:
-        The study, and whether this process has made it.
+        The study, and True if this process has created it.
 
     Raises:
-        UserError: It cannot be opened, or is one of other settings.
+        UserError: The study cannot be opened, or belongs to other settings.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = _open_storage(sweep.storage, journal)
@@ -115,29 +115,29 @@ def open_study(
     if known is not None and known != json.dumps(identity, sort_keys=True):
         differing = [key for key, value in json.loads(known).items() if value != identity.get(key)]
         raise UserError(
-            f"sweep.study: the study {name!r} is one of other settings ({', '.join(differing)} differ); give another "
+            f"sweep.study: the study {name!r} belongs to other settings ({', '.join(differing)} differ); give another "
             "name, or leave it out"
         )
     return study, False
 
 
 def parent_run_of(study: optuna.Study) -> str | None:
-    """Id of the MLflow run that holds the study's trials; None if the process that made the study died before it."""
+    """Id of the MLflow run that holds the study's trials; None if the process that created the study died before it."""
     return _wait_for(study, PARENT_RUN)
 
 
 def has_trials_left(study: optuna.Study, num_trials: int) -> bool:
-    """Whether fewer trials than the study is to have are done or under way; those that are tried again count once."""
+    """True if fewer than num_trials trials are done or running; trials that are tried again count once."""
     return len(_counted(study)) < num_trials
 
 
 def begin_trial(study: optuna.Study, dimensions: tuple[Dimension, ...], num_trials: int) -> Trial | None:
-    """The study's next trial, or None where all of them are done or under way.
+    """The study's next trial; None if all of them are done or running.
 
     Args:
-        study: Others may work on it.
-        dimensions: What is varied.
-        num_trials: How many trials the study is to have; those that are tried again count once.
+        study: Other processes may work on it too.
+        dimensions: The settings that are varied.
+        num_trials: Number of trials that the study is to have; trials that are tried again count once.
     """
     if not has_trials_left(study, num_trials):
         return None
@@ -154,23 +154,23 @@ def begin_trial(study: optuna.Study, dimensions: tuple[Dimension, ...], num_tria
 
 
 def values_of(trial: Trial | FrozenTrial) -> dict[str, Any]:
-    """What a trial varies, by dotted names."""
+    """The values of the settings that a trial varies, by dotted names."""
     return trial.user_attrs[SETTINGS]
 
 
 @contextlib.contextmanager
 def signs_of_life(trial: Trial) -> Iterator[None]:
-    """Notes the time with the trial every now and then, so that others see that this process is at it."""
+    """Stores the time with the trial every 20 seconds, so that other processes see that this one is alive."""
     done = threading.Event()
 
     def note() -> None:
         while not done.wait(SECONDS_BETWEEN_SIGNS_OF_LIFE):
             try:
                 trial.set_user_attr(ALIVE, time.time())
-            except optuna.exceptions.UpdateFinishedTrialError:  # given up by another process
+            except optuna.exceptions.UpdateFinishedTrialError:  # another process has given it up
                 return
             except (OSError, optuna.exceptions.StorageInternalError):
-                continue  # the next one may get through
+                continue  # the next one may succeed
 
     thread = threading.Thread(target=note, name="signs-of-life", daemon=True)
     thread.start()
@@ -186,12 +186,12 @@ def end_trial(study: optuna.Study, trial: Trial, state: TrialState, value: float
 
     Args:
         study: The trial's.
-        trial: Under way in this process.
+        trial: Running in this process.
         state: COMPLETE, PRUNED or FAIL.
-        value: The objective, with COMPLETE.
+        value: The objective's, with COMPLETE.
 
     Returns:
-        False where another process has given it up before, and it does not count.
+        False if another process has given the trial up before, so that it does not count.
     """
     try:
         study.tell(trial.number, value, state)
@@ -201,13 +201,13 @@ def end_trial(study: optuna.Study, trial: Trial, state: TrialState, value: float
 
 
 def give_back(study: optuna.Study, trial: FrozenTrial | Trial, reason: str, *, retry: bool = True) -> bool:
-    """Ends a trial that does not count, since it was interrupted, and queues another one with the same settings.
+    """Ends an interrupted trial, which does not count, and queues another one with the same settings.
 
     Returns:
-        False where another process was faster.
+        False if another process was faster.
     """
     try:
-        # first the mark, which takes nothing with it if this process dies here; a trial that has ended takes none
+        # the mark first: if this process dies after it, nothing is lost; a trial that has ended does not accept it
         (trial if isinstance(trial, Trial) else Trial(study, trial._trial_id)).set_user_attr(RETRIED, reason)
         study.tell(trial.number, state=TrialState.FAIL)
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
@@ -218,24 +218,24 @@ def give_back(study: optuna.Study, trial: FrozenTrial | Trial, reason: str, *, r
 
 
 def lost_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that nobody works on any more: their process has died, or has given no sign of life for minutes."""
+    """Trials whose process has died or has given no sign of life for minutes."""
     return [trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if _is_lost(trial)]
 
 
 def running_elsewhere(study: optuna.Study) -> int:
-    """How many trials are under way in other processes."""
+    """Number of trials that are running in other processes."""
     own = _this_process()
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return sum(trial.user_attrs.get(OWNER) != own and not _is_lost(trial) for trial in running)
 
 
 def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that have ended and count, in the order of their numbers."""
+    """The ended trials that count, in the order of their numbers."""
     return [trial for trial in _counted(study) if trial.state in HAVE_ENDED]
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The best of those that came to their end; None if none has."""
+    """The best completed trial; None if none was completed."""
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     return study.best_trial if complete else None
 
@@ -255,7 +255,7 @@ def _is_lost(trial: FrozenTrial) -> bool:
 
 def _is_alive(process: int, started: float) -> bool:
     try:
-        # not to the second, for it moves when the clock is set
+        # not to the second, since it moves when the clock is set
         return abs(psutil.Process(process).create_time() - started) < SECONDS_TO_DEATH
     except psutil.NoSuchProcess:
         return False
@@ -267,7 +267,7 @@ def _this_process() -> dict[str, Any]:
 
 @functools.cache
 def _machine() -> str:
-    """The machine, and where containers of one machine have processes of their own, the container."""
+    """The machine, and the container if it has process numbers of its own."""
     try:
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -275,7 +275,7 @@ def _machine() -> str:
 
 
 def _wait_for(study: optuna.Study, name: str) -> Any:
-    """What the process that has made the study notes of it at once; None if it died before."""
+    """A user attribute that the process that created the study sets at once; None if it died before."""
     for _ in range(60):
         if name in study.user_attrs:
             return study.user_attrs[name]
@@ -285,7 +285,7 @@ def _wait_for(study: optuna.Study, name: str) -> Any:
 
 def _suggest(trial: Trial, dimension: Dimension) -> Any:
     if isinstance(dimension, Choice):
-        # of lists, which Optuna does not take, their text
+        # Optuna accepts no lists, only their text
         labels = [value if isinstance(value, str | int | float | None) else str(value) for value in dimension.values]
         return dimension.values[labels.index(trial.suggest_categorical(dimension.name, labels))]
     if dimension.whole:
@@ -297,7 +297,7 @@ def _pruner(name: str, max_epochs: int) -> BasePruner:
     if name == "median":
         return MedianPruner()
     if name == "hyperband":
-        # Li et al. 2018; the resource is an epoch, and Optuna's factor is 3 as theirs
+        # Li et al. 2018; the resource is an epoch, and the factor is 3 as theirs
         return HyperbandPruner(min_resource=1, max_resource=max_epochs, reduction_factor=3)
     return NopPruner()
 
@@ -306,18 +306,18 @@ def _open_storage(url: str | None, journal: Path) -> BaseStorage:
     if url is None:
         try:
             journal.parent.mkdir(parents=True, exist_ok=True)
-            # its usual lock is a symbolic link, which not every account may make on Windows
+            # the usual lock is a symbolic link, which not every account may create on Windows
             lock = JournalFileOpenLock(str(journal)) if os.name == "nt" else None
             return JournalStorage(JournalFileBackend(str(journal), lock))
         except OSError as error:
             raise UserError(
-                f"cannot keep the sweep's study in {journal} ({error.strerror}); give a folder that you may write with "
+                f"cannot keep the sweep's study in {journal} ({error.strerror}); give a writable folder with "
                 "--tracking.folder, or a database with --sweep.storage"
             ) from error
     try:
         address = sqlalchemy.make_url(url)
         is_file = address.get_backend_name() == "sqlite"
-        # of several processes that make the tables of one file at once, all but one would fail
+        # if several processes create the tables of one file at once, all but one fail
         with FileLock(f"{address.database}.lock") if is_file and address.database else contextlib.nullcontext():
             # NullPool closes each connection after its use, since an RDBStorage cannot be closed
             for_a_file = {"connect_args": {"timeout": 60}, "poolclass": sqlalchemy.pool.NullPool}

@@ -1,4 +1,4 @@
-"""A search for good settings: trials in one process, chosen by Optuna, each a run under the sweep's own run."""
+"""A search for good settings: trials chosen by Optuna, trained in one process, each a run under the sweep's run."""
 
 from __future__ import annotations
 
@@ -58,83 +58,73 @@ from tandem.tracking.provenance import settings_yaml, without_password
 from tandem.tracking.run import Run, start_run
 
 METRICS = {"val_loss": vocabulary.VAL_LOSS, "val_accuracy": vocabulary.VAL_ACCURACY}
-"""What an epoch's row calls each objective."""
+"""Name of each objective in an epoch's row."""
 
-MOST_PRINTED = 10  # trials; the others are in the files
+MOST_PRINTED = 10  # trials; the others are only in the files
 
-# How the frameworks and their backends say that there is no more memory, beside Python's MemoryError.
-_OUT_OF_MEMORY_TYPES = ("OutOfMemoryError", "ResourceExhaustedError")
-_OUT_OF_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "RESOURCE_EXHAUSTED")
-
-# How a study's database that cannot be read or written any more shows itself.
+# Exceptions of a study's database that can no longer be read or written.
 _DATABASE_ERRORS = (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
 
 TrainTrial = Callable[[Settings, PreparedData, Run, Curves], PhaseOutcome]
-"""Trains all phases with these settings, from a fresh start, and returns the last one's outcome."""
+"""Trains all phases with these settings as in a new process, and returns the outcome of the last one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """The framework's part of a sweep."""
+
+    framework: Framework
+    backend: str
+    """The package that computes: torch, tensorflow or jax."""
+    versions: Mapping[str, str]
+    """Versions of the packages that a run's numbers depend on, by their names."""
+    train: TrainTrial
+    is_out_of_memory: Callable[[BaseException], bool]
+    """True if an exception of `train` says that a CPU or a GPU had too little memory."""
+    trials_per_process: int | None = None
+    """Number of trials after which this process starts its command again, to free memory; None for no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What all trials of one process share."""
+    """A sweep as one process works on it."""
 
-    framework: Framework
-    backend: str
-    versions: Mapping[str, str]
+    trainer: Trainer
     settings: Settings
+    """The settings that are not varied, and the sweep's own."""
     dimensions: tuple[Dimension, ...]
     study: optuna.Study
     run: SweepRun
     folder: Path
-    train: TrainTrial
-    trials_of_a_process: int | None
+    """Folder of the results."""
     console: Console
 
 
-def run_sweep(
-    framework: Framework,
-    settings: Settings,
-    train: TrainTrial,
-    *,
-    backend: str,
-    versions: Mapping[str, str],
-    trials_of_a_process: int | None = None,
-) -> None:
-    """Trains trials until the study has all that it is to have, and writes the best settings to a file.
+def run_sweep(settings: Settings, trainer: Trainer) -> None:
+    """Trains trials until the study has `sweep.num_trials` of them, and writes the best settings to a file.
 
-    A trial is judged by the validation images alone. One that is pruned, diverges or runs out of memory counts; one
-    that was interrupted does not, and is tried again. Other processes may work on the same study.
+    Trials are judged by the validation images only. A trial that is pruned, diverges or runs out of memory counts. An
+    interrupted one does not count, and its settings are tried again. Other processes may work on the same study.
 
     Args:
-        framework: torch or keras.
-        settings: those that are not varied, and the sweep's own.
-        train: the framework's part.
-        backend: what computes: torch, tensorflow or jax.
-        versions: of the packages that matter, by name.
-        trials_of_a_process: after so many this process starts its own command anew, for a framework that keeps some
-            memory of each trial; None for never.
+        settings: The settings that are not varied, and the sweep's own.
+        trainer: The framework's part.
 
     Raises:
-        UserError: MLflow or the study cannot be opened or written, or something that all trials share is wrong.
+        UserError: MLflow or the study cannot be opened or written, or an error would affect all trials.
     """
     try:
-        _open_and_run(framework, settings, train, backend, versions, trials_of_a_process)
+        _open_and_run(settings, trainer)
     except _DATABASE_ERRORS as error:
         raise UserError(
-            f"sweep.storage: the study's database does not answer any more: {one_line(error)}; once it does, the same "
-            "command goes on"
+            f"sweep.storage: the study's database no longer answers: {one_line(error)}; once it does, the same command "
+            "continues the sweep"
         ) from error
 
 
-def _open_and_run(
-    framework: Framework,
-    settings: Settings,
-    train: TrainTrial,
-    backend: str,
-    versions: Mapping[str, str],
-    trials_of_a_process: int | None,
-) -> None:
-    name = settings.sweep.study or _study_name(framework, settings, backend)
-    # MLflow first: a study without a run would keep the next process waiting for one
+def _open_and_run(settings: Settings, trainer: Trainer) -> None:
+    name = settings.sweep.study or _study_name(settings, trainer)
+    # MLflow first: if it fails, no study is left without a run, for which the next process would wait
     find_or_create_experiment(connect(resolve_uri(settings.tracking.uri)), settings.tracking.experiment)
     experiment = vocabulary.file_name(settings.tracking.experiment)
     folder = Path(settings.tracking.folder).expanduser().absolute() / experiment / f"sweep-{vocabulary.file_name(name)}"
@@ -142,27 +132,23 @@ def _open_and_run(
         settings.sweep,
         name=name,
         journal=folder / "study.journal",
-        identity=_identity(framework, settings, backend),
+        identity=_identity(settings, trainer),
         seed=settings.seed,
         max_epochs=sum(phase.max_epochs for phase in phases_of(settings)),
     )
     parent = None if is_new else parent_run_of(study)
     with start_sweep_run(
-        settings, framework=framework, study=name, continued=parent, in_use=lambda: running_elsewhere(study) > 0
+        settings, framework=trainer.framework, study=name, continued=parent, in_use=lambda: running_elsewhere(study) > 0
     ) as run:
         if parent is None:
             study.set_user_attr(PARENT_RUN, run.id)
         sweep = Sweep(
-            framework=framework,
-            backend=backend,
-            versions=versions,
+            trainer=trainer,
             settings=settings,
             dimensions=read_space(settings),
             study=study,
             run=run,
             folder=folder,
-            train=train,
-            trials_of_a_process=trials_of_a_process,
             console=Console(highlight=False, markup=False, emoji=False, soft_wrap=True),
         )
         try:
@@ -180,56 +166,58 @@ def _run_trials(sweep: Sweep) -> None:
         f"Sweep {sweep.study.study_name}: {done} of {num_trials} trials done, judged by "
         f"{sweep.settings.sweep.objective}"
     )
-    images, of_this_process = _Images(), 0
+    images, num_of_process = _Images(), 0
     while True:
-        if of_this_process == sweep.trials_of_a_process and has_trials_left(sweep.study, num_trials):
-            _start_anew(sweep)
+        if num_of_process == sweep.trainer.trials_per_process and has_trials_left(sweep.study, num_trials):
+            _restart(sweep)
         trial = begin_trial(sweep.study, sweep.dimensions, num_trials)
         if trial is None:
             break
         start = time.perf_counter()
         outcome = _run_trial(sweep, trial, images)
-        of_this_process += 1
+        num_of_process += 1
         seconds = format_value(time.perf_counter() - start, "seconds")
         sweep.console.print(f"Trial {trial.number}: {_in_words(values_of(trial))}: {outcome} ({seconds})")
-        # what a trial that failed holds on the device goes with its exception
+        # the exception of a failed trial holds its tensors on the device
         gc.collect()
         _give_up_lost_trials(sweep)
     if others := running_elsewhere(sweep.study):
-        sweep.console.print(f"{others} of {num_trials} trials are still under way in other processes")
+        sweep.console.print(f"{others} of {num_trials} trials are still running in other processes")
 
 
-def _start_anew(sweep: Sweep) -> None:
-    """Becomes a fresh process with the same command, which goes on with the study; where the system has no such way
-    (Windows, on which a process cannot become another), does nothing."""
+def _restart(sweep: Sweep) -> None:
+    """Replaces this process by a new one with the same command, which continues the study.
+
+    It does nothing on Windows, where a process cannot be replaced.
+    """
     if os.name != "posix":
         return
-    sweep.console.print(f"{sweep.trials_of_a_process} trials in this process: starting it anew, to free its memory")
+    sweep.console.print(f"{sweep.trainer.trials_per_process} trials in this process: restarting it to free its memory")
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _Images:
-    """The images of the last trial, which are mostly those of the next."""
+    """The prepared images of the last trial, which are usually those of the next."""
 
     def __init__(self) -> None:
-        self._made_from: Any = None
+        self._settings: Any = None
         self._prepared: PreparedData | None = None
 
     def of(self, settings: Settings) -> PreparedData:
-        if self._prepared is None or self._made_from != (settings.data, settings.augmentation):
-            self._made_from = settings.data, settings.augmentation
+        if self._prepared is None or self._settings != (settings.data, settings.augmentation):
+            self._settings = settings.data, settings.augmentation
             self._prepared = prepare(settings.data, settings.augmentation)
         return self._prepared
 
 
 class _Refused(UserError):
-    """These values do not go together, which the check of the search space has not seen."""
+    """Settings of a trial that do not go together; the check of the search space cannot find all of these."""
 
 
 def _run_trial(sweep: Sweep, trial: Trial, images: _Images) -> str:
-    """One trial, to whatever end it comes, in words."""
+    """Runs one trial, however it ends, and describes its end in words."""
     objective = sweep.settings.sweep.objective
     try:
         with signs_of_life(trial):
@@ -240,9 +228,9 @@ def _run_trial(sweep: Sweep, trial: Trial, images: _Images) -> str:
     except optuna.exceptions.UpdateFinishedTrialError:
         outcome, counts = "ended", False
     except BaseException as error:
-        if not _is_of_this_trial(error):
+        if not _is_of_this_trial(sweep, error):
             if isinstance(error, Exception) and SECOND_ATTEMPT in trial.user_attrs:
-                # so that the same command does not meet the same error for ever
+                # otherwise the same command would meet the same error each time
                 trial.set_user_attr(FAILURE, one_line(error))
                 end_trial(sweep.study, trial, TrialState.FAIL)
             else:
@@ -251,14 +239,14 @@ def _run_trial(sweep: Sweep, trial: Trial, images: _Images) -> str:
         outcome = f"failed: {one_line(error)}"
         trial.set_user_attr(FAILURE, one_line(error))
         counts = end_trial(sweep.study, trial, TrialState.FAIL)
-    return outcome if counts else f"{outcome}, but another process had given it up, so it does not count"
+    return outcome if counts else f"{outcome}, but another process has given it up, so it does not count"
 
 
 def _train(sweep: Sweep, trial: Trial, images: _Images) -> float:
-    """What a trial is judged by.
+    """Trains a trial and returns the value of its objective.
 
     Raises:
-        TrainingPruned: Others were better at its age.
+        TrainingPruned: Others were better after as many epochs.
         UpdateFinishedTrialError: Another process has given it up.
     """
     objective = sweep.settings.sweep.objective
@@ -274,13 +262,17 @@ def _train(sweep: Sweep, trial: Trial, images: _Images) -> float:
     data = images.of(settings)
     tags = {vocabulary.TRIAL: f"{trial.number} of {sweep.study.study_name}"}
     with start_run(
-        settings, framework=sweep.framework, backend=sweep.backend, versions=sweep.versions, not_compared=tags
+        settings,
+        framework=sweep.trainer.framework,
+        backend=sweep.trainer.backend,
+        versions=sweep.trainer.versions,
+        not_compared=tags,
     ) as run:
         trial.set_user_attr(RUN, run.id)
         run.set_tags({vocabulary.DATA_NAME: data.name, vocabulary.SPLIT_HASH: data.split.hash})
         curves = Curves(run, report)
         try:
-            outcome = sweep.train(settings, data, run, curves)
+            outcome = sweep.trainer.train(settings, data, run, curves)
         except TrainingPruned:
             run.set_tags({vocabulary.TRIAL_STATE: "pruned"})
             raise
@@ -296,38 +288,31 @@ def _train(sweep: Sweep, trial: Trial, images: _Images) -> float:
 def objective_of(
     rows: Sequence[Mapping[str, float]], metric: str, best_epoch: int, restore: Literal["best", "last"]
 ) -> float:
-    """A metric of the network that training leaves: that of the epoch whose weights the last phase has restored.
+    """A metric of the trained network: its value in the epoch whose weights the last phase keeps.
 
     Args:
-        rows: of Curves; at least one.
-        metric: of each row.
-        best_epoch: of the last phase, counted from 0 within it.
-        restore: which weights a phase leaves.
+        rows: The rows of Curves; at least one.
+        metric: The metric's name in the rows.
+        best_epoch: Epoch of the last phase with the lowest validation loss, counted from 0 within the phase.
+        restore: The weights that a phase keeps.
     """
     last_phase = [row[metric] for row in rows if row["phase"] == rows[-1]["phase"]]
     return last_phase[best_epoch if restore == "best" else -1]
 
 
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether the machine or the GPU had too little memory, whichever framework says so."""
-    if isinstance(error, MemoryError) or type(error).__name__ in _OUT_OF_MEMORY_TYPES:
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)
-
-
-def _is_of_this_trial(error: BaseException) -> bool:
-    """Whether other settings may do without it; all else, such as a full disk, would come again with each trial."""
-    return isinstance(error, TrainingDiverged | _Refused) or ran_out_of_memory(error)
+def _is_of_this_trial(sweep: Sweep, error: BaseException) -> bool:
+    """True if other settings may avoid the error; others, such as a full disk, would end each trial."""
+    return isinstance(error, TrainingDiverged | _Refused) or sweep.trainer.is_out_of_memory(error)
 
 
 def _settings_of_trial(sweep: Sweep, trial: Trial) -> Settings:
-    places = {
+    changes = {
         "tracking.parent_run": sweep.run.id,
         "tracking.run_name": f"trial {trial.number}",
         "sweep": SweepSettings(),
     }
     try:
-        return change_settings(sweep.settings, sweep.framework, {**values_of(trial), **places})
+        return change_settings(sweep.settings, sweep.trainer.framework, {**values_of(trial), **changes})
     except UserError as error:
         raise _Refused(str(error)) from error
 
@@ -345,7 +330,7 @@ def _give_up_lost_trials(sweep: Sweep) -> None:
 
 
 def _write_results(sweep: Sweep) -> None:
-    """The best settings, the trials and the figures so far: files in the sweep's folder and in MLflow."""
+    """Writes the best settings, the trials and the figures so far, to the sweep's folder and to MLflow."""
     ended = ended_trials(sweep.study)
     best = best_trial(sweep.study)
     if not ended:
@@ -372,28 +357,29 @@ def _write_results(sweep: Sweep) -> None:
     sweep.run.log_results(files, {vocabulary.SWEEP_PREFIX + name: value for name, value in metrics.items()})
     print_table(dataclasses.replace(table, rows=table.rows[:MOST_PRINTED]), sweep.console)
     if best is None:
-        sweep.console.print("No trial has come to its end, so there are no best settings")
+        sweep.console.print("No trial was completed, so there are no best settings")
         return
     config = shlex.quote(str(files[1]))
     sweep.console.print(f"Page of the sweep: {files[2]}")
-    sweep.console.print(f"Train with the best settings: python train_{sweep.framework}.py --config {config}")
+    sweep.console.print(f"Train with the best settings: python train_{sweep.trainer.framework}.py --config {config}")
 
 
 def best_settings_yaml(sweep: Sweep, best: FrozenTrial) -> str:
-    """The settings of a trial as a configuration file for both scripts, which trains once."""
-    settings = change_settings(sweep.settings, sweep.framework, {**values_of(best), "sweep": SweepSettings()})
+    """The settings of a trial as a configuration file of a single run, for both scripts."""
+    settings = change_settings(sweep.settings, sweep.trainer.framework, {**values_of(best), "sweep": SweepSettings()})
     uri = settings.tracking.uri
-    if uri is not None and without_password(uri) != uri:  # no password into a file
+    if uri is not None and without_password(uri) != uri:  # no passwords in files
         settings = with_values(settings, {"tracking.uri": None})
+    script = f"train_{sweep.trainer.framework}.py"
     return (
-        f"# Trial {best.number} of the sweep {sweep.study.study_name} in train_{sweep.framework}.py, the best of "
+        f"# Trial {best.number} of the sweep {sweep.study.study_name} in {script}, the best of "
         f"{len(ended_trials(sweep.study))}: {sweep.settings.sweep.objective} {best.value:.6g}\n"
         f"{settings_yaml(settings)}"
     )
 
 
 def _table(sweep: Sweep, trials: Sequence[FrozenTrial]) -> Table:
-    """Of the trials that have ended, the best first, then those that were pruned or failed."""
+    """The table of ended trials: the best first, then pruned and failed ones."""
     sign = 1 if sweep.settings.sweep.objective == "val_loss" else -1
 
     def order(trial: FrozenTrial) -> tuple[int, float, int]:
@@ -440,11 +426,11 @@ def _in_a_word(value: Any) -> str:
 # ------------------------------------------------------------------------------------------------------------ the study
 
 
-def _identity(framework: Framework, settings: Settings, backend: str) -> dict[str, Any]:
-    """What has to be the same in all trials of a study, beside what they vary."""
+def _identity(settings: Settings, trainer: Trainer) -> dict[str, Any]:
+    """Everything that must be equal in all trials of a study, besides the settings that they vary."""
     return {
-        "framework": framework,
-        "backend": backend,
+        "framework": trainer.framework,
+        "backend": trainer.backend,
         "experiment": settings.tracking.experiment,
         "settings": settings_hash(settings),
         "objective": settings.sweep.objective,
@@ -452,8 +438,8 @@ def _identity(framework: Framework, settings: Settings, backend: str) -> dict[st
     }
 
 
-def _study_name(framework: Framework, settings: Settings, backend: str) -> str:
-    """The same for the same search, so that the same command goes on with it."""
-    content = json.dumps(_identity(framework, settings, backend), sort_keys=True)
+def _study_name(settings: Settings, trainer: Trainer) -> str:
+    """The default name of a study, which is the same for the same search: the same command continues it."""
+    content = json.dumps(_identity(settings, trainer), sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-    return vocabulary.file_name(f"{settings.backbone}-{settings.regime}-{framework}-{digest}")
+    return vocabulary.file_name(f"{settings.backbone}-{settings.regime}-{trainer.framework}-{digest}")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("own_environment")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of one store for all tests, since making one takes seconds."""
+    """The folder of one store for all tests, since creating one takes seconds."""
     return tmp_path_factory.mktemp("store")
 
 
@@ -33,7 +33,7 @@ def add_child(parent: ParentRun, status: str = "FINISHED", **metrics: float) -> 
     parent.run.client.set_terminated(run.info.run_id, status)
 
 
-def test_parent_holds_mean_and_deviation_of_what_finished_children_have_in_common(folder: Path) -> None:
+def test_parent_run_has_mean_and_deviation_of_finished_child_runs(folder: Path) -> None:
     settings = settings_in(folder, "folds")
     accuracies = [0.5, 0.75, 0.875]
     with start_parent_run(settings, framework="torch", what="seed 0, 3 folds") as parent:
@@ -56,7 +56,7 @@ def test_parent_holds_mean_and_deviation_of_what_finished_children_have_in_commo
     }
 
 
-def test_no_comparison_takes_a_parent_for_a_trained_network(folder: Path) -> None:
+def test_comparisons_ignore_parent_runs(folder: Path) -> None:
     settings = settings_in(folder, "parents")
     with start_parent_run(settings, framework="keras", what="2 seeds"):
         pass
@@ -65,14 +65,14 @@ def test_no_comparison_takes_a_parent_for_a_trained_network(folder: Path) -> Non
 
 
 @pytest.mark.parametrize(("error", "status"), [(UserError("no"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
-def test_parent_never_stays_running(folder: Path, error: BaseException, status: str) -> None:
+def test_parent_run_never_stays_running(folder: Path, error: BaseException, status: str) -> None:
     settings = settings_in(folder, "ends")
     with pytest.raises(type(error)), start_parent_run(settings, framework="torch", what="2 seeds") as parent:
         raise error
     assert MlflowClient(tracking_uri=settings.tracking.uri).get_run(parent.id).info.status == status
 
 
-def test_a_metric_that_a_child_lacks_has_no_mean() -> None:
+def test_metric_that_a_child_run_lacks_has_no_mean() -> None:
     children = [{"test/accuracy": 0.5, "test/f1_macro": 0.4, "train/loss": 1.0}, {"test/accuracy": 1.0}]
     assert mean_and_deviation(children) == {"test/accuracy": (0.75, pytest.approx(0.5**0.5 / 2))}
     assert mean_and_deviation([{"test/accuracy": 0.5}]) == {"test/accuracy": (0.5, 0.0)}

@@ -101,7 +101,7 @@ def test_full_disk_of_the_server_does_not_end_training(
     assert output == "trained to the end\n", errors
     assert errors.count("\n") == 1
     warned = re.search(
-        r"warning: 1 journal entries of this run are not in MLflow \(the first refusal: (.*)\); ", errors
+        r"warning: 1 journal entries of this run are not in MLflow \(first refusal: (.*)\); ", errors
     )
     assert warned and "No space left on device" in warned[1]
     (folder,) = (tmp_path / "runs" / "tandem").iterdir()

@@ -5,8 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# what Keras and its backends read when they are imported
-os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras_home_")  # no weights, and no settings of the user's
+# read by Keras and its backends when they are imported
+os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras_home_")  # without weights and without the user's settings
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -25,7 +25,7 @@ if keras.backend.backend() != "jax":
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # MLflow's about its own types, when it is imported
+    # MLflow warns about its own types when it is imported
     config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType:UserWarning")
 
 

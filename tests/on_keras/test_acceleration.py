@@ -14,24 +14,24 @@ import pytest
 import tensorflow as tf
 
 from tandem.data.prepare import PreparedData
-from tandem.on_keras.acceleration import is_out_of_memory, jit_compile, set_flags, warm_up
+from tandem.experiment.evaluation import logits_of_test
+from tandem.on_keras.acceleration import jit_compile, set_flags, warm_up
 from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier, Pixels
+from tandem.on_keras.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AccelerationSettings, Settings
-from tests.small_runs import NUM_CLASSES, small_settings
-from train_keras import logits_of_test, open_streams, predict_batch
+from tests.small_runs import NUM_CLASSES, assert_same_outputs, small_settings, tell_images_apart
+from train_keras import FRAMEWORK, predict_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
 
 
 class CountedClassifier(Classifier):
-    """Counts how often Python goes through it, which a compiled step does only while it is traced."""
+    """A classifier that counts its calls in Python; a compiled step calls it only while it is traced."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.calls = 0
+    calls = 0
 
     def call(self, images: Any, training: bool = False) -> Any:
         self.calls += 1
@@ -39,7 +39,7 @@ class CountedClassifier(Classifier):
 
 
 def small_network() -> CountedClassifier:
-    """Has what a step changes: weights, batch-norm statistics, and the state of a dropout's random numbers."""
+    """A network with weights, batch-norm statistics and the random state of a dropout, which a step changes."""
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(), keras.layers.GlobalAveragePooling2D()]
     backbone = keras.Sequential([keras.Input((8, 8, 3)), *layers])
@@ -72,7 +72,7 @@ def loaders(data: PreparedData) -> tuple[StreamLoader, StreamLoader]:
 
 @pytest.fixture
 def flags() -> Iterator[None]:
-    """TensorFlow's own, put back."""
+    """Restores TensorFlow's own flag after the test."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     yield
     tf.config.experimental.enable_tensor_float_32_execution(before)
@@ -80,7 +80,7 @@ def flags() -> Iterator[None]:
 
 @pytest.mark.usefixtures("flags")
 @pytest.mark.parametrize("tf32", [False, True])
-def test_tf32_is_as_set(tf32: bool) -> None:
+def test_tf32_is_set(tf32: bool) -> None:
     set_flags(AccelerationSettings(tf32=tf32))
     assert tf.config.experimental.tensor_float_32_execution_enabled() is tf32
 
@@ -89,11 +89,15 @@ def test_tf32_is_as_set(tf32: bool) -> None:
     ("asked", "gpu", "given"),
     [(None, False, False), (None, True, "auto"), (True, False, True), (True, True, True), (False, True, False)],
 )
-def test_xla_is_used_where_it_pays_or_as_told(asked: bool | None, gpu: bool, given: bool | str) -> None:
-    assert jit_compile(AccelerationSettings(compile=asked), gpu=gpu) == given
+def test_xla_is_used_as_set_or_where_it_is_faster(
+    asked: bool | None, gpu: bool, given: bool | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem.on_keras.backends.has_gpu", lambda: gpu)
+    settings = small_settings(device="auto", acceleration=AccelerationSettings(compile=asked))
+    assert jit_compile(settings) == given
 
 
-def test_warming_up_leaves_everything_as_it_was(loaders: tuple[StreamLoader, StreamLoader]) -> None:
+def test_warm_up_changes_nothing(loaders: tuple[StreamLoader, StreamLoader]) -> None:
     network = compiled_for_training()
     before = [variable.numpy() for variable in network.variables]
     assert warm_up(network, *(loader.stream for loader in loaders)) > 0
@@ -107,9 +111,9 @@ def test_warming_up_leaves_everything_as_it_was(loaders: tuple[StreamLoader, Str
     assert loaders[0].stream.first_epoch_hash is None
 
 
-def test_warming_up_leaves_everything_as_it_was_on_jax() -> None:
-    # in a process of its own, since Keras takes its backend when it is imported
-    words = [sys.executable, "-m", "pytest", __file__, "-k", "test_warming_up_leaves_everything_as_it_was and not jax"]
+def test_warm_up_changes_nothing_on_jax() -> None:
+    # in a process of its own, since Keras reads its backend when it is imported
+    words = [sys.executable, "-m", "pytest", __file__, "-k", "test_warm_up_changes_nothing and not jax"]
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
@@ -129,7 +133,7 @@ def test_epochs_after_warming_up_are_the_same_and_trace_nothing(
     assert network.calls == calls
 
 
-def test_nothing_is_warmed_up_where_nothing_is_compiled(loaders: tuple[StreamLoader, StreamLoader]) -> None:
+def test_warm_up_takes_no_step_without_compilation(loaders: tuple[StreamLoader, StreamLoader]) -> None:
     network = small_network()
     network.compile(optimizer="adam", loss="sparse_categorical_crossentropy", run_eagerly=True)
     calls = network.calls
@@ -139,14 +143,57 @@ def test_nothing_is_warmed_up_where_nothing_is_compiled(loaders: tuple[StreamLoa
 
 @pytest.mark.parametrize("size", [1, 4, 15, 64])
 def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedData, size: int) -> None:
-    network = small_network()
+    network = tell_images_apart(small_network())
     settings: Settings = dataclasses.replace(small_settings(), eval_batch_size=size)
-    expected = predict_batch(network, np.asarray(data.images[data.rows("test")]))
-    received = logits_of_test(network, settings, data)
+    expected = predict_batch(network, small_settings(), np.asarray(data.images[data.rows("test")]))
+    received = logits_of_test(FRAMEWORK, network, settings, data)
     assert received.shape == (15, NUM_CLASSES)
-    assert received == pytest.approx(expected, abs=1e-5)
+    assert_same_outputs(received, expected, atol=1e-5)
 
 
-def test_only_the_memory_is_answered_by_smaller_batches() -> None:
-    assert is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"))
-    assert not is_out_of_memory(tf.errors.InvalidArgumentError(None, None, "shapes"))
+# Exceptions as each backend's libraries raise them, and one about something else.
+OUT_OF_MEMORY = """
+import sys
+from tandem.on_keras import backend, is_out_of_memory
+
+if backend() == "tensorflow":
+    import tensorflow as tf
+    yes = [
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[512,64,112,112]"),
+        tf.errors.ResourceExhaustedError(None, None, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate"),
+        tf.errors.InternalError(None, None, "Failed to create cublas handle: CUBLAS_STATUS_ALLOC_FAILED"),
+        tf.errors.InternalError(None, None, "Could not create cudnn handle: CUDNN_STATUS_ALLOC_FAILED"),
+        tf.errors.InternalError(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+        tf.errors.NotFoundError(None, None, "No algorithm worked!  Error messages: Out of memory"),
+    ]
+    no = [tf.errors.InvalidArgumentError(None, None, "Incompatible shapes")]
+elif backend() == "jax":
+    from jax.errors import JaxRuntimeError
+    yes = [
+        JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 68719476736 bytes."),
+        JaxRuntimeError("INTERNAL: Failed to create cuBLAS handle: CUBLAS_STATUS_ALLOC_FAILED"),
+        JaxRuntimeError("INTERNAL: CUDNN_STATUS_ALLOC_FAILED in external/xla/xla/stream_executor/cuda/cuda_dnn.cc"),
+    ]
+    no = [JaxRuntimeError("INVALID_ARGUMENT: Argument does not match shape")]
+else:
+    import torch
+    yes = [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 68719476736 bytes."),
+    ]
+    no = [RuntimeError("mat1 and mat2 shapes cannot be multiplied")]
+wrong = [error for error in [*yes, MemoryError()] if not is_out_of_memory(error)]
+wrong += [error for error in [*no, ValueError("out of memory"), OSError("disk full")] if is_out_of_memory(error)]
+print(backend(), "wrong:", wrong)
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_too_little_memory_is_recognised_on_every_backend(backend: str) -> None:
+    # in a process of its own, since Keras reads its backend when it is imported
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"{backend} wrong: []"

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from tandem.on_keras.distributed import bring_together, join_devices, share_out
-from tests.small_runs import small_settings
+from tests.small_runs import assert_same_outputs, small_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,22 +34,22 @@ def run_python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_one_device_has_every_batch_as_it_is() -> None:
+def test_single_device_gets_batches_unchanged() -> None:
     assert join_devices(small_settings()).num_devices == 1
     assert join_devices(small_settings(num_devices="auto")).num_devices == 1
     batch = np.zeros((3, 2))
     assert share_out(batch) is batch and bring_together(batch) is batch
 
 
-# MobileNetV2 in training mode on seven images, by one device and by two: logits, and batch norm's statistics after it.
-# The large epsilon keeps rounding from growing, which at 1 x 1 pixels and seven images it does through 52 layers.
+# MobileNetV2 in training mode on seven images, on one device and on two: logits and batch-norm statistics. The large
+# epsilon keeps rounding errors from growing through 52 layers, at 1 x 1 pixels and seven images.
 ONE_STEP = """
 import json
 import jax, keras, numpy as np
 from tandem.on_keras.backbones import leaf_layers
 from tandem.on_keras.distributed import join_devices
 from tandem.on_keras.networks import build_classifier
-from tests.small_runs import small_settings
+from tests.small_runs import assert_same_outputs, small_settings
 
 images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
 settings = small_settings(threads=None, num_devices=2)
@@ -87,17 +87,16 @@ print(json.dumps({
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_two_devices_normalise_with_the_whole_of_a_batch_that_has_no_equal_parts(tmp_path: Path) -> None:
+def test_two_devices_normalise_with_a_whole_batch_of_unequal_parts(tmp_path: Path) -> None:
     found = json.loads(run_python("-c", ONE_STEP, cwd=tmp_path).stdout.splitlines()[-1])
     one, two = found["logits"]
-    np.testing.assert_allclose(two, one, atol=1e-5)
-    assert np.std(one) > 1e-3
+    assert_same_outputs(two, one, atol=1e-5)
     assert found["num_statistics"] == 2 * 52 and found["statistics"] < 1e-4
     assert found["devices"] == [1, 2]
-    assert found["collectives"][0] == 0 < found["collectives"][1]  # the devices have shared the work
+    assert found["collectives"][0] == 0 < found["collectives"][1]  # the devices share the work
 
 
-# 35 training images: the last of five batches has three.
+# 35 training images: the last of five batches has three images.
 SETTINGS = """
 regime: frozen
 backbone: mobilenet_v2
@@ -141,7 +140,7 @@ def predictions(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The folders of a run on one device, and of the same on two."""
+    """The folders of the same run on one device and on two."""
     folders = []
     for num_devices in ("1", "2"):
         folders.append(tmp_path_factory.mktemp("run"))
@@ -153,7 +152,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_two_devices_train_what_one_trains(trained: list[Path]) -> None:
+def test_two_devices_train_like_one(trained: list[Path]) -> None:
     alone, shared = trained
     for name in ("train/loss", "val/loss", "train/accuracy", "val/accuracy"):
         assert len(history(alone, name)) == 2
@@ -161,12 +160,12 @@ def test_two_devices_train_what_one_trains(trained: list[Path]) -> None:
     one, two = predictions(alone), predictions(shared)
     assert list(one["hash"]) == list(two["hash"]) and len(set(two["key"])) == len(two) == 18
     columns = [name for name in one if name.startswith("probability:")]
-    np.testing.assert_allclose(two[columns], one[columns], atol=1e-3)
+    assert_same_outputs(two[columns], one[columns], atol=1e-3, margin=10)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_two_devices_are_one_run_of_the_same_batches(trained: list[Path]) -> None:
+def test_two_devices_record_one_run_with_the_same_batches(trained: list[Path]) -> None:
     (_, alone), (_, shared) = map(only_run, trained)
     assert shared.info.status == "FINISHED"
     for tag in ("batches_hash", "settings_hash", "split_hash", "phase_1.backbone_before"):

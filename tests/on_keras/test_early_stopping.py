@@ -9,16 +9,16 @@ from keras.callbacks import Callback, EarlyStopping
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
-from tandem.on_keras.early_stopping import build_early_stopping
 from tandem.on_keras.log_epochs import LogEpochs
 from tandem.on_keras.networks import Classifier, Pixels
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
+from tandem.on_keras.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tandem.tracking.curves import Curves
 from tests.loss_lists import LOSS_LISTS, START_RATE, LossList
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_keras import freeze_or_thaw, open_streams
+from train_keras import build_early_stopping, freeze_or_thaw
 
 Weights = list[np.ndarray]
 
@@ -28,7 +28,7 @@ def same(first: Weights, second: Weights) -> bool:
 
 
 class ScriptedLosses(Callback):
-    """Says that the validation losses are those of a list; the callbacks after it read them."""
+    """Reports the validation losses of a list to the callbacks after it."""
 
     def __init__(self, losses: tuple[float, ...]) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ScriptedLosses(Callback):
 
 
 class Snapshots(Callback):
-    """The weights at the end of each epoch."""
+    """Keeps the weights at the end of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Snapshots(Callback):
 
 
 def small_network() -> Classifier:
-    """Only the source of weights that change, batch-norm statistics among them."""
+    """A network with weights and batch-norm statistics that change in each epoch."""
     backbone = keras.Sequential(
         [
             keras.Input((8, 8, 3)),
@@ -69,7 +69,11 @@ def small_network() -> Classifier:
 def fit(
     losses: tuple[float, ...], settings: Settings, data: PreparedData, curves: Curves
 ) -> tuple[Classifier, EarlyStopping, list[Weights], int]:
-    """Trains with the callbacks of train_phase; returns the epochs' weights and their number as well."""
+    """Trains with the callbacks of train_phase.
+
+    Returns:
+        The network, the early stopping, the weights after each epoch, and the number of epochs.
+    """
     phase = Phase(number=1, trainable="all", learning_rate=settings.learning_rate, max_epochs=len(losses))
     network, snapshots, early_stopping = small_network(), Snapshots(), build_early_stopping(settings, phase)
     blocks: Blocks = [[network.backbone]]
@@ -120,7 +124,7 @@ def test_losses_stop_reduce_and_restore_as_derived_by_hand(case: LossList, data:
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_loss_that_is_no_number_ends_the_run(loss: float, data: PreparedData, curves: Curves) -> None:
+def test_loss_that_is_not_finite_ends_the_run(loss: float, data: PreparedData, curves: Curves) -> None:
     with pytest.raises(
         TrainingDiverged, match=r"diverged in epoch 1 of the run: .* val loss (nan|inf); use a learning"
     ):

@@ -33,7 +33,7 @@ def value_of(dense: keras.layers.Dense) -> np.ndarray:
 
 
 def weights_after_three_steps(gradients: list[np.ndarray], num_blocks: int = 0, **constants: Any) -> list[np.ndarray]:
-    """What the optimizer makes of START as a weight of each block, from the input on, and then of the head."""
+    """START after three steps of the optimizer, as a weight of each block, from input to output, and of the head."""
     dense_layers = [dense_layer() for _ in range(num_blocks + 1)]
     blocks: Blocks = [[dense] for dense in dense_layers[:-1]]
     optimizer = build_optimizer(OptimizerSettings(**constants), RATE, blocks)
@@ -45,14 +45,14 @@ def weights_after_three_steps(gradients: list[np.ndarray], num_blocks: int = 0, 
 
 
 @pytest.mark.parametrize("constants", [{}, {"beta_1": 0.5, "beta_2": 0.75}])
-def test_adam_takes_the_paper_s_steps(constants: dict[str, float]) -> None:
+def test_adam_takes_the_steps_of_the_paper(constants: dict[str, float]) -> None:
     expected = adam(START, gradients(), rate=RATE, **{"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, **constants})
     (received,) = weights_after_three_steps(gradients(), name="adam", **constants)
     assert received == pytest.approx(expected, abs=1e-6)
 
 
 def test_adam_adds_epsilon_before_the_correction_of_bias() -> None:
-    # gradients as small as epsilon, where its place shows; torch adds it afterwards
+    # gradients as small as epsilon, for which its place matters; torch adds it afterwards
     constants = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-3}
     expected = adam(START, gradients(1e-3), rate=RATE, **constants, epsilon_hat=True)
     (received,) = weights_after_three_steps(gradients(1e-3), name="adam", **constants)
@@ -61,7 +61,7 @@ def test_adam_adds_epsilon_before_the_correction_of_bias() -> None:
     assert np.abs(other - expected).max() > 1e-3
 
 
-def test_adamw_decays_weights_apart_from_the_gradient() -> None:
+def test_adamw_decays_weights_separately_from_the_gradient() -> None:
     expected = adam(START, gradients(), rate=RATE, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.25)
     (received,) = weights_after_three_steps(gradients(), name="adamw", weight_decay=0.25)
     assert received == pytest.approx(expected, abs=1e-6)
@@ -69,7 +69,7 @@ def test_adamw_decays_weights_apart_from_the_gradient() -> None:
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.25])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.75, False), (0.75, True)])
-def test_sgd_takes_the_papers_steps(momentum: float, nesterov: bool, weight_decay: float) -> None:
+def test_sgd_takes_the_steps_of_the_papers(momentum: float, nesterov: bool, weight_decay: float) -> None:
     constants = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
     expected = sgd(START, gradients(), rate=RATE, **constants)  # type: ignore[arg-type]
     (received,) = weights_after_three_steps(gradients(), name="sgd", **constants)
@@ -78,7 +78,7 @@ def test_sgd_takes_the_papers_steps(momentum: float, nesterov: bool, weight_deca
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("layer_decay", [1.0, 0.5])
-def test_momentum_holds_no_rate_of_an_earlier_step(layer_decay: float, nesterov: bool) -> None:
+def test_momentum_does_not_depend_on_rates_of_earlier_steps(layer_decay: float, nesterov: bool) -> None:
     rates = [0.1, 0.01, 0.05]
     block, head = dense_layer(), dense_layer()
     settings = OptimizerSettings(
@@ -95,7 +95,7 @@ def test_momentum_holds_no_rate_of_an_earlier_step(layer_decay: float, nesterov:
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.25])
 def test_each_block_learns_and_decays_at_its_own_rate(weight_decay: float) -> None:
-    # three blocks: 1/8, 1/4 and 1/2 of the head's rate
+    # three blocks, with 1/8, 1/4 and 1/2 of the head's rate
     rates = [RATE / 8, RATE / 4, RATE / 2, RATE]
     received = weights_after_three_steps(
         gradients(), 3, name="sgd", momentum=0.75, weight_decay=weight_decay, layer_decay=0.5
@@ -119,7 +119,7 @@ def test_each_block_learns_and_decays_at_its_own_rate(weight_decay: float) -> No
     ],
     ids=["cosine", "warm-up alone"],
 )
-def test_steps_run_at_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
+def test_steps_use_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
     block, head = dense_layer(), dense_layer()
     learning_rate, callbacks = build_schedule(schedule, PHASE, steps_per_epoch=3)
     assert callbacks == []

@@ -52,6 +52,6 @@ def test_oracle_of_enlarging_agrees_with_pillow() -> None:
     assert enlarge(channel[:, :, None], 32)[:, :, 0] == pytest.approx(enlarged, abs=1e-4)
 
 
-def test_images_of_the_input_s_size_pass_as_they_are() -> None:
+def test_images_of_the_input_s_size_are_not_resized() -> None:
     plain = converted(noise(32), 32, "caffe")[..., ::-1]
     assert np.array_equal(plain, noise(32).astype(np.float32) - np.float32((123.68, 116.779, 103.939)))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
 from typing import Any
 
 import keras
@@ -11,13 +10,13 @@ import pytest
 
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Augmentation, Stream
-from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier, Pixels
+from tandem.on_keras.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AugmentationSettings, EarlyStoppingSettings, Settings
 from tandem.tracking.curves import Curves
 from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings
-from train_keras import open_streams, train_phase
+from train_keras import train_phase
 
 NUM_EPOCHS = 3
 
@@ -25,14 +24,14 @@ Batches = list[tuple[np.ndarray, np.ndarray]]
 
 
 class RecordingClassifier(Classifier):
-    """Keeps the batches that Keras serves."""
+    """A classifier that keeps the batches that Keras serves."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.batches: dict[str, Batches] = {"train": [], "val": []}
 
     def compile(self, **options: Any) -> None:
-        super().compile(**options, run_eagerly=True)  # so that the recording is done at every step
+        super().compile(**options, run_eagerly=True)  # so that every step is recorded
 
     def keep(self, part: str, data: Any) -> None:
         images, labels = (keras.ops.convert_to_numpy(value) for value in data)
@@ -63,7 +62,7 @@ def phase() -> Phase:
 
 @pytest.fixture(scope="module")
 def served(settings: Settings, phase: Phase, data: PreparedData) -> tuple[Batches, Batches, str | None]:
-    """Training batches and validation batches of a fit, and the hash of its first epoch."""
+    """Training and validation batches of a fit, and the hash of its first epoch."""
     backbone = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(4)])
     head = keras.Sequential([keras.Input((4,)), keras.layers.Dense(NUM_CLASSES)])
     network = RecordingClassifier(Pixels(8, "unit"), backbone, head)
@@ -95,7 +94,7 @@ def assert_equal_batches(received: Batches, expected: Batches) -> None:
         assert np.array_equal(labels, expected_labels)
 
 
-def test_framework_serves_the_stream_s_batches_epoch_by_epoch(
+def test_stream_s_batches_are_served_epoch_by_epoch(
     served: tuple[Batches, Batches, str | None], expected: Stream
 ) -> None:
     batches = [batch for epoch in range(NUM_EPOCHS) for batch in expected.epoch(epoch)]
@@ -103,7 +102,7 @@ def test_framework_serves_the_stream_s_batches_epoch_by_epoch(
     assert_equal_batches(served[0], batches)
 
 
-def test_framework_serves_all_validation_images_in_order_in_every_epoch(
+def test_all_validation_images_are_served_in_order_in_every_epoch(
     served: tuple[Batches, Batches, str | None], data: PreparedData
 ) -> None:
     rows = data.rows("val")
@@ -116,26 +115,7 @@ def test_hash_of_the_first_epoch_is_the_stream_s(served: tuple[Batches, Batches,
     assert served[2] == expected.first_epoch_hash is not None
 
 
-def test_batches_asked_for_in_any_order_are_the_stream_s(expected: Stream) -> None:
-    loader = StreamLoader(expected)
-    for epoch, index in [(0, 0), (0, 1), (0, 0), (0, 1), (0, 2), (1, 0), (1, 3), (1, 1), (1, 2), (0, 3)]:
-        loader.epoch = epoch
-        assert_equal_batches([loader[index]], [expected.batch(epoch, index)])
-    with pytest.raises(IndexError):
-        loader[len(loader)]
-
-
-def test_batches_are_made_ahead(expected: Stream) -> None:
-    loader = StreamLoader(expected)
-    for index in range(len(loader) - 1):
-        loader[index]
-    deadline = time.monotonic() + 10
-    while expected.first_epoch_hash is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert expected.first_epoch_hash is not None  # the last batch was made without being asked for
-
-
-def test_training_images_are_augmented_by_as_many_threads_as_told(
+def test_training_images_are_augmented_by_the_settings_number_of_threads(
     settings: Settings, phase: Phase, data: PreparedData
 ) -> None:
     brighter = dataclasses.replace(settings, threads=1, augmentation=AugmentationSettings(brightness=0.5))

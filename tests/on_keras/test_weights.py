@@ -16,38 +16,33 @@ from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.weights import count_parameters, hash_weights, save_weights
 from tandem.protocol.settings import HeadSettings
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_keras import locate_weights
 
 IMAGE_SHAPE = (8, 8, 3)
 
 WriteFile = Callable[[Path, Path], None]
-"""Takes the folder of save_weights and the file to write."""
+"""Writes a file, given the folder of save_weights and the file's path."""
 
 
 @pytest.fixture(scope="module")
 def network() -> Classifier:
-    """With weights and batch-norm statistics that no other network has."""
+    """A network with weights and batch-norm statistics of its own."""
     keras.utils.set_random_seed(1)
-    network = build_classifier(small_settings(head=HeadSettings(hidden=[16])), NUM_CLASSES, IMAGE_SHAPE)
+    network = build_classifier(small_settings(head=HeadSettings(hidden=[16])), NUM_CLASSES)
     network(some_images(), training=True)
     return network
 
 
 @pytest.fixture(scope="module")
 def folder(network: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What save_weights writes."""
+    """The folder that save_weights writes."""
     folder = tmp_path_factory.mktemp("run") / "weights"
     save_weights(network, folder)
     return folder
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, keras_home: Path) -> Path:
-    """The folder that Keras keeps weights in, empty, on a machine without a network."""
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+def offline(no_network: None, keras_home: Path) -> Path:
+    """Keras's folder of weights, empty, on a machine without a network."""
     return keras_home / "models"
 
 
@@ -57,17 +52,17 @@ def some_images() -> np.ndarray:
 
 def build_from(file: Path) -> Classifier:
     settings = small_settings(weights=str(file))
-    return build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE, locate_weights(settings))
+    return build_classifier(settings, NUM_CLASSES, file)
 
 
 @pytest.fixture(scope="module")
 def one_backbone() -> keras.Model:
-    return build_classifier(small_settings(), NUM_CLASSES, IMAGE_SHAPE).backbone
+    return build_classifier(small_settings(), NUM_CLASSES).backbone
 
 
 @pytest.fixture
 def backbone(one_backbone: keras.Model) -> keras.Model:
-    """With weights that are in no file; one for all tests, since building one takes a second."""
+    """A backbone whose weights are in no file; the same for all tests, since building one takes a second."""
     one_backbone.set_weights([np.full(weight.shape, 0.5, np.float32) for weight in one_backbone.weights])
     return one_backbone
 
@@ -77,10 +72,10 @@ def whole_network() -> keras.Model:
     return keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3))
 
 
-def test_saved_backbone_is_loaded_as_it_was(network: Classifier, folder: Path) -> None:
+def test_saved_backbone_is_loaded_unchanged(network: Classifier, folder: Path) -> None:
     loaded = build_from(folder / "backbone.weights.h5")
     assert hash_weights(loaded.backbone) == hash_weights(network.backbone)
-    other = build_classifier(small_settings(), NUM_CLASSES, IMAGE_SHAPE)
+    other = build_classifier(small_settings(), NUM_CLASSES)
     assert hash_weights(other.backbone) != hash_weights(network.backbone)
 
 
@@ -113,7 +108,7 @@ def test_weights_of_a_published_network_are_loaded(
     if name.endswith(".weights.h5"):
         published.save_weights(file)
     else:
-        published.save(file)  # the older format, which Keras Applications' files are in
+        published.save(file)  # the older format of Keras Applications' files
     load_weights(backbone, file)
     for received, expected in zip(backbone.get_weights(), without_top.get_weights(), strict=True):
         assert np.array_equal(received, expected)
@@ -150,7 +145,7 @@ def head(folder: Path, file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["file.weights.h5", "file.h5"])
 @pytest.mark.parametrize("write", [wrong_network, other_width, truncated, text, empty, other_tables, head])
-def test_file_that_does_not_fit_is_named_in_one_line(
+def test_unsuitable_file_is_named_in_one_line(
     write: WriteFile, name: str, folder: Path, backbone: keras.Model, tmp_path: Path
 ) -> None:
     file = tmp_path / name
@@ -162,15 +157,15 @@ def test_file_that_does_not_fit_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_imagenet_weights_without_a_network_say_what_to_put_where(offline: Path) -> None:
+def test_missing_imagenet_weights_name_the_file_and_its_folder(offline: Path) -> None:
     settings = small_settings(weights="imagenet", image_size=96)
     start = time.monotonic()
     with pytest.raises(UserError) as caught:
-        build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE)
+        build_classifier(settings, NUM_CLASSES)
     assert time.monotonic() - start < 20
     message = str(caught.value)
     assert message.startswith("weights: imagenet could not be downloaded")
-    assert f"put a whole file into {offline}, or" in message
+    assert f"put the file into {offline}, or" in message
     assert "\n" not in message
 
     address = re.search(r"https://storage\.googleapis\.com/\S+/(mobilenet_v2\S+_96_no_top\.h5)", message)
@@ -178,6 +173,6 @@ def test_imagenet_weights_without_a_network_say_what_to_put_where(offline: Path)
     offline.mkdir(parents=True, exist_ok=True)
     published = keras.applications.MobileNetV2(weights=None, input_shape=(96, 96, 3), include_top=False)
     published.save(offline / address[1])
-    loaded = build_classifier(settings, NUM_CLASSES, IMAGE_SHAPE)
+    loaded = build_classifier(settings, NUM_CLASSES)
     for received, expected in zip(loaded.backbone.get_weights(), published.get_weights(), strict=True):
         assert np.array_equal(received, expected)

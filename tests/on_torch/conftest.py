@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch reads it: two processes with two threads each crawl
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch reads it: two processes with two threads each are many times slower
 
 import pytest
 import torch
@@ -15,9 +15,9 @@ torch.set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # MLflow's about its own types, when it is imported
+    # MLflow warns about its own types when it is imported
     config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType:UserWarning")
-    # Lightning's about what FreezeOrThaw sets at the start of each epoch; set_up_framework silences it in the script
+    # Lightning warns about modules that FreezeOrThaw freezes; set_up_framework silences it in the script
     config.addinivalue_line("filterwarnings", r"ignore:Found \d+ module\(s\) in eval mode:UserWarning")
 
 

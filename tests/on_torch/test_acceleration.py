@@ -15,22 +15,31 @@ import torch
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
-from tandem.on_torch.acceleration import forward_of, is_out_of_memory, placed, set_flags, warm_up
+from tandem.experiment.evaluation import logits_of_test
+from tandem.on_torch.acceleration import forward_of, is_out_of_memory, set_flags, to_device, warm_up
 from tandem.on_torch.networks import Classifier, build_classifier
+from tandem.on_torch.streams import open_streams
 from tandem.on_torch.weights import hash_weights
 from tandem.protocol.regimes import Phase, phases_of
 from tandem.protocol.settings import AccelerationSettings, EarlyStoppingSettings, HeadSettings, Settings
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
-from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings
-from train_torch import freeze_or_thaw, logits_of_test, open_streams, predict_batch, train_phase
+from tests.small_runs import (
+    NUM_CLASSES,
+    RecordingRun,
+    assert_same_outputs,
+    random_images,
+    small_settings,
+    tell_images_apart,
+)
+from train_torch import FRAMEWORK, freeze_or_thaw, predict_batch, train_phase
 
 PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
 
 
 @pytest.fixture(autouse=True)
 def flags() -> Iterator[None]:
-    """torch's own, put back."""
+    """Restores torch's own flags after the test."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     yield
@@ -51,7 +60,7 @@ def accelerated(**changes: bool) -> Settings:
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_tf32_is_on_or_off_for_products_and_convolutions_alike(tf32: bool) -> None:
+def test_tf32_is_set_for_products_and_convolutions(tf32: bool) -> None:
     on_cpu = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
     set_flags(AccelerationSettings(tf32=tf32))
     assert torch.backends.cuda.matmul.allow_tf32 is tf32
@@ -60,19 +69,19 @@ def test_tf32_is_on_or_off_for_products_and_convolutions_alike(tf32: bool) -> No
 
 
 @pytest.mark.parametrize("autotune", [False, True])
-def test_autotune_of_convolutions_is_as_set(autotune: bool) -> None:
+def test_cudnn_autotune_is_set(autotune: bool) -> None:
     set_flags(AccelerationSettings(cudnn_autotune=autotune))
     assert torch.backends.cudnn.benchmark is autotune
 
 
 def test_compiling_without_a_compiler_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"acceleration\.compile: received True, .* install one or leave it out$"):
+    with pytest.raises(UserError, match=r"acceleration\.compile: received True, .* install one, or set it to false$"):
         set_flags(AccelerationSettings(compile=True))
     set_flags(AccelerationSettings())
 
 
-# Takes and frees a few large tensors again and again, as training steps do, and prints the page faults of it.
+# Allocates and frees a few large tensors again and again, as training steps do, and prints its page faults.
 STEPS = """
 import resource, sys
 import torch
@@ -84,8 +93,8 @@ set_flags(AccelerationSettings(keep_memory=sys.argv[1] == "True"))
 def step():
     tensors = [torch.ones(2_000_000) for _ in range(8)]
 
-step()
-step()
+for _ in range(5):  # until each tensor has a place in the heap
+    step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     step()
@@ -94,9 +103,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_freed_memory_is_kept_for_the_next_step_if_wanted() -> None:
+def test_freed_memory_is_kept_for_the_next_step_if_set() -> None:
     faults = {}
-    # left to itself, glibc returns it or not as the blocks happen to lie
+    # glibc's own decision depends on the places of the blocks
     returned = {"MALLOC_MMAP_THRESHOLD_": "100000", "MALLOC_TRIM_THRESHOLD_": "100000"}
     for keep in (True, False):
         command = [sys.executable, "-c", STEPS, str(keep)]
@@ -108,23 +117,23 @@ def test_freed_memory_is_kept_for_the_next_step_if_wanted() -> None:
     assert faults[False] > 0.9 * pages
 
 
-def test_channels_last_changes_logits_by_rounding_alone() -> None:
-    network = build(small_settings(image_size=64))
-    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+def test_channels_last_changes_logits_only_by_rounding() -> None:
+    images = random_images(4, shape=(64, 64, 3))
+    network = tell_images_apart(build(small_settings(image_size=64)))
     convolution = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
     logits, strides, hashes = [], [], []
     for channels_last in (False, True):
-        placed(network, AccelerationSettings(channels_last=channels_last), "cpu").eval()
+        to_device(network, small_settings(acceleration=AccelerationSettings(channels_last=channels_last))).eval()
         logits.append(predict_batch(network, small_settings(), images))
         strides.append(convolution.weight.stride())
         hashes.append(hash_weights(network))
     assert strides[0] != strides[1] and strides[1][1] == 1
     assert hashes[0] == hashes[1]
-    assert logits[0] == pytest.approx(logits[1], abs=1e-5)
+    assert_same_outputs(logits[1], logits[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_what_a_step_calls_is_no_second_copy_of_the_network(compiled: bool) -> None:
+def test_forward_pass_does_not_register_the_network_twice(compiled: bool) -> None:
     class Steps(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -134,7 +143,7 @@ def test_what_a_step_calls_is_no_second_copy_of_the_network(compiled: bool) -> N
     assert all(name.startswith("network.") for name in Steps().state_dict())
 
 
-def test_nothing_is_warmed_up_where_nothing_is_compiled(data: PreparedData) -> None:
+def test_warm_up_takes_no_step_without_compilation(data: PreparedData) -> None:
     settings = accelerated()
     network = build(settings)
     training, validation = open_streams(settings, data, PHASE)
@@ -145,7 +154,7 @@ def test_nothing_is_warmed_up_where_nothing_is_compiled(data: PreparedData) -> N
     assert warm_up(network, forward_pass, settings, training.stream, validation.stream) == 0
 
 
-def test_warming_up_leaves_everything_as_it_was(data: PreparedData) -> None:
+def test_warm_up_changes_nothing(data: PreparedData) -> None:
     settings = accelerated(compile=True)
     network = build(settings)
     freeze_or_thaw(network, PHASE, [[network.backbone]])
@@ -169,23 +178,58 @@ def test_warming_up_leaves_everything_as_it_was(data: PreparedData) -> None:
 
 @pytest.mark.parametrize("size", [1, 4, 15, 64])
 def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedData, size: int) -> None:
-    network = build(small_settings()).eval()
+    network = tell_images_apart(build(small_settings()))
     expected = predict_batch(network, small_settings(), np.asarray(data.images[data.rows("test")]))
-    received = logits_of_test(network, small_settings(eval_batch_size=size), data)
+    received = logits_of_test(FRAMEWORK, network, small_settings(eval_batch_size=size), data)
     assert received.shape == (15, NUM_CLASSES)
-    assert received == pytest.approx(expected, abs=1e-5)
+    assert_same_outputs(received, expected, atol=1e-4)
 
 
-def test_only_the_gpu_s_memory_is_answered_by_smaller_batches() -> None:
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.OutOfMemoryError("HIP: hipErrorMemoryAllocation"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if"),
+        RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory: you tried to"),
+        MemoryError(),
+    ],
+    ids=lambda error: str(error)[:40],
+)
+def test_too_little_memory_is_recognised(error: BaseException) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"),
+        UserError("out of memory is no excuse"),
+        OSError("[Errno 28] No space left on device"),
+    ],
+    ids=str,
+)
+def test_other_errors_are_not_taken_for_too_little_memory(error: BaseException) -> None:
+    assert not is_out_of_memory(error)
+
+
+def test_allocation_that_no_machine_can_make_is_too_little_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
 
 
 @pytest.mark.long
 def test_compiled_steps_give_the_same_losses(data: PreparedData) -> None:
     losses = []
     for compiled in (False, True):
-        # few kernels, since each takes seconds to be compiled, and no dropout, whose masks are others when compiled
+        # few kernels, since each takes seconds to compile, and no dropout, whose masks differ when compiled
         settings = dataclasses.replace(accelerated(compile=compiled), head=HeadSettings(), max_epochs=2)
         settings = dataclasses.replace(settings, backbone="timm:resnet10t")
         curves = Curves(RecordingRun())  # type: ignore[arg-type]

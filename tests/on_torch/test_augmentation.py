@@ -1,4 +1,4 @@
-"""The stream's random changes against torchvision's, whose definitions they share."""
+"""The stream's augmentation against torchvision's, which has the same definitions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def distance(found: np.ndarray, expected: object) -> int:
     return int(np.abs(found.astype(int) - np.asarray(expected).astype(int)).max())
 
 
-def test_box_is_resized_as_torchvision_does_it() -> None:
+def test_box_is_resized_as_in_torchvision() -> None:
     pixels = photograph()
     for top, left, height, width in ((0, 0, 60, 80), (10, 20, 30, 25), (59, 79, 1, 1), (7, 3, 50, 61)):
         expected = transforms.resized_crop(Image.fromarray(pixels), top, left, height, width, [48, 40])
@@ -54,7 +54,7 @@ def test_box_is_resized_as_torchvision_does_it() -> None:
 
 @pytest.mark.parametrize("size", [(256, 256), (32, 32), (100, 180)])
 @pytest.mark.parametrize("scale", [(0.08, 1.0), (0.5, 1.0)])
-def test_boxes_are_distributed_as_torchvision_draws_them(size: tuple[int, int], scale: tuple[float, float]) -> None:
+def test_boxes_are_distributed_as_in_torchvision(size: tuple[int, int], scale: tuple[float, float]) -> None:
     torch.manual_seed(0)
     image = torch.empty(3, *size)
     theirs = np.array([RandomResizedCrop.get_params(image, list(scale), [3 / 4, 4 / 3]) for _ in range(3000)])
@@ -72,16 +72,16 @@ def test_boxes_are_distributed_as_torchvision_draws_them(size: tuple[int, int], 
 
 @pytest.mark.parametrize("name", list(ADJUSTMENTS))
 @pytest.mark.parametrize("factor", [0.0, 0.3, 0.77, 1.0, 1.4, 2.0])
-def test_each_factor_is_torchvision_s_within_a_grey_level(name: str, factor: float) -> None:
-    # Pillow cuts decimals off where the stream rounds
+def test_each_factor_agrees_with_torchvision_s_within_one_grey_level(name: str, factor: float) -> None:
+    # Pillow truncates decimals, and the stream rounds them
     pixels = photograph()
     expected = ADJUSTMENTS[name](Image.fromarray(pixels), factor)
     assert distance(jittered(pixels, **{name: factor}), expected) <= 1
     assert distance(jittered(pixels, **{name: factor}), jittered(pixels)) > 10 or factor == 1
 
 
-def test_all_three_in_turn_are_torchvision_s_for_tensors_where_nothing_is_clipped() -> None:
-    # for images, where it cuts decimals off after each of them, the three can be five levels darker
+def test_all_three_factors_agree_with_torchvision_s_for_tensors_without_clipping() -> None:
+    # for images, where it truncates decimals after each factor, the result can be five levels darker
     pixels = photograph(low=90, high=150)
     for factors in np.random.default_rng(1).uniform(0.6, 1.4, (20, 3)):
         expected = as_tensor(pixels)
@@ -92,14 +92,14 @@ def test_all_three_in_turn_are_torchvision_s_for_tensors_where_nothing_is_clippe
 
 
 @pytest.mark.parametrize("turn", [-0.5, -0.13, 0.05, 0.31, 0.5])
-def test_hue_is_torchvision_s_for_tensors(turn: float) -> None:
+def test_hue_agrees_with_torchvision_s_for_tensors(turn: float) -> None:
     pixels = photograph()
     expected = transforms.adjust_hue(as_tensor(pixels), turn)
     assert distance(jittered(pixels, hue=turn), as_pixels(expected)) <= 1
 
 
 @pytest.mark.parametrize("turn", [-0.5, -0.13, 0.05, 0.31, 0.5])
-def test_hue_is_torchvision_s_for_images_but_for_their_256_hues(turn: float) -> None:
+def test_hue_agrees_with_torchvision_s_for_images_up_to_their_256_hues(turn: float) -> None:
     pixels = photograph()
     expected = np.asarray(transforms.adjust_hue(Image.fromarray(pixels), turn)).astype(int)
     difference = np.abs(jittered(pixels, hue=turn).astype(int) - expected)

@@ -12,16 +12,17 @@ from torch import nn
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
-from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights, build_early_stopping
+from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
 from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.networks import Classifier, Pixels
 from tandem.on_torch.optimizers import Blocks
+from tandem.on_torch.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tandem.tracking.curves import Curves
 from tests.loss_lists import LOSS_LISTS, START_RATE, LossList
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_torch import FreezeOrThaw, TrainingSteps, freeze_or_thaw, open_streams
+from train_torch import FreezeOrThaw, TrainingSteps, build_early_stopping, freeze_or_thaw
 
 Weights = list[np.ndarray]
 
@@ -35,18 +36,18 @@ def same(first: Weights, second: Weights) -> bool:
 
 
 class ScriptedLosses(TrainingSteps):
-    """Trains as always, but says that the validation losses are those of a list."""
+    """Trains as usual, but reports the validation losses of a list."""
 
     losses: tuple[float, ...]
 
     def on_validation_epoch_end(self) -> None:
-        self.sums.clear()
+        self.sums.means()
         val_loss = self.losses[self.current_epoch]
         self.log_dict({"train/loss": 1.0, "train/accuracy": 0.5, "val/loss": val_loss, "val/accuracy": 0.5})
 
 
 class Snapshots(Callback):
-    """The weights at the end of each epoch."""
+    """Keeps the weights at the end of each epoch."""
 
     def __init__(self) -> None:
         self.epochs: list[Weights] = []
@@ -56,7 +57,7 @@ class Snapshots(Callback):
 
 
 def small_network() -> Classifier:
-    """Only the source of weights that change, batch-norm statistics among them."""
+    """A network with weights and batch-norm statistics that change in each epoch."""
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 4), nn.BatchNorm1d(4))
     return Classifier(Pixels(8, "unit"), backbone, nn.Linear(4, NUM_CLASSES))
 
@@ -64,7 +65,11 @@ def small_network() -> Classifier:
 def fit(
     losses: tuple[float, ...], settings: Settings, data: PreparedData, curves: Curves
 ) -> tuple[Classifier, EarlyStoppingWithBestWeights, list[Weights], int]:
-    """Trains with the callbacks of train_phase; returns the epochs' weights and their number as well."""
+    """Trains with the callbacks of train_phase.
+
+    Returns:
+        The network, the early stopping, the weights after each epoch, and the number of epochs.
+    """
     phase = Phase(number=1, trainable="all", learning_rate=settings.learning_rate, max_epochs=len(losses))
     network, snapshots, early_stopping = small_network(), Snapshots(), build_early_stopping(settings, phase)
     blocks: Blocks = [[network.backbone]]
@@ -108,7 +113,7 @@ def test_losses_stop_reduce_and_restore_as_derived_by_hand(case: LossList, data:
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_loss_that_is_no_number_ends_the_run(loss: float, data: PreparedData, curves: Curves) -> None:
+def test_loss_that_is_not_finite_ends_the_run(loss: float, data: PreparedData, curves: Curves) -> None:
     with pytest.raises(
         TrainingDiverged, match=r"diverged in epoch 1 of the run: .* val loss (nan|inf); use a learning"
     ):

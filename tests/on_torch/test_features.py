@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as lightning
-import torch
-from torch import nn
 
 from tandem.data.prepare import PreparedData
+from tandem.experiment import predict_test
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import (
@@ -26,8 +25,15 @@ from tandem.protocol.settings import (
 )
 from tandem.recording.run import PhaseOutcome
 from tandem.tracking.curves import Curves
-from tests.small_runs import NUM_CLASSES, RecordingRun, small_data, small_settings
-from train_torch import predict_test, train_phase
+from tests.small_runs import (
+    NUM_CLASSES,
+    RecordingRun,
+    assert_same_outputs,
+    small_data,
+    small_settings,
+    tell_images_apart,
+)
+from train_torch import FRAMEWORK, train_phase
 
 LOSSES = ["train/loss", "val/loss"]
 ACCURACIES = ["train/accuracy", "val/accuracy"]
@@ -35,7 +41,7 @@ ACCURACIES = ["train/accuracy", "val/accuracy"]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a frozen phase leaves behind."""
+    """The results of a frozen phase."""
 
     outcome: PhaseOutcome
     rows: list[dict[str, float]]
@@ -53,15 +59,8 @@ def frozen_settings(**changes: Any) -> Settings:
 
 
 def build(settings: Settings, data: PreparedData) -> Classifier:
-    """A random network whose batch norm knows the images; that of one without is left with features of 1e-10."""
     lightning.seed_everything(settings.seed, verbose=False)
-    network = build_classifier(settings, NUM_CLASSES)
-    for module in network.backbone.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        network(torch.from_numpy(np.asarray(data.images[data.rows("train")])))
-    return network
+    return tell_images_apart(build_classifier(settings, NUM_CLASSES), np.asarray(data.images[data.rows("train")]))
 
 
 def train(settings: Settings, data: PreparedData) -> Trained:
@@ -72,7 +71,9 @@ def train(settings: Settings, data: PreparedData) -> Trained:
     outcome = train_phase(network, phases_of(settings)[0], settings, data, curves)
     hook.remove()
     head = [value.numpy().copy() for value in network.head.state_dict().values()]
-    return Trained(outcome, curves.rows, head, predict_test(network, settings, data).probabilities, len(calls))
+    return Trained(
+        outcome, curves.rows, head, predict_test(FRAMEWORK, network, settings, data).probabilities, len(calls)
+    )
 
 
 def without_cache(settings: Settings) -> Settings:
@@ -88,20 +89,20 @@ def assert_same_phase(cached: Trained, uncached: Trained) -> None:
         assert getattr(cached.outcome, name) == getattr(uncached.outcome, name), name
     for one, other in zip(cached.head, uncached.head, strict=True):
         assert np.linalg.norm(one - other) <= 1e-3 * np.linalg.norm(other)
-    assert cached.probabilities == pytest.approx(uncached.probabilities, abs=1e-4)
+    assert_same_outputs(cached.probabilities, uncached.probabilities, atol=1e-4)
 
 
 @pytest.fixture
 def fresh_data(tmp_path: Path) -> PreparedData:
-    """Images of which nothing is cached yet."""
+    """Images without any cached features."""
     return small_data(tmp_path)
 
 
 CASES = [
-    # 30 and 15 images: the last batch of train has a single image, and so is left out
+    # of 30 and 15 images: the last training batch would have a single image, and is left out
     pytest.param(frozen_settings(batch_size=29, max_epochs=3), id="last training batch of one image"),
-    # that of val has one; not Adam, which divides by the gradient's size: where batch norm leaves none, it would
-    # enlarge rounding errors
+    # the last validation batch has one image; SGD, since Adam divides by the gradient's size and would enlarge rounding
+    # errors where batch norm makes it vanish
     pytest.param(
         frozen_settings(
             batch_size=7,
@@ -128,7 +129,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("settings", CASES)
-def test_phase_on_features_is_the_phase_with_the_backbone(settings: Settings, data: PreparedData) -> None:
+def test_phase_on_features_equals_the_phase_with_the_backbone(settings: Settings, data: PreparedData) -> None:
     cached, uncached = train(settings, data), train(without_cache(settings), data)
     assert_same_phase(cached, uncached)
     assert cached.backbone_calls < uncached.backbone_calls
@@ -152,13 +153,13 @@ def test_backbone_runs_once_for_all_runs(fresh_data: PreparedData) -> None:
     [{"pixel_scaling": "unit"}, {"seed": 1}, {"precision": "bfloat16"}],
     ids=["scaling", "weights", "precision"],
 )
-def test_other_features_are_not_taken_for_these(changes: dict[str, Any], fresh_data: PreparedData) -> None:
+def test_features_are_not_shared_between_different_settings(changes: dict[str, Any], fresh_data: PreparedData) -> None:
     settings = frozen_settings(max_epochs=1)
     train(settings, fresh_data)
     assert train(dataclasses.replace(settings, **changes), fresh_data).backbone_calls == 2
 
 
-def test_low_precision_is_that_of_the_backbone_alone(data: PreparedData) -> None:
+def test_low_precision_applies_only_to_the_backbone(data: PreparedData) -> None:
     settings = frozen_settings(precision="bfloat16", max_epochs=2)
     cached, uncached = train(settings, data), train(without_cache(settings), data)
     assert cached.numbers(LOSSES) == pytest.approx(uncached.numbers(LOSSES), rel=1e-2)
@@ -171,7 +172,7 @@ def test_cached_views_are_the_augmented_images_of_the_first_epochs(fresh_data: P
     assert cached.numbers(LOSSES)[:2] == pytest.approx(uncached.numbers(LOSSES)[:2], rel=1e-4)
     assert cached.numbers(LOSSES)[2] != pytest.approx(uncached.numbers(LOSSES)[2], rel=1e-4)
     assert cached.outcome.first_epoch_hash == uncached.outcome.first_epoch_hash is not None
-    assert cached.backbone_calls == 3  # one batch of 30 images a view, one of 15 validation images
+    assert cached.backbone_calls == 3  # one batch of 30 images per view, one of 15 validation images
     assert train(settings, fresh_data).backbone_calls == 0
 
 

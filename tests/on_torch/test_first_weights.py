@@ -1,4 +1,4 @@
-"""The weights that a run starts from, and what it does where there are none."""
+"""The first weights of a run, and their replacement if they cannot be downloaded."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ import pytorch_lightning as lightning
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError, WeightsNotDownloaded
+from tandem.experiment import first_network
 from tandem.on_torch.networks import Classifier
 from tandem.on_torch.weights import hash_weights
 from tests.small_runs import RecordingRun, small_settings
-from train_torch import build_network
+from train_torch import FRAMEWORK
 
 
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.fixture(autouse=True)
+def no_torch_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keeps weights of this machine's user out of the tests."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
@@ -29,35 +27,36 @@ def build(data: PreparedData, **changes: Any) -> tuple[Classifier, dict[str, str
     """The network and the run's tags."""
     run = RecordingRun()
     lightning.seed_everything(0, verbose=False)
-    return build_network(small_settings(**changes), data, run), run.tags  # type: ignore[arg-type]
+    return first_network(FRAMEWORK, small_settings(**changes), data, run), run.tags  # type: ignore[arg-type]
 
 
-def test_random_weights_stand_in_where_they_are_allowed_to(
-    no_network: None, data: PreparedData, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("no_network")
+def test_random_weights_replace_imagenet_s_if_allowed(data: PreparedData, capsys: pytest.CaptureFixture[str]) -> None:
     network, tags = build(data, weights="imagenet", allow_random_weights=True)
     assert tags == {"tandem.weights_origin": "random (imagenet could not be downloaded)"}
     said = capsys.readouterr().err
     assert said.count("weights: imagenet could not be downloaded") == 1
     assert said.rstrip("\n").endswith("going on with random weights, as allow_random_weights says")
-    # the very network of a run that asks for random weights
+    # the same network as in a run with random weights
     random, random_tags = build(data, weights="random")
     assert random_tags == {"tandem.weights_origin": "random"}
     assert hash_weights(network.backbone, network.head) == hash_weights(random.backbone, random.head)
 
 
-def test_run_ends_where_random_weights_are_not_allowed(no_network: None, data: PreparedData) -> None:
+@pytest.mark.usefixtures("no_network")
+def test_run_ends_if_random_weights_are_not_allowed(data: PreparedData) -> None:
     with pytest.raises(WeightsNotDownloaded, match=r"^weights: imagenet could not be downloaded"):
         build(data, weights="imagenet", allow_random_weights=False)
 
 
-def test_a_network_off_the_shelf_may_be_random_too(no_network: None, data: PreparedData) -> None:
+@pytest.mark.usefixtures("no_network")
+def test_off_the_shelf_network_may_have_random_weights_too(data: PreparedData) -> None:
     network, tags = build(data, weights="imagenet", regime="off_the_shelf", allow_random_weights=True)
     assert tags == {"tandem.weights_origin": "random (imagenet could not be downloaded)"}
     assert network.head.out_features == 1000
 
 
-def test_other_mistakes_are_not_passed_over(data: PreparedData, tmp_path: Path) -> None:
+def test_other_errors_of_weights_are_not_ignored(data: PreparedData, tmp_path: Path) -> None:
     file = tmp_path / "broken.pth"
     file.write_text("no weights at all")
     with pytest.raises(UserError, match=r"weights: .* cannot be read"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,15 +13,17 @@ from tandem.on_torch.backbones import blocks_of
 from tandem.on_torch.learning_rate_finder import take_steps
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.optimizers import build_optimizer
+from tandem.on_torch.streams import open_streams
+from tandem.on_torch.weights import hash_weights
 from tandem.protocol.backbones import find_backbone
 from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import OptimizerSettings, Settings
 from tests.oracles import losses_of_gradient_descent
-from tests.small_runs import NUM_CLASSES, small_settings
-from train_torch import freeze_or_thaw, open_streams
+from tests.small_runs import NUM_CLASSES, small_settings, tell_images_apart
+from train_torch import raise_learning_rate
 
-RATES = np.array([0.25, 0.5, 1.0, 2.0, 4.0])
+RATES = np.array([0.25, 0.5, 1.0, 2.0, 4.0]) / 512
 GRADIENT_DESCENT = OptimizerSettings(name="sgd", momentum=0.0)
 
 
@@ -29,43 +32,54 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.protocol.learning_rate_finder.RATES", RATES)
 
 
-def after_test(settings: Settings, data: PreparedData) -> tuple[LearningRateFinder, torch.optim.Optimizer]:
-    network = build(settings)
-    phase = phases_of(settings)[0]
-    blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
-    network.train()
-    freeze_or_thaw(network, phase, blocks)
-    optimizer = build_optimizer(settings.optimizer, phase.learning_rate, network.head, blocks)
-    batches = itertools.chain.from_iterable(map(open_streams(settings, data, phase)[0].stream.epoch, itertools.count()))
-    finder = LearningRateFinder()
-    take_steps(finder, network, optimizer, batches, device="cpu", dtype=torch.float32)
-    return finder, optimizer
-
-
 def build(settings: Settings) -> Classifier:
     lightning.seed_everything(settings.seed, verbose=False)
-    return build_classifier(settings, NUM_CLASSES)
+    return tell_images_apart(build_classifier(settings, NUM_CLASSES))
 
 
-def test_losses_are_those_of_gradient_descent_with_rising_rates(data: PreparedData) -> None:
-    settings = small_settings(regime="frozen", optimizer=GRADIENT_DESCENT)
-    finder, _ = after_test(settings, data)
-    network = build(settings).eval()
+def batches_of(settings: Settings, data: PreparedData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     stream = open_streams(settings, data, phases_of(settings)[0])[0].stream
-    batches = []
-    # four batches an epoch: the fifth is the second epoch's first
-    for images, labels in [*stream.epoch(0), next(stream.epoch(1))]:
-        with torch.no_grad():
-            batches.append((network.backbone(network.pixels(torch.from_numpy(images))).numpy(), labels))
+    return itertools.chain.from_iterable(map(stream.epoch, itertools.count()))
+
+
+def rates_raised(network: Classifier, settings: Settings, data: PreparedData) -> LearningRateFinder:
+    finder = LearningRateFinder()
+    raise_learning_rate(network, phases_of(settings)[0], settings, batches_of(settings, data), finder)
+    return finder
+
+
+def test_losses_agree_with_gradient_descent_at_rising_rates(data: PreparedData) -> None:
+    settings = small_settings(regime="frozen", optimizer=GRADIENT_DESCENT)
+    finder = rates_raised(build(settings), settings, data)
+    network = build(settings)
+    with torch.no_grad():
+        batches = [
+            (network.backbone(network.pixels(torch.from_numpy(images))).numpy(), labels)
+            for images, labels in itertools.islice(batches_of(settings, data), len(RATES))
+        ]
     last = network.head[-1]
     kernel, bias = last.weight.detach().numpy().T, last.bias.detach().numpy()
     assert finder.rates == RATES.tolist()
     np.testing.assert_allclose(finder.losses, losses_of_gradient_descent(batches, kernel, bias, RATES), rtol=1e-5)
 
 
-def test_blocks_keep_their_shares_of_the_rate(data: PreparedData) -> None:
-    optimizer = OptimizerSettings(name="sgd", layer_decay=0.5)
-    finder, after = after_test(small_settings(regime="finetune", learning_rate=0.125, optimizer=optimizer), data)
-    rates = [group["lr"] for group in after.param_groups]
+@pytest.mark.parametrize("regime", ["frozen", "finetune"])
+def test_only_a_trained_backbone_is_in_training_mode(regime: str, data: PreparedData) -> None:
+    settings = small_settings(regime=regime, optimizer=GRADIENT_DESCENT)
+    network = build(settings)
+    before = hash_weights(network.backbone)
+    rates_raised(network, settings, data)
+    assert network.head.training and network.backbone.training == (regime == "finetune")
+    assert (hash_weights(network.backbone) == before) == (regime == "frozen")
+
+
+def test_blocks_keep_their_factors_of_the_rate(data: PreparedData) -> None:
+    optimizer_settings = OptimizerSettings(name="sgd", layer_decay=0.5)
+    settings = small_settings(regime="finetune", learning_rate=0.125, optimizer=optimizer_settings)
+    network = build(settings)
+    blocks = blocks_of(network.backbone, find_backbone(settings.backbone, "torch"))
+    optimizer, finder = build_optimizer(settings.optimizer, 0.125, network.head, blocks), LearningRateFinder()
+    take_steps(finder, network, optimizer, batches_of(settings, data), settings)
+    rates = [group["lr"] for group in optimizer.param_groups]
     assert rates[0] == finder.rates[-1]
     np.testing.assert_allclose(rates[1:], [rates[0] * 0.5**power for power in range(len(rates) - 1, 0, -1)])

@@ -40,7 +40,7 @@ def trainer(**options: Any) -> lightning.Trainer:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_trained_and_logged_is_what_lightning_trains_and_logs() -> None:
+def test_training_and_logging_equal_lightning_s_own() -> None:
     class Plain(Regression):
         __setattr__ = lightning.LightningModule.__setattr__
 
@@ -55,6 +55,6 @@ def test_what_is_trained_and_logged_is_what_lightning_trains_and_logs() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_lightning_still_knows_in_which_hook_it_is() -> None:
+def test_lightning_still_knows_its_current_hook() -> None:
     with pytest.raises(MisconfigurationException, match="on_fit_start"):
         trainer(profiler=NoProfiler()).fit(Regression(logs_at_start=True), BATCHES)

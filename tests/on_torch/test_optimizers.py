@@ -34,12 +34,12 @@ KERNELS = {"fused": False}
 
 @pytest.fixture(params=[False, True], ids=["plain", "fused"], autouse=True)
 def kernels(request: pytest.FixtureRequest) -> None:
-    """Both kinds of torch's kernels are held against the same oracles."""
+    """Checks both kinds of torch's kernels against the same oracles."""
     KERNELS["fused"] = request.param
 
 
 def weights_after_three_steps(gradients: list[np.ndarray], num_blocks: int = 0, **constants: Any) -> list[np.ndarray]:
-    """What the optimizer makes of START as a weight of each block, from the input on, and then of the head."""
+    """START after three steps of the optimizer, as a weight of each block, from input to output, and of the head."""
     head = dense_layer()
     blocks: Blocks = [[dense_layer()] for _ in range(num_blocks)]
     dense_layers = [*(block[0] for block in blocks), head]
@@ -52,14 +52,14 @@ def weights_after_three_steps(gradients: list[np.ndarray], num_blocks: int = 0, 
 
 
 @pytest.mark.parametrize("constants", [{}, {"beta_1": 0.5, "beta_2": 0.75}])
-def test_adam_takes_the_paper_s_steps(constants: dict[str, float]) -> None:
+def test_adam_takes_the_steps_of_the_paper(constants: dict[str, float]) -> None:
     expected = adam(START, gradients(), rate=RATE, **{"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, **constants})
     (received,) = weights_after_three_steps(gradients(), name="adam", **constants)
     assert received == pytest.approx(expected, abs=1e-6)
 
 
 def test_adam_adds_epsilon_after_the_correction_of_bias() -> None:
-    # gradients as small as epsilon, where its place shows
+    # gradients as small as epsilon, for which its place matters
     constants = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-3}
     expected = adam(START, gradients(1e-3), rate=RATE, **constants)
     (received,) = weights_after_three_steps(gradients(1e-3), name="adam", **constants)
@@ -68,7 +68,7 @@ def test_adam_adds_epsilon_after_the_correction_of_bias() -> None:
     assert np.abs(other - expected).max() > 1e-3
 
 
-def test_adamw_decays_weights_apart_from_the_gradient() -> None:
+def test_adamw_decays_weights_separately_from_the_gradient() -> None:
     expected = adam(START, gradients(), rate=RATE, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.25)
     (received,) = weights_after_three_steps(gradients(), name="adamw", weight_decay=0.25)
     assert received == pytest.approx(expected, abs=1e-6)
@@ -76,15 +76,15 @@ def test_adamw_decays_weights_apart_from_the_gradient() -> None:
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.25])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.75, False), (0.75, True)])
-def test_sgd_takes_the_papers_steps(momentum: float, nesterov: bool, weight_decay: float) -> None:
+def test_sgd_takes_the_steps_of_the_papers(momentum: float, nesterov: bool, weight_decay: float) -> None:
     constants = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
     expected = sgd(START, gradients(), rate=RATE, **constants)  # type: ignore[arg-type]
     (received,) = weights_after_three_steps(gradients(), name="sgd", **constants)
     assert received == pytest.approx(expected, abs=1e-6)
 
 
-def test_sgd_keeps_its_decay_out_of_the_momentum() -> None:
-    # as torch.optim.SGD does not
+def test_sgd_keeps_weight_decay_out_of_the_momentum() -> None:
+    # torch.optim.SGD does not
     dense = dense_layer()
     coupled = torch.optim.SGD(dense.parameters(), RATE, momentum=0.75, weight_decay=0.25)
     for gradient in gradients():
@@ -95,7 +95,7 @@ def test_sgd_keeps_its_decay_out_of_the_momentum() -> None:
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_momentum_holds_no_rate_of_an_earlier_step(nesterov: bool) -> None:
+def test_momentum_does_not_depend_on_rates_of_earlier_steps(nesterov: bool) -> None:
     rates = [0.1, 0.01, 0.05]
     head = dense_layer()
     settings = OptimizerSettings(name="sgd", momentum=0.75, nesterov=nesterov, weight_decay=0.25)
@@ -110,7 +110,7 @@ def test_momentum_holds_no_rate_of_an_earlier_step(nesterov: bool) -> None:
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.25])
 def test_each_block_learns_and_decays_at_its_own_rate(weight_decay: float) -> None:
-    # three blocks: 1/8, 1/4 and 1/2 of the head's rate
+    # three blocks, with 1/8, 1/4 and 1/2 of the head's rate
     rates = [RATE / 8, RATE / 4, RATE / 2, RATE]
     received = weights_after_three_steps(
         gradients(), 3, name="sgd", momentum=0.75, weight_decay=weight_decay, layer_decay=0.5
@@ -143,7 +143,7 @@ def test_frozen_blocks_are_left_out_and_do_not_change_the_rates_of_others() -> N
     ],
     ids=["cosine", "warm-up alone"],
 )
-def test_steps_run_at_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
+def test_steps_use_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
     head, block = dense_layer(), dense_layer()
     settings = OptimizerSettings(name="sgd", momentum=0.0, layer_decay=0.5)
     optimizer = build_optimizer(settings, RATE, head, [[block]], **KERNELS)
@@ -175,7 +175,7 @@ def test_constant_rate_needs_no_schedule() -> None:
     assert build_schedule(ScheduleSettings(), PHASE, optimizer, steps_per_epoch=3) == {}
 
 
-def test_plateau_reduces_all_rates_by_the_same_factor_to_their_share_of_the_minimum() -> None:
+def test_plateau_reduces_all_rates_by_the_same_factor() -> None:
     optimizer = build_optimizer(OptimizerSettings(layer_decay=0.5), RATE, dense_layer(), [[dense_layer()]], **KERNELS)
     settings = ScheduleSettings(name="plateau", patience=1, factor=0.5, min_learning_rate=RATE / 3)
     scheduler = build_schedule(settings, PHASE, optimizer, steps_per_epoch=3)["lr_scheduler"]["scheduler"]

@@ -13,6 +13,8 @@ from torch import nn
 
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
+from tandem.experiment import predict_test
+from tandem.on_torch import to_device, versions
 from tandem.on_torch.backbones import blocks_of
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.weights import hash_weights
@@ -31,27 +33,27 @@ from tandem.recording.run import PhaseOutcome, record_phase
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import start_run
 from tests.oracles import accuracy, cross_entropy
-from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings
-from train_torch import framework_versions, freeze_or_thaw, predict_batch, predict_test, train_phase
+from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings, tell_images_apart
+from train_torch import FRAMEWORK, freeze_or_thaw, predict_batch, train_phase
 
 BACKBONE_PARAMETERS = 2_223_872
 HEAD_PARAMETERS = 1280 * 16 + 16 + 16 * NUM_CLASSES + NUM_CLASSES
 
 Weights = dict[str, np.ndarray]
 
-# After its first epoch nothing is lower by more than 100, so that each phase stops after its second.
+# No later loss is lower than the first by more than 100, so each phase stops after its second epoch.
 STOPS_EARLY = EarlyStoppingSettings(patience=1, min_delta=100)
 
 
 def settings_of(phase: Phase) -> Settings:
-    """Phase 1 leaves its last weights behind, phase 2 its best."""
+    """Settings in which phase 1 keeps its last weights, and phase 2 its best."""
     stopping = dataclasses.replace(STOPS_EARLY, restore="last" if phase.number == 1 else "best")
     return small_settings(max_epochs=4, learning_rate=0.03, head=HeadSettings(hidden=[16]), early_stopping=stopping)
 
 
 def build(settings: Settings) -> Classifier:
     lightning.seed_everything(settings.seed, verbose=False)
-    return build_classifier(settings, NUM_CLASSES)
+    return tell_images_apart(to_device(build_classifier(settings, NUM_CLASSES), settings))
 
 
 def weights_of(network: nn.Module) -> Weights:
@@ -68,7 +70,7 @@ def new_curves() -> Curves:
 
 @dataclass(frozen=True)
 class TwoStages:
-    """A two_stage run. Lists hold one entry a phase, weights one more: those before the first."""
+    """A two_stage run. The lists have one entry per phase, and `weights` one more: those before the first phase."""
 
     phases: tuple[Phase, ...]
     curves: Curves
@@ -87,7 +89,7 @@ def two_stages(data: PreparedData) -> TwoStages:
         run.outcomes.append(train_phase(network, phase, settings_of(phase), data, run.curves))
         run.weights.append(weights_of(network))
         run.val_logits.append(logits_of(network, data, "val"))
-        run.test_probabilities.append(predict_test(network, settings_of(phase), data).probabilities)
+        run.test_probabilities.append(predict_test(FRAMEWORK, network, settings_of(phase), data).probabilities)
     return run
 
 
@@ -95,7 +97,7 @@ def changed(before: Weights, after: Weights, part: str) -> list[bool]:
     return [not np.array_equal(before[name], after[name]) for name in before if name.startswith(part)]
 
 
-def test_frozen_backbone_changes_in_nothing(two_stages: TwoStages) -> None:
+def test_frozen_backbone_is_unchanged(two_stages: TwoStages) -> None:
     before, after, _ = two_stages.weights
     assert not any(changed(before, after, "backbone."))
     assert two_stages.outcomes[0].backbone_before == two_stages.outcomes[0].backbone_after
@@ -110,7 +112,7 @@ def test_only_the_head_is_trained_while_the_backbone_is_frozen(two_stages: TwoSt
     assert outcome.trainable_parameters == HEAD_PARAMETERS
 
 
-def test_thawed_backbone_moves_with_its_batch_norm_statistics(two_stages: TwoStages) -> None:
+def test_thawed_backbone_and_its_batch_norm_statistics_change(two_stages: TwoStages) -> None:
     _, before, after = two_stages.weights
     assert all(changed(before, after, "backbone."))
     assert all(changed(before, after, "head."))
@@ -144,7 +146,7 @@ def test_each_phase_has_batches_of_its_own(two_stages: TwoStages, data: Prepared
 
 
 @pytest.mark.parametrize(("phase", "row"), [(0, 1), (1, 2)], ids=["restore last", "restore best"])
-def test_logged_validation_is_that_of_the_weights_left_behind(
+def test_logged_validation_is_that_of_the_kept_weights(
     two_stages: TwoStages, data: PreparedData, phase: int, row: int
 ) -> None:
     logits, labels = two_stages.val_logits[phase], data.labels[data.rows("val")]
@@ -155,36 +157,34 @@ def test_logged_validation_is_that_of_the_weights_left_behind(
     assert other["val/loss"] != pytest.approx(cross_entropy(logits, labels), rel=1e-5)
 
 
-def test_second_phase_starts_from_the_first_s_weights_and_from_nothing_else(
-    two_stages: TwoStages, data: PreparedData
-) -> None:
-    # neither optimizer nor callbacks come over: the same phase of another process would do the same, to the bit
+def test_second_phase_depends_only_on_the_first_one_s_weights(two_stages: TwoStages, data: PreparedData) -> None:
+    # optimizer and callbacks are new: the same phase in another process gives the same result, bit by bit
     phase = two_stages.phases[1]
     network = build(settings_of(phase))
     network.load_state_dict({name: torch.from_numpy(value) for name, value in two_stages.weights[1].items()})
     outcome = train_phase(network, phase, settings_of(phase), data, new_curves())
     assert outcome.backbone_after == two_stages.outcomes[1].backbone_after
-    predictions = predict_test(network, settings_of(phase), data)
+    predictions = predict_test(FRAMEWORK, network, settings_of(phase), data)
     assert np.array_equal(predictions.probabilities, two_stages.test_probabilities[1])
 
 
-def test_same_seed_gives_the_same_predictions_to_the_bit(data: PreparedData) -> None:
+def test_same_seed_gives_the_same_predictions_bit_by_bit(data: PreparedData) -> None:
     settings = small_settings(regime="frozen", max_epochs=2, head=HeadSettings(dropout=0.5), seed=5)
     probabilities = []
     for _ in range(2):
         network = build(settings)
         train_phase(network, phases_of(settings)[0], settings, data, new_curves())
-        probabilities.append(predict_test(network, settings, data).probabilities)
+        probabilities.append(predict_test(FRAMEWORK, network, settings, data).probabilities)
     assert np.array_equal(*probabilities)
 
 
 def with_dropout_in_the_backbone(network: Classifier) -> Classifier:
-    network.backbone.classifier = nn.Dropout(0.5)  # in the place of what was the last dense layer
+    network.backbone.classifier = nn.Dropout(0.5)  # in place of the last dense layer
     return network
 
 
 def test_frozen_backbone_runs_in_inference_mode(data: PreparedData) -> None:
-    # at a rate that changes no weight, the training loss is that of the features of the network's inference
+    # at a rate that changes no weight, the training loss is that of the network in inference mode
     settings = small_settings(
         regime="frozen", max_epochs=1, learning_rate=1e-12, optimizer=OptimizerSettings(name="sgd", momentum=0.0)
     )
@@ -198,12 +198,12 @@ def test_frozen_backbone_runs_in_inference_mode(data: PreparedData) -> None:
     assert curves.rows[0]["train/accuracy"] == pytest.approx(accuracy(logits, labels))
 
 
-def test_thawed_backbone_has_its_dropout_back(data: PreparedData) -> None:
+def test_thawed_backbone_uses_its_dropout_again(data: PreparedData) -> None:
     settings = small_settings(
         regime="finetune", max_epochs=1, learning_rate=1e-12, optimizer=OptimizerSettings(name="sgd", momentum=0.0)
     )
     network = with_dropout_in_the_backbone(build(settings))
-    network.backbone.requires_grad_(False).eval()  # what a frozen phase leaves behind
+    network.backbone.requires_grad_(False).eval()  # as a frozen phase leaves it
     logits, labels = logits_of(network.eval(), data, "train"), data.labels[data.rows("train")]
     curves = new_curves()
     outcome = train_phase(network, phases_of(settings)[0], settings, data, curves)
@@ -215,7 +215,7 @@ def test_run_fails_if_its_frozen_backbone_changed(two_stages: TwoStages, data: P
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     settings = small_settings(tracking=TrackingSettings(uri=uri, folder=str(tmp_path / "runs"), system_interval=60))
     network = build(settings)
-    predictions = predict_test(network.eval(), settings, data)
+    predictions = predict_test(FRAMEWORK, network.eval(), settings, data)
     before = hash_weights(network.backbone)
     next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d)).running_mean[0] += 1e-3  # type: ignore[index]
     outcome = dataclasses.replace(
@@ -223,7 +223,7 @@ def test_run_fails_if_its_frozen_backbone_changed(two_stages: TwoStages, data: P
     )
     with (
         pytest.raises(RuntimeError, match="frozen backbone changed in phase 1"),
-        start_run(settings, framework="torch", backend="torch", versions=framework_versions()) as run,
+        start_run(settings, framework="torch", backend="torch", versions=versions()) as run,
     ):
         record_phase(run, two_stages.phases[0], outcome, predictions, two_stages.curves)
     recorded = mlflow.MlflowClient(tracking_uri=uri).get_run(run.id)
@@ -243,13 +243,13 @@ SETTINGS_OF_LAST_BLOCKS = small_settings(
     schedule=ScheduleSettings(name="cosine", warmup_epochs=1),
     early_stopping=EarlyStoppingSettings(patience=None, restore="last"),
 )
-# Four steps an epoch: a quarter of the rate, two, three and four, then (1 + cos(0, 45, 90, 135 degrees)) / 2 of it.
+# Four steps per epoch: 1, 2, 3 and 4 quarters of the rate, then (1 + cos(0, 45, 90, 135 degrees)) / 2 of it.
 SUM_OF_RATES = 0.03 * ((1 + 2 + 3 + 4) / 4 + (4 + 1) / 2)
 
 
 @dataclass(frozen=True)
 class LastBlocks:
-    """A phase that trains the last blocks. The lists hold an entry for each block and, at the end, for the head."""
+    """A phase that trains the last blocks. The lists have one entry per block, and a last one for the head."""
 
     outcome: PhaseOutcome
     curves: Curves
@@ -269,7 +269,7 @@ def last_blocks(data: PreparedData) -> LastBlocks:
     return LastBlocks(outcome, curves, parts, before, [weights_of(part) for part in parts])
 
 
-def test_blocks_before_the_last_ones_change_in_nothing(last_blocks: LastBlocks) -> None:
+def test_blocks_before_the_last_ones_are_unchanged(last_blocks: LastBlocks) -> None:
     num_frozen = len(last_blocks.parts) - 1 - LAST_BLOCKS
     assert num_frozen > 10
     for before, after in zip(last_blocks.before[:num_frozen], last_blocks.after[:num_frozen], strict=True):
@@ -278,7 +278,7 @@ def test_blocks_before_the_last_ones_change_in_nothing(last_blocks: LastBlocks) 
     assert last_blocks.outcome.backbone_before != last_blocks.outcome.backbone_after
 
 
-def test_last_blocks_move_with_their_batch_norm_statistics(last_blocks: LastBlocks) -> None:
+def test_last_blocks_and_their_batch_norm_statistics_change(last_blocks: LastBlocks) -> None:
     for before, after in zip(last_blocks.before[-3:], last_blocks.after[-3:], strict=True):
         assert all(changed(before, after, ""))
     trained = [weight for part in last_blocks.parts[-3:] for weight in part.parameters()]
@@ -286,7 +286,7 @@ def test_last_blocks_move_with_their_batch_norm_statistics(last_blocks: LastBloc
 
 
 def test_last_blocks_learn_at_their_own_rates(last_blocks: LastBlocks) -> None:
-    # Adam moves a weight by about the rate in each step, whatever its gradient
+    # Adam changes a weight by about the rate in each step, whatever its gradient
     for part, before, after, factor in zip(
         last_blocks.parts[-3:], last_blocks.before[-3:], last_blocks.after[-3:], (1e-4, 1e-2, 1), strict=True
     ):
@@ -295,11 +295,11 @@ def test_last_blocks_learn_at_their_own_rates(last_blocks: LastBlocks) -> None:
         assert 0.2 < change / (SUM_OF_RATES * factor) < 3
 
 
-def test_logged_rate_is_the_head_s_in_the_first_step_of_an_epoch(last_blocks: LastBlocks) -> None:
+def test_logged_rate_is_the_head_s_in_an_epoch_s_first_step(last_blocks: LastBlocks) -> None:
     assert [row["epoch/learning_rate"] for row in last_blocks.curves.rows] == pytest.approx([0.03 / 4, 0.03])
 
 
-def test_all_is_trained_after_the_last_blocks_were() -> None:
+def test_whole_backbone_can_be_trained_after_the_last_blocks() -> None:
     network = build(SETTINGS_OF_LAST_BLOCKS)
     blocks = blocks_of(network.backbone, find_backbone("mobilenet_v2", "torch"))
     for trainable, number in (("last", LAST_BLOCKS), ("all", None)):

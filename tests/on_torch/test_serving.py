@@ -12,10 +12,15 @@ from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.serving import save_model
 from tandem.protocol.settings import HeadSettings
 from tests.oracles import softmax
-from tests.small_runs import NUM_CLASSES, small_settings
+from tests.small_runs import (
+    IMAGE_SHAPE,
+    NUM_CLASSES,
+    assert_same_outputs,
+    random_images,
+    small_settings,
+    tell_images_apart,
+)
 from train_torch import predict_batch
-
-IMAGE_SHAPE = (8, 8, 3)
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,9 @@ class Saved:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """A network with dropout, saved while in training mode; the scaling is the one that turns the channels around."""
+    """A network with dropout, saved in training mode, whose pixel scaling reverses the channels."""
     settings = small_settings(pixel_scaling="caffe", head=HeadSettings(hidden=[16], dropout=0.5))
-    network = build_classifier(settings, NUM_CLASSES).train()
+    network = tell_images_apart(build_classifier(settings, NUM_CLASSES)).train()
     folder = tmp_path_factory.mktemp("saved") / "model"
     before = [module.training for module in network.modules()]
     save_model(network, folder, image_shape=IMAGE_SHAPE, num_classes=NUM_CLASSES)
@@ -39,30 +44,26 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     return Saved(network, folder, mlflow.pyfunc.load_model(str(folder)), before, after)
 
 
-def some_images(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (number, *IMAGE_SHAPE), dtype=np.uint8)
-
-
-@pytest.mark.parametrize("number", [1, 7])
-def test_loaded_model_gives_the_network_s_probabilities(saved: Saved, number: int) -> None:
-    images = some_images(number)
-    probabilities = np.asarray(saved.model.predict(images))
-    assert (probabilities.shape, probabilities.dtype) == ((number, NUM_CLASSES), np.float32)
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_loaded_model_gives_the_probabilities_of_the_network(saved: Saved, batch_size: int) -> None:
+    images = random_images(7)
+    batches = [np.asarray(saved.model.predict(batch)) for batch in np.split(images, 7 // batch_size)]
+    assert {(batch.shape, batch.dtype.name) for batch in batches} == {((batch_size, NUM_CLASSES), "float32")}
     logits = predict_batch(saved.network.eval(), small_settings(), images)
-    assert probabilities == pytest.approx(softmax(logits), abs=1e-5)
+    assert_same_outputs(np.concatenate(batches), softmax(logits), atol=1e-5)
 
 
 def test_dropout_is_off_in_the_saved_model(saved: Saved) -> None:
-    first, second = (np.asarray(saved.model.predict(some_images(4))) for _ in range(2))
+    first, second = (np.asarray(saved.model.predict(random_images(4))) for _ in range(2))
     assert np.array_equal(first, second)
 
 
-def test_saving_leaves_the_network_as_it_was(saved: Saved) -> None:
+def test_saving_does_not_change_the_network(saved: Saved) -> None:
     assert saved.modes_after == saved.modes_before
     assert all(parameter.requires_grad for parameter in saved.network.parameters())
 
 
-def test_signature_says_what_goes_in_and_out(saved: Saved) -> None:
+def test_signature_describes_images_and_probabilities(saved: Saved) -> None:
     signature = saved.model.metadata.signature
     (images,), (probabilities,) = signature.inputs.inputs, signature.outputs.inputs
     assert (images.shape, images.type) == ((-1, 8, 8, 3), np.dtype(np.uint8))
@@ -79,11 +80,11 @@ def test_signature_says_what_goes_in_and_out(saved: Saved) -> None:
     ],
     ids=["float32", "int64", "other size", "grey"],
 )
-def test_images_that_are_not_as_trained_are_refused(saved: Saved, images: np.ndarray) -> None:
+def test_images_of_other_types_and_shapes_are_refused(saved: Saved, images: np.ndarray) -> None:
     with pytest.raises(MlflowException, match="enforce schema"):
         saved.model.predict(images)
 
 
-def test_model_holds_no_pickle(saved: Saved) -> None:
+def test_saved_model_has_no_pickle(saved: Saved) -> None:
     names = {path.name for path in saved.folder.rglob("*") if path.is_file()}
     assert not any(name.endswith((".pkl", ".pth", ".pickle")) for name in names)

@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as lightning
-import torch
 from torch import Tensor, nn
 
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Augmentation, Stream
-from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.networks import Classifier, Pixels
+from tandem.on_torch.streams import open_streams
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AugmentationSettings, Settings
 from tests.small_runs import NUM_CLASSES, small_settings
-from train_torch import TrainingSteps, open_streams
+from train_torch import TrainingSteps
 
 NUM_EPOCHS = 3
 
@@ -25,7 +24,7 @@ Batches = list[tuple[np.ndarray, np.ndarray]]
 
 
 class RecordingSteps(TrainingSteps):
-    """Keeps the batches that Lightning serves."""
+    """Training steps that keep the batches that Lightning serves."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -53,7 +52,7 @@ def phase() -> Phase:
 
 @pytest.fixture(scope="module")
 def served(settings: Settings, phase: Phase, data: PreparedData) -> tuple[Batches, Batches, str | None]:
-    """Training batches and validation batches of a fit, and the hash of its first epoch."""
+    """Training and validation batches of a fit, and the hash of its first epoch."""
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 4))
     network = Classifier(Pixels(8, "unit"), backbone, nn.Linear(4, NUM_CLASSES))
     training, validation = open_streams(settings, data, phase)
@@ -94,7 +93,7 @@ def assert_equal_batches(received: Batches, expected: Batches) -> None:
         assert np.array_equal(labels, expected_labels)
 
 
-def test_framework_serves_the_stream_s_batches_epoch_by_epoch(
+def test_stream_s_batches_are_served_epoch_by_epoch(
     served: tuple[Batches, Batches, str | None], expected: Stream
 ) -> None:
     batches = [batch for epoch in range(NUM_EPOCHS) for batch in expected.epoch(epoch)]
@@ -102,7 +101,7 @@ def test_framework_serves_the_stream_s_batches_epoch_by_epoch(
     assert_equal_batches(served[0], batches)
 
 
-def test_framework_serves_all_validation_images_in_order_in_every_epoch(
+def test_all_validation_images_are_served_in_order_in_every_epoch(
     served: tuple[Batches, Batches, str | None], data: PreparedData
 ) -> None:
     rows = data.rows("val")
@@ -115,18 +114,7 @@ def test_hash_of_the_first_epoch_is_the_stream_s(served: tuple[Batches, Batches,
     assert served[2] == expected.first_epoch_hash is not None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_batches_on_the_gpu_are_the_stream_s(expected: Stream) -> None:
-    loader = StreamLoader(expected, pin_memory=True)
-    for epoch in range(NUM_EPOCHS):
-        batches = list(loader)  # all of them at once: none may have been written over
-        assert all(part.device.type == "cuda" for batch in batches for part in batch)
-        assert_equal_batches(
-            [(images.cpu().numpy(), labels.cpu().numpy()) for images, labels in batches], list(expected.epoch(epoch))
-        )
-
-
-def test_training_images_are_augmented_by_as_many_threads_as_told(
+def test_training_images_are_augmented_by_the_settings_number_of_threads(
     settings: Settings, phase: Phase, data: PreparedData
 ) -> None:
     brighter = dataclasses.replace(settings, threads=1, augmentation=AugmentationSettings(brightness=0.5))

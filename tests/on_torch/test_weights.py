@@ -14,16 +14,16 @@ from tandem.errors import UserError
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.weights import count_parameters, hash_weights, save_weights
 from tandem.protocol.settings import HeadSettings
-from tests.small_runs import NUM_CLASSES, small_settings
-from train_torch import locate_weights, predict_batch
+from tests.small_runs import NUM_CLASSES, assert_same_outputs, small_settings, tell_images_apart
+from train_torch import predict_batch
 
 WriteFile = Callable[[Path, Path], None]
-"""Takes the folder of save_weights and the file to write."""
+"""Writes a file, given the folder of save_weights and the file's path."""
 
 
 @pytest.fixture(scope="module")
 def network() -> Classifier:
-    """With weights and batch-norm statistics that no other network has."""
+    """A network with weights and batch-norm statistics of its own."""
     torch.manual_seed(1)
     network = build_classifier(small_settings(head=HeadSettings(hidden=[16])), NUM_CLASSES).train()
     with torch.no_grad():
@@ -33,19 +33,15 @@ def network() -> Classifier:
 
 @pytest.fixture(scope="module")
 def folder(network: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What save_weights writes."""
+    """The folder that save_weights writes."""
     folder = tmp_path_factory.mktemp("run") / "weights"
     save_weights(network, folder)
     return folder
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The folder that torchvision keeps weights in, empty, on a machine without a network."""
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+def offline(no_network: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Torchvision's folder of weights, empty, on a machine without a network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path / "torch/hub/checkpoints"
 
@@ -56,10 +52,10 @@ def some_images() -> np.ndarray:
 
 def build_from(file: Path) -> Classifier:
     settings = small_settings(weights=str(file))
-    return build_classifier(settings, NUM_CLASSES, locate_weights(settings))
+    return build_classifier(settings, NUM_CLASSES, file)
 
 
-def test_saved_backbone_is_loaded_as_it_was(network: Classifier, folder: Path) -> None:
+def test_saved_backbone_is_loaded_unchanged(network: Classifier, folder: Path) -> None:
     loaded = build_from(folder / "backbone.safetensors")
     assert hash_weights(loaded.backbone) == hash_weights(network.backbone)
     assert hash_weights(build_classifier(small_settings(), NUM_CLASSES).backbone) != hash_weights(network.backbone)
@@ -84,14 +80,15 @@ def test_parameters_are_counted_all_and_trainable(network: Classifier, folder: P
 
 
 def test_weights_of_a_whole_published_network_are_loaded(tmp_path: Path) -> None:
-    whole = torchvision.models.mobilenet_v2(weights=None).eval()
+    pixels = np.random.default_rng(1).normal(size=(16, 3, 32, 32)).astype(np.float32)
+    whole = tell_images_apart(torchvision.models.mobilenet_v2(weights=None), pixels)
     file = tmp_path / "mobilenet_v2-0123abcd.pth"
     torch.save(whole.state_dict(), file)
     loaded = build_from(file).eval()
     loaded.head = whole.classifier
     with torch.inference_mode():
         expected = whole(loaded.pixels(torch.from_numpy(some_images()))).numpy()
-    assert np.array_equal(predict_batch(loaded, small_settings(), some_images()), expected)
+    assert_same_outputs(predict_batch(loaded, small_settings(), some_images()), expected, atol=0.0)
 
 
 def wrong_network(folder: Path, file: Path) -> None:
@@ -152,7 +149,7 @@ def head(folder: Path, file: Path) -> None:
         (head, "weights.safetensors"),
     ],
 )
-def test_file_that_does_not_fit_is_named_in_one_line(write: WriteFile, name: str, folder: Path, tmp_path: Path) -> None:
+def test_unsuitable_file_is_named_in_one_line(write: WriteFile, name: str, folder: Path, tmp_path: Path) -> None:
     file = tmp_path / name
     write(folder, file)
     with pytest.raises(UserError) as caught:
@@ -161,7 +158,7 @@ def test_file_that_does_not_fit_is_named_in_one_line(write: WriteFile, name: str
     assert "\n" not in str(caught.value)
 
 
-def test_imagenet_weights_without_a_network_say_what_to_put_where(offline: Path) -> None:
+def test_missing_imagenet_weights_name_the_file_and_its_folder(offline: Path) -> None:
     start = time.monotonic()
     with pytest.raises(UserError) as caught:
         build_classifier(small_settings(weights="imagenet"), NUM_CLASSES)

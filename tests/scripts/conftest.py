@@ -10,15 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("torch", "keras")
 
-# Learns something in the second phase, so that no score is that of guessing.
+# Settings that learn something in the second phase, so that scores differ from those of guessing.
 SETTINGS = """
 regime: two_stage
 backbone: mobilenet_v2
@@ -48,7 +50,7 @@ Finished = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """What the scripts see: nothing of where this machine's runs and Keras's backend are."""
+    """The scripts' environment, without this machine's tracking URI and Keras backend."""
     foreign = ("MLFLOW_TRACKING_URI", "KERAS_BACKEND", "PYTHONWARNINGS")
     return {name: value for name, value in os.environ.items() if name not in foreign}
 
@@ -98,7 +100,7 @@ def train(run: Callable[..., Finished]) -> Callable[..., Finished]:
 
 @pytest.fixture(scope="session")
 def in_both() -> Callable[[Callable[[str], Any]], dict[str, Any]]:
-    """Calls a function with the name of each framework, both at once: a core for each."""
+    """Calls a function with the name of each framework, both at once, one per core."""
 
     def in_both(function: Callable[[str], Any]) -> dict[str, Any]:
         with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
@@ -109,7 +111,7 @@ def in_both() -> Callable[[Callable[[str], Any]], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run as MLflow and its files tell it."""
+    """A run as recorded in MLflow and in its files."""
 
     client: MlflowClient
     run: Run
@@ -146,7 +148,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder in which the scripts have been run."""
+    """A folder that the scripts run in."""
 
     folder: Path
 
@@ -165,7 +167,7 @@ class Store:
         return [run for run in runs if "tandem.data_report" not in run.data.tags]
 
     def only_run(self, experiment: str, process: Finished, **tags: str) -> Recorded:
-        """The one run of an experiment whose tags tandem.<name> are these."""
+        """The only run of an experiment with these tags tandem.<name>."""
         wanted = {f"tandem.{name}": value for name, value in tags.items()}
         runs = [run for run in self.runs(experiment) if wanted.items() <= run.data.tags.items()]
         assert len(runs) == 1, process.stderr
@@ -174,7 +176,7 @@ class Store:
 
 @pytest.fixture(scope="session")
 def new_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Store]:
-    """A fresh folder with the settings of a small run in settings.yaml."""
+    """Makes a new folder with the settings of a small run in settings.yaml."""
 
     def new_store() -> Store:
         folder = tmp_path_factory.mktemp("store")
@@ -194,8 +196,41 @@ def store(new_store: Callable[[], Store]) -> Store:
 def pair(
     store: Store, train: Callable[..., Finished], in_both: Callable[[Callable[[str], Finished]], dict[str, Finished]]
 ) -> dict[str, Recorded]:
-    """The same run in both frameworks, started at once in an empty folder."""
+    """The same run in both frameworks, started at the same time in an empty folder."""
     processes = in_both(lambda framework: train(framework, "--config", "settings.yaml", cwd=store.folder))
     for process in processes.values():
         assert process.returncode == 0, process.stderr
     return {name: store.only_run("pair", process, framework=name) for name, process in processes.items()}
+
+
+# Predicts images in batches of one, of seven and of the others.
+SERVE = """
+import sys
+import mlflow, mlflow.pyfunc
+import numpy as np
+
+uri, model, images, answer = sys.argv[1:]
+mlflow.set_tracking_uri(uri)
+model = mlflow.pyfunc.load_model(model)
+answers = [np.asarray(model.predict(batch)) for batch in np.split(np.load(images), [1, 8])]
+assert [len(part) for part in answers[:2]] == [1, 7]
+np.save(answer, np.concatenate(answers))
+"""
+
+
+@pytest.fixture(scope="session")
+def serve(run: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., np.ndarray]:
+    """Predicts a run's test images with its logged model, in a process of its own that has none of Tandem's code."""
+
+    def serve(recorded: Recorded, uri: str, **variables: str) -> np.ndarray:
+        folder = tmp_path_factory.mktemp("served")
+        digits = load_digits().images
+        grey = np.stack([digits[int(key.split("/")[1])] for key in recorded.predictions()["key"]])
+        np.save(folder / "images.npy", np.repeat(np.round(grey * 255 / 16).astype(np.uint8)[..., None], 3, axis=3))
+        (output,) = recorded.run.outputs.model_outputs
+        words = ["-c", SERVE, uri, f"models:/{output.model_id}", "images.npy", "answer.npy"]
+        done = run(*words, cwd=folder, **variables)
+        assert done.returncode == 0, done.stderr
+        return np.load(folder / "answer.npy")
+
+    return serve

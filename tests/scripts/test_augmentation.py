@@ -18,7 +18,7 @@ def test_frameworks_train_on_the_same_augmented_batches(
     store = new_store()
     random = np.random.default_rng(0)
     for index in range(40):
-        # of two sizes, so that they are stored at the network's size and, for the crops, at 37 x 37 pixels
+        # in two sizes, so that images are stored at the network's size and, for the crops, at 37 x 37 pixels
         pixels = random.integers(0, 256, (48, 60 if index % 2 else 64, 3), dtype=np.uint8)
         path = store.folder / "images" / f"class_{index % 4}" / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,19 +3,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+
+from tests.small_runs import assert_same_outputs
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
 @pytest.fixture(scope="module")
-def cells(new_store: Callable[[], Any], train: Callable[..., Any]) -> dict[str, Any]:
-    """One frozen run of one epoch on each of Keras's backends."""
-    store = new_store()
-    words = ["--config", "settings.yaml", "--regime", "frozen", "--max_epochs", "1"]
+def store(new_store: Callable[[], Any]) -> Any:
+    return new_store()
+
+
+@pytest.fixture(scope="module")
+def cells(store: Any, train: Callable[..., Any]) -> dict[str, Any]:
+    """A run of one epoch per phase on each of Keras's backends."""
+    words = ["--config", "settings.yaml", "--max_epochs", "1"]
     runs = {}
     for backend in BACKENDS:
-        # JAX takes the threads that the process may use, and refuses a number of them
+        # JAX uses the threads that the process may use, and refuses a number of threads
         threads = ["--threads", "null"] if backend == "jax" else []
         done = train("keras", *words, *threads, cwd=store.folder, KERAS_BACKEND=backend)
         assert done.returncode == 0, done.stderr
@@ -26,7 +33,7 @@ def cells(new_store: Callable[[], Any], train: Callable[..., Any]) -> dict[str, 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_backend_finishes_a_run_of_the_same_names(cells: dict[str, Any], backend: str) -> None:
+def test_backend_finishes_a_run_with_the_same_names(cells: dict[str, Any], backend: str) -> None:
     run, reference = cells[backend], cells["tensorflow"]
     assert run.run.info.status == "FINISHED"
     assert run.tags["tandem.framework"] == "keras" and f"tandem.version.{backend}" in run.tags
@@ -48,18 +55,12 @@ def test_backend_gets_the_same_images_and_batches(cells: dict[str, Any], backend
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_model_of_a_backend_can_be_served(cells: dict[str, Any], run: Callable[..., Any], backend: str) -> None:
-    (output,) = cells[backend].run.outputs.model_outputs
-    logged = cells[backend].client.get_logged_model(output.model_id)
-    code = (
-        "import sys, mlflow.pyfunc, numpy as np\n"
-        "answer = np.asarray(mlflow.pyfunc.load_model(sys.argv[1]).predict(np.full((3, 8, 8, 3), 7, np.uint8)))\n"
-        "assert answer.shape == (3, 5) and answer.dtype == np.float32, answer\n"
-        "np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)\n"
-    )
-    folder = cells[backend].artifacts.parent
-    done = run("-c", code, logged.artifact_location, cwd=folder, KERAS_BACKEND=backend)
-    assert done.returncode == 0, done.stderr
+def test_served_model_of_a_backend_gives_the_logged_predictions(
+    cells: dict[str, Any], store: Any, serve: Callable[..., np.ndarray], backend: str
+) -> None:
+    answer = serve(cells[backend], store.uri, KERAS_BACKEND=backend)
+    assert answer.shape == (100, 5) and answer.dtype == np.float32
+    assert_same_outputs(answer, cells[backend].probabilities(), atol=1e-5)
 
 
 def test_unknown_backend_is_refused_in_one_line(new_store: Callable[[], Any], train: Callable[..., Any]) -> None:

@@ -33,7 +33,7 @@ REFUSED_AT_ONCE = {
 
 
 @pytest.mark.parametrize("what", REFUSED_AT_ONCE)
-def test_wrong_settings_are_one_line_and_leave_nothing(
+def test_wrong_settings_are_one_line_and_leave_no_files(
     what: str, train: Callable[..., Any], in_both: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     words, told = REFUSED_AT_ONCE[what]
@@ -50,7 +50,7 @@ def test_wrong_settings_are_one_line_and_leave_nothing(
 
 
 def the_message(done: Any, framework: str) -> str:
-    """The error, which is the end of what is printed, from its first line on; libraries may have warned before."""
+    """The error message at the end of the output; libraries may have printed warnings before it."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     _, begin, message = done.stderr.partition(f"train_{framework}.py: error: ")
@@ -60,7 +60,7 @@ def the_message(done: Any, framework: str) -> str:
 
 @pytest.fixture(scope="module")
 def spoiled(new_store: Callable[[], Any]) -> Any:
-    """A store with a folder of images in which three are truncated, one is a text and one class is empty."""
+    """A store with a folder of images: three are truncated, one is a text file, and one class is empty."""
     store = new_store()
     images = store.folder / "images"
     random = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def spoiled(new_store: Callable[[], Any]) -> Any:
         whole = (images / key).read_bytes()
         (images / key).write_bytes(whole[: len(whole) * 2 // 3])
         with Image.open(images / key) as image:
-            image.verify()  # which does not see it
+            image.verify()  # does not notice the truncation
     (images / "bee" / "text.jpg").write_text("no image at all")
     (images / "wasp").mkdir()
     return store
@@ -81,7 +81,7 @@ def spoiled(new_store: Callable[[], Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def refused(spoiled: Any, train: Callable[..., Any], in_both: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """What the scripts say where the images or the place to record are wrong, which they see after their imports."""
+    """The scripts' messages about wrong images or a wrong place to record, which they find after their imports."""
     wrong = {
         "torch": {"bad images": "--data.source images --data.classes null", "no folder": "--data.source lacking"},
         "keras": {"no tracking": "--tracking.uri ftp://elsewhere"},
@@ -106,7 +106,7 @@ def refused(spoiled: Any, train: Callable[..., Any], in_both: Callable[..., dict
         ("no tracking", ["ftp://elsewhere", "sqlite:///"]),
     ],
 )
-def test_wrong_place_is_said_in_one_line(name: str, told: list[str], refused: dict[str, str]) -> None:
+def test_wrong_place_is_one_line(name: str, told: list[str], refused: dict[str, str]) -> None:
     assert len(refused[name].splitlines()) == 1
     assert all(word in refused[name] for word in told)
 
@@ -122,7 +122,7 @@ def test_every_bad_file_is_named_in_one_message(spoiled: Any, refused: dict[str,
 
 
 @pytest.mark.long
-def test_network_off_the_shelf_has_no_larger_images_stored_for_crops(
+def test_off_the_shelf_run_stores_no_larger_images_for_crops(
     train: Callable[..., Any], in_both: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
@@ -135,7 +135,8 @@ def test_network_off_the_shelf_has_no_larger_images_stored_for_crops(
     words += " --data.source images --data.image_size 32 --data.cache_folder"
     done = in_both(lambda framework: train(framework, *words.split(), f"{framework}_cache", cwd=tmp_path))
     for framework in FRAMEWORKS:
-        assert "left" in the_message(done[framework], framework)  # no class of ImageNet: it ends after the images
+        # no class of ImageNet: the run ends after the images are stored
+        assert "left" in the_message(done[framework], framework)
         assert len(list((tmp_path / f"{framework}_cache/stores").glob("*/images.npy"))) == 1
 
 
@@ -143,7 +144,7 @@ def test_network_off_the_shelf_has_no_larger_images_stored_for_crops(
 
 
 def training_lines(folder: Path) -> int:
-    """How many epochs the journals in a folder have."""
+    """Number of epochs in the journals of a folder."""
     return sum(
         "train/loss" in entry.get("values", {})
         for journal in folder.glob(f"runs/**/{vocabulary.JOURNAL_FILE}")
@@ -185,7 +186,7 @@ def test_interrupted_run_ends_killed_at_once(
         assert seconds < 15
         (run,) = store.runs("pair")
         assert run.info.status == "KILLED"
-        # what was measured up to then is kept
+        # earlier measurements are kept
         assert run.data.metrics["epoch/phase"] == 1
         assert len(store.client.get_metric_history(run.info.run_id, "train/loss")) >= 2
 

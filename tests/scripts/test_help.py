@@ -21,7 +21,7 @@ HEAVY = {
     "plotly",
 }
 
-# The script as a program, and then what it has imported.
+# Runs a script as a program, and prints the slow packages that it has imported.
 WRAPPER = f"""
 import pathlib, runpy, sys
 script = sys.argv.pop(1)

@@ -13,7 +13,7 @@ FRAMEWORKS = ("torch", "keras")
 def repeated(
     new_store: Callable[[], Any], train: Callable[..., Any], in_both: Callable[..., dict[str, Any]]
 ) -> dict[str, list[Any]]:
-    """Per framework two runs of one seed, each from its own empty folder, and one of another seed."""
+    """Per framework: two runs with one seed, each in an empty folder of its own, and one with another seed."""
     words = ["--config", "settings.yaml", "--max_epochs", "2", "--tracking.log_model", "false"]
 
     def repeat(framework: str) -> list[Any]:
@@ -31,7 +31,7 @@ def repeated(
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_same_seed_gives_the_same_predictions_to_the_bit(repeated: dict[str, list[Any]], framework: str) -> None:
+def test_same_seed_gives_the_same_predictions_bit_by_bit(repeated: dict[str, list[Any]], framework: str) -> None:
     first, again, _ = repeated[framework]
     for folder in ("phase_1", "phase_2", "final"):
         one, two = (run.probabilities(folder).to_numpy() for run in (first, again))
@@ -45,7 +45,7 @@ def test_same_seed_gives_the_same_predictions_to_the_bit(repeated: dict[str, lis
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_another_seed_gives_other_weights_and_batches_of_the_same_split(
+def test_another_seed_gives_other_weights_and_batches_but_the_same_split(
     repeated: dict[str, list[Any]], framework: str
 ) -> None:
     first, _, other = repeated[framework]

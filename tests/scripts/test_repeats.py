@@ -40,14 +40,14 @@ def test_each_fold_is_a_run_under_a_parent_with_mean_and_deviation(
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_a_seed_that_fails_does_not_stop_the_others(new_store: Callable[[], Any], train: Callable[..., Any]) -> None:
+def test_failed_seed_does_not_stop_the_others(new_store: Callable[[], Any], train: Callable[..., Any]) -> None:
     store = new_store()
     # decoupled weight decay: each step multiplies the weights by 1 - 10 * 1, so that float32 overflows in 40 steps
     words = [*SMALL, "--regime", "frozen", "--max_epochs", "8", "--learning_rate", "10"]
     words += ["--optimizer.name", "adamw", "--optimizer.weight_decay", "1", "--early_stopping.patience", "null"]
     done = train("torch", *words, "--seeds", "[1, 2]", cwd=store.folder)
     assert done.returncode == 2
-    assert "2 of 2 runs failed, and say why above: seed 1; seed 2" in done.stderr.splitlines()[-1]
+    assert "2 of 2 runs failed, see their messages above: seed 1; seed 2" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     runs = store.runs("repeats")
     assert [run.info.status for run in runs] == ["FAILED"] * 3

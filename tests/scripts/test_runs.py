@@ -19,6 +19,7 @@ from tandem.protocol.settings import flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import read_journal
 from tandem.tracking.provenance import parameter_text
+from tests.small_runs import assert_same_outputs
 
 FRAMEWORKS = ("torch", "keras")
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,7 @@ BACKBONE_PARAMETERS, HEAD_PARAMETERS = 2_223_872, 1280 * 5 + 5
 
 Runs = dict[str, Any]
 
-# The first test of each group waits for whole runs, which a busy machine makes several times slower.
+# The first test of each group waits for whole runs, which are several times slower on a busy machine.
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -48,7 +49,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_run_ends_finished_and_says_where_to_look(pair: Runs, framework: str) -> None:
+def test_run_ends_finished_and_prints_where_to_look(pair: Runs, framework: str) -> None:
     run = pair[framework]
     assert run.run.info.status == "FINISHED"
     assert run.run.info.end_time >= run.run.info.start_time
@@ -60,7 +61,7 @@ def test_run_ends_finished_and_says_where_to_look(pair: Runs, framework: str) ->
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_output_that_is_no_terminal_has_no_bars(pair: Runs, framework: str) -> None:
+def test_output_to_a_file_has_no_progress_bars(pair: Runs, framework: str) -> None:
     for output in (pair[framework].process.stdout, pair[framework].process.stderr):
         assert not re.search(r"\r|\x1b|\x08|━━|it/s|\d+/\d+ \[|100%", output)
 
@@ -75,7 +76,7 @@ def test_parameters_are_the_settings_and_the_counts(pair: Runs, store: Any, fram
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_curves_go_on_over_both_phases(pair: Runs, framework: str) -> None:
+def test_curves_continue_over_both_phases(pair: Runs, framework: str) -> None:
     run = pair[framework]
     epochs = [int(run.metrics[f"phase_{number}/cost/epochs"]) for number in (1, 2)]
     assert all(1 <= count <= 4 for count in epochs)
@@ -115,7 +116,7 @@ def test_each_phase_is_timed_by_itself(pair: Runs, framework: str) -> None:
     assert run.metrics["cost/train_seconds"] == pytest.approx(total)
     compiling = run.metrics["phase_1/cost/compile_seconds"] + run.metrics["phase_2/cost/compile_seconds"]
     assert run.metrics["cost/compile_seconds"] == pytest.approx(compiling)
-    # torch compiles nothing on a CPU; the cached features' first batch may still take longer than the others, in both
+    # torch compiles nothing on a CPU; in both, the first batch of cached features may take longer than the others
     assert (run.metrics["phase_2/cost/compile_seconds"] > 0) == (framework == "keras")
     assert run.metrics["cost/seconds_per_epoch"] == pytest.approx(np.median(seconds))
     assert total < (run.run.info.end_time - run.run.info.start_time) / 1000
@@ -135,7 +136,7 @@ def test_cost_of_inference_is_measured(pair: Runs, framework: str) -> None:
     metrics = pair[framework].metrics
     assert metrics["cost/latency_milliseconds"] > 0 and metrics["cost/inference_images_per_second"] > 0
     assert 100 < metrics["cost/peak_memory_megabytes"] < 20_000
-    assert metrics["cost/peak_gpu_memory_megabytes"] == 0  # the run was told to stay on the CPU
+    assert metrics["cost/peak_gpu_memory_megabytes"] == 0  # the settings keep the run on the CPU
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -166,20 +167,20 @@ def test_artifacts_are_those_of_the_vocabulary(pair: Runs, framework: str) -> No
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_run_keeps_a_journal_that_is_all_sent(pair: Runs, store: Any, framework: str) -> None:
+def test_journal_of_the_run_is_sent_completely(pair: Runs, store: Any, framework: str) -> None:
     (folder,) = (store.folder / "runs" / "pair").glob(f"*-{framework}-{pair[framework].id[:8]}")
     entries = [json.loads(line) for line in (folder / vocabulary.JOURNAL_FILE).read_text().splitlines()]
     kinds = [entry["kind"] for entry in entries if "kind" in entry]
     assert kinds[0] == "run" and kinds[-1] == "end"
     assert {"params", "tags", "metrics", "artifact", "dataset", "model"} <= set(kinds)
     assert not read_journal(folder / vocabulary.JOURNAL_FILE).unsent()
-    # what was uploaded to be kept elsewhere does not stay twice
+    # uploaded weights and models are not kept twice
     assert not (folder / "weights").exists() and not (folder / "model").exists()
 
 
 @pytest.mark.parametrize("folder", ["final", "phase_1", "phase_2"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_scores_are_those_of_the_saved_predictions(pair: Runs, framework: str, folder: str) -> None:
+def test_scores_agree_with_scikit_learn_on_the_saved_predictions(pair: Runs, framework: str, folder: str) -> None:
     run = pair[framework]
     table = run.predictions(folder)
     names = [column.removeprefix("probability:") for column in run.probabilities(folder)]
@@ -211,7 +212,7 @@ def test_scores_are_those_of_the_saved_predictions(pair: Runs, framework: str, f
 
 
 def calibration_error(probabilities: np.ndarray, correct: np.ndarray) -> float:
-    """Expected calibration error by its definition: bins ((b - 1)/15, b/15], weighted by their share of the images."""
+    """Expected calibration error by definition: 15 bins ((b - 1)/15, b/15], weighted by their share of the images."""
     confidence, error = probabilities.max(axis=1), 0.0
     for low, high in zip(np.arange(15) / 15, np.arange(1, 16) / 15, strict=True):
         inside = (confidence > low) & (confidence <= high)
@@ -221,11 +222,11 @@ def calibration_error(probabilities: np.ndarray, correct: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_final_scores_are_those_after_the_last_phase(pair: Runs, framework: str) -> None:
+def test_final_scores_are_those_of_the_last_phase(pair: Runs, framework: str) -> None:
     run = pair[framework]
     assert run.predictions("final").equals(run.predictions("phase_2"))
     assert not run.predictions("phase_1").equals(run.predictions("phase_2"))
-    # better than guessing among five classes, so that the tests here compare more than constants
+    # better than guessing among five classes, so that these tests compare more than constants
     assert run.metrics["test/accuracy"] > 0.3
 
 
@@ -256,7 +257,7 @@ def test_data_set_is_an_input_of_the_run(pair: Runs, framework: str) -> None:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_split_on_file_is_the_split_of_the_predictions(pair: Runs, framework: str) -> None:
+def test_saved_split_is_that_of_the_predictions(pair: Runs, framework: str) -> None:
     run = pair[framework]
     with (run.artifacts / vocabulary.DATA_FOLDER / SPLIT_FILE).open(newline="") as file:
         lines = [line for line in file if not line.startswith("#")]
@@ -269,7 +270,7 @@ def test_split_on_file_is_the_split_of_the_predictions(pair: Runs, framework: st
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_use_of_the_machine_is_sampled(pair: Runs, framework: str) -> None:
+def test_load_of_the_machine_is_sampled(pair: Runs, framework: str) -> None:
     run = pair[framework]
     assert {"system/cpu_percent", "system/memory_megabytes", "system/process_memory_megabytes"} <= set(run.metrics)
     samples = run.history("system/process_memory_megabytes")
@@ -294,42 +295,16 @@ def test_page_of_the_run_needs_no_network(pair: Runs, framework: str) -> None:
 
 @pytest.fixture(scope="session")
 def served(
-    pair: Runs, store: Any, run: Callable[..., Any], in_both: Callable[..., dict[str, Any]]
+    pair: Runs, store: Any, serve: Callable[..., np.ndarray], in_both: Callable[..., dict[str, Any]]
 ) -> dict[str, np.ndarray]:
-    """What each framework's logged model answers, in a process of its own, to scikit-learn's images."""
-    code = (
-        "import sys, mlflow, mlflow.pyfunc, numpy as np\n"
-        "uri, model, images, answer = sys.argv[1:]\n"
-        "mlflow.set_tracking_uri(uri)\n"
-        "model = mlflow.pyfunc.load_model(model)\n"
-        "answers = [np.asarray(model.predict(batch)) for batch in np.split(np.load(images), [1, 8])]\n"
-        "assert [len(part) for part in answers[:2]] == [1, 7]\n"
-        "np.save(answer, np.concatenate(answers))\n"
-    )
-    digits = load_digits().images
-    for framework in FRAMEWORKS:
-        keys = pair[framework].predictions()["key"]
-        grey = np.stack([digits[int(key.split("/")[1])] for key in keys])
-        rgb = np.repeat(np.round(grey * 255 / 16).astype(np.uint8)[..., None], 3, axis=3)
-        np.save(store.folder / f"{framework}_images.npy", rgb)
-
-    def serve(framework: str) -> np.ndarray:
-        (output,) = pair[framework].run.outputs.model_outputs
-        answer = store.folder / f"{framework}_answer.npy"
-        done = run(
-            "-c", code, store.uri, f"models:/{output.model_id}", f"{framework}_images.npy", answer, cwd=store.folder
-        )
-        assert done.returncode == 0, done.stderr
-        return np.load(answer)
-
-    return in_both(serve)
+    """Predictions of each framework's logged model."""
+    return in_both(lambda framework: serve(pair[framework], store.uri))
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_logged_model_gives_the_logged_predictions(pair: Runs, served: dict[str, np.ndarray], framework: str) -> None:
-    answer = served[framework]
-    assert answer.dtype == np.float32 and answer.shape == (100, 5)
-    np.testing.assert_allclose(answer, pair[framework].probabilities().to_numpy(), atol=1e-5)
+    assert served[framework].dtype == np.float32 and served[framework].shape == (100, 5)
+    assert_same_outputs(served[framework], pair[framework].probabilities(), atol=1e-5)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -378,7 +353,7 @@ def test_frameworks_count_the_same_work(pair: Runs) -> None:
         assert pair["torch"].metrics[name] == pair["keras"].metrics[name] > 0
 
 
-def test_comparison_has_a_row_for_each_run(pair: Runs, store: Any, run: Callable[..., Any]) -> None:
+def test_comparison_has_one_row_per_run(pair: Runs, store: Any, run: Callable[..., Any]) -> None:
     done = run(ROOT / "compare.py", "--experiment", "pair", "--output", "tables", cwd=store.folder)
     assert done.returncode == 0, done.stderr
     with (store.folder / "tables" / "summary.csv").open(newline="") as file:
@@ -402,7 +377,7 @@ def test_comparison_has_a_row_for_each_run(pair: Runs, store: Any, run: Callable
 def follow_ups(
     pair: Runs, store: Any, train: Callable[..., Any], in_both: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
-    """A frozen run on the weights of each framework's own run of the pair."""
+    """A frozen run in each framework, on the weights of its run of the pair."""
 
     def follow(framework: str) -> Any:
         words = ["--config", "settings.yaml", "--regime", "frozen", "--weights", f"runs:/{pair[framework].id}"]
@@ -424,7 +399,7 @@ def test_frozen_run_keeps_the_weights_of_the_run_it_starts_from(pair: Runs, foll
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_trained_weights_predict_other_than_random_ones(pair: Runs, follow_ups: Runs, framework: str) -> None:
+def test_trained_weights_predict_better_than_random_ones(pair: Runs, follow_ups: Runs, framework: str) -> None:
     # the pair's first phase is the same head on a random backbone
     random, trained = pair[framework].predictions("phase_1"), follow_ups[framework].predictions()
     assert random["key"].tolist() == trained["key"].tolist()
@@ -446,7 +421,7 @@ def test_run_without_a_model_logs_none(follow_ups: Runs, framework: str) -> None
 def crossed(
     pair: Runs, store: Any, train: Callable[..., Any], in_both: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
-    """Each framework asked to start from the other's run."""
+    """A run in each framework that is to start from the other framework's run."""
     other = {"torch": "keras", "keras": "torch"}
 
     def start(framework: str) -> Any:
@@ -470,7 +445,7 @@ def test_weights_of_the_other_framework_are_refused_in_one_line(
     message = done.stderr.rstrip("\n").splitlines()[-1]
     assert message.startswith(f"train_{framework}.py: error: ")
     assert pair[other].id in message  # what was received
-    # what is wrong with it: it is the other framework's, or what it lacks
+    # the reason: it belongs to the other framework, or lacks weights
     assert other in message or "backbone." in message
 
 

@@ -40,7 +40,7 @@ def trials_of(runs: list[Any]) -> list[Any]:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_trial_is_the_run_with_its_settings_to_the_bit(
+def test_trial_equals_a_run_with_its_settings_bit_by_bit(
     framework: str, new_store: Callable[[], Any], train: Callable[..., Any]
 ) -> None:
     store = new_store()
@@ -49,7 +49,7 @@ def test_a_trial_is_the_run_with_its_settings_to_the_bit(
     with pytest.raises(NoRuns):
         read_runs(store.uri, "s")
     assert not any(name.startswith("test/") for run in store.runs("s") for name in run.data.metrics)
-    # not the first one, which has a fresh process too
+    # not the first trial, which has a new process in any case
     best = min(trials_of(store.runs("s"))[1:], key=lambda run: run.data.metrics[vocabulary.OBJECTIVE])
     settings = Path(best.info.artifact_uri.removeprefix("file://")) / vocabulary.SETTINGS_FILE
     done = train(framework, "--config", settings, "--tracking.parent_run", "null", cwd=store.folder)
@@ -66,13 +66,13 @@ def test_a_trial_is_the_run_with_its_settings_to_the_bit(
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_two_processes_share_a_sweep_and_what_a_killed_one_leaves_is_tried_again(
+def test_two_processes_share_a_sweep_and_retry_the_trial_of_a_killed_one(
     new_store: Callable[[], Any], start: Callable[..., Any], train: Callable[..., Any]
 ) -> None:
     store = new_store()
     words = [*SMALL, "--regime", "scratch", "--sweep.num_trials", "6", "--sweep.pruner", "none"]
     first, second = (start(ROOT / "train_torch.py", *words, cwd=store.folder) for _ in range(2))
-    # until both are at it
+    # until both train
     deadline = time.monotonic() + 300
     journal: list[Path] = []
     while time.monotonic() < deadline:
@@ -93,7 +93,7 @@ def test_two_processes_share_a_sweep_and_what_a_killed_one_leaves_is_tried_again
     assert [run.info.status for run in trials].count("FINISHED") == 6
     assert {run.info.status for run in trials} == {"FINISHED", "KILLED"}
     assert len({run.data.params["learning_rate"] for run in trials if run.info.status == "FINISHED"}) == 6
-    # each line of the study's journal notes one thing of one trial
+    # each line of the study's journal is about one trial
     noted = [json.loads(line) for line in journal[0].read_text().splitlines()]
     values = {note["trial_id"]: note["user_attr"][SETTINGS] for note in noted if SETTINGS in note.get("user_attr", {})}
     (lost,) = [note["trial_id"] for note in noted if RETRIED in note.get("user_attr", {})]
@@ -103,14 +103,12 @@ def test_two_processes_share_a_sweep_and_what_a_killed_one_leaves_is_tried_again
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(os.name != "posix", reason="a process can become another one on POSIX systems alone")
-def test_keras_on_tensorflow_starts_anew_after_ten_trials(
-    new_store: Callable[[], Any], train: Callable[..., Any]
-) -> None:
+def test_keras_on_tensorflow_restarts_after_ten_trials(new_store: Callable[[], Any], train: Callable[..., Any]) -> None:
     store = new_store()
     words = [*SMALL, "--regime", "scratch", "--max_epochs", "1", "--sweep.num_trials", "11", "--sweep.pruner", "none"]
     done = train("keras", *words, cwd=store.folder)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("starting it anew") == 1 and "10 of 11 trials done" in done.stdout
+    assert done.stdout.count("restarting it") == 1 and "10 of 11 trials done" in done.stdout
     runs = store.runs("s")
     assert len(trials_of(runs)) == 11 and {run.info.status for run in runs} == {"FINISHED"}
 
@@ -118,7 +116,7 @@ def test_keras_on_tensorflow_starts_anew_after_ten_trials(
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_range_test_records_its_losses_and_trains_nothing(
+def test_range_test_records_its_losses_and_no_network(
     framework: str, new_store: Callable[[], Any], train: Callable[..., Any]
 ) -> None:
     store = new_store()
@@ -133,7 +131,7 @@ def test_range_test_records_its_losses_and_trains_nothing(
     assert 10 < len(rows) <= 100
     losses = store.client.get_metric_history(run.info.run_id, vocabulary.RANGE_LOSS)
     assert len(losses) == len(rows)
-    # from nothing learned to nothing left
+    # the loss explodes
     assert float(rows[0]["loss"]) < 0.25 * max(float(row["loss"]) for row in rows)
     assert 'id="loss"' in (files / vocabulary.RANGE_TEST_PAGE_FILE).read_text()
     assert not (files / "final").exists()

@@ -55,7 +55,7 @@ def open_in(folder: Path, identity: Mapping[str, Any] = IDENTITY, *, seed: int =
 
 
 def train_one(study: optuna.Study, num_trials: int) -> bool:
-    """A trial whose loss is the learning rate; False where there is none to be trained."""
+    """Runs a trial whose loss is the learning rate; False if there is none left."""
     trial = begin_trial(study, DIMENSIONS, num_trials)
     return trial is not None and end_trial(study, trial, TrialState.COMPLETE, values_of(trial)["learning_rate"])
 
@@ -68,7 +68,7 @@ def values_in(folder: Path, num_trials: int, **options: Any) -> list[dict[str, A
 
 
 def in_process(code: str, folder: Path) -> subprocess.Popen[str]:
-    """Another process with `study` open in the folder, which prints what it is told to."""
+    """Starts another process that opens `study` in the folder and runs some code."""
     begin = f"import sys, time; sys.path[:0] = {[str(ROOT)]!r}\nfrom pathlib import Path\n"
     begin += f"from tests.search.test_study import *\nstudy = open_in(Path({str(folder)!r}))\n"
     words = [sys.executable, "-c", begin + code]
@@ -86,14 +86,14 @@ def test_suggestions_are_within_the_space_and_of_its_types(tmp_path: Path) -> No
         assert values["head.hidden"] in ([], [16])
 
 
-def test_suggestions_follow_from_the_seed(tmp_path: Path) -> None:
+def test_suggestions_depend_on_the_seed(tmp_path: Path) -> None:
     first, again, other = (values_in(tmp_path / name, 12, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
     assert first == again
     assert all(one != two for one, two in zip(first, other, strict=True))
 
 
-def test_a_search_that_goes_on_suggests_what_it_would_have(tmp_path: Path) -> None:
-    # more than the ten trials with which TPE begins at random
+def test_continued_search_makes_the_same_suggestions(tmp_path: Path) -> None:
+    # more than the ten random trials that TPE begins with
     at_once = values_in(tmp_path / "at once", 14)
     for num_trials in (3, 11, 14):
         in_parts = values_in(tmp_path / "in parts", num_trials)
@@ -102,14 +102,14 @@ def test_a_search_that_goes_on_suggests_what_it_would_have(tmp_path: Path) -> No
 
 def test_suggestions_come_closer_to_the_best(tmp_path: Path) -> None:
     rates = [values["learning_rate"] for values in values_in(tmp_path, 40)]
-    # the loss is the rate: half of the random ones are above the middle of the logarithmic range
+    # the loss is the rate: half of the random rates are above the middle of the logarithmic range
     assert sum(rate < 1e-3 for rate in rates[10:]) > 20
 
 
 # ---------------------------------------------------------------------------------------------------- what counts
 
 
-def test_a_study_ends_with_as_many_trials_as_it_is_to_have(tmp_path: Path) -> None:
+def test_study_ends_after_its_number_of_trials(tmp_path: Path) -> None:
     study = open_in(tmp_path)
     while train_one(study, 3):
         pass
@@ -130,7 +130,7 @@ def test_pruned_and_failed_trials_count_and_are_never_the_best(tmp_path: Path) -
     assert [trial.state for trial in ended_trials(study)] == [TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE]
 
 
-def test_an_interrupted_trial_does_not_count_and_is_tried_again(tmp_path: Path) -> None:
+def test_interrupted_trial_does_not_count_and_is_tried_again(tmp_path: Path) -> None:
     study = open_in(tmp_path)
     trial = begin_trial(study, DIMENSIONS, 2)
     assert trial is not None
@@ -145,7 +145,7 @@ def test_an_interrupted_trial_does_not_count_and_is_tried_again(tmp_path: Path) 
     assert study.trials[0].user_attrs[RETRIED] == "interrupted"
 
 
-def test_hyperband_ends_trials_that_the_best_leave_behind(tmp_path: Path) -> None:
+def test_hyperband_prunes_trials_that_fall_behind(tmp_path: Path) -> None:
     study = open_in(tmp_path, pruner="hyperband")
     ends = []
     for _ in range(12):
@@ -161,7 +161,7 @@ def test_hyperband_ends_trials_that_the_best_leave_behind(tmp_path: Path) -> Non
     assert set(ends) <= {1, 3, 9} and len(set(ends)) > 1
 
 
-def test_median_ends_trials_from_the_sixth_on(tmp_path: Path) -> None:
+def test_median_prunes_trials_from_the_sixth_on(tmp_path: Path) -> None:
     study = open_in(tmp_path)
     pruned = []
     for number in range(8):
@@ -173,7 +173,7 @@ def test_median_ends_trials_from_the_sixth_on(tmp_path: Path) -> None:
     assert pruned == [False] * 5 + [True] * 3
 
 
-def test_accuracy_is_better_if_higher(tmp_path: Path) -> None:
+def test_higher_accuracy_is_better(tmp_path: Path) -> None:
     study = open_in(tmp_path, objective="val_accuracy")
     for value in (0.5, 0.9, 0.7):
         trial = begin_trial(study, DIMENSIONS, 3)
@@ -200,7 +200,7 @@ def test_two_processes_share_the_trials_of_a_study(tmp_path: Path) -> None:
     assert len({trial.user_attrs[OWNER]["process"] for trial in ended}) == 2
 
 
-def test_a_trial_whose_process_was_killed_is_lost_at_once_and_tried_again(tmp_path: Path) -> None:
+def test_trial_of_a_killed_process_is_lost_at_once_and_tried_again(tmp_path: Path) -> None:
     process = in_process("t = begin_trial(study, DIMENSIONS, 2); print('begun', flush=True); time.sleep(60)", tmp_path)
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
     study = open_in(tmp_path)
@@ -217,7 +217,7 @@ def test_a_trial_whose_process_was_killed_is_lost_at_once_and_tried_again(tmp_pa
     assert len(ended) == 2 and values_of(ended[0]) == values_of(lost)
 
 
-def test_a_trial_of_another_machine_is_lost_without_a_sign_of_life(tmp_path: Path) -> None:
+def test_trial_of_another_machine_is_lost_without_a_sign_of_life(tmp_path: Path) -> None:
     study = open_in(tmp_path)
     trial = begin_trial(study, DIMENSIONS, 2)
     assert trial is not None
@@ -228,7 +228,7 @@ def test_a_trial_of_another_machine_is_lost_without_a_sign_of_life(tmp_path: Pat
     assert len(lost_trials(study)) == 1 and running_elsewhere(study) == 0
 
 
-def test_a_running_trial_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_trial_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.search.study.SECONDS_BETWEEN_SIGNS_OF_LIFE", 0.05)
     study = open_in(tmp_path)
     trial = begin_trial(study, DIMENSIONS, 2)
@@ -239,7 +239,7 @@ def test_a_running_trial_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest
     assert time.time() - open_in(tmp_path).trials[0].user_attrs[ALIVE] < 60
 
 
-def test_a_trial_that_another_process_gave_up_is_not_ended_twice(tmp_path: Path) -> None:
+def test_trial_that_another_process_gave_up_is_not_ended_twice(tmp_path: Path) -> None:
     study, elsewhere = open_in(tmp_path), open_in(tmp_path)
     trial = begin_trial(study, DIMENSIONS, 2)
     assert trial is not None
@@ -253,13 +253,13 @@ def test_a_trial_that_another_process_gave_up_is_not_ended_twice(tmp_path: Path)
 # ------------------------------------------------------------------------------------------------------------ storage
 
 
-def test_a_study_of_other_settings_is_refused(tmp_path: Path) -> None:
+def test_study_of_other_settings_is_refused(tmp_path: Path) -> None:
     open_in(tmp_path)
-    with pytest.raises(UserError, match=r"is one of other settings \(settings differ\)"):
+    with pytest.raises(UserError, match=r"belongs to other settings \(settings differ\)"):
         open_in(tmp_path, {**IDENTITY, "settings": "other"})
 
 
-def test_a_database_keeps_a_study_too(tmp_path: Path) -> None:
+def test_study_can_be_kept_in_a_database(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/study.db"
     assert len(values_in(tmp_path, 2, storage=storage)) == 2
     assert len(values_in(tmp_path, 3, storage=storage)) == 3
@@ -267,16 +267,16 @@ def test_a_database_keeps_a_study_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("storage", ["study.db", "sqlite:////proc/nothing/study.db", "oracle+nothing://host/db"])
-def test_a_database_that_cannot_be_opened_is_one_line(storage: str, tmp_path: Path) -> None:
+def test_database_that_cannot_be_opened_is_one_line(storage: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^sweep\.storage: [^\n]*$"):
         open_in(tmp_path, storage=storage)
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--tracking\.folder"):
         open_in(tmp_path / "file" / "folder")
 
 
-def test_states_that_have_ended_are_all_but_two() -> None:
+def test_all_states_but_two_have_ended() -> None:
     assert set(TrialState) - set(HAVE_ENDED) == {TrialState.RUNNING, TrialState.WAITING}

@@ -1,4 +1,4 @@
-"""Sweeps whose trials have hand-written losses: what they come to, in MLflow and in files."""
+"""Sweeps whose trials have hand-written losses, and their results in MLflow and in files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tandem.protocol.parser import change_settings, read_settings
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import Settings, SweepSettings
 from tandem.recording.run import PhaseOutcome
-from tandem.search.sweep import objective_of, ran_out_of_memory, run_sweep
+from tandem.search.sweep import Trainer, objective_of, run_sweep
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.mlflow_store import connect
@@ -36,6 +36,10 @@ from tandem.tracking.run import Run
 ROOT = Path(__file__).parents[2]
 
 Losses = Callable[[Settings], Sequence[float]]
+
+
+class OutOfMemoryError(RuntimeError):
+    """The framework's exception."""
 
 
 @pytest.fixture(scope="session")
@@ -63,13 +67,13 @@ def settings_in(folder: Path, empty_database: Path, cache: Path) -> Settings:
 
 @pytest.fixture
 def settings(empty_database: Path, cache: Path, tmp_path: Path) -> Settings:
-    """Those of a sweep that has not begun."""
+    """Settings of a sweep that has not begun."""
     return settings_in(tmp_path, empty_database, cache)
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A sweep that has ended, which tests only look at."""
+    """An ended sweep, which tests only read."""
 
     settings: Settings
     trained: list[Settings]
@@ -77,7 +81,7 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(empty_database: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Five trials over two settings."""
+    """A sweep of five trials over two settings."""
     space = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "head.hidden": [[], [16]]}
     changes = {"sweep.space": space, "sweep.num_trials": 5}
     settings = change_settings(
@@ -87,9 +91,9 @@ def finished(empty_database: Path, cache: Path, tmp_path_factory: pytest.TempPat
 
 
 def sweep(
-    settings: Settings, losses: Losses, trials_of_a_process: int | None = None, **changes: object
+    settings: Settings, losses: Losses, trials_per_process: int | None = None, **changes: object
 ) -> list[Settings]:
-    """Runs a sweep in which each phase of a trial has these validation losses; returns the settings of the trials."""
+    """Runs a sweep whose trials have these validation losses in each phase; returns the settings of the trials."""
     trained: list[Settings] = []
 
     def train(settings: Settings, data: PreparedData, run: Run, curves: Curves) -> PhaseOutcome:
@@ -120,20 +124,20 @@ def sweep(
             first_epoch_hash=None,
         )
 
-    settings = change_settings(settings, "torch", changes)
-    run_sweep(
-        "torch",
-        settings,
-        train,
+    trainer = Trainer(
+        framework="torch",
         backend="torch",
         versions={"torch": "0"},
-        trials_of_a_process=trials_of_a_process,
+        train=train,
+        is_out_of_memory=lambda error: isinstance(error, OutOfMemoryError),
+        trials_per_process=trials_per_process,
     )
+    run_sweep(change_settings(settings, "torch", changes), trainer)
     return trained
 
 
 def runs_of(settings: Settings) -> tuple[MlflowRun, list[MlflowRun]]:
-    """The sweep's run and those of its trials, in the order in which they were made."""
+    """The sweep's run and those of its trials, in the order of their creation."""
     client = MlflowClient(tracking_uri=settings.tracking.uri)
     found = client.get_experiment_by_name(settings.tracking.experiment)
     assert found is not None
@@ -150,7 +154,7 @@ def folder_of(settings: Settings) -> Path:
 
 
 def by_rate(settings: Settings) -> list[float]:
-    """The loss falls to the learning rate in the second epoch, and rises again."""
+    """Losses that fall to the learning rate in the second epoch, and rise again."""
     return [1.0, settings.learning_rate, 2.0]
 
 
@@ -187,7 +191,7 @@ def test_trials_are_runs_under_the_sweeps_run(finished: Finished) -> None:
     assert files == {"best.yaml", "trials.csv", "sweep.html"}
 
 
-def test_no_comparison_reads_a_sweep(finished: Finished) -> None:
+def test_comparisons_ignore_sweeps(finished: Finished) -> None:
     with pytest.raises(NoRuns):
         read_runs(finished.settings.tracking.uri, finished.settings.tracking.experiment)
 
@@ -207,7 +211,7 @@ def test_table_of_trials_has_the_best_first(finished: Finished) -> None:
     assert {row["end"] for row in rows} == {"complete"} and {row["epochs"] for row in rows} == {"6"}
 
 
-def test_trials_differ_from_the_sweeps_settings_in_what_is_varied_alone(finished: Finished) -> None:
+def test_trials_differ_from_the_sweep_s_settings_only_in_varied_ones(finished: Finished) -> None:
     for trial in finished.trained:
         values = {"learning_rate": trial.learning_rate, "head.hidden": trial.head.hidden}
         again = change_settings(finished.settings, "torch", values)
@@ -222,14 +226,14 @@ def test_trials_differ_from_the_sweeps_settings_in_what_is_varied_alone(finished
     ("metric", "restore", "expected"),
     [("loss", "best", 0.3), ("loss", "last", 0.6), ("accuracy", "best", 0.7), ("accuracy", "last", 0.9)],
 )
-def test_a_trial_is_judged_by_the_network_that_it_ends_with(metric: str, restore: str, expected: float) -> None:
-    # the first phase was better than the second is; the epoch of the lowest loss is not that of the highest accuracy
+def test_trial_is_judged_by_its_final_network(metric: str, restore: str, expected: float) -> None:
+    # the first phase is better than the second; the epoch of the lowest loss is not that of the highest accuracy
     losses = [(1, 0.1, 0.95), (2, 0.5, 0.5), (2, 0.3, 0.7), (2, 0.6, 0.9)]
     rows = [{"phase": phase, "loss": loss, "accuracy": accuracy} for phase, loss, accuracy in losses]
     assert objective_of(rows, metric, 1, restore) == expected  # type: ignore[arg-type]
 
 
-def test_a_hopeless_trial_is_pruned_and_marked(settings: Settings) -> None:
+def test_bad_trial_is_pruned_and_tagged(settings: Settings) -> None:
     num_trained = 0
 
     def losses(_: Settings) -> list[float]:
@@ -237,7 +241,7 @@ def test_a_hopeless_trial_is_pruned_and_marked(settings: Settings) -> None:
         num_trained += 1
         return [float(num_trained)] * 3
 
-    # the median rule begins after five trials; the seventh is one of them without it
+    # the median rule begins after five trials; the seventh trial runs without it
     sweep(settings, losses, **{"sweep.num_trials": 6})
     sweep(settings, losses, **{"sweep.num_trials": 7, "sweep.pruner": "none"})
     parent, trials = runs_of(settings)
@@ -254,15 +258,11 @@ def test_a_hopeless_trial_is_pruned_and_marked(settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------- what goes wrong
 
 
-class OutOfMemoryError(RuntimeError):
-    """As torch calls it."""
-
-
 @pytest.mark.parametrize(
     "error",
-    [TrainingDiverged("the loss is nan"), OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory: 3 GB")],
+    [TrainingDiverged("the loss is nan"), OutOfMemoryError("CUDA")],
 )
-def test_a_trial_that_fails_by_its_settings_does_not_end_the_sweep(settings: Settings, error: Exception) -> None:
+def test_trial_that_fails_because_of_its_settings_does_not_end_the_sweep(settings: Settings, error: Exception) -> None:
     num_trained = 0
 
     def losses(settings: Settings) -> list[float]:
@@ -281,7 +281,7 @@ def test_a_trial_that_fails_by_its_settings_does_not_end_the_sweep(settings: Set
     assert str(error) in (folder_of(settings) / "trials.csv").read_text()
 
 
-def test_no_best_settings_where_every_trial_fails(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_best_settings_if_every_trial_fails(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     sweep(settings, lambda _: [float("nan")], **{"sweep.num_trials": 1})
     assert {file.name for file in folder_of(settings).iterdir()} >= {"trials.csv"}
     assert not (folder_of(settings) / "best.yaml").exists()
@@ -289,9 +289,7 @@ def test_no_best_settings_where_every_trial_fails(settings: Settings, capsys: py
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "KILLED"), (OSError("disk full"), "FAILED")])
-def test_a_sweep_that_is_interrupted_goes_on_with_the_same_trial(
-    settings: Settings, error: BaseException, status: str
-) -> None:
+def test_interrupted_sweep_continues_with_the_same_trial(settings: Settings, error: BaseException, status: str) -> None:
     num_trained = 0
     interrupted: list[float] = []
 
@@ -316,27 +314,29 @@ def test_a_sweep_that_is_interrupted_goes_on_with_the_same_trial(
     assert parent.data.metrics["sweep/num_trials"] == 2
 
 
-def test_the_same_command_goes_on_and_another_space_begins_anew(settings: Settings) -> None:
+def test_same_command_continues_and_another_space_begins_again(settings: Settings) -> None:
     assert len(sweep(settings, by_rate, **{"sweep.num_trials": 1})) == 1
     assert len(sweep(settings, by_rate, **{"sweep.num_trials": 1})) == 0
     assert len(sweep(settings, by_rate, **{"sweep.num_trials": 2})) == 1
     assert len(sweep(settings, by_rate, **{"sweep.num_trials": 1, "batch_size": 64})) == 1
 
 
-def test_a_named_study_of_other_settings_is_refused(settings: Settings) -> None:
+def test_named_study_of_other_settings_is_refused(settings: Settings) -> None:
     sweep(settings, by_rate, **{"sweep.study": "mine", "sweep.num_trials": 1})
-    with pytest.raises(UserError, match=r"'mine' is one of other settings \(settings differ\)"):
+    with pytest.raises(UserError, match=r"'mine' belongs to other settings \(settings differ\)"):
         sweep(settings, by_rate, **{"sweep.study": "mine", "batch_size": 64})
 
 
-def test_a_study_whose_runs_are_elsewhere_is_refused(settings: Settings, empty_database: Path, tmp_path: Path) -> None:
+def test_study_whose_runs_are_in_another_mlflow_is_refused(
+    settings: Settings, empty_database: Path, tmp_path: Path
+) -> None:
     sweep(settings, by_rate, **{"sweep.num_trials": 1})
     other = shutil.copy(empty_database, tmp_path / "other.db")
     with pytest.raises(UserError, match=r"is not in this MLflow; give the --tracking\.uri"):
         sweep(settings, by_rate, **{"tracking.uri": f"sqlite:///{other}"})
 
 
-def test_a_database_that_goes_away_is_one_line_and_ends_the_run(settings: Settings, tmp_path: Path) -> None:
+def test_lost_database_is_one_line_and_ends_the_run(settings: Settings, tmp_path: Path) -> None:
     study = tmp_path / "study.db"
 
     def losses(settings: Settings) -> list[float]:
@@ -344,14 +344,14 @@ def test_a_database_that_goes_away_is_one_line_and_ends_the_run(settings: Settin
             database.execute("DROP TABLE trial_intermediate_values")
         return by_rate(settings)
 
-    with pytest.raises(UserError, match=r"database does not answer any more: .*the same command goes on"):
+    with pytest.raises(UserError, match=r"database no longer answers: .*the same command continues the sweep"):
         sweep(settings, losses, **{"sweep.storage": f"sqlite:///{study}"})
     parent, trials = runs_of(settings)
     assert [run.info.status for run in (parent, *trials)] == ["FAILED", "FAILED"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a process can become another one on POSIX systems alone")
-def test_a_process_that_has_had_its_trials_starts_anew_and_goes_on(settings: Settings, tmp_path: Path) -> None:
+def test_process_restarts_after_its_trials_and_continues(settings: Settings, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\n"
@@ -359,7 +359,7 @@ def test_a_process_that_has_had_its_trials_starts_anew_and_goes_on(settings: Set
         "from test_sweep import by_rate, sweep\n"
         "from tandem.protocol.parser import read_settings\n"
         "settings = read_settings('torch', sys.argv[1:])\n"
-        "trained = sweep(settings, by_rate, trials_of_a_process=2)\n"
+        "trained = sweep(settings, by_rate, trials_per_process=2)\n"
         "print('last:', len(trained))\n"
     )
     file = tmp_path / "settings.yaml"
@@ -377,17 +377,3 @@ def test_a_process_that_has_had_its_trials_starts_anew_and_goes_on(settings: Set
     parent, trials = runs_of(settings)
     assert [run.info.status for run in (parent, *trials)] == ["FINISHED"] * 6
     assert len({run.data.params["learning_rate"] for run in trials}) == 5
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory"), True),
-        (RuntimeError("shapes do not match"), False),
-        (UserError("out of memory is no excuse"), False),
-    ],
-)
-def test_memory_that_is_not_there_is_known_in_every_framework(error: Exception, expected: bool) -> None:
-    assert ran_out_of_memory(error) is expected

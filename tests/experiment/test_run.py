@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tandem.data.prepare import PreparedData
+from tandem.errors import UserError
+from tandem.experiment import run_experiment
+from tandem.experiment.run import train_trial
+from tandem.protocol.settings import AugmentationSettings, DataSettings, Settings, SweepSettings, TrackingSettings
+from tandem.tracking import vocabulary
+from tandem.tracking.curves import Curves
+from tests.experiment.made_framework import MadeScript
+from tests.small_runs import RecordingRun, small_settings
+
+
+def settings_in(folder: Path, database: Path, **changes: Any) -> Settings:
+    tracking = TrackingSettings(
+        uri=f"sqlite:///{database}", folder=str(folder / "runs"), system_interval=60, data_report=False
+    )
+    return small_settings(folder / "cache", **{"tracking": tracking, **changes})
+
+
+def runs_of(client: MlflowClient) -> list[Any]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(experiments, order_by=["attributes.start_time ASC"])
+
+
+def test_run_is_recorded_with_its_data_and_device(client: MlflowClient, database: Path, tmp_path: Path) -> None:
+    script = MadeScript()
+    run_experiment(script.framework(), settings_in(tmp_path, database, device="gpu"))
+    (run,) = runs_of(client)
+    assert run.info.status == "FINISHED"
+    tags = {"device": "gpu", "framework": "torch", "backend": "numpy", "data": "digits"}
+    assert {name: run.data.tags[f"tandem.{name}"] for name in tags} == tags
+    assert run.data.params["num_train_images"] == "30"
+    assert script.calls == [f"run in {run.data.params['tracking.experiment']}"]
+
+
+def test_report_of_the_data_set_follows_the_run(client: MlflowClient, database: Path, tmp_path: Path) -> None:
+    tracking = TrackingSettings(uri=f"sqlite:///{database}", folder=str(tmp_path / "runs"), system_interval=60)
+    run_experiment(MadeScript().framework(), settings_in(tmp_path, database, tracking=tracking))
+    run, report = runs_of(client)
+    assert vocabulary.FRAMEWORK in run.data.tags and vocabulary.DATA_REPORT in report.data.tags
+
+
+def refuse(settings: Settings, data: PreparedData) -> None:
+    raise UserError(f"num_devices: {len(data.rows('train'))} images are too few")
+
+
+@pytest.mark.parametrize(
+    ("changes", "hooks", "message"),
+    [
+        ({"backbone": "vgg16"}, {}, "numpy has no vgg16"),
+        ({}, {"when_prepared": refuse}, "30 images are too few"),
+        ({"regime": "off_the_shelf"}, {}, "5 of 5 classes match no single ImageNet class"),
+        ({"data": DataSettings(source="lacking")}, {}, "received 'lacking'"),
+    ],
+    ids=["backbone", "devices", "classes", "images"],
+)
+def test_wrong_settings_are_refused_before_a_run_is_created(
+    changes: dict[str, Any],
+    hooks: dict[str, Any],
+    message: str,
+    client: MlflowClient,
+    database: Path,
+    tmp_path: Path,
+) -> None:
+    script = MadeScript()
+    with pytest.raises(UserError, match=message):
+        run_experiment(script.framework(**hooks), settings_in(tmp_path, database, **changes))
+    assert runs_of(client) == [] and script.calls == []
+
+
+@pytest.mark.parametrize(("regime", "num_stores"), [("finetune", 2), ("off_the_shelf", 1)])
+def test_only_training_stores_larger_images_for_crops(
+    regime: str, num_stores: int, database: Path, tmp_path: Path, write_images: Any
+) -> None:
+    images = write_images({"goldfish": 12, "ostrich": 12}, size=(60, 48))
+    data = DataSettings(source=str(images), image_size=32, cache_folder=str(tmp_path / "cache"))
+    crops = AugmentationSettings(random_resized_crop=[0.5, 1.0])
+    script = MadeScript()
+    settings = settings_in(tmp_path, database, regime=regime, data=data, augmentation=crops)
+    run_experiment(script.framework(), settings)
+    assert len(list((tmp_path / "cache" / "stores").glob("*/images.npy"))) == num_stores
+
+
+def test_range_test_takes_whole_batches_and_suggests_a_rate(
+    client: MlflowClient, database: Path, tmp_path: Path
+) -> None:
+    script = MadeScript()
+    run_experiment(script.framework(), settings_in(tmp_path, database, find_learning_rate=True))
+    assert script.calls == ["build with random weights", "raise the rate of head"]
+    assert script.batches[:5] == [8, 8, 8, 6, 8]  # the second epoch follows the first
+    (run,) = runs_of(client)
+    assert run.info.status == "FINISHED" and vocabulary.FRAMEWORK not in run.data.tags
+    assert run.data.metrics[vocabulary.RANGE_SUGGESTION] > 0
+    assert run.data.tags[vocabulary.DEVICE] == "cpu"
+
+
+def test_sweep_trains_trials_as_in_new_processes(client: MlflowClient, database: Path, tmp_path: Path) -> None:
+    script = MadeScript()
+    settings = settings_in(tmp_path, database, sweep=SweepSettings(num_trials=2))
+    framework = script.framework(before_trial=lambda: script.calls.append("forget"))
+    run_experiment(framework, settings)
+    trial = ["forget", "set up with seed 0", "build with random weights", "train head", "train all"]
+    assert script.calls == 2 * trial
+    assert script.batches == []  # no test image is predicted
+    parent, *trials = runs_of(client)
+    assert vocabulary.SWEEP in parent.data.tags
+    assert [run.data.tags[vocabulary.TRIAL_STATE] for run in trials] == ["complete"] * 2
+
+
+def test_trial_returns_the_outcome_of_its_last_phase(data: PreparedData) -> None:
+    script, run = MadeScript(), RecordingRun()
+    outcome = train_trial(script.framework(), small_settings(), data, run, Curves(run))  # type: ignore[arg-type]
+    assert outcome.epochs == 1
+    assert [values["epoch/phase"] for _, values in run.logged] == [1, 2]
+    assert run.tags[vocabulary.DEVICE] == "cpu"

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tandem.data.prepare import PreparedData
+from tandem.experiment import save_network
+from tandem.protocol.settings import TrackingSettings
+from tests.experiment.made_framework import MadeScript
+from tests.small_runs import RecordingRun, small_settings
+
+
+@pytest.mark.parametrize("log_weights", [True, False])
+@pytest.mark.parametrize("log_model", [True, False])
+def test_weights_and_model_are_logged_unless_they_are_switched_off(
+    log_weights: bool, log_model: bool, data: PreparedData, tmp_path: Path
+) -> None:
+    settings = small_settings(tracking=TrackingSettings(log_weights=log_weights, log_model=log_model))
+    script, run = MadeScript(), RecordingRun(tmp_path)
+    network = script.build_network(settings, data, None)
+    save_network(script.framework(), network, settings, data, run)  # type: ignore[arg-type]
+    assert run.artifacts == [tmp_path / "weights"] * log_weights
+    assert run.models == [tmp_path / "model"] * log_model
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model"] * log_model + ["weights"] * log_weights
+    if log_model:
+        assert (tmp_path / "model" / "MLmodel").read_text() == "(8, 8, 3) 5"

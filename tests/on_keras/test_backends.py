@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tandem.on_keras.backends import gradients_of, peak_gpu_memory_megabytes, trials_per_process, uses_gpu, versions
+from tests.small_runs import small_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_versions_are_those_of_keras_and_its_backend() -> None:
+    assert versions() == {"keras": keras.__version__, "tensorflow": tf.__version__}
+
+
+def test_tensorflow_s_sweeps_restart_their_process() -> None:
+    assert trials_per_process() == 10
+
+
+def test_gpu_is_used_if_there_is_one_and_the_settings_allow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not uses_gpu(small_settings(device="auto"))
+    assert peak_gpu_memory_megabytes() == 0
+    monkeypatch.setattr("tandem.on_keras.backends.has_gpu", lambda: True)
+    assert uses_gpu(small_settings(device="auto")) and not uses_gpu(small_settings(device="cpu"))
+
+
+# The gradient of sum(x^3) at (1, 2, 3), and the answer to a number of threads.
+ON_BACKEND = """
+import keras, numpy as np
+from tandem.errors import UserError
+from tandem.on_keras.backends import backend, gradients_of, limit_threads, trials_per_process, versions
+
+gradient = gradients_of(lambda x: keras.ops.sum(x**3), keras.ops.convert_to_tensor(np.float32([1, 2, 3])))
+np.testing.assert_allclose(keras.ops.convert_to_numpy(gradient), [3, 12, 27], rtol=1e-6)
+assert set(versions()) == {"keras", backend()} and trials_per_process() is None
+try:
+    limit_threads(1)
+    print("limited")
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "told"), [("torch", "limited"), ("jax", "threads: received 1, but the jax backend")]
+)
+def test_gradients_and_threads_of_other_backends(backend: str, told: str) -> None:
+    # in a process of its own, since Keras reads its backend when it is imported
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", ON_BACKEND], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(told)
+
+
+def test_gradients_on_tensorflow() -> None:
+    gradient = gradients_of(lambda x: keras.ops.sum(x**3), keras.ops.convert_to_tensor(np.float32([1, 2, 3])))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(gradient), [3, 12, 27], rtol=1e-6)
