@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py --processes 2 --results calibration.jsonl
 
-prints the table of docs/statistics.md. It takes ... on two shared cores. Finished lines are kept in the file of
+prints the table of docs/statistics.md. It takes about an hour on two shared cores. Finished lines are kept in the file of
 results, and a second start goes on with the others.
 
 A test set is made from its classes' numbers of images and recalls. Every image has a difficulty that all runs of all

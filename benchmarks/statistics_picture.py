@@ -1,18 +1,14 @@
 """Draws the picture of docs/statistics.md: verdicts on made pairs of rows, and intervals by number of seeds.
 
-    python benchmarks/statistics_picture.py
+    python -m benchmarks.statistics_picture
 
 writes docs/images/statistics.svg in a minute. All intervals and verdicts are the product's own.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
@@ -21,6 +17,8 @@ from tandem.evaluation.intervals import difference_interval
 from tandem.evaluation.margin import MARGIN
 from tandem.evaluation.scored_rows import ScoredRows
 from tandem.evaluation.significance import PairedTest, paired_tests
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # Test images, and how many of them only the first or only the second of two runs gets right.
 PAIRS = ((5000, 260, 110), (5000, 150, 260), (20_000, 300, 310), (20_000, 420, 310), (1000, 42, 38), (1000, 50, 33))
