@@ -2,8 +2,8 @@
 
     python benchmarks/calibration.py --processes 2 --results calibration.jsonl
 
-prints the table of docs/statistics.md. It takes about an hour on two shared cores. Finished lines are kept in the file of
-results, and a second start goes on with the others.
+prints the tables of docs/statistics.md. It takes about an hour on two shared cores. Finished lines are kept in the file
+of results, and a second start goes on with the others.
 
 A test set is made from its classes' numbers of images and recalls. Every image has a difficulty that all runs of all
 rows share to the degree `correlation`; a run gets an image right if that and chance stay below what the run's recall in
