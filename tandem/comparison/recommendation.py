@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tandem.comparison.analysis import Analysis, Best
-from tandem.comparison.configurations import some
+from tandem.comparison.configurations import same_costs, some
+from tandem.comparison.differences import MOST_CLAUSES, differences_sentence
 from tandem.comparison.rows import Pair, Row
 from tandem.evaluation.margin import points
 from tandem.evaluation.ties import TOLERANCE, highest, is_above
-from tandem.rendering.tables import Kind, format_value
+from tandem.rendering.tables import Estimate, Kind, format_value
 from tandem.tracking import vocabulary
 
 # "Within 1 %": a gain of less than one image in a hundred.
 SMALL_GAIN = 0.01
-DOMINATED_NAMED = 5
+SENTENCES_ALIKE = 5
 
 RULES = (
     "Best: the row with the highest accuracy on the test images. Each other row is compared with it by a paired test "
     "over test images and seeds, at 0.05, corrected by Holm's method over all pairs. It is worse if it is "
     "significantly less accurate; equivalent if the test shows that the two differ by less than the margin (--margin); "
     "otherwise these images cannot tell.",
-    "Cheapest: of the best row and the rows equivalent to it that ran on the same hardware, the one with the shortest "
-    "training and the one with the lowest latency.",
+    "Cheapest: of the best row and the rows equivalent to it that ran on the same hardware with the same settings of "
+    "speed, the one with the shortest training and the one with the lowest latency.",
+    "First phases: a network of two_stage after its first phase that is equivalent to the best row may be the "
+    "cheapest. Stop there if the thawed network is equivalent to it; do not thaw if that is significantly less "
+    "accurate. These tests are corrected over all first phases.",
     "Avoid: pretrained networks that are significantly less accurate than the same backbone trained from scratch in "
     "the same framework; and networks that are significantly less accurate than one whose training on the same "
     "hardware took no longer. Rows that are equivalent are not avoided.",
+    "Ensembles: the most accurate one with the best row in it, if it is significantly more accurate than that.",
     "Undecided: pairs that are neither significantly different nor equivalent; differences between methods with one "
     "run each; and differences that are too small for the number of test images.",
 )
@@ -43,21 +48,27 @@ def recommend(analysis: Analysis) -> tuple[str, ...]:
     """
     rows = analysis.rows
     if len(rows) == 1:
-        return (f"Nothing to compare {rows[0].label} with: train another backbone, regime or framework.",)
+        nothing = f"Nothing to compare {rows[0].label} with: train another backbone, regime or framework."
+        return (nothing, *_thawing(analysis), *_ensemble(analysis, rows[0]))
     if len(analysis.tested) < 2:
         best = _most_accurate(rows)
         return (
             f"{best.label} has the highest accuracy: {_accuracy(best)}. This may be chance: tests need the saved "
             "predictions of at least two rows.",
+            *_thawing(analysis),
         )
     assert analysis.best is not None
+    best = analysis.ranking[0]
     return (
-        _best(analysis.ranking[0], analysis.best),
+        _best(best, analysis.best),
+        *_better_phase(analysis, best),
         *_as_good(analysis),
         *_cannot_tell(analysis, analysis.best),
+        *_thawing(analysis),
         *_negative_transfer(analysis),
         *_dominated(analysis),
         *_frameworks(analysis),
+        *_ensemble(analysis, best),
         *_undecided(analysis),
     )
 
@@ -99,31 +110,30 @@ def _best(row: Row, best: Best) -> str:
 
 
 def _as_good(analysis: Analysis) -> list[str]:
-    """The rows that are equivalent to the best one, and the cheapest of them."""
-    best, equivalent = analysis.ranking[0], analysis.against_best("equivalent")
+    """The rows that are equivalent to the best one, and the cheapest of them; first phases are such rows too."""
+    best, equivalent = analysis.ranking[0], [*analysis.against_best("equivalent"), *_equivalent_phases(analysis)]
     if not equivalent:
         return []
     within = f"within {points(analysis.margin)}"
-    sentences = [f"Equivalent to it {within} of accuracy: {some([row.label for row in equivalent])}."]
-    comparable = [best, *(row for row in equivalent if row.configuration.costs == best.configuration.costs)]
-    if len(comparable) == 1:
-        return sentences
+    others = [_name(row) for row in equivalent if row.configuration is not best.configuration]
+    sentences = [f"Equivalent to it {within} of accuracy: {some(others)}."] if others else []
+    comparable = [row for row in (best, *equivalent) if same_costs((row.configuration.costs, best.configuration.costs))]
     kinds: tuple[tuple[str, Kind, str], ...] = (
         (vocabulary.TRAIN_SECONDS, "seconds", "trains"),
         (vocabulary.LATENCY_MILLISECONDS, "milliseconds", "predicts"),
     )
     for metric, kind, does in kinds:
-        costs = {row.label: cost for row in comparable if (cost := row.mean(metric)) is not None}
-        if best.label not in costs:
+        costs = {row: cost for row in comparable if (cost := row.mean(metric)) is not None}
+        if best not in costs or len(costs) < 2:
             continue
-        cheapest = min(costs, key=lambda label: costs[label])
-        written, of_best = format_value(costs[cheapest], kind), format_value(costs[best.label], kind)
+        cheapest = min(costs, key=lambda row: costs[row])
+        written, of_best = format_value(costs[cheapest], kind), format_value(costs[best], kind)
         if written == of_best:
             sentences.append(f"No row equivalent to it {does} faster: {written}.")
-        else:
-            times = f"{costs[best.label] / costs[cheapest]:.1f} times" if costs[cheapest] else "many times"
+        elif cheapest.configuration is not best.configuration:  # else the sentence on thawing says it
+            times = f"{costs[best] / costs[cheapest]:.1f} times" if costs[cheapest] else "many times"
             sentences.append(
-                f"{cheapest} is equivalent {within} and {does} {times} faster: {written} against {of_best}."
+                f"{_name(cheapest)} is equivalent {within} and {does} {times} faster: {written} against {of_best}."
             )
     return sentences
 
@@ -149,14 +159,65 @@ def _cannot_tell(analysis: Analysis, best: Best) -> list[str]:
     return [sentence + "."]
 
 
+def _equivalent_phases(analysis: Analysis) -> list[Row]:
+    """First phases that are equivalent to the best row."""
+    best = analysis.ranking[0]
+    pairs = [*analysis.first_phases, *(pair for pair in analysis.thawing if pair.first is best)]
+    return [pair.second for pair in pairs if pair.verdict == "equivalent"]
+
+
+def _better_phase(analysis: Analysis, best: Row) -> list[str]:
+    """The most accurate first phase, if it is more accurate than the best row."""
+    pairs = [*analysis.first_phases, *(pair for pair in analysis.thawing if pair.first is best and pair.tested)]
+    pair = highest(pairs, lambda one: one.second.accuracy)
+    if pair is None or not is_above(pair.second.accuracy, best.accuracy):
+        return []
+    significantly = "significantly" if pair.better is pair.second else "though not significantly,"
+    return [f"{_name(pair.second)} is {significantly} more accurate than it: {_accuracy(pair.second)}."]
+
+
+def _thawing(analysis: Analysis) -> list[str]:
+    """Networks of two_stage for which the first phase is enough, or better."""
+    stop, keep_frozen = {}, {}
+    for pair in analysis.thawing:
+        thawed, first_phase = pair.first, pair.second
+        accuracies = f"{_accuracy(first_phase)} after the first phase, {_accuracy(thawed)} at the end"
+        ratio = pair.ratio(vocabulary.TRAIN_SECONDS)
+        times = f"{_train_time(first_phase)} of training against {_train_time(thawed)}"
+        if pair.better is first_phase:
+            p_value = format_value(pair.tested["accuracy"].p_holm, "p_value")
+            keep_frozen[thawed.label] = (
+                f"Do not thaw {thawed.label}: it became significantly less accurate ({accuracies}, corrected p "
+                f"{p_value}{f'; {times}' if ratio else ''})."
+            )
+        elif pair.verdict == "equivalent":
+            cheaper = f", {ratio:.1f} times cheaper ({times})" if ratio else ""
+            stop[thawed.label] = (
+                f"Stop {thawed.label} after the first phase: equivalent within {points(analysis.margin)} "
+                f"({accuracies}){cheaper}."
+            )
+    return [*_some(keep_frozen, "Do not thaw either"), *_some(stop, "Stop after the first phase, for the same reason")]
+
+
+def _some(sentences: Mapping[str, str], rest: str) -> list[str]:
+    """The first sentences; of the other ones only the labels of their rows.
+
+    Args:
+        sentences: By the label of the row that each is about.
+        rest: Words before the labels of the other rows.
+    """
+    others = list(sentences)[SENTENCES_ALIKE:]
+    return [*list(sentences.values())[:SENTENCES_ALIKE], *([f"{rest}: {some(others)}."] if others else [])]
+
+
 def _negative_transfer(analysis: Analysis) -> list[str]:
     sentences = []
     for pair in analysis.transfer:
         if pair.better is pair.second:
-            change = pair.tested["accuracy"].value
+            change = _change_with_limits(pair.tested["accuracy"].value)
             sentences.append(
                 f"Avoid {pair.first.label}: pretraining made it significantly less accurate than {pair.second.label} "
-                f"({_change(change.value)}, 95 % interval {_change(change.low)} to {_change(change.high)})."
+                f"({change})."
             )
     return sentences
 
@@ -170,17 +231,15 @@ def _dominated(analysis: Analysis) -> list[str]:
         seconds, more_seconds = (row.mean(vocabulary.TRAIN_SECONDS) for row in (pair.better, pair.worse))
         if seconds is not None and more_seconds is not None and seconds <= more_seconds:
             better_than.setdefault(pair.worse, []).append(pair.better)
-    dominated = [row for row in analysis.tested if row in better_than]
-    sentences = []
-    for row in dominated[:DOMINATED_NAMED]:
-        other = _most_accurate(better_than[row])
-        sentences.append(
-            f"Avoid {row.label}: {other.label} is significantly more accurate ({_accuracy(other)} against "
-            f"{_accuracy(row)}) after {_train_time(other)} of training, no more than its {_train_time(row)}."
-        )
-    if rest := [row.label for row in dominated[DOMINATED_NAMED:]]:
-        sentences.append(f"Avoid, for the same reason: {some(rest)}.")
-    return sentences
+    sentences = {}
+    for row in analysis.tested:
+        if row in better_than:
+            other = _most_accurate(better_than[row])
+            sentences[row.label] = (
+                f"Avoid {row.label}: {other.label} is significantly more accurate ({_accuracy(other)} against "
+                f"{_accuracy(row)}) after {_train_time(other)} of training, no more than its {_train_time(row)}."
+            )
+    return _some(sentences, "Avoid, for the same reason")
 
 
 def _frameworks(analysis: Analysis) -> list[str]:
@@ -193,7 +252,21 @@ def _frameworks(analysis: Analysis) -> list[str]:
         f"{number['better']}, PyTorch in {number['worse']}; equivalent within {points(analysis.margin)} "
         f"{number['equivalent']}, undecided {number['undecided']}"
     )
-    return [sentence + "."]
+    return [f"{sentence}. {differences_sentence(tested, most=MOST_CLAUSES)}"]
+
+
+def _ensemble(analysis: Analysis, best: Row) -> list[str]:
+    """The most accurate ensemble, if it is significantly more accurate than the best row, which is in it."""
+    better = [
+        one for one in analysis.ensembles if one.best is best and one.gain.significant and one.gain.value.value > 0
+    ]
+    chosen = highest(better, lambda one: one.gain.value.value)
+    if chosen is None:
+        return []
+    return [
+        f"An ensemble of {chosen.label} ({chosen.num_runs} networks, mean probabilities) is significantly more "
+        f"accurate than {best.label} ({_change_with_limits(chosen.gain.value)})."
+    ]
 
 
 def _undecided(analysis: Analysis) -> list[str]:
@@ -259,6 +332,10 @@ def _most_accurate(rows: Sequence[Row]) -> Row:
     return best
 
 
+def _name(row: Row) -> str:
+    return f"{row.configuration.label} after its first phase" if row.after_first_phase else row.label
+
+
 def _accuracy(row: Row) -> str:
     return _score(row.mean(vocabulary.TEST_PREFIX + "accuracy"))
 
@@ -273,6 +350,10 @@ def _score(value: float | None) -> str:
 
 def _change(value: float) -> str:
     return format_value(value, "difference")
+
+
+def _change_with_limits(value: Estimate) -> str:
+    return f"{_change(value.value)}, 95 % interval {_change(value.low)} to {_change(value.high)}"
 
 
 def _range(written: Sequence[str]) -> str:

@@ -67,6 +67,7 @@ def record_data(run: Run, data: PreparedData) -> None:
             vocabulary.DATA_NAME: data.name,
             vocabulary.SPLIT_HASH: data.split.hash,
             vocabulary.TEST_HASH: data.split.test_hash,
+            vocabulary.TEST_IMAGES_HASH: data.split.test_images_hash,
         }
     )
     counts = {name: len(data.rows(part)) for part, name in vocabulary.NUM_IMAGES.items()}
@@ -188,6 +189,7 @@ def record_phase(
     run.set_tags(tags)
     if outcome.frozen_before != outcome.frozen_after:
         raise RuntimeError(f"the frozen backbone changed in phase {phase.number}: its hash differs from before")
+    first_epoch = next(row for row in curves.rows if row["phase"] == phase.number)
     run.log_metrics(
         {
             f"{prefix}/{name}": value
@@ -201,6 +203,7 @@ def record_phase(
                 vocabulary.BEST_EPOCH: outcome.best_epoch,
                 vocabulary.PARAMETERS: outcome.parameters,
                 vocabulary.TRAINABLE_PARAMETERS: outcome.trainable_parameters,
+                vocabulary.START_ACCURACY: first_epoch[vocabulary.VAL_ACCURACY],
             }.items()
         }
     )
@@ -248,6 +251,11 @@ def record_grad_cam(
         run.log_artifact(run.folder / name, folder=vocabulary.FINAL_FOLDER)
 
 
+def _after_first_phase(run: Run) -> Predictions:
+    """Predictions of the test images after the first phase, which record_phase wrote into the run's folder."""
+    return Predictions.read(run.folder / vocabulary.phase_name(1) / vocabulary.PREDICTIONS_FILE)
+
+
 def record_end(
     run: Run,
     settings: Settings,
@@ -288,7 +296,12 @@ def record_end(
     title = f"{settings.backbone}, {settings.regime}, {data.name}"
     page = run.folder / vocabulary.RUN_PAGE_FILE
     write_run_page(
-        page, title=title, history=pd.DataFrame(curves.rows), predictions=predictions, settings=flatten(settings)
+        page,
+        title=title,
+        history=pd.DataFrame(curves.rows),
+        predictions=predictions,
+        after_first_phase=_after_first_phase(run) if len(outcomes) > 1 else None,
+        settings=flatten(settings),
     )
     run.log_artifact(page, remove=True)  # 5 MB, most of it plotly.js
     print_summary(title, results or [untrained(test_scores)], run.where_to_look())
