@@ -48,10 +48,11 @@ def sentences_of(comparison: Comparison, group: int = 0) -> list[str]:
     return plain(comparison.groups[group].recommendation)
 
 
-def disagreement(share: str, images: str, pairs: str, runs: str = "1 run") -> str:
+def disagreement(share: str, images: str, pairs: str) -> str:
     return (
         f"The two most accurate rows disagree on {share} of the {images} test images: a difference in accuracy between "
-        f"them must be at least x to be found in four of five such test sets (with {runs} each, corrected over {pairs})."
+        f"them must be at least x to be found in four of five such test sets (with 1 run each, corrected over "
+        f"{pairs})."
     )
 
 
@@ -167,8 +168,8 @@ def test_seeds(compared: Any) -> None:
     # MobileNetV2 is less accurate, but trained fastest.
     sentences = sentences_of(comparison)
     assert sentences[0] == (
-        "The most accurate is efficientnet_v2_b0 frozen keras: 0.9000 (95 % interval, which does not allow for the choice "
-        "of the best of 2 candidates)."
+        "The most accurate is efficientnet_v2_b0 frozen keras: 0.9000 (95 % interval, which does not allow for the "
+        "choice of the best of 2 candidates)."
     )
     assert sentences[1].startswith(
         "These images cannot tell whether it is more accurate than resnet50_v2 frozen keras."
