@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tandem.errors import UserError, run_program
+from tandem.evaluation.margin import MARGIN, checked_margin
 from tandem.protocol.settings import TrackingSettings
 
 
@@ -57,6 +58,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="write the figures to the folder figures in --output in this format; needs Chrome or Chromium",
     )
     parser.add_argument(
+        "--margin",
+        type=float,
+        default=MARGIN,
+        help="largest difference in accuracy at which two rows count as equally good; they are called equivalent if "
+        "the test images show that they differ by less (default: %(default)s, one point)",
+    )
+    parser.add_argument(
         "--published",
         metavar="NAME",
         help="show the results of a document beside these runs and judge its claims: birds, cifar100_lightweight, "
@@ -68,6 +76,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    margin = checked_margin(arguments.margin)
     # After parsing, so that --help does not wait for MLflow, which takes seconds to import.
     from tandem.comparison.comparison import compare_runs
     from tandem.comparison.output import print_comparison, print_published, write_comparison_tables
@@ -90,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
         raise
     with tempfile.TemporaryDirectory(prefix="tandem-compare-") as name:
         folder = Path(name)
-        comparison = compare_runs(runs, lambda configurations: read_predictions(configurations, folder))
+        comparison = compare_runs(runs, lambda configurations: read_predictions(configurations, folder), margin=margin)
         if document is not None:
             comparison = replace(comparison, published=published_tables(document, comparison.groups, metric_history))
         if not comparison.groups and no_runs is None:

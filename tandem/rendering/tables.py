@@ -23,7 +23,7 @@ LATEX_ROWS_ON_A_PAGE = 40
 # Texts of at least so many characters are prose: they are broken into lines where a table has to be narrow.
 PROSE = 60
 
-MARKS_NOTE = "Bold is best; underlined is statistically tied with the best."
+MARKS_NOTE = "Bold is best; underlined is not significantly worse, which does not show that it is as good."
 
 
 @dataclass(frozen=True, kw_only=True)
