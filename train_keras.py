@@ -20,7 +20,6 @@ if __name__ == "__main__":
 
 import functools
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +136,7 @@ def train_phase(
         steps_per_epoch=steps_per_epoch,
         shuffle=False,  # the stream shuffles
         callbacks=[on_keras.CountEpochs(training), keep_checkpoints, log_epochs, *schedule, early_stopping],
-        verbose=1 if sys.stdout.isatty() else 0,
+        verbose=0,  # LogEpochs prints a line per epoch
     )
     with meter.training(checkpoints.seconds):
         epochs = keep_checkpoints.fit(fit, phase.max_epochs)

@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
+import shutil
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -24,8 +26,13 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tandem import interrupts
+from tandem.commands import module_command, script_command
 from tandem.errors import FULL_DISK, TrainingPruned, UserError, one_line
+from tandem.files import write_text
+from tandem.output import warn
+from tandem.protocol.addresses import absolute
 from tandem.protocol.settings import Settings, flatten
+from tandem.secrets import hide_secrets, shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.checkpoints import Checkpoints
 from tandem.tracking.journal import Journal, encode_values, read_journal
@@ -38,7 +45,7 @@ from tandem.tracking.mlflow_store import (
     resolve_uri,
 )
 from tandem.tracking.process import SignsOfLife, this_process
-from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml, without_password
+from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml
 from tandem.tracking.sender import Sender
 from tandem.tracking.system import SystemSampler
 from tandem.tracking.unfinished import (
@@ -54,6 +61,8 @@ from tandem.tracking.unfinished import (
 )
 
 TAG_LIMIT = 5000  # characters per value
+
+LEAST_FREE_BYTES = 50_000_000  # for the files of a run: a page of 5 MB, weights and a model of a small network
 
 
 class Run:
@@ -93,11 +102,11 @@ class Run:
         self._has_dataset = False
         self._journal = continued or Journal(folder)
         writer = RunWriter(client, run_id=run_id, experiment_id=experiment_id, folder=folder)
-        self._sender = Sender(writer, self._journal, without_password(self._uri))
+        self._sender = Sender(writer, self._journal, shown_uri(self._uri))
         if continued:
             self._continue()
         else:
-            self._record("run", run_id=run_id, experiment_id=experiment_id, name=name, uri=without_password(self._uri))
+            self._record("run", run_id=run_id, experiment_id=experiment_id, name=name, uri=shown_uri(self._uri))
 
     def _continue(self) -> None:
         content = read_journal(self._journal.path)
@@ -125,7 +134,7 @@ class Run:
         Raises:
             ValueError: A parameter has another value already, which MLflow would refuse.
         """
-        texts = {name: parameter_text(value) for name, value in params.items()}
+        texts = {name: hide_secrets(parameter_text(value)) for name, value in params.items()}
         for name, text in texts.items():
             if self._params.get(name, text) != text:
                 raise ValueError(f"parameter {name} is {self._params[name]!r} already. Received: {text!r}")
@@ -135,7 +144,7 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags; a later value replaces an earlier one."""
-        self._record("tags", values={name: str(value)[:TAG_LIMIT] for name, value in tags.items()})
+        self._record("tags", values={name: hide_secrets(str(value))[:TAG_LIMIT] for name, value in tags.items()})
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Logs metrics at a step, in microseconds; values may be NaN or infinite.
@@ -207,12 +216,12 @@ class Run:
         database = database_file(self._uri)
         if database:
             at_default = self._uri == resolve_uri(vocabulary.DEFAULT_URI)
-            command = "python mlflow_server/serve.py" + ("" if at_default else f" --uri {shlex.quote(self._uri)}")
+            command = script_command("mlflow_server/serve.py", *([] if at_default else ["--uri", self._uri]))
             look = [f"Start the MLflow UI: {command}", f"Run {self.name}: http://127.0.0.1:5000{page}"]
         elif self._uri.startswith("http"):
-            look = [f"Run {self.name}: {without_password(self._uri)}{page}"]
+            look = [f"Run {self.name}: {shown_uri(self._uri)}{page}"]
         else:
-            look = [f"Run {self.name}: {self.id} in {without_password(self._uri)}"]
+            look = [f"Run {self.name}: {self.id} in {shown_uri(self._uri)}"]
         return [*look, f"Files of the run: {self.folder}"]
 
     def _record(self, kind: str, **content: Any) -> None:
@@ -229,7 +238,7 @@ class Run:
     def _fail(self, error: BaseException) -> None:
         file = self.folder / vocabulary.TRACEBACK_FILE
         with contextlib.suppress(OSError):  # the failure may be a full disk
-            file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            write_text(file, hide_secrets("".join(traceback.format_exception(error))))
             self.log_artifact(file)
         self.set_tags({vocabulary.FAILURE: one_line(error)})
 
@@ -245,11 +254,43 @@ class Run:
         content = read_journal(self._journal.path)
         if unsent := content.unsent():
             reason = f" (first refusal: {next(iter(content.refusals.values()))})" if content.refusals else ""
-            print(
-                f"warning: {len(unsent)} journal entries of this run are not in MLflow{reason}; to send them: "
-                f"python -m tandem.tracking.replay {shlex.quote(str(self.folder))}",
-                file=sys.stderr,
+            warn(
+                f"{len(unsent)} journal entries of this run are not in MLflow{reason}; to send them: "
+                f"{module_command('tandem.tracking.replay', self.folder)}"
             )
+
+
+def check_places(settings: Settings) -> None:
+    """Checks that MLflow can record a run and that its folder can be written, before hours of decoding images.
+
+    Raises:
+        UserError: MLflow does not answer, or its experiment or the run's folder cannot be written, or their disk is
+            almost full.
+    """
+    client = connect(resolve_uri(settings.tracking.uri))
+    find_or_create_experiment(client, settings.tracking.experiment)
+    parent = _folder_of_runs(settings)
+    free = shutil.disk_usage(parent).free
+    if free < LEAST_FREE_BYTES:
+        raise UserError(
+            f"tracking.folder: the disk of {parent} has {free / 1e6:.0f} MB free, and a run needs at least "
+            f"{LEAST_FREE_BYTES / 1e6:.0f} MB; make room, or give a folder on another disk with --tracking.folder"
+        )
+
+
+def _folder_of_runs(settings: Settings) -> Path:
+    """Folder of the experiment's runs, which this process can write."""
+    parent = absolute(Path(settings.tracking.folder)) / vocabulary.file_name(settings.tracking.experiment)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
+            f"({error.strerror}); give a folder that you may write with --tracking.folder"
+        ) from error
+    return parent
 
 
 @contextlib.contextmanager
@@ -285,7 +326,7 @@ def start_run(
     if not_compared is not None:
         del tags[vocabulary.FRAMEWORK]
         tags |= not_compared
-    parent = _parent_folder(settings)
+    parent = _folder_of_runs(settings)
     command = command_hash(settings, framework, backend)
     with interrupts.watch():
         unfinished = None
@@ -299,7 +340,7 @@ def start_run(
             run_id=run.id,
             experiment_id=experiment.experiment_id,
             name=run.name,
-            uri=without_password(client.tracking_uri),
+            uri=shown_uri(client.tracking_uri),
             command=command,
             versions=dict(versions),
             process=this_process(),
@@ -313,7 +354,7 @@ def start_run(
             if unfinished is None:
                 run.log_params(flatten(shown))
                 settings_file = run.folder / vocabulary.SETTINGS_FILE
-                settings_file.write_text(settings_yaml(shown), encoding="utf-8")
+                write_text(settings_file, settings_yaml(shown))
                 run.log_artifact(settings_file)
             sampler = SystemSampler(
                 run.log_metrics, settings.tracking.system_interval, first_number=run.num_logged("system/")
@@ -341,20 +382,6 @@ def start_run(
                 run._end(status)
                 with contextlib.suppress(OSError):  # the disk may be full; without it, the process is gone all the same
                     dataclasses.replace(record, state=state).write(run.folder)
-
-
-def _parent_folder(settings: Settings) -> Path:
-    """The folder of the experiment's runs."""
-    experiment = vocabulary.file_name(settings.tracking.experiment)
-    parent = Path(settings.tracking.folder).expanduser().absolute() / experiment
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
-            f"({error.strerror}); give a folder that you may write with --tracking.folder"
-        ) from error
-    return parent
 
 
 def _create_run(

@@ -16,10 +16,10 @@ from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings, walk
+from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import Journal, read_journal
 from tandem.tracking.process import is_gone, this_process
-from tandem.tracking.provenance import without_password
 
 RUNNING, INTERRUPTED, ENDED = "running", "interrupted", "ended"
 """States of a run in its record. An interrupted run can be continued; one that has ended is continued on request only,
@@ -96,7 +96,7 @@ def find_unfinished(
             same = (record.command, record.versions, record.uri) == (
                 command,
                 dict(versions),
-                without_password(client.tracking_uri),
+                shown_uri(client.tracking_uri),
             )
             if same and record.state in (RUNNING, INTERRUPTED) and (found := _hold(client, folder, record)):
                 return found
