@@ -67,7 +67,7 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
     experiment.save_network(FRAMEWORK, network, settings, data, run)
     cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
     experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
-    experiment.record_end(run, settings, data, curves, outcomes, results, predictions, cost)
+    experiment.record_end(run, settings, data, curves, outcomes, results, predictions, cost, framework="torch")
 
 
 # ------------------------------------------------------------------------------------------------------------- network

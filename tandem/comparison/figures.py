@@ -140,7 +140,7 @@ def _add_curves(figure: go.Figure, label: str, history: pd.DataFrame, thawed: pd
     for row, column, metric, _ in _CURVES:
         place: dict[str, Any] = {"row": row, "col": column, "legendgroup": label, "name": plain(label)}
         figure.add_scatter(
-            x=history["epoch"].to_numpy(),
+            x=history["epoch"].to_numpy() + 1,  # people count from 1
             y=history[metric].to_numpy(),
             mode="lines",
             line={"color": style.color, "width": 6 if is_wide else 2, "dash": style.dash},
@@ -151,7 +151,7 @@ def _add_curves(figure: go.Figure, label: str, history: pd.DataFrame, thawed: pd
         )
         if len(thawed):
             figure.add_scatter(
-                x=thawed["epoch"].to_numpy(),
+                x=thawed["epoch"].to_numpy() + 1,
                 y=thawed[metric].to_numpy(),
                 mode="markers",
                 marker={"symbol": "star", "size": 11, "color": style.color},

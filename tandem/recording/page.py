@@ -1,26 +1,58 @@
-"""HTML page of a run, which needs no network: scores, curves, confusions, classes, settings."""
+"""HTML page of a run, which needs no network: result, scores, curves, confusions, classes, images, settings."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tandem.evaluation.metrics import confusion_matrix, per_class_table, scores
+from tandem.evaluation.intervals import NOT_SMOOTH, score_interval
+from tandem.evaluation.metrics import TOP, confusion_matrix, per_class_table
 from tandem.evaluation.predictions import Predictions
+from tandem.evaluation.resampling import resample_scores
+from tandem.protocol.settings import Settings, flatten
 from tandem.recording.figures import confusion_heatmap, f1_bars, training_curves
-from tandem.rendering.page import Page, Plot, Section, write_page
-from tandem.rendering.tables import Column, Table
+from tandem.recording.grad_cam import GradCam
+from tandem.rendering.page import Block, Gallery, Page, Picture, Plot, Section, write_page
+from tandem.rendering.tables import Column, Estimate, Table, format_value, supported_decimals
+from tandem.tracking import vocabulary
 
 MOST_CONFUSIONS = 15
+MOST_WRONG_IMAGES = 24
+
+SCORE_NAMES = {
+    "accuracy": "accuracy",
+    "top5_accuracy": f"top-{TOP} accuracy",
+    "precision_macro": "macro precision",
+    "recall_macro": "macro recall",
+    "f1_macro": "macro F1",
+    "precision_weighted": "weighted precision",
+    "recall_weighted": "weighted recall",
+    "f1_weighted": "weighted F1",
+    "precision_min": "lowest precision of a class",
+    "recall_min": "lowest recall of a class",
+    "f1_min": "worst-class F1",
+    "log_loss": "log loss",
+    "calibration_error": "calibration error (ECE)",
+    "recall_at_half": "recall at a probability above one half",
+}
+"""Names for people of the scores of tandem.evaluation.metrics."""
 
 
 def write_run_page(
-    path: Path, *, title: str, history: pd.DataFrame, predictions: Predictions, settings: Mapping[str, Any]
+    path: Path,
+    *,
+    title: str,
+    history: pd.DataFrame,
+    train_seconds: float,
+    predictions: Predictions,
+    image_of: Callable[[int], np.ndarray],
+    grad_cam: GradCam | None,
+    settings: Mapping[str, Any],
 ) -> None:
     """Writes the page of a run.
 
@@ -29,11 +61,16 @@ def write_run_page(
         title: Of the page.
         history: One line per epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss,
             train/accuracy, val/accuracy; empty for a network that was not trained.
+        train_seconds: Training and validation of all phases, excluding evaluation.
         predictions: Of the trained network on the test images.
+        image_of: Gives a test image by its place in the predictions, uint8 of shape (height, width, 3).
+        grad_cam: Of some test images; None without maps.
         settings: By dotted name.
     """
+    estimates = _estimates(predictions)
+    images = (_wrong_images(predictions, image_of), *(_grad_cam(grad_cam) if grad_cam else ()))
     sections = (
-        Section(title="Scores", anchor="scores", blocks=(_scores(predictions),)),
+        Section(title="Scores", anchor="scores", blocks=(_scores(predictions, estimates),)),
         *(() if history.empty else (_training(history),)),
         Section(
             title="Confusion matrix",
@@ -54,10 +91,45 @@ def write_run_page(
                 _classes(predictions),
             ),
         ),
-        Section(title="Settings", anchor="settings", blocks=(_settings(settings),)),
+        Section(title="Images", anchor="images", blocks=images),
+        Section(title="Settings", anchor="settings", blocks=(_changed_settings(settings),)),
+        Section(title="All settings", anchor="all-settings", blocks=(_settings(settings),), folded=True),
     )
     lead = f"{len(predictions.keys):,} test images of {len(predictions.classes)} classes"
-    write_page(path, Page(title=title, lead=lead, sections=sections))
+    headline = (result_in_words(estimates["accuracy"], len(predictions.keys), history, train_seconds),)
+    write_page(path, Page(title=title, lead=lead, headline=headline, sections=sections))
+
+
+def result_in_words(accuracy: Estimate, num_images: int, history: pd.DataFrame, train_seconds: float) -> str:
+    """The result of a run in one line.
+
+    Args:
+        accuracy: On the test images.
+        num_images: Number of test images.
+        history: See write_run_page.
+        train_seconds: Training time.
+    """
+    value, low, high = (
+        format_value(number, "score", supported_decimals(num_images))
+        for number in (accuracy.value, accuracy.low, accuracy.high)
+    )
+    result = f"Accuracy {value} (95 % interval {low} to {high})."
+    if history.empty:
+        return f"{result} The network was not trained."
+    # The network of the last phase's best epoch is the one that is evaluated.
+    last = history[history["phase"] == history["phase"].max()]
+    losses = last[vocabulary.VAL_LOSS].to_numpy()
+    best = ""
+    if not np.isnan(losses).all():
+        best = f" Best epoch: {int(last['epoch'].iloc[int(np.nanargmin(losses))]) + 1} of {len(history)}."
+    return f"{result}{best} Training took {format_value(train_seconds, 'seconds')}."
+
+
+def _estimates(predictions: Predictions) -> dict[str, Estimate]:
+    """Each score with its interval."""
+    resampled = resample_scores([[predictions]])
+    intervals = {name: score_interval(resampled, name, 0) for name in resampled.estimates}
+    return {name: Estimate(value=one.estimate, low=one.low, high=one.high) for name, one in intervals.items()}
 
 
 def _training(history: pd.DataFrame) -> Section:
@@ -65,13 +137,54 @@ def _training(history: pd.DataFrame) -> Section:
     return Section(title="Training", anchor="training", blocks=(figure,))
 
 
-def _scores(predictions: Predictions) -> Table:
+def _scores(predictions: Predictions, estimates: Mapping[str, Estimate]) -> Table:
+    names = [name for name in SCORE_NAMES if name != "top5_accuracy" or len(predictions.classes) > TOP]
+    rough = ", ".join(SCORE_NAMES[name] for name in names if name in NOT_SMOOTH)
     return Table(
         name="scores",
         title="On the test images",
         columns=(Column(key="score", heading="score"), Column(key="value", heading="value", kind="score")),
-        rows=tuple(scores(predictions).items()),
+        rows=tuple((SCORE_NAMES[name], estimates[name]) for name in names),
+        notes=(
+            f"In brackets: 95 % intervals over the {len(predictions.keys):,} test images.",
+            f"Intervals of {rough} are rough, because these scores are not smooth.",
+        ),
+        decimals=supported_decimals(len(predictions.keys)),
     )
+
+
+def _wrong_images(predictions: Predictions, image_of: Callable[[int], np.ndarray]) -> Gallery:
+    """The wrong predictions in which the network is most confident."""
+    confidence = predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(predictions.predicted != predictions.truth)
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_WRONG_IMAGES]
+    pictures = tuple(
+        Picture(
+            image=image_of(int(row)),
+            caption=f"{predictions.classes[predictions.truth[row]]}\npredicted "
+            f"{predictions.classes[predictions.predicted[row]]}, {confidence[row]:.2f}\n{predictions.keys[row]}",
+        )
+        for row in shown
+    )
+    title = f"Wrong: {len(wrong):,} of {len(predictions.keys):,} test images"
+    first = f"The {len(shown)} with the highest probability" if len(shown) < len(wrong) else "Highest probability first"
+    note = f"{first}; the number is the probability of the predicted class." if pictures else ""
+    return Gallery(title=title, pictures=pictures, note=note)
+
+
+def _grad_cam(grad_cam: GradCam) -> tuple[Block, ...]:
+    pictures = []
+    tiles = zip(grad_cam.images, grad_cam.overlays, grad_cam.truth, grad_cam.predicted, strict=True)
+    for image, (of_predicted, of_truth), truth, predicted in tiles:
+        pictures.append(Picture(image=image, caption=grad_cam.classes[truth]))
+        pictures.append(Picture(image=of_predicted, caption=f"evidence for {grad_cam.classes[predicted]}, predicted"))
+        if truth != predicted:
+            pictures.append(Picture(image=of_truth, caption=f"evidence for {grad_cam.classes[truth]}, true"))
+    note = (
+        "Each image and the places that support the predicted class (Grad-CAM, Selvaraju et al. 2017); for wrong "
+        "predictions also those that support the true class. Light is strong support."
+    )
+    return (Gallery(title="Grad-CAM", pictures=tuple(pictures), note=note),)
 
 
 def _classes(predictions: Predictions) -> Table:
@@ -79,6 +192,7 @@ def _classes(predictions: Predictions) -> Table:
     return Table(
         name="classes",
         title="Classes, hardest first",
+        decimals=supported_decimals(len(predictions.keys)),
         columns=(
             Column(key="class", heading="class"),
             *(Column(key=key, heading=heading, kind="score", better="higher") for key, heading in _CLASS_SCORES),
@@ -115,6 +229,22 @@ def _confusions(predictions: Predictions) -> Table:
         ),
         rows=tuple(rows),
         notes=() if rows else ("None.",),
+    )
+
+
+def _changed_settings(settings: Mapping[str, Any]) -> Table:
+    defaults = flatten(Settings())
+    changed = [name for name in settings if name not in defaults or settings[name] != defaults[name]]
+    return Table(
+        name="changed_settings",
+        title="Settings that differ from the defaults",
+        columns=(
+            Column(key="setting", heading="setting"),
+            Column(key="value", heading="value"),
+            Column(key="default", heading="default"),
+        ),
+        rows=tuple((name, _setting(settings[name]), _setting(defaults.get(name))) for name in changed),
+        notes=() if changed else ("None.",),
     )
 
 

@@ -20,11 +20,12 @@ from tandem.evaluation.metrics import classification_report, confusion_matrix, p
 from tandem.evaluation.predictions import Predictions, softmax
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
-from tandem.recording.grad_cam import FeaturesAndGradients, choose_images, draw_contact_sheet, make_grad_cam
+from tandem.recording.grad_cam import FeaturesAndGradients, GradCam, choose_images, draw_contact_sheet, make_grad_cam
 from tandem.recording.page import write_run_page
 from tandem.recording.summary import PhaseResult, print_summary, untrained
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
+from tandem.tracking.provenance import hide_password
 
 if TYPE_CHECKING:
     from tandem.tracking.run import Run
@@ -257,6 +258,8 @@ def record_end(
     results: list[PhaseResult],
     predictions: Predictions,
     inference: dict[str, float],
+    *,
+    framework: str,
 ) -> None:
     """Records costs and test scores of the whole run and its page, and prints a summary.
 
@@ -270,6 +273,7 @@ def record_end(
         predictions: Of the trained network.
         inference: Costs of the trained network under the names of the vocabulary: parameters, MACs, latency,
             throughput, GPU memory.
+        framework: torch or keras.
     """
     costs = {
         vocabulary.TRAIN_SECONDS: sum(outcome.train_seconds for outcome in outcomes),
@@ -285,10 +289,17 @@ def record_end(
         costs[vocabulary.SECONDS_PER_EPOCH] = statistics.median(row[vocabulary.EPOCH_SECONDS] for row in curves.rows)
     run.log_metrics(costs)
     test_scores = record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
-    title = f"{settings.backbone}, {settings.regime}, {data.name}"
-    page = run.folder / vocabulary.RUN_PAGE_FILE
+    title = f"{settings.backbone}, {settings.regime}, {framework}, {data.name}"
+    page, maps, rows = run.folder / vocabulary.RUN_PAGE_FILE, run.folder / vocabulary.GRAD_CAM_FILE, data.rows("test")
     write_run_page(
-        page, title=title, history=pd.DataFrame(curves.rows), predictions=predictions, settings=flatten(settings)
+        page,
+        title=title,
+        history=pd.DataFrame(curves.rows),
+        train_seconds=costs[vocabulary.TRAIN_SECONDS],
+        predictions=predictions,
+        image_of=lambda row: np.asarray(data.images[rows[row]]),
+        grad_cam=GradCam.read(maps) if maps.exists() else None,
+        settings=flatten(hide_password(settings)),
     )
     run.log_artifact(page, remove=True)  # 5 MB, most of it plotly.js
     print_summary(title, results or [untrained(test_scores)], run.where_to_look())

@@ -51,6 +51,7 @@
       changes[`yaxis${number}.domain`] = [Math.max(0, top - high), top];
       changes[`xaxis${number}.showticklabels`] = true;
       changes[`yaxis${number}.showticklabels`] = true;
+      if (!layout.annotations?.[panel]) continue; // without a title
       changes[`annotations[${panel}].x`] = left + wide / 2;
       changes[`annotations[${panel}].y`] = top;
     }

@@ -84,7 +84,7 @@ def arrange_panels(
     """Tells the page how to arrange the panels of a figure of make_subplots in fewer columns where it is narrow.
 
     Args:
-        figure: With a title per panel, and with panels that fill its rows from left to right.
+        figure: With panels that fill its rows from left to right, with or without a title above each.
         panels: Their number.
         columns: Of the figure at its full width.
         panel_height: Of each row of panels, in pixels.

@@ -352,7 +352,12 @@ def _write_results(sweep: Sweep) -> None:
         files += [sweep.folder / vocabulary.BEST_SETTINGS_FILE, sweep.folder / vocabulary.SWEEP_PAGE_FILE]
         files[1].write_text(best_settings_yaml(sweep, best), encoding="utf-8")
         page = make_sweep_page(
-            sweep.study, table, title=f"Sweep {sweep.study.study_name}", objective=sweep.settings.sweep.objective
+            sweep.study,
+            table,
+            title=f"Sweep {sweep.study.study_name}",
+            objective=sweep.settings.sweep.objective,
+            best_settings=_in_words(values_of(best)),
+            command=_command(sweep, files[1]),
         )
         write_page(files[2], page)
     sweep.run.log_results(files, {vocabulary.SWEEP_PREFIX + name: value for name, value in metrics.items()})
@@ -360,9 +365,12 @@ def _write_results(sweep: Sweep) -> None:
     if best is None:
         sweep.console.print("No trial was completed, so there are no best settings")
         return
-    config = shlex.quote(str(files[1]))
     sweep.console.print(f"Page of the sweep: {files[2]}")
-    sweep.console.print(f"Train with the best settings: python train_{sweep.trainer.framework}.py --config {config}")
+    sweep.console.print(f"Train with the best settings: {_command(sweep, files[1])}")
+
+
+def _command(sweep: Sweep, settings_file: Path) -> str:
+    return f"python train_{sweep.trainer.framework}.py --config {shlex.quote(str(settings_file))}"
 
 
 def best_settings_yaml(sweep: Sweep, best: FrozenTrial) -> str:

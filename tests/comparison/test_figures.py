@@ -131,7 +131,7 @@ def test_curves_of_a_row_are_switched_together_and_thawing_is_marked() -> None:
     assert [list(trace.y) for trace in curves[:4]] == [[0, 1, 2], [10, 11, 12], [20, 21, 22], [30, 31, 32]]
     stars = [trace for trace in figure.data if trace.mode == "markers" and trace.legendgroup]
     assert [(trace.legendgroup, trace.x.tolist(), trace.y.tolist()) for trace in stars] == [
-        (TWO_STAGE, [2], [2 + 10 * panel]) for panel in range(4)
+        (TWO_STAGE, [3], [2 + 10 * panel]) for panel in range(4)
     ]
     # Panels in reading order: each curve is below the title of its metric.
     panels = [f"{name}, {images} images" for name in ("loss", "accuracy") for images in ("training", "validation")]
