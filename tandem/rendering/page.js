@@ -7,6 +7,7 @@
   const FILTERED = 6; // a table with at least as many rows has a filter
   const PAPER_WIDTH = 700; // pixels between the margins of A4 and letter paper
   const NARROW = 600; // pixels; narrower figures have no colour bar beside them
+  const LINE = 26; // most characters per line of the title of a narrow figure's axis
   const SMALLEST_ZOOM = 0.6; // of figures that cannot be drawn for another width; below it their words are illegible
   const PANEL_GAP = 64; // pixels between the panels of a column, for the marks of an axis and the next title
 
@@ -64,11 +65,29 @@
     const [available, own, height] = [room(), layout.width ?? Infinity, layout.height ?? 450];
     if (layout.meta?.zoomed) {
       plot.style.zoom = Math.min(1, Math.max(available / own, printing ? 0 : SMALLEST_ZOOM));
+      plot.style.width = `${own}px`; // its box scrolls
       return { width: own, height };
     }
     const width = Math.min(own, available);
-    const changes = { width, height: width < own && own < Infinity ? Math.round((height * width) / own) : height };
+    const titles = titled(layout, width);
+    const changes = { ...titles, width, height: width < own && own < Infinity ? Math.round((height * width) / own) : height };
     return layout.meta?.panels ? { ...changes, ...arranged(layout, width) } : changes;
+  };
+  // Titles of horizontal axes in lines that fit a narrow figure.
+  const titled = (layout, width) => {
+    const changes = {};
+    for (const [name, axis] of Object.entries(layout)) {
+      const text = name.startsWith("xaxis") && axis.title?.text;
+      if (!text) continue;
+      const lines = [""];
+      for (const word of width < NARROW ? text.split(" ") : [text]) {
+        const line = `${lines.at(-1)} ${word}`.trim();
+        if (line.length > LINE && lines.at(-1)) lines.push(word);
+        else lines[lines.length - 1] = line;
+      }
+      changes[`${name}.title.text`] = lines.join("<br>");
+    }
+    return changes;
   };
   const sized = (plot, changes) => {
     plot.style.height = `${changes.height}px`;
@@ -90,7 +109,7 @@
     const changes = sized(plot, fitted(plot));
     Object.assign(drawn, { width: changes.width, height: changes.height });
     Plotly.newPlot(plot, data, drawn, { displaylogo: false, displayModeBar: finger.matches ? false : "hover" })
-      .then(() => layout.meta?.panels && Plotly.relayout(plot, changes))
+      .then(() => (layout.meta?.panels || changes.width < NARROW) && Plotly.relayout(plot, changes))
       .then(() => {
         plot.dataset.state = "drawn";
       });

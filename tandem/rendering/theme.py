@@ -37,7 +37,15 @@ def _template(*, text: str, background: str, grid: str, raised: str, shares: lis
         shares: Colours of heat maps at 0, 1, 10, 50 and 100 per cent: steep at the low end, so that single confusions
             are visible.
     """
-    axis = {"gridcolor": grid, "linecolor": grid, "zerolinecolor": grid, "automargin": True, "title": {"standoff": 8}}
+    axis = {
+        "gridcolor": grid,
+        "linecolor": grid,
+        "zerolinecolor": grid,
+        "automargin": True,
+        "title": {"standoff": 8, "font": {"size": 14}},
+        # Without it, the first numbers of the two axes touch in the corner.
+        "ticklabelstandoff": 5,
+    }
     places = (0, 0.01, 0.1, 0.5, 1)
     return go.layout.Template(
         layout={
