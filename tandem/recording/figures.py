@@ -134,7 +134,7 @@ def f1_bars(predictions: Predictions) -> go.Figure:
         y=mean,
         line={"color": VAL_COLOR, "width": 1, "dash": "dash"},
         annotation={"text": f"mean {mean:.4f}", "font": {"color": VAL_COLOR}},
-        annotation_position="top right",
+        annotation_position="top left",  # above the lowest bars
     )
     few = len(names) <= 30
     figure.update_layout(template=LIGHT, height=400, bargap=0.3 if few else 0.1)

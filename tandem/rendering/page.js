@@ -9,7 +9,7 @@
   const NARROW = 600; // pixels; narrower figures have no colour bar beside them
   const LINE = 26; // most characters per line of the title of a narrow figure's axis
   const SMALLEST_ZOOM = 0.6; // of figures that cannot be drawn for another width; below it their words are illegible
-  const PANEL_GAP = 64; // pixels between the panels of a column, for the marks of an axis and the next title
+  const PANEL_GAP = 84; // pixels between the panels of a column, for the marks of an axis and the next title
 
   // ---- figures
 
@@ -41,7 +41,7 @@
     const { panels, columns, narrowest, panelHeight, around } = layout.meta;
     const fitting = Math.max(1, Math.min(columns, Math.floor(width / narrowest)));
     const rows = Math.ceil(panels / fitting);
-    const [across, down] = [fitting > 1 ? PANEL_GAP / 2 / width + 0.03 : 0, rows > 1 ? PANEL_GAP / (rows * panelHeight) : 0];
+    const [across, down] = [fitting > 1 ? 36 / width + 0.03 : 0, rows > 1 ? PANEL_GAP / (rows * panelHeight) : 0];
     const [wide, high] = [(1 - across * (fitting - 1)) / fitting, (1 - down * (rows - 1)) / rows];
     const changes = { height: around + rows * panelHeight };
     for (let panel = 0; panel < panels; panel += 1) {

@@ -265,11 +265,15 @@ def _table(full: Table) -> str:
             mark = "strong" if (row, index) in best else "u" if (row, index) in tied else None
             attributes = ' class="short name"' if 0 < index < names else ""
             if index == 0 and names > 1:
-                others = ", ".join(str(name) for name in values[1:names])
-                attributes = f' class="short" data-names="{html.escape(others)}"'
+                more = ", ".join(str(name) for name in values[1:names])
+                attributes = f' class="short" data-names="{html.escape(more)}"'
             cells.append(_cell(table, value, column, mark, attributes))
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    heads = "".join(_head(column, is_name=0 < index < names) for index, column in enumerate(table.columns))
+    others = ", ".join(column.heading for column in table.columns[1:names])
+    heads = "".join(
+        _head(column, is_name=0 < index < names, others=others if index == 0 else "")
+        for index, column in enumerate(table.columns)
+    )
     title = html.escape(table.title)
     same = [f"In every row: {'; '.join(constant)}."] if constant else []
     notes = "".join(f"<li>{_prose(note)}</li>" for note in (*same, *table.all_notes))
@@ -293,10 +297,12 @@ def _name_columns(table: Table) -> int:
     return first_number if all(isinstance(text, str) and len(text) <= SHORT_TEXT for text in texts) else 0
 
 
-def _head(column: Column, *, is_name: bool) -> str:
+def _head(column: Column, *, is_name: bool, others: str) -> str:
+    """A heading; `others` are those of the columns that share its column on a phone."""
     kind = (' class="name"' if is_name else "") if column.kind == "text" else ' class="number"'
     first = ' data-first="descending"' if column.better == "higher" else ""
-    return f'<th scope="col"{kind}{first}>{html.escape(column.heading)}</th>'
+    names = f' data-names="{html.escape(others)}"' if others else ""
+    return f'<th scope="col"{kind}{first}{names}>{html.escape(column.heading)}</th>'
 
 
 def _cell(table: Table, value: Value, column: Column, mark: str | None, attributes: str) -> str:

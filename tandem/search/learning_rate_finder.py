@@ -18,7 +18,7 @@ from tandem.tracking import vocabulary
 if TYPE_CHECKING:
     from tandem.tracking.run import Run
 
-NEIGHBOURS = 4  # on either side of a step, for the mean in the figure
+NEIGHBOURS = 4  # on either side of a step, for the median in the figure
 
 
 def record_learning_rate_finder(run: Run, finder: LearningRateFinder, title: str) -> None:
@@ -41,7 +41,7 @@ def record_learning_rate_finder(run: Run, finder: LearningRateFinder, title: str
     words = in_words(finder)
     plot = Plot(
         figure=finder_figure(finder),
-        caption="Loss of each training step's batch over the learning rate of the step, and its mean over "
+        caption="Loss of each training step's batch over the learning rate of the step, and its median over "
         f"{2 * NEIGHBOURS + 1} steps. The dashed line is the suggestion: there the running mean of the test, which "
         "follows the loss with a delay, falls fastest.",
     )
@@ -85,8 +85,8 @@ def finder_figure(finder: LearningRateFinder) -> go.Figure:
     )
     figure.add_scatter(
         x=finder.rates,
-        y=centred_means(finder.losses),
-        name=f"mean over {2 * NEIGHBOURS + 1} steps",
+        y=centred_medians(finder.losses),
+        name=f"median over {2 * NEIGHBOURS + 1} steps",
         mode="lines",
         line={"color": TRAIN_COLOR, "width": 2.5},
     )
@@ -104,14 +104,14 @@ def finder_figure(finder: LearningRateFinder) -> go.Figure:
     return figure
 
 
-def centred_means(losses: Sequence[float]) -> list[float]:
-    """Mean of each loss and its neighbours on both sides, which follows the losses without a delay.
+def centred_medians(losses: Sequence[float]) -> list[float]:
+    """Median of each loss and its neighbours on both sides, which follows the losses without a delay.
 
     Args:
         losses: Of consecutive steps. At the ends there are fewer neighbours, as many on either side.
     """
-    means = []
+    medians = []
     for step in range(len(losses)):
         reach = min(NEIGHBOURS, step, len(losses) - 1 - step)
-        means.append(statistics.fmean(losses[step - reach : step + reach + 1]))
-    return means
+        medians.append(statistics.median(losses[step - reach : step + reach + 1]))
+    return medians

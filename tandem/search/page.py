@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tandem.rendering.page import Block, Command, Page, Plot, Section, Text
 from tandem.rendering.tables import Table
-from tandem.rendering.theme import arrange_panels
+from tandem.rendering.theme import TRAIN_COLOR, arrange_panels
 
 MOST_IN_CONTOURS = 4  # settings, which are drawn in pairs
 LEAST_FOR_IMPORTANCE = 4  # completed trials; with fewer, Optuna finds all settings equally important
@@ -62,12 +62,14 @@ def make_sweep_page(
     complete = drawn.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     names = sorted({name for trial in complete for name in trial.params})
     slices = _plot(visualization.plot_slice(drawn, target_name=name), f"The {name} against each setting.")
+    # One colour: Optuna's shows the number of the trial, with a bar that leaves a phone no room for the figure.
+    slices.figure.update_traces(marker={"color": TRAIN_COLOR, "showscale": False, "size": 8, "line": {"width": 0}})
     arrange_panels(slices.figure, panels=len(names), columns=len(names), panel_height=320, around=110, narrowest=220)
     best = study.best_trial
     assert best.value is not None
     sections: dict[str, tuple[Block, ...]] = {
         "Best settings": (
-            Text(paragraphs=(f"{best_settings}.", "This command trains with the best settings:")),
+            Text(paragraphs=("This command trains with the best settings:",)),
             Command(text=command),
         ),
         "Trials": (trials,),
@@ -129,7 +131,8 @@ def _outliers(left_out: Sequence[FrozenTrial], objective: str) -> tuple[Text, ..
     if not left_out:
         return ()
     trials = ", ".join(f"{trial.number} ({objective} {trial.value:.4g})" for trial in left_out)
-    return (Text(paragraphs=(f"Left out of the figures, because they would flatten them: trials {trials}.",)),)
+    several = "trials" if len(left_out) > 1 else "trial"
+    return (Text(paragraphs=(f"Too far from the others for these figures and left out: {several} {trials}.",)),)
 
 
 def _history(study: optuna.Study, objective: str) -> tuple[Block, ...]:

@@ -81,7 +81,7 @@ def test_diverged_trial_flattens_no_figure(num_trials: int) -> None:
     (history_section,) = [section for section in page.sections if section.anchor == "history"]
     assert history_section.blocks[0] == Text(
         paragraphs=(
-            f"Left out of the figures, because they would flatten them: trials {num_trials} (validation loss 5e+08).",
+            f"Too far from the others for these figures and left out: trial {num_trials} (validation loss 5e+08).",
         )
     )
 
