@@ -18,12 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from tandem.data.manifest import Manifest, hash_of
-from tandem.errors import UserError
+from tandem.errors import UserError, some_of
 from tandem.protocol.data_sets import resolve_split
-from tandem.protocol.settings import DataSettings
+from tandem.protocol.label_table import sorted_classes
+from tandem.protocol.settings import FOLD_SPLITS, DataSettings
 
 PARTS = ("train", "val", "test")
 UNUSED = "unused"
+_KEEP_TEST = ("publisher", "publisher_folds")  # splits that keep the publisher's test images
 
 Groups = dict[str, list[int]]
 """Rows of the manifest that have to stay together, by a name that does not depend on their place."""
@@ -36,7 +38,7 @@ class Split:
     manifest: Manifest
     """The images."""
     kind: str
-    """fractions, publisher or folds; with `split: auto`, the one that it stands for."""
+    """fractions, publisher, folds or publisher_folds; with `split: auto`, the one that it stands for."""
     fractions: tuple[float, ...]
     """Shares of training, validation and test images, from the settings or the data set's protocol."""
     parts: tuple[str, ...]
@@ -55,10 +57,20 @@ class Split:
 
     @cached_property
     def test_hash(self) -> str:
-        """Hash of the test images and the classes, whatever the files are called. Scores with equal ones can be
-        compared."""
-        tested = sorted((file_hash, name) for _, file_hash, name, part in self._lines if part == "test")
-        return hash_of([list(self.manifest.classes), *tested])
+        """Hash of the test images and the classes in the order of the labels, whatever the files are called."""
+        return hash_of([list(self.manifest.classes), *self._tested])
+
+    @cached_property
+    def test_images_hash(self) -> str:
+        """Hash of the test images and their classes, whatever the files are called and in which order the classes are.
+
+        Scores with equal ones are of the same images. The labels' numbers may differ: classes are matched by name.
+        """
+        return hash_of([sorted(self.manifest.classes), *self._tested])
+
+    @property
+    def _tested(self) -> list[tuple[str, str]]:
+        return sorted((file_hash, name) for _, file_hash, name, part in self._lines if part == "test")
 
     def write(self, path: Path) -> None:
         """Writes a CSV file with the columns key, hash, class and part, sorted by key."""
@@ -90,6 +102,8 @@ def split_images(manifest: Manifest, settings: DataSettings) -> Split:
     splitter.limit_all()
     if settings.split == "publisher":
         splitter.by_publisher()
+    elif settings.split == "publisher_folds":
+        splitter.by_publisher_folds()
     elif settings.split == "folds":
         splitter.by_folds()
     else:
@@ -111,14 +125,35 @@ def _check(manifest: Manifest, settings: DataSettings, fractions: tuple[float, .
             f"data.fractions: received {list(fractions)}, allowed: three numbers above 0 (train, val, test) that add "
             "up to 1"
         )
-    if settings.split == "folds" and (settings.fold is None or not 0 <= settings.fold < settings.folds):
+    if settings.split in FOLD_SPLITS and (settings.fold is None or not 0 <= settings.fold < settings.folds):
         raise UserError(f"data.fold: received {settings.fold}, allowed: 0 to {settings.folds - 1}, one of data.folds")
     published = sorted(set(manifest.images["part"]) - {""})
-    if settings.split == "publisher" and not {"train", "test"} <= set(published):
+    if settings.split in _KEEP_TEST and not {"train", "test"} <= set(published):
         raise UserError(
-            f"data.split: received publisher, but {manifest.name} has no train and test images from a publisher "
+            f"data.split: received {settings.split}, but {manifest.name} has no train and test images from a publisher "
             f"(found: {', '.join(published) or 'only class folders'}); allowed here: fractions, folds"
         )
+    if settings.split == "publisher":
+        _check_classes_of_parts(manifest, published)
+
+
+def _check_classes_of_parts(manifest: Manifest, published: list[str]) -> None:
+    """Raises UserError if a class has images in some of the publisher's parts only."""
+    found = set(zip(manifest.class_names, manifest.images["part"].tolist(), strict=True))
+    lacking = {
+        name: [part for part in published if (name, part) not in found]
+        for name in manifest.classes
+        if any((name, part) not in found for part in published)
+    }
+    if not lacking:
+        return
+    words = [f"{name} (none in {' and '.join(parts)})" for name, parts in lacking.items()]
+    kept = [name for name in manifest.classes if name not in lacking]
+    raise UserError(
+        f"data.split publisher: {len(lacking):,} of {len(manifest.classes):,} classes are not in every part of "
+        f"{manifest.name}: {some_of(words)}. Leave them out with data.classes [{some_of(kept, 4)}], or deal all images "
+        "anew with data.split fractions"
+    )
 
 
 class _Splitter:
@@ -130,6 +165,7 @@ class _Splitter:
         self.classes = manifest.classes
         self.class_names = manifest.class_names
         self.published: list[str] = manifest.images["part"].tolist()
+        self.published_folds: list[str] = manifest.images["fold"].tolist()
         self.hashes: list[str] = manifest.images["hash"].tolist()
         self.keys: list[str] = manifest.images["key"].tolist()
         self.parts = [UNUSED] * len(self.hashes)
@@ -143,7 +179,7 @@ class _Splitter:
             copies[self.hashes[row]] += 1
 
     def limit_all(self) -> None:
-        """Limits candidates to images_per_class; in a publisher's split in the proportion of the publisher's parts."""
+        """Limits candidates to images_per_class; with the publisher's test images, in the proportion of its parts."""
         limit = self.settings.images_per_class
         if limit is None:
             return
@@ -151,7 +187,7 @@ class _Splitter:
         for rows in self._per_class(self.candidates).values():
             by_part: dict[str, list[int]] = defaultdict(list)
             for row in rows:
-                by_part[self.published[row] if self.settings.split == "publisher" else ""].append(row)
+                by_part[self.published[row] if self.settings.split in _KEEP_TEST else ""].append(row)
             names = sorted(by_part)
             sizes = [len(by_part[name]) for name in names]
             wanted = _round_shares(min(limit, len(rows)), [size / len(rows) for size in sizes], names)
@@ -174,12 +210,32 @@ class _Splitter:
                 self._assign((row for name in names for row in groups[name]), part)
 
     def by_folds(self) -> None:
+        if any(self.published_folds):
+            self._by_published_folds()
+            return
         for groups in self._groups(self.candidates):
             folds = self._deal(groups, [1 / self.settings.folds] * self.settings.folds, "folds")
             assert self.settings.fold is not None
             test = set(folds[self.settings.fold])
             self._assign((row for name in test for row in groups[name]), "test")
             self._deal_train_and_val({name: rows for name, rows in groups.items() if name not in test})
+
+    def _by_published_folds(self) -> None:
+        """Takes the folds from the table of labels; rows without a fold are unused."""
+        names = sorted_classes(set(self.published_folds) - {""})
+        if len(names) != self.settings.folds:
+            raise UserError(
+                f"data.folds: received {self.settings.folds}, but the table of labels has {len(names)} folds "
+                f"({some_of(names)}); give data.folds {len(names)}"
+            )
+        assert self.settings.fold is not None
+        for row in self.candidates:
+            if self.published_folds[row]:
+                self.parts[row] = "test" if self.published_folds[row] == names[self.settings.fold] else "train"
+        if self.settings.duplicates == "together":
+            self._drop_copies(of="test", among=("train",))
+        for groups in self._groups(self._rows("train")):
+            self._deal_train_and_val(groups)
 
     def by_publisher(self) -> None:
         for part in PARTS:
@@ -190,6 +246,17 @@ class _Splitter:
         if "val" not in self.published:
             for groups in self._groups(self._rows("train")):
                 self._deal_train_and_val(groups)
+
+    def by_publisher_folds(self) -> None:
+        """Keeps the publisher's test images; one fold of its other images validates and the others train."""
+        self._assign((row for row in self.candidates if self.published[row] != "test"), "train")
+        self._assign((row for row in self.candidates if self.published[row] == "test"), "test")
+        if self.settings.duplicates == "together":
+            self._drop_copies(of="test", among=("train",))
+        assert self.settings.fold is not None
+        for groups in self._groups(self._rows("train")):
+            folds = self._deal(groups, [1 / self.settings.folds] * self.settings.folds, "folds")
+            self._assign((row for name in folds[self.settings.fold] for row in groups[name]), "val")
 
     def check_parts(self) -> None:
         """Raises UserError if a class has no image in one of the parts; the message says how many it needs."""
@@ -210,14 +277,17 @@ class _Splitter:
         elif self.settings.split == "folds":
             folds = self.settings.folds
             needed = f"at least {4 if folds == 2 else folds} different images with {folds} folds"
+        elif self.settings.split == "publisher_folds":
+            folds = self.settings.folds
+            needed = f"at least {folds} different images outside the publisher's test with {folds} folds, and 1 in test"
         elif "val" in self.published:
             needed = "at least 1 image in each of the publisher's train, val and test that is in no later one"
         else:
             needed = "at least 2 different images in the publisher's train, and 1 in test"
         raise UserError(
             f"data.split {self.settings.split}: {len(small)} of {len(self.classes)} classes have too few images for "
-            f"train, val and test: {'; '.join(lines)}. Each needs {needed}: add images, raise data.images_per_class, "
-            "or leave these classes out with data.classes"
+            f"train, val and test: {some_of(lines, most=6)}. Each needs {needed}: add images, raise "
+            "data.images_per_class, or leave these classes out with data.classes"
         )
 
     def _deal_train_and_val(self, groups: Groups) -> None:

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from tandem.data.prepare import PreparedData
-from tandem.data_report.figures import class_bars, file_size_boxes, image_size_marks
+from tandem.data_report.figures import class_bars, class_share_bars, file_size_boxes, image_size_marks
 from tandem.data_report.statistics import DataSetStatistics, example_rows
 from tandem.data_report.tables import remarks, shorten_table
 from tandem.rendering.page import Block, Gallery, Page, Picture, Plot, Section, Text
 from tandem.rendering.tables import Table
 
 MOST_LISTED = 200  # rows of a table on the page; more would take megabytes
-WHOLE_TABLES = ("classes", "file_sizes")  # tables with one row per class, which are shown completely
+WHOLE_TABLES = (
+    "classes",
+    "file_sizes",
+    "file_sizes_train",
+)  # tables with one row per class, which are shown completely
 MOST_EXAMPLES = 96  # images
 EXAMPLES_PER_CLASS = 8  # one row of the page
 MOST_PAIRS_SHOWN = 16
@@ -47,6 +51,10 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
         "classes",
         Plot(figure=class_bars(statistics.counts), caption="Images of each class, by part of the split."),
         "classes",
+        Plot(
+            figure=class_share_bars(statistics.counts),
+            caption="Share of each class in the images of a part, in percent.",
+        ),
     )
     add("Examples", "examples", _examples(data))
     add("File sizes", "file-sizes", *_file_size_blocks(statistics))
@@ -67,6 +75,7 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
     near = Text(paragraphs=(statistics.near.skipped,)) if statistics.near.skipped else None
     add("Copies", "copies", "exact_copies", near, _pairs(data, statistics), "near_duplicates")
     add("Unreadable files", "unreadable", "unreadable")
+    add("What is not used, and what was assumed", "passed-over", "passed_over", "remarks")
     add("Where the data is from", "origin", _origin(data), folded=True)
     lead = f"{len(data.keys):,} images of {len(data.classes)} classes"
     return Page(title=f"Data set: {data.name}", lead=lead, sections=tuple(sections))
@@ -75,8 +84,15 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
 def _file_size_blocks(statistics: DataSetStatistics) -> list[Block | str | None]:
     if statistics.file_sizes is None:
         return [Text(paragraphs=("These images come from an array and have no files.",))]
-    caption = "Smallest size, quartiles, largest size and mean of each class's files, in bytes."
-    return [Plot(figure=file_size_boxes(statistics.file_sizes), caption=caption), "file_sizes"]
+    caption = "Smallest size, quartiles, largest size and mean of each class's {}, in bytes."
+    blocks: list[Block | str | None] = [
+        Plot(figure=file_size_boxes(statistics.file_sizes), caption=caption.format("files")),
+        "file_sizes",
+    ]
+    if statistics.train_file_sizes is not None:
+        figure = file_size_boxes(statistics.train_file_sizes)
+        blocks += [Plot(figure=figure, caption=caption.format("training files")), "file_sizes_train"]
+    return blocks
 
 
 def _examples(data: PreparedData) -> Gallery:

@@ -18,6 +18,9 @@ from tandem.protocol.data_sets import resolve_split
 Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
 Trainable = Literal["head", "last", "all"]
 
+FOLD_SPLITS = ("folds", "publisher_folds")
+"""Values of data.split with one run per fold."""
+
 Affects = Literal["numbers", "cost", "nothing"]
 """Kinds of effect that a setting can have.
 
@@ -74,24 +77,39 @@ class DataSettings:
 
     source: str = setting("digits", affects="numbers")
     """A folder with one folder of images per class; a folder that holds train/, val/ and test/ folders of that kind
-    (val/ or test/ may be missing); or the name of a data set: `digits` (1,797 images of 8 x 8 pixels that come with
-    scikit-learn), or one that is downloaded on first use: `mnist`, `fashion_mnist`, `cifar10`, `cifar100`,
-    `caltech101`, `labelme`, `sdss17`, `vegetables`, `birds300`, `birds400`, `birds525`, `imagenette`, `flowers`. Write
-    `./name` for a folder that has the name of a data set."""
+    (val/ or test/ may be missing); Parquet files, WebDataset tars, or a data set saved by Hugging Face's library
+    datasets; `hf:OWNER/NAME`, a data set of the Hugging Face Hub; or the name of a data set: `digits` (1,797 images of
+    8 x 8 pixels that come with scikit-learn), or one that is downloaded on first use: `mnist`, `fashion_mnist`,
+    `cifar10`, `cifar100`, `caltech101`, `labelme`, `sdss17`, `vegetables`, `birds300`, `birds400`, `birds525`,
+    `imagenette`, `flowers`. Write `./name` for a folder that has the name of a data set. docs/data.md lists all
+    layouts and kinds of files."""
+    parts: dict[str, str] | None = setting(None, affects="numbers")
+    """The publisher's parts by their names in the source, such as {train: Training, test: Testing}: folders, splits, or
+    values in the table of labels. Names that are not given are not used. When not given, common names are
+    recognised."""
+    labels: str | None = setting(None, affects="numbers")
+    """Table of labels for images that are not in class folders: a .csv, .tsv, .jsonl or .parquet file, in the current
+    folder or in the one of the images, with the columns path and label, and perhaps part (train, val, test) or fold.
+    The ending of the files' names may be missing."""
+    columns: dict[str, str] | None = setting(None, affects="numbers")
+    """Names of columns that are not recognised, such as {path: id_code, label: diagnosis}, with the keys path (the
+    images), label, part and fold; for data.labels, Parquet files and Hugging Face's data sets."""
     classes: list[str] | None = setting(None, affects="numbers")
     """Use only these classes, in this order (names of the class folders); all classes when not given."""
     image_size: int = setting(224, affects="numbers", at_least=8, at_most=2048, changes_features=True)
     """Height and width, in pixels, of the images that the backbone sees."""
     resize: Literal["squash", "crop"] = setting("squash", affects="numbers")
     """Way of making images square: `squash` changes their proportions, `crop` keeps their centre."""
-    split: Literal["auto", "fractions", "publisher", "folds"] = setting(
+    split: Literal["auto", "fractions", "publisher", "folds", "publisher_folds"] = setting(
         "auto", affects="numbers", stands_for=lambda settings: resolve_split(settings.data).split
     )
     """Division into training, validation and test images. `auto`: as the named data set defines it
-    (tandem/protocol/data_sets.py), `fractions` for a folder; the run records which. `fractions`: all images are merged,
-    then split per class. `publisher`: the publisher's test images are kept; validation images, if the publisher gives
-    none, are taken from the training images. `folds`: cross-validation; fold number `fold` of `folds` is the test
-    set."""
+    (tandem/protocol/data_sets.py); otherwise `publisher` if the data has training and test images of its own, and
+    `fractions` if not; the run records which. `fractions`: all images are merged, then split per class. `publisher`:
+    the publisher's test images are kept; validation images, if the publisher gives none, are taken from the training
+    images. `folds`: cross-validation; fold number `fold` of `folds` is the test set. `publisher_folds`:
+    cross-validation within the publisher's training images; fold number `fold` of `folds` validates, and the
+    publisher's test images are kept."""
     fractions: list[float] | None = setting(
         None,
         affects="numbers",
@@ -103,9 +121,10 @@ class DataSettings:
     set, or 0.7, 0.1 and 0.2 for a folder. With `publisher` and `folds`, the images that are not test images are divided
     in the proportion of the first two."""
     folds: int = setting(5, affects="numbers", at_least=2, at_most=100)
-    """Number of folds with `split: folds`."""
+    """Number of folds with `split: folds` or `split: publisher_folds`."""
     fold: int | None = setting(None, affects="numbers", at_least=0, at_most=99)
-    """The fold that is the test set, counted from 0; when not given, one run per fold."""
+    """The fold that is the test set, or with `split: publisher_folds` the validation set, counted from 0; when not
+    given, one run per fold."""
     split_seed: int = setting(0, affects="numbers", at_least=0)
     """Seed of the split and of the two limits below. It is not the run's seed, so runs of different seeds share a
     split."""
@@ -115,6 +134,13 @@ class DataSettings:
     """Use at most this many training images per class, drawn after the split; all when not given."""
     on_bad_image: Literal["error", "skip"] = setting("error", affects="numbers")
     """Reaction to files that cannot be read as images: `error` lists all of them and stops, `skip` leaves them out."""
+    pixel_range: Literal["auto", "full", "per_image"] = setting("auto", affects="numbers")
+    """Range of pixels with more than 8 bits that becomes black to white. `auto`: 0 to the largest value of the number
+    of bits that the data set uses (8, 10, 12, 14 or 16); the run says which. `full`: 0 to 65535. `per_image`: the
+    smallest to the largest value in each image."""
+    max_pixels: int = setting(178_956_970, affects="numbers", at_least=1, at_most=2**31 - 1)
+    """Most pixels of an image. Larger files are bad images, since a small file can decode to more memory than there
+    is."""
     duplicates: Literal["together", "allow"] = setting("together", affects="numbers")
     """`together`: exact copies of an image never end up in different parts of the split. `allow`: they may; the report
     on the data counts them."""

@@ -50,6 +50,7 @@ def write_run_page(
     history: pd.DataFrame,
     train_seconds: float,
     predictions: Predictions,
+    after_first_phase: Predictions | None = None,
     image_of: Callable[[int], np.ndarray],
     grad_cam: GradCam | None,
     settings: Mapping[str, Any],
@@ -65,6 +66,7 @@ def write_run_page(
         predictions: Of the trained network on the test images.
         image_of: Gives a test image by its place in the predictions, uint8 of shape (height, width, 3).
         grad_cam: Of some test images; None without maps.
+        after_first_phase: Of the network after the first of several phases; None if there was only one.
         settings: By dotted name.
     """
     estimates = _estimates(predictions)
@@ -83,6 +85,7 @@ def write_run_page(
                 _confusions(predictions),
             ),
         ),
+        *(() if after_first_phase is None else (_first_phase(after_first_phase),)),
         Section(
             title="Classes",
             anchor="classes",
@@ -130,6 +133,15 @@ def _estimates(predictions: Predictions) -> dict[str, Estimate]:
     resampled = resample_scores([[predictions]])
     intervals = {name: score_interval(resampled, name, 0) for name in resampled.estimates}
     return {name: Estimate(value=one.estimate, low=one.low, high=one.high) for name, one in intervals.items()}
+
+
+def _first_phase(predictions: Predictions) -> Section:
+    caption = "Share of the images of each true class by predicted class, after the first phase alone."
+    return Section(
+        title="Confusion matrix after phase 1",
+        anchor="confusions-phase-1",
+        blocks=(Plot(figure=confusion_heatmap(predictions), caption=caption), _confusions(predictions, "_phase_1")),
+    )
 
 
 def _training(history: pd.DataFrame) -> Section:
@@ -208,7 +220,7 @@ def _classes(predictions: Predictions) -> Table:
 _CLASS_SCORES = (("f1", "F1"), ("precision", "precision"), ("recall", "recall"))
 
 
-def _confusions(predictions: Predictions) -> Table:
+def _confusions(predictions: Predictions, suffix: str = "") -> Table:
     counts = confusion_matrix(predictions).to_numpy(copy=True)
     support = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
@@ -219,7 +231,7 @@ def _confusions(predictions: Predictions) -> Table:
             names = predictions.classes[truth], predictions.classes[predicted]
             rows.append((*names, int(count), int(support[truth])))
     return Table(
-        name="confusions",
+        name=f"confusions{suffix}",
         title="Most frequent confusions",
         columns=(
             Column(key="truth", heading="true class"),

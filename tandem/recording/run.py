@@ -68,6 +68,7 @@ def record_data(run: Run, data: PreparedData) -> None:
             vocabulary.DATA_NAME: data.name,
             vocabulary.SPLIT_HASH: data.split.hash,
             vocabulary.TEST_HASH: data.split.test_hash,
+            vocabulary.TEST_IMAGES_HASH: data.split.test_images_hash,
         }
     )
     counts = {name: len(data.rows(part)) for part, name in vocabulary.NUM_IMAGES.items()}
@@ -189,6 +190,7 @@ def record_phase(
     run.set_tags(tags)
     if outcome.frozen_before != outcome.frozen_after:
         raise RuntimeError(f"the frozen backbone changed in phase {phase.number}: its hash differs from before")
+    first_epoch = next(row for row in curves.rows if row["phase"] == phase.number)
     run.log_metrics(
         {
             f"{prefix}/{name}": value
@@ -202,6 +204,7 @@ def record_phase(
                 vocabulary.BEST_EPOCH: outcome.best_epoch,
                 vocabulary.PARAMETERS: outcome.parameters,
                 vocabulary.TRAINABLE_PARAMETERS: outcome.trainable_parameters,
+                vocabulary.START_ACCURACY: first_epoch[vocabulary.VAL_ACCURACY],
             }.items()
         }
     )
@@ -247,6 +250,11 @@ def record_grad_cam(
     draw_contact_sheet(grad_cam).save(run.folder / vocabulary.GRAD_CAM_SHEET_FILE)
     for name in (vocabulary.GRAD_CAM_FILE, vocabulary.GRAD_CAM_SHEET_FILE):
         run.log_artifact(run.folder / name, folder=vocabulary.FINAL_FOLDER)
+
+
+def _after_first_phase(run: Run) -> Predictions:
+    """Predictions of the test images after the first phase, which record_phase wrote into the run's folder."""
+    return Predictions.read(run.folder / vocabulary.phase_name(1) / vocabulary.PREDICTIONS_FILE)
 
 
 def record_end(
@@ -297,6 +305,7 @@ def record_end(
         history=pd.DataFrame(curves.rows),
         train_seconds=costs[vocabulary.TRAIN_SECONDS],
         predictions=predictions,
+        after_first_phase=_after_first_phase(run) if len(outcomes) > 1 else None,
         image_of=lambda row: np.asarray(data.images[rows[row]]),
         grad_cam=GradCam.read(maps) if maps.exists() else None,
         settings=flatten(hide_password(settings)),

@@ -13,6 +13,7 @@ BACKEND = "tandem.backend"  # torch, tensorflow or jax
 SETTINGS_HASH = "tandem.settings_hash"  # of the settings alone, so equal in both frameworks
 SPLIT_HASH = "tandem.split_hash"  # of every image and its part: train, val or test
 TEST_HASH = "tandem.test_hash"  # of the test images and their classes; runs with the same hash share a table
+TEST_IMAGES_HASH = "tandem.test_images_hash"  # the same, whatever the order of the classes is; not in older runs
 BATCHES_HASH = "tandem.batches_hash"  # of the bytes of the first epoch's batches
 DATA_NAME = "tandem.data"
 HARDWARE = "tandem.hardware"
@@ -60,6 +61,7 @@ IMAGES_PER_SECOND = "cost/inference_images_per_second"  # median over batches of
 PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
 PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # of the first GPU; 0 without a GPU
 BEST_EPOCH = "cost/best_epoch"  # per phase, counted from 0 within the phase
+START_ACCURACY = "val/start_accuracy"  # per phase: validation accuracy after its first epoch
 
 DATA_PREFIX = "data/"  # followed by num_images and the like; only on reports on a data set
 
@@ -86,6 +88,7 @@ IMAGENET_ANSWERS_FILE = "final/imagenet_answers.csv"  # the highest of all 1000 
 GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.recording.grad_cam
 GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
+ARCHITECTURE_FILE = "architecture.csv"  # one line per layer
 BEST_SETTINGS_FILE = "best.yaml"
 TRIALS_FILE = "trials.csv"
 SWEEP_PAGE_FILE = "sweep.html"

@@ -101,6 +101,12 @@ def test_without_predictions_only_accuracy_and_time_are_drawn(make_run: MakeRun)
     assert set(make_plots(compared, {})) == {"accuracy", "accuracy_time"}
 
 
+def test_parameters_are_drawn_where_they_differ(make_run: MakeRun) -> None:
+    runs = [make_run(), make_run(params={"backbone": "resnet50"}, metrics={"cost/parameters": 25e6})]
+    (compared,) = compare_runs(runs).groups
+    assert set(make_plots(compared, {})) == {"accuracy", "accuracy_time", "accuracy_parameters"}
+
+
 def test_figures_say_what_is_subtracted_from_what(comparison: Comparison) -> None:
     (compared,) = comparison.groups
     plots = make_plots(compared, {})
@@ -148,7 +154,7 @@ def test_methods_list_runs_versions_and_settings(comparison: Comparison, maps: N
 def test_page_begins_with_the_winner_and_ends_with_methods(comparison: Comparison, maps: None, tmp_path: Path) -> None:
     page = page_of(comparison, tmp_path)
     assert [section.anchor for section in page.sections] == [
-        *("summary", "recommendation", "scores", "frameworks", "training", "thawing", "cost", "classes"),
+        *("summary", "recommendation", "scores", "frameworks", "ensembles", "training", "thawing", "cost", "classes"),
         *("confusions", "calibration", "transfer", "images", "grad-cam", "methods"),
     ]
     assert page.lead == "4 runs. digits 5-9, 5 classes, 180 test images."

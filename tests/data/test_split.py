@@ -29,7 +29,7 @@ def images_of(class_name: str, number: int, part: str = "") -> list[Image]:
 def manifest_of(images: list[Image], classes: tuple[str, ...] | None = None) -> Manifest:
     classes = classes or tuple(sorted({class_name for _, class_name, _, _ in images}))
     rows = [
-        (key, classes.index(class_name), part, hashlib.sha256(content.encode()).hexdigest(), 8, 8, "L", 64)
+        (key, classes.index(class_name), part, hashlib.sha256(content.encode()).hexdigest(), 8, 8, "L", 64, "")
         for key, class_name, part, content in images
     ]
     return Manifest(name="some", classes=classes, images=pd.DataFrame(rows, columns=list(COLUMNS)))
@@ -132,6 +132,16 @@ def test_test_hash_tells_classes_and_their_order_apart() -> None:
     assert split_of(images).hash != split_of(images, train_images_per_class=2).hash
 
 
+def test_test_images_are_the_same_whatever_the_order_of_their_classes() -> None:
+    images = images_of("cat", 10) + images_of("dog", 10)
+    assert split_of(images).test_images_hash == split_of(images, ("dog", "cat")).test_images_hash
+    assert split_of(images).test_images_hash != split_of(images, split_seed=1).test_images_hash
+    swapped = [(key, "dog" if name == "cat" else "cat", part, content) for key, name, part, content in images]
+    assert split_of(images).test_images_hash != split_of(swapped).test_images_hash
+    # that of older runs, whose classes are in alphabetical order by default
+    assert split_of(images).test_images_hash == split_of(images).test_hash
+
+
 @pytest.mark.parametrize("kind", ["fractions", "folds"])
 @pytest.mark.parametrize("seed", range(5))
 def test_exact_copies_stay_together(kind: str, seed: int) -> None:
@@ -227,6 +237,43 @@ def test_publishers_copies_are_dropped_from_the_earlier_part() -> None:
     assert part_of_keys(allowed)["train/cat/x"] == "train"
 
 
+def test_folds_within_the_publishers_training_images_keep_its_test_images() -> None:
+    images = [
+        image
+        for name, numbers in (("cat", (20, 5, 7)), ("dog", (13, 2, 4)))
+        for part, number in zip(("train", "val", "test"), numbers, strict=True)
+        for image in images_of(name, number, part)
+    ]
+    splits = [split_of(images, split="publisher_folds", folds=5, fold=fold) for fold in range(5)]
+    # 25 cats and 15 dogs are dealt to five folds; each validates once.
+    assert [sizes(split, "cat") for split in splits] == [{"train": 20, "val": 5, "test": 7}] * 5
+    assert [sizes(split, "dog") for split in splits] == [{"train": 12, "val": 3, "test": 4}] * 5
+    parts = [part_of_keys(split) for split in splits]
+    for key, _, published, _ in images:
+        found = Counter(part[key] for part in parts)
+        assert found == ({"test": 5} if published == "test" else {"train": 4, "val": 1}), key
+    assert len({split.test_hash for split in splits}) == 1
+    assert {split.kind for split in splits} == {"publisher_folds"}
+
+
+def test_copies_of_test_images_are_in_no_fold_of_the_training_images() -> None:
+    images = [image for name in ("cat", "dog") for part in ("train", "test") for image in images_of(name, 6, part)]
+    copy = ("train/cat/x", "cat", "train", "test/cat/001")
+    split = split_of([*images, copy], split="publisher_folds", folds=2, fold=0)
+    assert part_of_keys(split)["train/cat/x"] == "unused"
+    assert list(split.dropped.values()) == ["left out of train: a copy is in test"]
+
+
+def test_folds_within_the_training_images_need_the_publishers_parts_and_enough_images() -> None:
+    with pytest.raises(UserError, match=r"data\.split: received publisher_folds, but some has no train and test"):
+        split_of(images_of("cat", 10) + images_of("dog", 10), split="publisher_folds", fold=0)
+    images = [image for name in ("cat", "dog") for part in ("train", "test") for image in images_of(name, 3, part)]
+    with pytest.raises(UserError, match=r"at least 5 different images outside the publisher's test with 5 folds"):
+        split_of(images, split="publisher_folds", folds=5, fold=0)
+    with pytest.raises(UserError, match=r"data\.fold: received None, allowed: 0 to 4"):
+        split_of(images, split="publisher_folds", folds=5, fold=None)
+
+
 def test_publishers_split_needs_the_publishers_parts() -> None:
     with pytest.raises(UserError, match=r"data\.split: received publisher, but some has no .* allowed here: fractions"):
         split_of(images_of("cat", 10) + images_of("dog", 10), split="publisher")
@@ -301,7 +348,7 @@ def test_stated_number_of_images_is_enough_for_all_folds(folds: int, enough: int
 
 def test_publishers_class_without_test_images_is_named() -> None:
     images = images_of("cat", 9, "train") + images_of("dog", 9, "train") + images_of("dog", 2, "test")
-    with pytest.raises(UserError, match=r"cat has 9 \(train 8, val 1, test 0\)"):
+    with pytest.raises(UserError, match=r"1 of 2 classes are not in every part of some: cat \(none in test\)"):
         split_of(images, split="publisher")
 
 

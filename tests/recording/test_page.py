@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -171,6 +172,37 @@ def test_settings_that_differ_from_the_defaults_come_first(outline: Outline) -> 
     end = first.index(["setting", "value"])
     assert [row[0] for row in first[:end]] == ["regime", "head.hidden", "data.source"]
     assert len(first[end + 1 :]) == 4
+
+
+def test_confusions_after_the_first_phase_are_shown_beside_those_of_the_trained_network(tmp_path: Path) -> None:
+    def outline_of(after_first_phase: Predictions | None) -> Outline:
+        path = tmp_path / "run.html"
+        write_run_page(
+            path,
+            title="run",
+            history=pd.DataFrame(),
+            predictions=predictions_of([0, 0, 1, 1, 2, 2]),
+            after_first_phase=after_first_phase,
+            settings={},
+        )
+        parser = Outline()
+        parser.feed(path.read_text(encoding="utf-8"))
+        return parser
+
+    def predictions_of(predicted: list[int]) -> Predictions:
+        return Predictions(
+            keys=tuple("123456"),
+            hashes=tuple("123456"),
+            truth=np.array([0, 0, 1, 1, 2, 2]),
+            probabilities=np.eye(3, dtype=np.float32)[predicted],
+            classes=("bird", "dog", "fish"),
+        )
+
+    both = outline_of(predictions_of([0, 2, 1, 1, 2, 2]))
+    assert "Confusion matrix after phase 1" in both.headings and both.plots == 3
+    assert ["bird", "fish", "1", "2"] in both.rows
+    alone = outline_of(None)
+    assert "Confusion matrix after phase 1" not in alone.headings and alone.plots == 2
 
 
 def test_class_name_cannot_end_a_script(page: str, outline: Outline) -> None:
