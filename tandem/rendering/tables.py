@@ -141,7 +141,7 @@ def without_constant_columns(table: Table) -> tuple[Table, tuple[str, ...]]:
     """Takes the columns that say the same in every row out of a table.
 
     Args:
-        table: With one row, or with no other columns, it is left unchanged.
+        table: With one or two rows, or with no other columns, it is left unchanged.
 
     Returns:
         The table without them, and each of them as "heading value".
@@ -152,7 +152,7 @@ def without_constant_columns(table: Table) -> tuple[Table, tuple[str, ...]]:
         if column.kind in _DESCRIBING
         and len(texts := {format_value(row[index], column.kind) for row in table.rows}) == 1
     }
-    if len(table.rows) < 2 or len(constant) == len(table.columns):
+    if len(table.rows) < 3 or len(constant) == len(table.columns):
         return table, ()
     return with_columns(table, [column.key for column in table.columns if column.key not in constant]), tuple(
         constant.values()

@@ -271,7 +271,7 @@ def _train(sweep: Sweep, trial: Trial, images: _Images) -> float:
     ) as run:
         trial.set_user_attr(RUN, run.id)
         run.set_tags({vocabulary.DATA_NAME: data.name, vocabulary.SPLIT_HASH: data.split.hash})
-        curves = Curves(run, report)
+        curves = Curves(run, report, quiet=True)  # the sweep prints a line per trial
         try:
             outcome = sweep.trainer.train(settings, data, run, curves)
         except TrainingPruned:
