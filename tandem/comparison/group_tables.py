@@ -13,28 +13,13 @@ from tandem.comparison.differences import differences_sentence
 from tandem.comparison.recommendation import thawing_sentence
 from tandem.comparison.rows import ClassDifference, Ensemble, Pair, Row
 from tandem.evaluation.intervals import NOT_SMOOTH
+from tandem.evaluation.metrics import SCORE_NAMES
 from tandem.rendering.tables import MISSING, Column, Field, Kind, Table, Value, table_of
 from tandem.tracking import vocabulary
 
 CLASSES_NAMED = 5
 
 _LOWER_IS_BETTER = ("calibration_error", "log_loss")
-_SCORES = {
-    "accuracy": "accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "precision_macro": "macro precision",
-    "recall_macro": "macro recall",
-    "f1_macro": "macro F1",
-    "precision_weighted": "weighted precision",
-    "recall_weighted": "weighted recall",
-    "f1_weighted": "weighted F1",
-    "precision_min": "worst-class precision",
-    "recall_min": "worst-class recall",
-    "f1_min": "worst-class F1",
-    "recall_at_half": "recall at 0.5",
-    "calibration_error": "calibration error",
-    "log_loss": "log loss",
-}
 _IMAGENET_SCORES: dict[str, tuple[str, Kind]] = {
     "imagenet_accuracy": ("accuracy over all 1000 classes", "score"),
     "imagenet_precision_macro": ("macro precision", "score"),
@@ -165,8 +150,10 @@ def _version_notes(rows: Sequence[Row]) -> list[str]:
 def scores_table(analysis: Analysis) -> Table:
     """All scores of each row with their intervals."""
     rows = analysis.rows
-    scores = [score for score in _SCORES if any(row.mean(vocabulary.TEST_PREFIX + score) is not None for row in rows)]
-    rough = ", ".join(_SCORES[score] for score in scores if score in NOT_SMOOTH)
+    scores = [
+        score for score in SCORE_NAMES if any(row.mean(vocabulary.TEST_PREFIX + score) is not None for row in rows)
+    ]
+    rough = ", ".join(SCORE_NAMES[score] for score in scores if score in NOT_SMOOTH)
     return table_of(
         rows,
         (*_NAMES, *_setting_fields(rows, costs=True), *map(_score_field, scores)),
@@ -484,7 +471,7 @@ def _setting_fields(rows: Sequence[Row], *, costs: bool) -> list[RowField]:
 def _score_column(score: str) -> Column:
     return Column(
         key=score,
-        heading=_SCORES[score],
+        heading=SCORE_NAMES[score],
         kind="score",
         better="lower" if score in _LOWER_IS_BETTER else "higher",
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tandem.evaluation.intervals import NOT_SMOOTH, score_interval
-from tandem.evaluation.metrics import TOP, confusion_matrix, per_class_table
+from tandem.evaluation.metrics import SCORE_NAMES, TOP, confusion_matrix, per_class_table
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.resampling import resample_scores
 from tandem.protocol.settings import Settings, flatten
@@ -23,24 +23,6 @@ from tandem.tracking import vocabulary
 
 MOST_CONFUSIONS = 15
 MOST_WRONG_IMAGES = 24
-
-SCORE_NAMES = {
-    "accuracy": "accuracy",
-    "top5_accuracy": f"top-{TOP} accuracy",
-    "precision_macro": "macro precision",
-    "recall_macro": "macro recall",
-    "f1_macro": "macro F1",
-    "precision_weighted": "weighted precision",
-    "recall_weighted": "weighted recall",
-    "f1_weighted": "weighted F1",
-    "precision_min": "lowest precision of a class",
-    "recall_min": "lowest recall of a class",
-    "f1_min": "worst-class F1",
-    "log_loss": "log loss",
-    "calibration_error": "calibration error (ECE)",
-    "recall_at_half": "recall at a probability above one half",
-}
-"""Names for people of the scores of tandem.evaluation.metrics."""
 
 
 def write_run_page(

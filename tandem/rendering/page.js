@@ -33,6 +33,7 @@
   const plots = [...document.querySelectorAll(".plot > div")];
   const template = () => (dark.matches ? templates.dark : templates.light);
   const originals = new Map(); // plot -> the layout that it has at its full width
+  const page = document.documentElement;
   let printing = false;
   const room = () => (printing ? PAPER_WIDTH : document.querySelector("main").clientWidth);
 
@@ -279,6 +280,16 @@
       undo.push(() => (section.open = false));
     }
     for (const shower of showers) undo.push(shower(true));
+    page.classList.add("paper");
+    undo.push(() => page.classList.remove("paper"));
+    for (const table of document.querySelectorAll(".table > table")) {
+      const box = table.parentElement;
+      box.style.width = `${PAPER_WIDTH}px`;
+      const zoom = Math.min(1, PAPER_WIDTH / table.offsetWidth);
+      box.style.width = "";
+      if (zoom < 1) table.style.zoom = zoom;
+      undo.push(() => (table.style.zoom = ""));
+    }
     plots.forEach(draw);
     redrawAll();
   });
