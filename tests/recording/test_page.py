@@ -181,8 +181,11 @@ def test_confusions_after_the_first_phase_are_shown_beside_those_of_the_trained_
             path,
             title="run",
             history=pd.DataFrame(),
+            train_seconds=0.0,
             predictions=predictions_of([0, 0, 1, 1, 2, 2]),
             after_first_phase=after_first_phase,
+            image_of=lambda row: np.zeros((8, 8, 3), np.uint8),
+            grad_cam=None,
             settings={},
         )
         parser = Outline()
