@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tandem.errors import UserError, run_program
+from tandem.evaluation.margin import MARGIN, checked_margin
 from tandem.protocol.settings import TrackingSettings
 
 
@@ -25,6 +26,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--experiment",
+        "--tracking.experiment",
+        dest="experiment",
         default=TrackingSettings().experiment,
         help="MLflow experiment whose runs are compared (default: %(default)s)",
     )
@@ -34,9 +37,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="URI",
         help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or else the sqlite file mlflow.db in this folder)",
     )
-    parser.add_argument("--all", action="store_true", help="print all tables, not only the main one")
     # The name in version 0.2.0 and earlier.
     parser.add_argument("--tracking_uri", dest="tracking_uri", help=argparse.SUPPRESS)
+    parser.add_argument("--all", action="store_true", help="print all tables, not only the main one")
     parser.add_argument(
         "--output",
         type=Path,
@@ -55,6 +58,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="write the figures to the folder figures in --output in this format; needs Chrome or Chromium",
     )
     parser.add_argument(
+        "--margin",
+        type=float,
+        default=MARGIN,
+        help="largest difference in accuracy at which two rows count as equally good; they are called equivalent if "
+        "the test images show that they differ by less (default: %(default)s, one point)",
+    )
+    parser.add_argument(
         "--published",
         metavar="NAME",
         help="show the results of a document beside these runs and judge its claims: birds, cifar100_lightweight, "
@@ -66,6 +76,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    margin = checked_margin(arguments.margin)
     # After parsing, so that --help does not wait for MLflow, which takes seconds to import.
     from tandem.comparison.comparison import compare_runs
     from tandem.comparison.output import print_comparison, print_published, write_comparison_tables
@@ -88,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
         raise
     with tempfile.TemporaryDirectory(prefix="tandem-compare-") as name:
         folder = Path(name)
-        comparison = compare_runs(runs, lambda configurations: read_predictions(configurations, folder))
+        comparison = compare_runs(runs, lambda configurations: read_predictions(configurations, folder), margin=margin)
         if document is not None:
             comparison = replace(comparison, published=published_tables(document, comparison.groups, metric_history))
         if not comparison.groups and no_runs is None:

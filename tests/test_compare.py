@@ -277,6 +277,28 @@ def test_unknown_experiment_is_refused_with_the_known_names(uri: str, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("margin", ["0", "1", "-0.01", "nan", "inf"])
+def test_margin_that_is_no_difference_is_one_clear_line(margin: str) -> None:
+    with pytest.raises(UserError, match=r"--margin is a difference in accuracy above 0 and below 1\. Received: "):
+        main(["--margin", margin])
+
+
+def test_margin_is_printed_and_decides_what_is_equivalent(
+    whole_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--experiment", "whole", "--tracking_uri", whole_uri, "--output", str(tmp_path / "out")]
+
+    def verdicts(*more: str) -> list[str]:
+        main([*arguments, *more])
+        with (tmp_path / "out" / "summary.csv").open(newline="") as file:
+            return [row["against_best"] for row in csv.DictReader(file)]
+
+    assert "equivalent" not in verdicts()
+    assert "less than one point (0.01)" in capsys.readouterr().out
+    assert "equivalent" in verdicts("--margin", "0.9")
+    assert "less than 90 points (0.9)" in capsys.readouterr().out
+
+
 def test_output_that_cannot_be_written_is_named(uri: str, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match=r"cannot write the tables to .*taken.*choose another --output"):

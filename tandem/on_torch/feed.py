@@ -42,8 +42,8 @@ class StreamLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # in a generator: Lightning makes iterators that it does not use, which must not count as epochs
         epoch, self.epoch = self.epoch, self.epoch + 1
-        batches = (batch for batch in self.stream.epoch(epoch, share_of=self._share_of) if len(batch[1]))
-        batches = with_bar(batches, title=f"epoch {epoch + 1}", total=len(self), quiet=self.quiet)
+        own = (batch for batch in self.stream.epoch(epoch, share_of=self._share_of) if len(batch[1]))
+        batches = with_bar(own, title=f"epoch {epoch + 1}", total=len(self), quiet=self.quiet)
         if self.pin_memory:
             yield from copied_ahead(batches, torch.device("cuda", torch.cuda.current_device()))
         else:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tandem.evaluation.intervals import NOT_SMOOTH, score_interval
+from tandem.evaluation.intervals import Interval, score_interval
 from tandem.evaluation.metrics import SCORE_NAMES, TOP, confusion_matrix, per_class_table
 from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.resampling import resample_scores
+from tandem.evaluation.scored_rows import ScoredRows
 from tandem.protocol.settings import Settings, flatten
 from tandem.recording.figures import confusion_heatmap, f1_bars, training_curves
 from tandem.recording.grad_cam import GradCam
@@ -51,10 +51,10 @@ def write_run_page(
         after_first_phase: Of the network after the first of several phases; None if there was only one.
         settings: By dotted name.
     """
-    estimates = _estimates(predictions)
+    intervals = _intervals(predictions)
     images = (_wrong_images(predictions, image_of), *(_grad_cam(grad_cam) if grad_cam else ()))
     sections = (
-        Section(title="Scores", anchor="scores", blocks=(_scores(predictions, estimates),)),
+        Section(title="Scores", anchor="scores", blocks=(_scores(predictions, intervals),)),
         *(() if history.empty else (_training(history),)),
         Section(
             title="Confusion matrix",
@@ -81,11 +81,11 @@ def write_run_page(
         Section(title="All settings", anchor="all-settings", blocks=(_settings(settings),), folded=True),
     )
     lead = f"{len(predictions.keys):,} test images of {len(predictions.classes)} classes"
-    headline = (result_in_words(estimates["accuracy"], len(predictions.keys), history, train_seconds),)
+    headline = (result_in_words(intervals["accuracy"], len(predictions.keys), history, train_seconds),)
     write_page(path, Page(title=title, lead=lead, headline=headline, sections=sections))
 
 
-def result_in_words(accuracy: Estimate, num_images: int, history: pd.DataFrame, train_seconds: float) -> str:
+def result_in_words(accuracy: Interval, num_images: int, history: pd.DataFrame, train_seconds: float) -> str:
     """The result of a run in one line.
 
     Args:
@@ -96,7 +96,7 @@ def result_in_words(accuracy: Estimate, num_images: int, history: pd.DataFrame, 
     """
     value, low, high = (
         format_value(number, "score", supported_decimals(num_images))
-        for number in (accuracy.value, accuracy.low, accuracy.high)
+        for number in (accuracy.estimate, accuracy.low, accuracy.high)
     )
     result = f"Accuracy {value} (95 % interval {low} to {high})."
     if history.empty:
@@ -110,11 +110,16 @@ def result_in_words(accuracy: Estimate, num_images: int, history: pd.DataFrame, 
     return f"{result}{best} Training took {format_value(train_seconds, 'seconds')}."
 
 
-def _estimates(predictions: Predictions) -> dict[str, Estimate]:
-    """Each score with its interval."""
-    resampled = resample_scores([[predictions]])
-    intervals = {name: score_interval(resampled, name, 0) for name in resampled.estimates}
-    return {name: Estimate(value=one.estimate, low=one.low, high=one.high) for name, one in intervals.items()}
+def _intervals(predictions: Predictions) -> dict[str, Interval]:
+    """Each score with its interval, or with the reason why it has none."""
+    rows = ScoredRows([[predictions]])
+    return {name: score_interval(rows, name, 0) for name in SCORE_NAMES}
+
+
+def _value_of(interval: Interval) -> Estimate | float:
+    if interval.low is None or interval.high is None:
+        return interval.estimate
+    return Estimate(value=interval.estimate, low=interval.low, high=interval.high)
 
 
 def _first_phase(predictions: Predictions) -> Section:
@@ -131,17 +136,20 @@ def _training(history: pd.DataFrame) -> Section:
     return Section(title="Training", anchor="training", blocks=(figure,))
 
 
-def _scores(predictions: Predictions, estimates: Mapping[str, Estimate]) -> Table:
+def _scores(predictions: Predictions, intervals: Mapping[str, Interval]) -> Table:
     names = [name for name in SCORE_NAMES if name != "top5_accuracy" or len(predictions.classes) > TOP]
-    rough = ", ".join(SCORE_NAMES[name] for name in names if name in NOT_SMOOTH)
+    reasons: dict[str, list[str]] = {}
+    for name in names:
+        if why_not := intervals[name].why_not:
+            reasons.setdefault(why_not, []).append(SCORE_NAMES[name])
     return Table(
         name="scores",
         title="On the test images",
         columns=(Column(key="score", heading="score"), Column(key="value", heading="value", kind="score")),
-        rows=tuple((SCORE_NAMES[name], estimates[name]) for name in names),
+        rows=tuple((SCORE_NAMES[name], _value_of(intervals[name])) for name in names),
         notes=(
-            f"In brackets: 95 % intervals over the {len(predictions.keys):,} test images.",
-            f"Intervals of {rough} are rough, because these scores are not smooth.",
+            f"In brackets: 95 % intervals of this trained network over the {len(predictions.keys):,} test images.",
+            *(f"No interval keeps its promise for {', '.join(of)}: {reason}." for reason, of in reasons.items()),
         ),
         decimals=supported_decimals(len(predictions.keys)),
     )

@@ -18,6 +18,7 @@ from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
+from tandem.files import csv_cell
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
 from tandem.recording.grad_cam import FeaturesAndGradients, GradCam, choose_images, draw_contact_sheet, make_grad_cam
@@ -154,8 +155,9 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     local = run.folder / folder
     local.mkdir(parents=True, exist_ok=True)
     predictions.write(local / vocabulary.PREDICTIONS_FILE)
-    per_class_table(predictions).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
-    confusion_matrix(predictions).to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
+    per_class_table(predictions).map(csv_cell).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
+    matrix = confusion_matrix(predictions).rename(index=csv_cell, columns=csv_cell)
+    matrix.to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
     (local / vocabulary.CLASSIFICATION_REPORT_FILE).write_text(classification_report(predictions), encoding="utf-8")
     for name in (
         vocabulary.PREDICTIONS_FILE,

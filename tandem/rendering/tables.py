@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from tandem.rendering.files import write_text
+from tandem.files import csv_cell, write_text
 
 Kind = Literal["text", "score", "difference", "p_value", "ratio", "seconds", "milliseconds", "number", "amount"]
 
@@ -24,7 +25,7 @@ LATEX_ROWS_ON_A_PAGE = 40
 # Texts of at least so many characters are prose: they are broken into lines where a table has to be narrow.
 PROSE = 60
 
-MARKS_NOTE = "Bold is best; underlined is statistically tied with the best."
+MARKS_NOTE = "Bold is best; underlined is not significantly worse, which does not show that it is as good."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,6 +331,7 @@ def render_markdown(table: Table) -> str:
 
 
 def _markdown_cell(text: str) -> str:
+    text = text.replace("&", "&amp;").replace("<", "&lt;") if re.search(r"<[A-Za-z/!?]|&#?\w+;", text) else text
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
@@ -351,7 +353,7 @@ def render_csv(table: Table) -> str:
             if isinstance(value, Estimate):
                 written += [value.value, value.low, value.high]
             else:
-                written += ["" if value is None else value, *(["", ""] if three else [])]
+                written += ["" if value is None else csv_cell(value), *(["", ""] if three else [])]
         writer.writerow(written)
     return file.getvalue()
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tandem.evaluation.intervals import Interval
 from tandem.evaluation.predictions import Predictions
 from tandem.protocol.settings import Settings, flatten
 from tandem.recording.grad_cam import GradCam
 from tandem.recording.page import result_in_words, write_run_page
-from tandem.rendering.tables import Estimate
 
 CLASSES = ("</script><b>bird", "dog & cat", "fish")
 
@@ -156,7 +156,7 @@ def test_headline_has_accuracy_best_epoch_and_time(outline: Outline) -> None:
 )
 def test_best_epoch_is_that_of_the_last_phase(phases: list[int], losses: list[float], best: str) -> None:
     history = pd.DataFrame({"epoch": range(len(phases)), "phase": phases, "val/loss": losses})
-    assert best in result_in_words(Estimate(value=0.5, low=0.4, high=0.6), 100, history, 3.0)
+    assert best in result_in_words(Interval(estimate=0.5, low=0.4, high=0.6), 100, history, 3.0)
 
 
 def test_wrong_images_and_grad_cam_are_shown(outline: Outline) -> None:

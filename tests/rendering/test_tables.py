@@ -328,3 +328,13 @@ def test_small_durations_have_two_digits() -> None:
         "0.51 s",
         "0 s",
     ]
+
+
+def test_cells_from_others_are_neither_formulas_nor_html() -> None:
+    column = Column(key="class", heading="class")
+    evil = "<img src=x onerror=alert(1)>"
+    table = Table(name="t", title="t", columns=(column,), rows=(("=1+1",), (evil,), ("a < b & c",), ("&lt;b&gt;",)))
+    assert render_csv(table).splitlines()[1] == "'=1+1"
+    lines = render_markdown(table).splitlines()
+    assert "| &lt;img src=x onerror=alert(1)>" in lines[5]
+    assert "| a < b & c" in lines[6] and "| &amp;lt;b&amp;gt;" in lines[7]
