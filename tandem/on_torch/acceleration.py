@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
 import shutil
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,10 +102,15 @@ def keep_freed_memory() -> None:
 # -------------------------------------------------------------------------------------------------------------- passes
 
 
-def autocast(settings: Settings, device: torch.device) -> torch.autocast:
-    """Context for passes in the settings' precision; it changes nothing in float32."""
-    dtype = getattr(torch, settings.precision)
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+def autocast(settings: Settings, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Context for passes in the settings' precision.
+
+    The same as Lightning's, whose autocast has no cache, and which enters none in float32: torch.compile compiles again
+    where this differs.
+    """
+    if settings.precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, getattr(torch, settings.precision), cache_enabled=False)
 
 
 def forward_of(network: nn.Module, settings: AccelerationSettings) -> Callable[[Tensor], Tensor]:
@@ -150,7 +157,8 @@ def warm_up(
             with autocast(settings, device):
                 loss = functional.cross_entropy(forward_pass(images), labels)
             loss.backward()
-    with inference_mode_of(network), torch.inference_mode(), autocast(settings, device):
+    # no_grad, as in Lightning's fit: torch.compile compiles again for inference_mode
+    with inference_mode_of(network), torch.no_grad(), autocast(settings, device):
         for batch in validation.batch_of_each_size():
             forward_pass(torch.from_numpy(batch[0]).to(device))
     network.zero_grad(set_to_none=True)

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import pytorch_lightning as lightning
 import torch
+from torch._dynamo.testing import CompileCounter
 
+from tandem import on_torch
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
 from tandem.experiment.evaluation import logits_of_test
@@ -174,6 +178,26 @@ def test_warm_up_changes_nothing(data: PreparedData) -> None:
     assert all(weight.grad is None for weight in network.parameters())
     assert network.training and network.backbone.training
     assert training.stream.first_epoch_hash is None and training.epoch == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_warm_up_compiles_everything_that_the_epochs_need(
+    precision: str, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = CompileCounter()  # counts, and compiles nothing
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiled))
+    after_warm_up: list[int] = []
+
+    def counted_warm_up(*arguments: Any) -> float:
+        seconds = warm_up(*arguments)
+        after_warm_up.append(compiled.frame_count)
+        return seconds
+
+    monkeypatch.setattr(on_torch, "warm_up", counted_warm_up)
+    settings = dataclasses.replace(accelerated(compile=True), backbone="timm:resnet10t", precision=precision)
+    outcome = train_phase(build(settings), PHASE, settings, data, Curves(RecordingRun()))  # type: ignore[arg-type]
+    assert outcome.epochs == 2
+    assert after_warm_up == [compiled.frame_count] and compiled.frame_count > 0
 
 
 @pytest.mark.parametrize("size", [1, 4, 15, 64])
