@@ -7,13 +7,16 @@ import functools
 from collections.abc import Iterator, Mapping
 from itertools import chain, count
 
+from tandem.data.console import say
 from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data_report.report import record_data_report_after_run
 from tandem.evaluation.imagenet import match_classes
+from tandem.evaluation.out_of_memory import does_not_fit
 from tandem.experiment.first_weights import first_network
 from tandem.experiment.framework import Framework
 from tandem.protocol.backbones import find_backbone
+from tandem.protocol.devices import device_line
 from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.search_space import varied_backbones
@@ -33,6 +36,9 @@ def run_experiment(framework: Framework, settings: Settings) -> None:
     """
     for backbone in varied_backbones(settings):
         framework.package.check_builder(find_backbone(backbone, framework.name))
+    backend, uses_gpu = framework.package.backend(), framework.package.uses_gpu(settings)
+    version = framework.package.versions()[backend]
+    say(device_line(uses_gpu=uses_gpu, backend=backend, version=version), quiet=False)
     if settings.sweep.num_trials is not None:
         return _run_sweep(framework, settings)
     # without training nothing is augmented, and no larger images are stored for crops
@@ -43,7 +49,7 @@ def run_experiment(framework: Framework, settings: Settings) -> None:
         match_classes(data.classes, settings.imagenet_classes)  # raises UserError for unknown classes
     if settings.find_learning_rate:
         return find_learning_rate(framework, settings, data)
-    with _start_run(framework, settings) as run:
+    with _start_run(framework, settings) as run, _in_one_line_if_too_large(framework, settings):
         record_data(run, data)
         framework.train_and_evaluate(settings, data, run)
     if settings.tracking.data_report:
@@ -62,13 +68,27 @@ def _start_run(
         yield run
 
 
+@contextlib.contextmanager
+def _in_one_line_if_too_large(framework: Framework, settings: Settings) -> Iterator[None]:
+    """Raises UserError for too little memory. A sweep takes the original error: it fails one trial, and goes on."""
+    try:
+        yield
+    except Exception as error:
+        if not framework.package.is_out_of_memory(error):
+            raise
+        raise does_not_fit(settings, gpu=framework.package.uses_gpu(settings)) from error
+
+
 def _tag_device(framework: Framework, settings: Settings, run: Run) -> None:
     run.set_tags({vocabulary.DEVICE: "gpu" if framework.package.uses_gpu(settings) else "cpu"})
 
 
 def find_learning_rate(framework: Framework, settings: Settings, data: PreparedData) -> None:
     """Runs the learning-rate range test of the first phase: it suggests a rate, and keeps no weights."""
-    with _start_run(framework, settings, not_compared={vocabulary.RANGE_TEST: "under way"}) as run:
+    with (
+        _start_run(framework, settings, not_compared={vocabulary.RANGE_TEST: "under way"}) as run,
+        _in_one_line_if_too_large(framework, settings),
+    ):
         record_data(run, data)
         network = first_network(framework, settings, data, run)
         phase, finder = phases_of(settings)[0], LearningRateFinder()

@@ -19,6 +19,7 @@ from tandem.errors import UserError
 from tandem.evaluation.out_of_memory import says_out_of_memory
 from tandem.on_torch.networks import Classifier, inference_mode_of
 from tandem.protocol.devices import check_gpu
+from tandem.protocol.gpus import compute_capability, gpu_names
 from tandem.protocol.settings import AccelerationSettings, Settings
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -46,8 +47,29 @@ def device_of(settings: Settings) -> torch.device:
 
 
 def check_device(settings: Settings) -> None:
-    """Raises UserError if `device` or `precision` needs a GPU and torch finds none."""
+    """Raises UserError if `device` or `precision` needs a GPU and torch finds none, or has no code for the GPU."""
     check_gpu(settings, has_gpu=torch.cuda.is_available(), backend="torch")
+    if uses_gpu(settings):
+        _check_card()
+
+
+def _check_card() -> None:
+    # without this, the first kernel fails with "no kernel image is available for execution on the device"
+    capability, built_for = compute_capability(), torch.cuda.get_arch_list()
+    if capability is None or not built_for:
+        return
+    for name in built_for:  # such as sm_90, sm_90a and compute_120
+        kind, _, digits = name.partition("_")
+        number = int(digits.rstrip("af"))
+        major, minor = divmod(number, 10)
+        # CUDA: binaries run on cards of the same major number and a minor one not below theirs, PTX on newer cards
+        if (minor <= capability[1] and major == capability[0]) or (kind == "compute" and (major, minor) <= capability):
+            return
+    raise UserError(
+        f"device: torch {torch.__version__} has no code for {gpu_names()[0]} (compute capability "
+        f"{capability[0]}.{capability[1]}), only for {', '.join(built_for)}; install torch for an older CUDA "
+        "(docs/gpu.md), or give --device cpu"
+    )
 
 
 def to_device(network: Classifier, settings: Settings) -> Classifier:

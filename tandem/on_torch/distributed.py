@@ -42,7 +42,8 @@ from tandem.data.console import num_cores
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Stream
 from tandem.errors import TrainingDiverged, UserError
-from tandem.on_torch.acceleration import uses_gpu
+from tandem.evaluation.out_of_memory import does_not_fit
+from tandem.on_torch.acceleration import is_out_of_memory, uses_gpu
 from tandem.on_torch.feed import StreamLoader
 from tandem.protocol.processes import check_shares, num_started_processes
 from tandem.protocol.regimes import Phase, phases_of
@@ -220,9 +221,11 @@ def train_along(
             distributed.destroy_process_group()
     except TrainingDiverged:  # all processes raise it
         sys.exit(2)
-    except Exception:
+    except Exception as error:
         if _another_has_failed():
             sys.exit(1)
+        if is_out_of_memory(error):
+            raise does_not_fit(settings, gpu=uses_gpu(settings)) from error
         raise
 
 

@@ -149,11 +149,15 @@ class MadeScript:
         return network(images)
 
     def train_and_evaluate(self, settings: Settings, data: PreparedData, run: Run) -> None:
+        if settings.batch_size > self.package.largest_batch:
+            raise MemoryError
         self.calls.append(f"run in {run.folder.parent.name}")
 
     def raise_learning_rate(
         self, network: LinearNetwork, phase: Phase, settings: Settings, batches: Any, finder: LearningRateFinder
     ) -> None:
+        if settings.batch_size > self.package.largest_batch:
+            raise MemoryError
         self.calls.append(f"raise the rate of {phase.words}")
         for _, (images, _) in finder.steps(batches):
             self.batches.append(len(images))

@@ -20,14 +20,16 @@ from tandem import on_torch
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
 from tandem.experiment.evaluation import logits_of_test
-from tandem.on_torch.acceleration import forward_of, is_out_of_memory, set_flags, to_device, warm_up
+from tandem.on_torch.acceleration import check_device, forward_of, is_out_of_memory, set_flags, to_device, warm_up
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.streams import open_streams
 from tandem.on_torch.weights import hash_weights
+from tandem.protocol import gpus
 from tandem.protocol.regimes import Phase, phases_of
 from tandem.protocol.settings import AccelerationSettings, EarlyStoppingSettings, HeadSettings, Settings
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
+from tests.made_nvml import Nvml
 from tests.small_runs import (
     NUM_CLASSES,
     RecordingRun,
@@ -219,6 +221,8 @@ def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedDa
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if"),
         RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("Expected canUse32BitIndexMath(input) to be true, but got false."),
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory: you tried to"),
         MemoryError(),
@@ -247,6 +251,32 @@ def test_allocation_that_no_machine_can_make_is_too_little_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "built_for", "allowed"),
+    [
+        ("NVIDIA H100", ["sm_75", "sm_80", "sm_90a", "sm_120"], True),
+        ("NVIDIA H100", ["sm_75", "sm_80", "compute_80"], True),  # from PTX
+        ("NVIDIA H100", ["sm_75", "sm_80", "sm_120", "compute_120"], False),
+        ("NVIDIA V100", ["sm_75", "sm_80"], False),
+        ("NVIDIA V100", ["sm_70", "sm_80"], True),
+        ("NVIDIA T4", ["sm_70", "sm_80"], True),
+        ("NVIDIA T4", [], True),  # unknown
+    ],
+)
+def test_card_that_torch_has_no_code_for_is_refused(
+    name: str, built_for: list[str], allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(gpus, "pynvml", Nvml(name))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built_for)
+    check_device(small_settings())  # device: cpu
+    if allowed:
+        return check_device(small_settings(device="auto"))
+    with pytest.raises(UserError, match=rf"^device: torch .* has no code for {name} .* or give --device cpu$"):
+        check_device(small_settings(device="auto"))
 
 
 @pytest.mark.long
