@@ -8,13 +8,13 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tandem.data.stream import Stream
+from tandem.data.stream import Batch
 from tandem.errors import UserError
 from tandem.evaluation.out_of_memory import says_out_of_memory
 from tandem.on_torch.networks import Classifier, inference_mode_of
@@ -27,6 +27,13 @@ COMPILERS = ("c++", "g++", "clang++")
 
 PAD_BATCHES = False
 """Predicting a smaller batch costs no compilation, so it is predicted as it is."""
+
+
+class Batches(Protocol):
+    """A stream, or a loader that serves it."""
+
+    def batch_of_each_size(self) -> list[Batch]: ...
+
 
 # mallopt's parameters, from glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -74,8 +81,16 @@ def _check_card() -> None:
 
 def to_device(network: Classifier, settings: Settings) -> Classifier:
     """Moves the network to the run's device, with its convolution weights in the memory format of the settings."""
-    memory_format = torch.channels_last if settings.acceleration.channels_last else torch.contiguous_format
+    memory_format = torch.channels_last if uses_channels_last(settings) else torch.contiguous_format
     return network.to(device_of(settings)).to(memory_format=memory_format)
+
+
+def uses_channels_last(settings: Settings) -> bool:
+    """The setting channels_last, or its default, which depends on device and precision."""
+    if settings.acceleration.channels_last is not None:
+        return settings.acceleration.channels_last
+    # torch's own depthwise kernel is for contiguous float32; cuDNN's, for lower precision, is for channels_last
+    return not (uses_gpu(settings) and settings.precision == "float32")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -97,7 +112,9 @@ def set_flags(settings: AccelerationSettings) -> None:
     # not torch.set_float32_matmul_precision, which also changes the arithmetic on a CPU
     torch.backends.cuda.matmul.allow_tf32 = settings.tf32
     torch.backends.cudnn.allow_tf32 = settings.tf32
-    torch.backends.cudnn.benchmark = settings.cudnn_autotune
+    torch.backends.cudnn.benchmark = settings.cudnn_autotune and not settings.deterministic
+    torch.backends.cudnn.deterministic = settings.deterministic
+    torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
     if settings.keep_memory:
         keep_freed_memory()
     if settings.compile and not any(map(shutil.which, COMPILERS)):
@@ -150,8 +167,8 @@ def warm_up(
     network: nn.Module,
     forward_pass: Callable[[Tensor], Tensor],
     settings: Settings,
-    training: Stream,
-    validation: Stream,
+    training: Batches,
+    validation: Batches,
 ) -> float:
     """Takes a training and a validation step with each batch size, so that the epochs compile nothing.
 
@@ -161,15 +178,15 @@ def warm_up(
     Args:
         network: On its device, frozen or thawed for the phase.
         forward_pass: The function that its steps call.
-        settings: `precision`, `num_devices` and `acceleration.compile`.
-        training: The phase's training batches.
+        settings: `precision` and `acceleration.compile`.
+        training: The phase's training batches; in a run on several devices, this process's share of them.
         validation: The phase's validation batches.
 
     Returns:
-        Seconds spent; 0, and no step is taken, on a CPU without compilation and in runs on several devices.
+        Seconds spent; 0, and no step is taken, on a CPU without compilation.
     """
     device = next(network.parameters()).device
-    if settings.num_devices != 1 or (device.type == "cpu" and not settings.acceleration.compile):
+    if device.type == "cpu" and not settings.acceleration.compile:
         return 0.0
     start = time.perf_counter()
     statistics = {name: value.clone() for name, value in network.named_buffers()}

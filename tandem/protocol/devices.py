@@ -59,7 +59,8 @@ def why_no_gpu(backend: str) -> str:
     if not names:
         return ""
     reason = f": {_REASONS[backend]}" if backend in _REASONS else ""
-    return f". It finds no GPU, but this machine has {_counted(names)} with driver {driver_version()}{reason} (docs/gpu.md)"
+    found = f"{_counted(names)} with driver {driver_version()}"
+    return f". It finds no GPU, but this machine has {found}{reason} (docs/gpu.md)"
 
 
 def _counted(names: list[str]) -> str:

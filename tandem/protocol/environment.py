@@ -25,9 +25,16 @@ def prepare_environment(settings: Settings) -> None:
         _hide_other_gpus(settings)
     if settings.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
-    if not settings.acceleration.cudnn_autotune:
+    acceleration = settings.acceleration
+    xla_flags = []
+    if acceleration.deterministic or not acceleration.cudnn_autotune:
         os.environ.setdefault("TF_CUDNN_USE_AUTOTUNE", "0")
-        os.environ["XLA_FLAGS"] = f"--xla_gpu_autotune_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()
+        xla_flags.append("--xla_gpu_autotune_level=0")
+    if acceleration.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # NVIDIA's cuBLAS: the same workspace in each call
+        xla_flags.append("--xla_gpu_deterministic_ops=true")
+    if xla_flags:
+        os.environ["XLA_FLAGS"] = " ".join([*xla_flags, os.environ.get("XLA_FLAGS", "")]).strip()
 
 
 def _hide_other_gpus(settings: Settings) -> None:

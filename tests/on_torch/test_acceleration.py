@@ -20,7 +20,15 @@ from tandem import on_torch
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
 from tandem.experiment.evaluation import logits_of_test
-from tandem.on_torch.acceleration import check_device, forward_of, is_out_of_memory, set_flags, to_device, warm_up
+from tandem.on_torch.acceleration import (
+    check_device,
+    forward_of,
+    is_out_of_memory,
+    set_flags,
+    to_device,
+    uses_channels_last,
+    warm_up,
+)
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.streams import open_streams
 from tandem.on_torch.weights import hash_weights
@@ -47,9 +55,10 @@ PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
 def flags() -> Iterator[None]:
     """Restores torch's own flags after the test."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
     yield
-    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+    torch.use_deterministic_algorithms(False)
 
 
 def build(settings: Settings) -> Classifier:
@@ -78,6 +87,20 @@ def test_tf32_is_set_for_products_and_convolutions(tf32: bool) -> None:
 def test_cudnn_autotune_is_set(autotune: bool) -> None:
     set_flags(AccelerationSettings(cudnn_autotune=autotune))
     assert torch.backends.cudnn.benchmark is autotune
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_deterministic_algorithms_are_set(deterministic: bool, data: PreparedData) -> None:
+    settings = small_settings(acceleration=AccelerationSettings(deterministic=deterministic))
+    set_flags(settings.acceleration)
+    phase = dataclasses.replace(PHASE, trainable="head", max_epochs=1)
+    train_phase(build(settings), phase, settings, data, Curves(RecordingRun()))  # type: ignore[arg-type]
+    assert torch.are_deterministic_algorithms_enabled() is deterministic  # Lightning leaves it as it is
+    assert torch.backends.cudnn.deterministic is deterministic
+    assert torch.backends.cudnn.benchmark is not deterministic  # it would choose other algorithms in each run
+    torch.use_deterministic_algorithms(True)
+    set_flags(AccelerationSettings())
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_compiling_without_a_compiler_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +159,25 @@ def test_channels_last_changes_logits_only_by_rounding() -> None:
     assert strides[0] != strides[1] and strides[1][1] == 1
     assert hashes[0] == hashes[1]
     assert_same_outputs(logits[1], logits[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "precision", "given", "used"),
+    [
+        (False, "float32", None, True),
+        (True, "float32", None, False),
+        (True, "bfloat16", None, True),
+        (True, "float16", None, True),
+        (True, "float32", True, True),
+        (True, "bfloat16", False, False),
+    ],
+)
+def test_channels_last_is_left_out_for_float32_on_a_gpu(
+    gpu: bool, precision: str, given: bool | None, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    acceleration = AccelerationSettings(channels_last=given)
+    assert uses_channels_last(small_settings(device="auto", precision=precision, acceleration=acceleration)) is used
 
 
 @pytest.mark.parametrize("compiled", [False, True])

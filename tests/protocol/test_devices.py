@@ -35,7 +35,8 @@ def test_line_names_the_gpu_that_is_used(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_line_says_why_a_gpu_of_the_machine_is_not_used(backend: str, cure: str) -> None:
     line = device_line(uses_gpu=False, backend=backend, version="1.2")
     assert line.startswith(
-        f"{backend} 1.2 computes on the CPU. It finds no GPU, but this machine has 2 x NVIDIA H100 with driver 580.82.07"
+        f"{backend} 1.2 computes on the CPU. It finds no GPU, but this machine has 2 x NVIDIA H100 with driver "
+        "580.82.07"
     )
     assert cure in line and line.endswith("(docs/gpu.md)")
 

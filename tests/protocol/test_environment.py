@@ -79,3 +79,15 @@ def test_machine_without_a_gpu_hides_none(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(gpus, "pynvml", Nvml())
     prepare_environment(Settings())
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_deterministic_algorithms_are_chosen_before_the_frameworks_start() -> None:
+    os.environ["XLA_FLAGS"] = "--xla_dump_to=folder"
+    prepare_environment(Settings(acceleration=AccelerationSettings(deterministic=True)))
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert os.environ["TF_CUDNN_USE_AUTOTUNE"] == "0"
+    assert set(os.environ["XLA_FLAGS"].split()) == {
+        "--xla_gpu_autotune_level=0",
+        "--xla_gpu_deterministic_ops=true",
+        "--xla_dump_to=folder",
+    }
