@@ -29,6 +29,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"tf32": False, "channels_last": False, "fused_optimizer": False, "cudnn_autotune": False, "compile": False},
     ),
     "float32, defaults": ("float32", {}),
+    "float32, channels_first": ("float32", {"channels_last": False}),
+    "float32, channels_last": ("float32", {"channels_last": True}),
     "float32, compiled": ("float32", {"compile": True}),
     "bfloat16, nothing": (
         "bfloat16",
