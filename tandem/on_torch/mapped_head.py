@@ -21,8 +21,8 @@ class MappedHead(nn.Module):
     def __init__(self, head: nn.Module, outputs: Sequence[Sequence[int]]) -> None:
         super().__init__()
         self.head = head
-        # Of shape (classes, most outputs of a class), and True where a class has fewer. On the device, since indexing by
-        # Python's numbers would copy them there in each call.
+        # Of shape (classes, most outputs of a class), and True where a class has fewer. Kept on the device, since
+        # indexing by Python's numbers would copy them there in each call.
         width = max(len(members) for members in outputs)
         filled = [[*members, *members[:1] * (width - len(members))] for members in map(list, outputs)]
         missing = [[place >= len(members) for place in range(width)] for members in outputs]

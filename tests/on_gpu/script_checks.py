@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,8 @@ prepare_environment(Settings())
 from tandem.tracking.system import describe_hardware
 import torch
 memory = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
-print(json.dumps([describe_hardware(), torch.cuda.device_count(), *memory, torch.version.cuda, torch.cuda.get_arch_list()]))
+built_for = torch.cuda.get_arch_list()
+print(json.dumps([describe_hardware(), torch.cuda.device_count(), *memory, torch.version.cuda, built_for]))
 """
 
 
@@ -80,61 +79,28 @@ def check_speed(machine: Machine) -> None:
     """channels_last by default only where it is not slower; the script is as fast as a bare loop; the GPU is busy."""
     needs("torch")
     size, batch_size, epochs = ("32", "8", "1") if machine.pretend else ("224", "128", "2")
-    found: dict[str, str] = {}
-    busy: list[float] = []
+    found: dict[str, dict[str, float]] = {}
     backbones = ("mobilenet_v2",) if machine.pretend else ("mobilenet_v2", "efficientnet_b0", "resnet50")
     for backbone in backbones:
         words = ["--backbone", backbone, "--size", size, "--batch_size", batch_size, "--epochs", epochs]
         for variant in ("float32, channels_first", "float32, channels_last", "bfloat16, defaults"):
             if machine.pretend and variant.startswith("bfloat16"):
                 continue
-            with _busy_share(busy):
-                done = run_python(
-                    ["-m", "benchmarks.throughput", "--framework", "torch", "--variant", variant, *words], machine
-                )
-            machine.require(done.returncode == 0, last_line(done.stderr))
-            found[f"{backbone}, {variant}"] = " ".join(last_line(done.stdout).split())
-    machine.note(images_per_second_and_ratio=found, busy_percent=max(busy, default=0.0))
-    numbers = {case: [float(number) for number in _numbers(line)] for case, line in found.items()}
-    for case, (_, _, ratio, *_) in numbers.items():
+            command = ["-m", "benchmarks.throughput", "--framework", "torch", "--variant", variant, "--json", *words]
+            found[f"{backbone}, {variant}"] = last_json(run_python(command, machine))
+    stream = ["-m", "benchmarks.gpu", "--only", "stream", "--output", str(machine.folder / "stream")]
+    done = run_python([*stream, *["--pretend"] * machine.pretend], machine)
+    machine.require(done.returncode == 0, last_line(done.stderr))
+    streams = json.loads((machine.folder / "stream.json").read_text())["stream"]
+    busy = max(numbers["busy_percent"] for numbers in streams.values())
+    machine.note(images_per_second=found, busy_percent=busy)
+    for case, numbers in found.items():
+        ratio = numbers["ratio"]
         machine.require_on_gpu(ratio >= 0.97, f"{case}: the script has {ratio:.3f} of the bare loop's speed")
     for backbone in backbones:
-        first, last = (numbers[f"{backbone}, float32, channels_{place}"][0] for place in ("first", "last"))
+        first, last = (found[f"{backbone}, float32, channels_{place}"]["script"] for place in ("first", "last"))
         machine.require_on_gpu(first >= 0.95 * last, f"{backbone}: the default, channels_first, is slower in float32")
-    machine.require_on_gpu(max(busy, default=0) >= 90, f"the GPU is busy for {max(busy, default=0):.0f} % at most")
-
-
-def _numbers(line: str) -> list[str]:
-    """Images per second of the script and of the bare loop, and their ratio, from a line of benchmarks.throughput."""
-    return re.findall(r"\d[\d,]*\.\d+", re.sub(r"(?<=\d),(?=\d{3})", "", line))
-
-
-@contextmanager
-def _busy_share(found: list[float]) -> Iterator[None]:
-    """Appends the highest mean of ten successive samples of the GPU's use during the with block, in percent."""
-    import pynvml
-
-    samples: list[float] = []
-    stopping = threading.Event()
-
-    def sample() -> None:
-        try:
-            pynvml.nvmlInit()
-            gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
-        except pynvml.NVMLError:
-            return
-        while not stopping.wait(0.1):
-            samples.append(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu)
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
-    means = [float(np.mean(samples[start : start + 10])) for start in range(max(0, len(samples) - 9))]
-    found.append(max(means, default=0.0))
+    machine.require_on_gpu(busy >= 90, f"the GPU is busy for {busy:.0f} % at most")
 
 
 HOLD = """
