@@ -138,11 +138,12 @@ def run(words: list[str], variables: dict[str, str]) -> dict[str, Any]:
         [sys.executable, *words], env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, check=False
     )
     seconds = round(time.perf_counter() - start, 1)
-    found = re.findall(r"^[{].*?^?[}]\s*$", done.stdout, re.MULTILINE | re.DOTALL)
-    if done.returncode or not found:
+    starts = [match.start() for match in re.finditer(r"^\{", done.stdout, re.MULTILINE)]
+    if done.returncode or not starts:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no output"]
         return {"error": lines[-1], "seconds": seconds}
-    return {**json.loads(found[-1]), "seconds": seconds}
+    numbers, _ = json.JSONDecoder().raw_decode(done.stdout, starts[-1])
+    return {**numbers, "seconds": seconds}
 
 
 def measure_stream(name: str, arguments: argparse.Namespace) -> dict[str, float]:
