@@ -36,9 +36,6 @@ def run_experiment(framework: Framework, settings: Settings) -> None:
     """
     for backbone in varied_backbones(settings):
         framework.package.check_builder(find_backbone(backbone, framework.name))
-    backend, uses_gpu = framework.package.backend(), framework.package.uses_gpu(settings)
-    version = framework.package.versions()[backend]
-    say(device_line(uses_gpu=uses_gpu, backend=backend, version=version), quiet=False)
     if settings.sweep.num_trials is not None:
         return _run_sweep(framework, settings)
     # without training nothing is augmented, and no larger images are stored for crops
@@ -65,6 +62,7 @@ def _start_run(
         settings, framework=framework.name, backend=backend, versions=versions, not_compared=not_compared
     ) as run:
         _tag_device(framework, settings, run)
+        _say_device(framework, settings)
         yield run
 
 
@@ -77,6 +75,12 @@ def _in_one_line_if_too_large(framework: Framework, settings: Settings) -> Itera
         if not framework.package.is_out_of_memory(error):
             raise
         raise does_not_fit(settings, gpu=framework.package.uses_gpu(settings)) from error
+
+
+def _say_device(framework: Framework, settings: Settings) -> None:
+    backend, uses_gpu = framework.package.backend(), framework.package.uses_gpu(settings)
+    version = framework.package.versions()[backend]
+    say(device_line(uses_gpu=uses_gpu, backend=backend, version=version), quiet=False)
 
 
 def _tag_device(framework: Framework, settings: Settings, run: Run) -> None:
@@ -100,6 +104,7 @@ def find_learning_rate(framework: Framework, settings: Settings, data: PreparedD
 def _run_sweep(framework: Framework, settings: Settings) -> None:
     from tandem.search.sweep import Trainer, run_sweep  # imports Optuna, which other runs do not need
 
+    _say_device(framework, settings)
     trainer = Trainer(
         framework=framework.name,
         backend=framework.package.backend(),

@@ -29,6 +29,7 @@ from tandem.on_torch.acceleration import (
     uses_channels_last,
     warm_up,
 )
+from tandem.on_torch.distributed import Share
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.streams import open_streams
 from tandem.on_torch.weights import hash_weights
@@ -222,6 +223,21 @@ def test_warm_up_changes_nothing(data: PreparedData) -> None:
     assert all(weight.grad is None for weight in network.parameters())
     assert network.training and network.backbone.training
     assert training.stream.first_epoch_hash is None and training.epoch == 0
+
+
+def test_warm_up_of_a_run_on_several_devices_takes_this_process_s_shares(data: PreparedData) -> None:
+    settings = dataclasses.replace(accelerated(compile=True), num_devices=2)
+    network = build(settings)
+    loaders = open_streams(settings, data, PHASE)
+    shares = [Share(loader.stream, pin_memory=False, rank=1, num_processes=2) for loader in loaders]
+    sizes: list[int] = []
+
+    def forward_pass(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return network(images)
+
+    assert warm_up(network, forward_pass, settings, *shares) > 0
+    assert sizes == [4, 3, 4, 4]  # of training batches of 8 and 6 images, and validation batches of 8 and 7
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
