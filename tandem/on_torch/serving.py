@@ -59,8 +59,15 @@ def save_model(classifier: Classifier, folder: Path, *, image_shape: tuple[int, 
 
 
 def copy_on_cpu(classifier: Classifier) -> Classifier:
-    """A copy of the network on the CPU, made without a second copy of its weights on a GPU."""
-    copies: dict[int, Tensor] = {id(buffer): buffer.detach().to("cpu", copy=True) for buffer in classifier.buffers()}
+    """A copy of the network on the CPU, made without a second copy of its weights on a GPU.
+
+    Its weights are contiguous: torch warns when it saves those in the layout channels_last.
+    """
+    copies = {id(buffer): _contiguous_on_cpu(buffer) for buffer in classifier.buffers()}
     for weight in classifier.parameters():
-        copies[id(weight)] = nn.Parameter(weight.detach().to("cpu", copy=True), requires_grad=weight.requires_grad)
+        copies[id(weight)] = nn.Parameter(_contiguous_on_cpu(weight), requires_grad=weight.requires_grad)
     return copy.deepcopy(classifier, copies)
+
+
+def _contiguous_on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)

@@ -36,9 +36,10 @@ class Saved:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """A network with dropout, saved in training mode, whose pixel scaling reverses the channels."""
+    """A network with dropout in the layout channels_last, saved in training mode; its scaling reverses the channels."""
     settings = small_settings(pixel_scaling="caffe", head=HeadSettings(hidden=[16], dropout=0.5))
     network = tell_images_apart(build_classifier(settings, NUM_CLASSES)).train()
+    network.to(memory_format=torch.channels_last)
     folder = tmp_path_factory.mktemp("saved") / "model"
     before = [module.training for module in network.modules()]
     save_model(network, folder, image_shape=IMAGE_SHAPE, num_classes=NUM_CLASSES)
