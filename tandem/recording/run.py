@@ -18,6 +18,7 @@ from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
+from tandem.files import csv_cell
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
 from tandem.recording.grad_cam import FeaturesAndGradients, choose_images, draw_contact_sheet, make_grad_cam
@@ -25,6 +26,7 @@ from tandem.recording.page import write_run_page
 from tandem.recording.summary import PhaseResult, print_summary, untrained
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
+from tandem.tracking.provenance import hide_password
 
 if TYPE_CHECKING:
     from tandem.tracking.run import Run
@@ -155,8 +157,9 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     local = run.folder / folder
     local.mkdir(parents=True, exist_ok=True)
     predictions.write(local / vocabulary.PREDICTIONS_FILE)
-    per_class_table(predictions).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
-    confusion_matrix(predictions).to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
+    per_class_table(predictions).map(csv_cell).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
+    matrix = confusion_matrix(predictions).rename(index=csv_cell, columns=csv_cell)
+    matrix.to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
     (local / vocabulary.CLASSIFICATION_REPORT_FILE).write_text(classification_report(predictions), encoding="utf-8")
     for name in (
         vocabulary.PREDICTIONS_FILE,
@@ -191,6 +194,7 @@ def record_phase(
     run.set_tags(tags)
     if outcome.frozen_before != outcome.frozen_after:
         raise RuntimeError(f"the frozen backbone changed in phase {phase.number}: its hash differs from before")
+    first_epoch = next(row for row in curves.rows if row["phase"] == phase.number)
     run.log_metrics(
         {
             f"{prefix}/{name}": value
@@ -205,6 +209,7 @@ def record_phase(
                 vocabulary.PARAMETERS: outcome.parameters,
                 vocabulary.TRAINABLE_PARAMETERS: outcome.trainable_parameters,
                 vocabulary.PEAK_GPU_MEMORY_MEGABYTES: outcome.peak_gpu_memory_megabytes,
+                vocabulary.START_ACCURACY: first_epoch[vocabulary.VAL_ACCURACY],
             }.items()
         }
     )
@@ -252,6 +257,11 @@ def record_grad_cam(
         run.log_artifact(run.folder / name, folder=vocabulary.FINAL_FOLDER)
 
 
+def _after_first_phase(run: Run) -> Predictions:
+    """Predictions of the test images after the first phase, which record_phase wrote into the run's folder."""
+    return Predictions.read(run.folder / vocabulary.phase_name(1) / vocabulary.PREDICTIONS_FILE)
+
+
 def record_end(
     run: Run,
     settings: Settings,
@@ -296,7 +306,12 @@ def record_end(
     title = f"{settings.backbone}, {settings.regime}, {data.name}"
     page = run.folder / vocabulary.RUN_PAGE_FILE
     write_run_page(
-        page, title=title, history=pd.DataFrame(curves.rows), predictions=predictions, settings=flatten(settings)
+        page,
+        title=title,
+        history=pd.DataFrame(curves.rows),
+        predictions=predictions,
+        after_first_phase=_after_first_phase(run) if len(outcomes) > 1 else None,
+        settings=flatten(hide_password(settings)),
     )
     run.log_artifact(page, remove=True)  # 5 MB, most of it plotly.js
     print_summary(title, results or [untrained(test_scores)], run.where_to_look())

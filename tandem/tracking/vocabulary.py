@@ -5,6 +5,7 @@ The MLflow UI groups charts by the part of a metric's name before "/". Names tha
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 # Tags, by which runs are found and grouped.
@@ -16,6 +17,7 @@ TEST_HASH = "tandem.test_hash"  # of the test images and their classes; runs wit
 TEST_IMAGES_HASH = "tandem.test_images_hash"  # the same, whatever the order of the classes is; not in older runs
 BATCHES_HASH = "tandem.batches_hash"  # of the bytes of the first epoch's batches
 DATA_NAME = "tandem.data"
+ENVIRONMENT = "tandem.environment"  # JSON of the frameworks' environment variables, by name
 HARDWARE = "tandem.hardware"
 DEVICE = "tandem.device"  # cpu or gpu, whichever the framework used
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
@@ -63,6 +65,7 @@ PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the p
 PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"
 EVALUATION_PEAK_GPU_MEMORY_MEGABYTES = "cost/evaluation_peak_gpu_memory_megabytes"
 BEST_EPOCH = "cost/best_epoch"  # per phase, counted from 0 within the phase
+START_ACCURACY = "val/start_accuracy"  # per phase: validation accuracy after its first epoch
 
 DATA_PREFIX = "data/"  # followed by num_images and the like; only on reports on a data set
 
@@ -89,6 +92,7 @@ IMAGENET_ANSWERS_FILE = "final/imagenet_answers.csv"  # the highest of all 1000 
 GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.recording.grad_cam
 GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
+ARCHITECTURE_FILE = "architecture.csv"  # one line per layer
 BEST_SETTINGS_FILE = "best.yaml"
 TRIALS_FILE = "trials.csv"
 SWEEP_PAGE_FILE = "sweep.html"
@@ -97,6 +101,8 @@ RANGE_TEST_PAGE_FILE = "range_test.html"
 WEIGHTS_FOLDER = "weights"
 TRACEBACK_FILE = "traceback.txt"
 JOURNAL_FILE = "journal.jsonl"
+
+LONGEST_FILE_NAME = 120  # bytes of the part of a file's name that a text decides
 
 
 def hash_tag(number: int, part: str, when: str) -> str:
@@ -111,8 +117,16 @@ def hash_tag(number: int, part: str, when: str) -> str:
 
 
 def file_name(text: str) -> str:
-    """Name of a file or folder for a text: characters that not every file system accepts become `_`."""
-    return re.sub(r"[^\w.-]", "_", text)
+    """Name of a file or folder for a text, which cannot lead out of the folder that it is in.
+
+    Characters that not every file system accepts become `_`, and so do dots at the beginning. Of a long text, the
+    beginning and a hash are kept: file systems accept 255 bytes, of which ending and number of a file need some.
+    """
+    name = re.sub(r"^\.+", lambda dots: "_" * len(dots[0]), re.sub(r"[^\w.-]", "_", text)) or "_"
+    if len(name.encode()) <= LONGEST_FILE_NAME:
+        return name
+    start = name.encode()[: LONGEST_FILE_NAME - 13].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def phase_name(number: int) -> str:
