@@ -61,7 +61,7 @@ class MadePackage:
         return isinstance(error, MemoryError)
 
     def reset_peak_gpu_memory(self) -> None:
-        self.peaks = self.peaks[1:]
+        self.peaks = self.peaks[1:] or self.peaks
 
     def peak_gpu_memory_megabytes(self) -> float:
         return self.peaks[0]
