@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # on two cores, two processes with two threads each are many times slower than with one thread each
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types audit clean
+.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types audit clean test-gpu bench-gpu
 
 help:
 	@echo "make demo        five runs per framework on handwritten digits, then their comparison (under 5 minutes)"
@@ -15,6 +15,8 @@ help:
 	@echo "make setup       the environment in $(VENV) with all development tools"
 	@echo "make test        the tests (under 10 minutes)"
 	@echo "make test-long   the tests that take minutes each"
+	@echo "make test-gpu    sixteen checks on one NVIDIA GPU (8 minutes), in an environment that has a framework"
+	@echo "make bench-gpu   throughput on one NVIDIA GPU, on one page"
 	@echo "make lint types  ruff and mypy"
 	@echo "make audit       known vulnerabilities of the installed versions (pip-audit)"
 	@echo "make clean       removes $(VENV); runs and caches are unchanged"
@@ -59,6 +61,15 @@ test-long: $(VENV)/requirements-dev.done
 	$(PYTEST) tests -m long --ignore tests/on_torch --ignore tests/on_keras
 	$(PYTEST) tests/on_torch -m long
 	$(PYTEST) tests/on_keras -m long
+
+# Not from requirements.txt, which has no CUDA packages for Keras: GPU_PYTHON is a Python with a framework for the GPU.
+GPU_PYTHON ?= $(shell test -x .venv-torch/bin/python && echo .venv-torch/bin/python || echo $(BIN)/python)
+
+test-gpu:
+	$(GPU_PYTHON) -m tests.on_gpu $(ARGUMENTS)
+
+bench-gpu:
+	$(GPU_PYTHON) -m benchmarks.gpu $(ARGUMENTS)
 
 lint: $(VENV)/requirements-dev.done
 	$(BIN)/ruff check .

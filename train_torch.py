@@ -139,7 +139,7 @@ def train_phase(
         precision=PRECISIONS[settings.precision],
         **on_torch.trainer_options(settings, phase),
     )
-    compile_seconds = on_torch.warm_up(trained, steps.forward_pass, settings, training.stream, validation.stream)
+    compile_seconds = on_torch.warm_up(trained, steps.forward_pass, settings, training, validation)
     with meter.training(), on_torch.keyboard_interrupts():
         trainer.fit(steps, training, validation)
     on_torch.to_device(network, settings).eval()  # Lightning has moved it off the GPU

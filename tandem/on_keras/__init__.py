@@ -17,6 +17,7 @@ from tandem.on_keras.backends import (
     backend,
     limit_threads,
     peak_gpu_memory_megabytes,
+    reset_peak_gpu_memory,
     trials_per_process,
     uses_gpu,
     versions,

@@ -60,6 +60,8 @@ class PhaseOutcome:
     """The part of train_seconds for computing cached features."""
     cached_feature_seconds: float = 0.0
     """The part of feature_seconds that an earlier run spent."""
+    peak_gpu_memory_megabytes: float = 0.0
+    """Peak memory on the GPU in training and validation, in 10^6 bytes; 0 without a GPU."""
 
 
 def record_data(run: Run, data: PreparedData) -> None:
@@ -206,6 +208,7 @@ def record_phase(
                 vocabulary.BEST_EPOCH: outcome.best_epoch,
                 vocabulary.PARAMETERS: outcome.parameters,
                 vocabulary.TRAINABLE_PARAMETERS: outcome.trainable_parameters,
+                vocabulary.PEAK_GPU_MEMORY_MEGABYTES: outcome.peak_gpu_memory_megabytes,
                 vocabulary.START_ACCURACY: first_epoch[vocabulary.VAL_ACCURACY],
             }.items()
         }
@@ -293,6 +296,10 @@ def record_end(
         vocabulary.EPOCHS: sum(outcome.epochs for outcome in outcomes),
         vocabulary.TRAINABLE_PARAMETERS: outcomes[-1].trainable_parameters if outcomes else 0,
         vocabulary.PEAK_MEMORY_MEGABYTES: peak_memory_megabytes(),
+        vocabulary.PEAK_GPU_MEMORY_MEGABYTES: max(
+            (outcome.peak_gpu_memory_megabytes for outcome in outcomes),
+            default=inference[vocabulary.EVALUATION_PEAK_GPU_MEMORY_MEGABYTES],  # nothing was trained
+        ),
         **inference,
     }
     if curves.rows:

@@ -61,7 +61,9 @@ MACS = "cost/macs"  # multiply-accumulates per image in convolutions and dense l
 LATENCY_MILLISECONDS = "cost/latency_milliseconds"  # median over single images
 IMAGES_PER_SECOND = "cost/inference_images_per_second"  # median over batches of the run's batch size
 PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
-PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # of the first GPU; 0 without a GPU
+# Of the first GPU, 0 without one: in training and validation of the phases; in evaluation and measurement of inference.
+PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"
+EVALUATION_PEAK_GPU_MEMORY_MEGABYTES = "cost/evaluation_peak_gpu_memory_megabytes"
 BEST_EPOCH = "cost/best_epoch"  # per phase, counted from 0 within the phase
 START_ACCURACY = "val/start_accuracy"  # per phase: validation accuracy after its first epoch
 

@@ -8,7 +8,6 @@ from pathlib import Path
 # read by Keras and its backends when they are imported
 os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras_home_")  # without weights and without the user's settings
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
