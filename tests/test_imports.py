@@ -22,6 +22,7 @@ ALLOWED = {
     "protocol": set(),
     "rendering": set(),
     "data": {"protocol"},
+    "serving": {"data"},
     "evaluation": {"protocol"},
     "tracking": {"protocol"},
     "on_torch": {"protocol", "data", "evaluation", "tracking"},
@@ -31,7 +32,7 @@ ALLOWED = {
     "comparison": {"protocol", "data", "evaluation", "tracking", "rendering", "recording"},
     "published": {"protocol", "data", "evaluation", "tracking", "rendering", "recording", "comparison"},
     "search": {"protocol", "data", "evaluation", "tracking", "rendering", "recording"},
-    "experiment": {"protocol", "data", "evaluation", "tracking", "recording", "data_report", "search"},
+    "experiment": {"protocol", "data", "evaluation", "tracking", "recording", "data_report", "search", "serving"},
     "launch": {"protocol", "tracking", "rendering"},
     "grid": {"protocol", "tracking", "rendering", "launch"},
 }

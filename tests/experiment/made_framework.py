@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class LinearNetwork:
     """Of shape (pixels, features)."""
     head: np.ndarray
     """Of shape (features, outputs)."""
+    pixels: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(scaling="unit"))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1) / 255 @ self.backbone @ self.head
@@ -92,6 +94,7 @@ class MadePackage:
     ) -> None:
         folder.mkdir()
         (folder / "MLmodel").write_text(f"{image_shape} {num_classes}")
+        (folder / "requirements.txt").write_text("mlflow==3\nnumpy==2\n")
 
 
 @dataclass
