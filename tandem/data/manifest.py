@@ -114,7 +114,7 @@ def _scan_one(source: Source, image: SourceImage, keep: Callable[[str, Image.Ima
             mode = opened.mode
             pixels = to_rgb(opened)
     except Exception as error:  # Pillow's readers raise many kinds for bytes that are not an image
-        problem = _describe(error)
+        problem = describe_problem(error)
         return _Scanned(hash=file_hash, height=0, width=0, mode="", num_bytes=num_bytes, problem=problem)
     if keep is not None:
         keep(image.key, pixels)
@@ -123,7 +123,8 @@ def _scan_one(source: Source, image: SourceImage, keep: Callable[[str, Image.Ima
     )
 
 
-def _describe(error: Exception) -> str:
+def describe_problem(error: Exception) -> str:
+    """The reason why a file is no readable image, in a few words."""
     if isinstance(error, PIL.UnidentifiedImageError):
         return "not an image, despite its name"
     if isinstance(error, OSError) and error.strerror:

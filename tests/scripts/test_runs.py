@@ -303,9 +303,7 @@ def served(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_logged_model_gives_the_logged_predictions(
-    pair: Runs, served: dict[str, pd.DataFrame], framework: str
-) -> None:
+def test_logged_model_gives_the_logged_predictions(pair: Runs, served: dict[str, pd.DataFrame], framework: str) -> None:
     answers, recorded = served[framework], pair[framework].predictions()
     probabilities = answers.filter(like="probability:")
     assert set(probabilities.dtypes) == {np.dtype(np.float32)} and probabilities.shape == (100, 5)

@@ -1,4 +1,4 @@
-"""A folder of small images of many sizes and kinds, and a network that tells them apart."""
+"""A folder of small images of many sizes and kinds."""
 
 from __future__ import annotations
 
@@ -29,10 +29,3 @@ def write_photographs(folder: Path, *, per_class: int = 6) -> Path:
             else:
                 Image.fromarray((pixels[..., :3], pixels[..., 0], pixels)[kind]).save(path)
     return folder
-
-
-def mean_colours(images: np.ndarray) -> np.ndarray:
-    """Probabilities of three classes from the mean red, green and blue of each image."""
-    assert images.dtype == np.uint8 and images.ndim == 4
-    exponentials = np.exp(images.mean(axis=(1, 2)) / 20)
-    return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
