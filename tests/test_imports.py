@@ -23,6 +23,7 @@ ALLOWED = {
     "rendering": set(),
     "data": {"protocol"},
     "serving": {"data", "evaluation", "tracking"},
+    "export": {"protocol", "data", "evaluation", "tracking", "serving", "on_torch", "on_keras"},
     "predict": {"data", "evaluation", "tracking", "rendering", "serving", "comparison"},
     "evaluation": {"protocol"},
     "tracking": {"protocol"},

@@ -67,6 +67,10 @@ class Description:
         """(height, width, 3) of the network's images."""
         return self.height, self.width, 3
 
+    def to_json(self) -> str:
+        """The description as a text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
     def to_dict(self) -> dict[str, Any]:
         """Values that JSON can hold."""
         return {**dataclasses.asdict(self), "classes": list(self.classes)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from pathlib import Path
@@ -36,8 +35,7 @@ def save_image_model(network: Path, description: Description, folder: Path) -> N
     try:
         module = ship(CODE, parts)
         shutil.move(network, data / NETWORK_FOLDER)
-        text = json.dumps(description.to_dict(), indent=2, ensure_ascii=False)
-        (data / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+        (data / DESCRIPTION_FILE).write_text(description.to_json() + "\n", encoding="utf-8")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*input example was not provided")
             mlflow.pyfunc.save_model(

@@ -16,6 +16,7 @@ TEST_HASH = "tandem.test_hash"  # of the test images and their classes; runs wit
 BATCHES_HASH = "tandem.batches_hash"  # of the bytes of the first epoch's batches
 DATA_NAME = "tandem.data"
 HARDWARE = "tandem.hardware"
+ONNX_HARDWARE = "tandem.onnx_hardware"  # that of ONNX_LATENCY_MILLISECONDS; only on exported runs
 DEVICE = "tandem.device"  # cpu or gpu, whichever the framework used
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
 FAILURE = "tandem.failure"  # reason for the status FAILED, one line
@@ -57,6 +58,9 @@ TRAINABLE_PARAMETERS = "cost/trainable_parameters"
 MACS = "cost/macs"  # multiply-accumulates per image in convolutions and dense layers
 LATENCY_MILLISECONDS = "cost/latency_milliseconds"  # median over single images
 IMAGES_PER_SECOND = "cost/inference_images_per_second"  # median over batches of the run's batch size
+# Added by python -m tandem.export, on one thread of a CPU, for images of any network in the same engine.
+ONNX_LATENCY_MILLISECONDS = "cost/onnx_latency_milliseconds"  # median over single images
+ONNX_IMAGES_PER_SECOND = "cost/onnx_images_per_second"  # median over batches of 32
 PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
 PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # of the first GPU; 0 without a GPU
 BEST_EPOCH = "cost/best_epoch"  # per phase, counted from 0 within the phase
