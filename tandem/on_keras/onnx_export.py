@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -33,27 +32,28 @@ def write_onnx(network: Path, path: Path, *, input_name: str, output_name: str, 
     """
     import onnx
     import tensorflow as tf
-    import tf2onnx
+    from tf2onnx import optimizer, tf_loader, tfonnx
 
     model = load_network(network)
-    shape = (None, *model.input_shape[1:])
+    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name=input_name)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    # The steps of tf2onnx.convert.from_function, which copies the graph before each of its many optimizations: it needs
+    # 15 GB for AlexNet's 240 MB of weights.
     with contextlib.redirect_stdout(io.StringIO()):
-        converted, _ = tf2onnx.convert.from_function(
-            tf.function(lambda images: model(images, training=False)),
-            input_signature=[tf.TensorSpec(shape, tf.uint8, name=input_name)],
-            opset=opset,
-        )
-    _rename_output(converted.graph, output_name)
-    onnx.save_model(converted, str(path))
-
-
-def _rename_output(graph: Any, name: str) -> None:
-    (output,) = graph.output
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [name if each == output.name else each for each in names]
-    output.name = name
+        function = tf.function(lambda images: model(images, training=False)).get_concrete_function(images)
+        received, returned = images.name + ":0", function.outputs[0].name
+        frozen = tf_loader.from_function(function, [received], [returned])
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(frozen, name="")
+            converted = tfonnx.process_tf_graph(
+                graph,
+                opset=opset,
+                input_names=[received],
+                output_names=[returned],
+                tensors_to_rename={received: input_name, returned: output_name},
+            )
+            converted = optimizer.optimize_graph(converted, catch_errors=False)
+    onnx.save_model(converted.make_model("Tandem"), str(path))
 
 
 def write_saved_model(network: Path, folder: Path) -> None:

@@ -239,9 +239,17 @@ def _shown(item: Any) -> str:
 
 def _load_pyfunc(path: str) -> ImageModel:
     """Loads a logged model; MLflow calls it with the folder of the model's data."""
-    import mlflow.pyfunc
-
     folder = Path(path)
     description = Description.from_dict(json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8")))
-    network = mlflow.pyfunc.load_model(str(folder / NETWORK_FOLDER))
-    return ImageModel(description, lambda images: np.asarray(network.predict(images)))
+    return ImageModel(description, load_network(folder / NETWORK_FOLDER))
+
+
+def load_network(folder: Path) -> Network:
+    """Loads the MLflow model of a network, on a GPU if the framework finds one."""
+    import mlflow.pyfunc
+
+    network = mlflow.pyfunc.load_model(str(folder))
+    if "keras" in network.metadata.flavors:  # whose predict prints a progress bar for each batch
+        predict_on_batch = network.get_raw_model().predict_on_batch
+        return lambda images: np.asarray(predict_on_batch(images))
+    return lambda images: np.asarray(network.predict(images))

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-import numpy as np
 from mlflow.artifacts import download_artifacts
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError, one_line
 from tandem.evaluation.predictions import Predictions
-from tandem.serving.image_model import Description, ImageModel, Network
+from tandem.serving.image_model import Description, ImageModel, Network, load_network
 from tandem.serving.logged_model import network_folder, read_description
 from tandem.serving.onnx_file import open_onnx
 from tandem.tracking import vocabulary
@@ -74,14 +73,13 @@ def open_network(stored: StoredModel, name: str) -> Network:
         Function from uint8 images of shape (n, height, width, 3) to probabilities of shape (n, classes).
     """
     try:
-        network = mlflow.pyfunc.load_model(str(stored.network))
+        return load_network(stored.network)
     except ImportError as error:
         framework = stored.description.framework
         raise UserError(
             f"{name} needs {framework}, which cannot be imported ({one_line(error)}): "
             f"pip install -r requirements-{framework}.txt"
         ) from error
-    return lambda images: np.asarray(network.predict(images))
 
 
 def find_stored_model(name: str, tracking_uri: str | None = None) -> StoredModel:

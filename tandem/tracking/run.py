@@ -25,6 +25,7 @@ from typing import Any
 from mlflow.tracking import MlflowClient
 
 from tandem.errors import TrainingPruned, UserError, one_line
+from tandem.protocol.parser import Framework
 from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import Journal, encode_values, read_journal
@@ -46,8 +47,11 @@ TAG_LIMIT = 5000  # characters per value
 class Run:
     """Open run. Its methods may be called from any thread."""
 
-    def __init__(self, client: MlflowClient, *, run_id: str, experiment_id: str, name: str, folder: Path) -> None:
+    def __init__(
+        self, client: MlflowClient, *, run_id: str, experiment_id: str, name: str, framework: Framework, folder: Path
+    ) -> None:
         self.id = run_id
+        self.framework = framework
         self.folder = folder
         self._uri = client.tracking_uri
         self._experiment_id = experiment_id
@@ -178,7 +182,7 @@ class Run:
 def start_run(
     settings: Settings,
     *,
-    framework: str,
+    framework: Framework,
     backend: str,
     versions: Mapping[str, str],
     not_compared: Mapping[str, str] | None = None,
@@ -232,7 +236,7 @@ def start_run(
 
 
 def _create_run(
-    client: MlflowClient, experiment_id: str, settings: Settings, framework: str, tags: dict[str, str]
+    client: MlflowClient, experiment_id: str, settings: Settings, framework: Framework, tags: dict[str, str]
 ) -> Run:
     started = time.time()
     title = f"{settings.backbone}-{settings.regime}-{framework}"
@@ -252,7 +256,7 @@ def _create_run(
         timestamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started))
         folder = parent / f"{timestamp}-{vocabulary.file_name(title)}-{run_id[:8]}"
         folder.mkdir()
-        return Run(client, run_id=run_id, experiment_id=experiment_id, name=name, folder=folder)
+        return Run(client, run_id=run_id, experiment_id=experiment_id, name=name, framework=framework, folder=folder)
     except BaseException:
         client.set_terminated(run_id, "FAILED")
         raise

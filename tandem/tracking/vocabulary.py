@@ -90,6 +90,7 @@ IMAGENET_ANSWERS_FILE = "final/imagenet_answers.csv"  # the highest of all 1000 
 GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.recording.grad_cam
 GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
+MODEL_CARD_FILE = "model_card.md"
 BEST_SETTINGS_FILE = "best.yaml"
 TRIALS_FILE = "trials.csv"
 SWEEP_PAGE_FILE = "sweep.html"

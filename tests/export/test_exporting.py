@@ -55,5 +55,5 @@ def test_files_that_are_no_exports_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(UserError, match=r"text.onnx cannot be opened by ONNX Runtime"):
         open_onnx(tmp_path / "text.onnx")
-    with pytest.raises(UserError, match="bare.onnx has no description of its classes"):
+    with pytest.raises(UserError, match=r"bare.onnx has no description of its classes"):
         open_onnx(write_mean_colours(tmp_path / "bare.onnx", described=False))

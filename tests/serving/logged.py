@@ -54,7 +54,13 @@ def save_network(folder: Path) -> None:
 
 
 def log_run(
-    client: MlflowClient, scratch: Path, *, experiment: str = "mine", older: bool = False, **changes: Any
+    client: MlflowClient,
+    scratch: Path,
+    *,
+    experiment: str = "mine",
+    with_model: bool = True,
+    older: bool = False,
+    **changes: Any,
 ) -> str:
     """Creates a finished run with a model, and returns its id.
 
@@ -62,6 +68,7 @@ def log_run(
         client: A client of its MLflow.
         scratch: A folder for files on their way.
         experiment: Name of the experiment.
+        with_model: Logs a model.
         older: Logs the network alone, as earlier versions did.
         **changes: Fields of the model's description.
     """
@@ -87,7 +94,8 @@ def log_run(
     if not older:
         folder = work / "model"
         save_image_model(work / "network", dataclasses.replace(description, run_id=run_id), folder)
-    write_model(client, experiment_id=experiment_id, run_id=run_id, folder=folder, name="model")
+    if with_model:
+        write_model(client, experiment_id=experiment_id, run_id=run_id, folder=folder, name="model")
     predictions = Predictions(
         keys=("a", "b", "c"),
         hashes=("1", "2", "3"),
