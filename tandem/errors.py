@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -12,6 +13,9 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 LONGEST_LINE = 300
 """Characters of an error's line."""
+
+MOST_NAMES = 12
+"""Names that a line lists; a data set can have thousands."""
 
 
 class UserError(Exception):
@@ -54,8 +58,28 @@ def one_line(error: BaseException, *, with_type: bool = True) -> str:
     return line if len(line) <= LONGEST_LINE else f"{line[:170]} ... {line[-125:]}"
 
 
+def some_of(names: Sequence[str], most: int = MOST_NAMES) -> str:
+    """Names for a line of text: all of them, or the first ones and the number of the others."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most:,} more"
+
+
+def use_utf8() -> None:
+    """Starts the program again in Python's UTF-8 mode if the locale's encoding is another one.
+
+    Names of files are UTF-8 almost everywhere. With another encoding, such as that of LC_ALL=C, correct names could not
+    be told from damaged ones, printed or recorded. In a notebook nothing is started.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and "IPython" not in sys.modules and sys.executable:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def run_program(program: str, main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
     """Calls main(argv). A UserError or a full disk prints one line and exits with status 2, Ctrl-C with status 130."""
+    if argv is None:
+        use_utf8()
     try:
         main(argv)
     except UserError as error:

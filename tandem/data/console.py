@@ -25,6 +25,11 @@ def say(line: str, *, quiet: bool) -> None:
         Console(stderr=True).print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: 1 file, 2,000 files."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def on_all_cores(work: Callable[[T], R], items: Sequence[T], *, title: str, quiet: bool) -> Iterator[R]:
     """Yields work(item) in the order of the items, with a progress bar if stderr is a terminal.
 

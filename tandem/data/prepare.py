@@ -15,11 +15,15 @@ import pandas as pd
 from PIL import Image
 
 from tandem.data.console import say
+from tandem.data.decoding import PixelRange
 from tandem.data.manifest import Manifest, is_scanned, scan
-from tandem.data.sources import Source, find_source
+from tandem.data.source import Source
+from tandem.data.sources import find_source
 from tandem.data.split import PARTS, UNUSED, Split, split_images
 from tandem.data.store import StagedStore, open_stores, staged_stores
-from tandem.errors import UserError
+from tandem.errors import UserError, some_of
+from tandem.protocol.data_sets import resolve_split
+from tandem.protocol.folder_layout import text_of
 from tandem.protocol.settings import AugmentationSettings, DataSettings
 
 SPLIT_FILE = "split.csv"
@@ -53,8 +57,14 @@ class PreparedData:
     """Description of the data set and its split, in plain JSON values."""
     bad_images: tuple[str, ...]
     """One line per file or class folder that was left out."""
+    passed_over: tuple[str, ...]
+    """Lines on files and folders that are no images or belong to no class."""
+    remarks: tuple[str, ...]
+    """Lines on what was assumed, and on images that are used although their files are unusual."""
     duplicates: pd.DataFrame
     """One row per image that has an exact copy: hash, key, class, part, note."""
+    pixel_range: PixelRange | None = None
+    """Range of pixels with more than 8 bits; None if no image has such pixels."""
 
     def rows(self, part: str) -> np.ndarray:
         """Rows of the images in train, val, test or unused, in ascending order: int64 of shape (images of the
@@ -87,8 +97,10 @@ def prepare(
         UserError: The settings or the images are wrong; one message names all bad files.
     """
     cache_folder = _make_cache_folder(settings)
-    source = find_source(settings.source, settings.classes, cache_folder=cache_folder, quiet=quiet)
-    for note in source.notes:
+    settings = resolve_split(settings)
+    source = find_source(settings, quiet=quiet)
+    notes = (_about_split(source, settings), *source.notes)
+    for note in (*notes, *source.passed_over):
         say(f"{source.name}: {note}", quiet=quiet)
     for_crops = augmentation is not None and augmentation.random_resized_crop is not None
     with ExitStack() as stack:
@@ -100,7 +112,9 @@ def prepare(
             for store in staged:
                 store.keep(key, image)
 
-        manifest, problems = scan(source, cache_folder, keep=keep, quiet=quiet)
+        manifest, problems = scan(source, cache_folder, pixel_range=settings.pixel_range, keep=keep, quiet=quiet)
+        for remark in manifest.remarks:
+            say(f"{source.name}: {remark}", quiet=quiet)
         if settings.on_bad_image == "error":
             _refuse_bad_images(source, problems)
         split = split_images(manifest, settings)
@@ -119,10 +133,31 @@ def prepare(
         split=split,
         report=_report(source, manifest, settings, split, images, problems, duplicates),
         bad_images=problems,
+        passed_over=source.passed_over,
+        remarks=(*notes, *manifest.remarks),
         duplicates=duplicates,
+        pixel_range=manifest.pixel_range,
     )
     _summarize(prepared, quiet=quiet)
     return prepared
+
+
+def _about_split(source: Source, settings: DataSettings) -> str:
+    """Line on the division of the images into parts, and on what becomes of the publisher's own."""
+    train, val, test = (100 * share for share in settings.fractions or ())
+    parts = ", ".join(part if name == part else f"{name} is {part}" for part, name in source.parts.items())
+    if settings.split == "publisher":
+        carved = f"; {100 * val / (train + val):.3g} % of train becomes val, since there is none"
+        return f"publisher's split ({parts}){'' if 'val' in source.parts else carved}"
+    dealt = f"train {train:.3g} %, val {val:.3g} %, test {test:.3g} % of each class"
+    if settings.split == "folds":
+        dealt = f"{settings.folds} folds of each class, number {settings.fold} to test on"
+    if {"train", "test"} <= set(source.parts):
+        return (
+            f"the publisher's parts ({parts}) are merged and dealt anew, as data.split {settings.split} says: {dealt}"
+        )
+    alone = f"; {', '.join(source.parts.values())} alone has labels" if source.parts else ""
+    return f"split into {dealt}{alone}"
 
 
 def _make_cache_folder(settings: DataSettings) -> Path:
@@ -140,9 +175,13 @@ def _make_cache_folder(settings: DataSettings) -> Path:
 def _refuse_bad_images(source: Source, problems: tuple[str, ...]) -> None:
     if problems:
         raise UserError(
-            f"data.source: {len(problems)} files or class folders in {source.location} cannot be used; fix or remove "
-            "them, or leave them out with data.on_bad_image skip:\n  " + "\n  ".join(problems)
+            f"data.source: {_files_or_folders(len(problems))} in {source.location} cannot be used; fix or remove them, "
+            "or leave them out with data.on_bad_image skip:\n  " + "\n  ".join(problems)
         )
+
+
+def _files_or_folders(number: int) -> str:
+    return "1 file or class folder" if number == 1 else f"{number:,} files or class folders"
 
 
 def _find_duplicates(manifest: Manifest, split: Split) -> pd.DataFrame:
@@ -170,8 +209,10 @@ def _report(
     used = duplicates[duplicates["part"] != UNUSED]
     return {
         "name": manifest.name,
-        "source": settings.source,
+        "source": text_of(settings.source),
         "notes": list(source.notes),
+        "passed_over": list(source.passed_over),
+        "remarks": list(manifest.remarks),
         "num_images": len(manifest.images),
         "num_bad_images": len(problems),
         "parts": _parts_of(split.parts),
@@ -182,6 +223,7 @@ def _report(
             "seed": settings.split_seed,
             "hash": split.hash,
             "test_hash": split.test_hash,
+            "test_images_hash": split.test_images_hash,
         },
         "duplicates": {
             "num_images": len(duplicates),
@@ -226,13 +268,13 @@ def _summarize(prepared: PreparedData, *, quiet: bool) -> None:
     say(f"{prepared.name}: {len(prepared.keys):,} images of {len(prepared.classes)} classes ({parts})", quiet=quiet)
     remarks = []
     if prepared.bad_images:
-        remarks.append(f"{len(prepared.bad_images)} unreadable images or class folders left out")
+        names = some_of([problem.partition(": ")[0] for problem in prepared.bad_images], 3)
+        remarks.append(f"{_files_or_folders(len(prepared.bad_images))} left out as unreadable ({names})")
     duplicates = prepared.report["duplicates"]
     if duplicates["num_images"]:
         remarks.append(
-            f"{duplicates['num_images']} images have exact copies ({duplicates['across_parts']} of the different ones "
-            f"in several parts, {duplicates['across_classes']} in several classes; "
-            f"{duplicates['num_left_out']} images left out)"
+            f"{duplicates['num_images']:,} images have exact copies (in several parts: {duplicates['across_parts']:,}, "
+            f"in several classes: {duplicates['across_classes']:,}; left out: {duplicates['num_left_out']:,})"
         )
     if remarks:
-        say("; ".join(remarks), quiet=quiet)
+        say(f"{prepared.name}: {'; '.join(remarks)}", quiet=quiet)

@@ -5,19 +5,40 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from tandem.data.decoding import open_image, to_rgb
+from tandem.data.decoding import FULL_RANGE, Decoded, PixelRange, decode, to_rgb
+from tandem.protocol.settings import DataSettings
 
 
-def image_of_file(file: bytes) -> Image.Image:
+def image_of_file(
+    file: bytes,
+    *,
+    ending: str = "",
+    pixel_range: PixelRange | None = None,
+    max_pixels: int = DataSettings.max_pixels,
+) -> Image.Image:
     """Decodes the content of an image file to upright RGB.
+
+    Args:
+        file: The content.
+        ending: Ending of the file's name; it matters for formats without a signature only.
+        pixel_range: Range of pixels with more than 8 bits in the training images; None if they had 8. Whole numbers
+            then range from 0 to 65535.
+        max_pixels: Largest number of pixels.
 
     Raises:
         Exception: The file is damaged or no image; Pillow has many exceptions for that.
     """
     if not file:
         raise ValueError("the file is empty")
-    with open_image(file) as image:
-        return to_rgb(image)
+    decoded = decode(file, ending=ending.lower(), max_pixels=max_pixels)
+    if decoded.levels is None:
+        return to_rgb(decoded)
+    pixel_range = pixel_range or PixelRange(whole=FULL_RANGE)
+    is_whole = np.issubdtype(decoded.levels.dtype, np.integer)
+    if not pixel_range.per_image and (pixel_range.whole if is_whole else pixel_range.floating) is None:
+        kind = "whole numbers of more than 8 bits" if is_whole else "floating-point numbers"
+        raise ValueError(f"its pixels are {kind}, whose range is not known: no training image has such pixels")
+    return to_rgb(decoded, pixel_range)
 
 
 def image_of_array(pixels: np.ndarray) -> Image.Image:
@@ -39,4 +60,4 @@ def image_of_array(pixels: np.ndarray) -> Image.Image:
         raise ValueError(f"{received} from {pixels.min()} to {pixels.max()}; {allowed}")
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
-    return to_rgb(Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8)))
+    return to_rgb(Decoded(image=Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))))

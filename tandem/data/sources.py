@@ -1,27 +1,33 @@
-"""Sources of images: scikit-learn's digits, a data set that is downloaded by its name, or a folder on disk."""
+"""Sources of images: scikit-learn's digits, a data set that is downloaded by its name, or the user's own."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tandem.data import named
-from tandem.data.decoding import open_image
-from tandem.errors import UserError
+from tandem.data import hugging_face, labelled, named, tars
+from tandem.data.console import counted, say
+from tandem.data.decoding import Decoded
+from tandem.data.folders import Walk, decoder_of, opener_of, reader_of
+from tandem.data.source import Source, SourceImage, check_names, choose_classes, stamp_of
+from tandem.errors import UserError, some_of
 from tandem.protocol.data_sets import DATA_SETS
+from tandem.protocol.folder_layout import Layout, composed, find_layout, is_utf8, text_of
+from tandem.protocol.label_table import find_table, read_table
+from tandem.protocol.part_names import PARTS, kind_of
 from tandem.protocol.settings import DataSettings
+from tandem.protocol.source_kinds import PACKED_TAR_ENDINGS, kind_of_source
 
 DIGITS = "digits"
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
-
-PARTS_OF_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+ARCHIVES = (".zip", ".7z", ".rar", *PACKED_TAR_ENDINGS, ".tar")
 
 LAYOUT = (
     "a folder with one folder of images per class, or a folder with train/ and perhaps val/ and test/, each with one "
@@ -29,93 +35,96 @@ LAYOUT = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SourceImage:
-    """An image that is listed but not read yet."""
-
-    key: str
-    """Path in the source's folder."""
-    class_name: str
-    part: str | None
-    """The publisher's part: train, val, test, or None."""
-    stamp: str
-    """Text that changes when the file changes, as far as can be told without reading it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """A list of images, and functions that read them."""
-
-    name: str
-    """Name of the data set or the folder."""
-    location: str
-    """Unique text, such as the absolute path of the folder."""
-    classes: tuple[str, ...]
-    """Names of the classes, in the order of the labels."""
-    images: tuple[SourceImage, ...]
-    """All images, in any order."""
-    problems: tuple[str, ...]
-    """One line per problem with the listing: empty class folders, names that are not UTF-8."""
-    notes: tuple[str, ...] = ()
-    """Lines that users should know about the data set."""
-    read: Callable[[str], bytes]
-    """From a key to the bytes of the image."""
-    open: Callable[[bytes], Image.Image]
-    """From these bytes to a Pillow image, not yet decoded."""
-
-
-def find_source(
-    source: str,
-    classes: list[str] | None = None,
-    *,
-    cache_folder: str | Path = DataSettings.cache_folder,
-    quiet: bool = False,
-) -> Source:
-    """Lists the images of a named data set or of a folder.
+def find_source(settings: DataSettings, *, quiet: bool = False) -> Source:
+    """Lists the images of a named data set, or of the user's own.
 
     Args:
-        source: `digits`, the name of a data set that is downloaded (tandem/data/named.py), or the path of a folder; `~`
+        settings: `source` is `digits`, the name of a data set that is downloaded (tandem/data/named.py), or a path; `~`
             is the home folder. A folder called digits is `./digits`.
-        classes: Keeps only these classes, in this order; all if None, those of a folder in alphabetical order.
-        cache_folder: Folder for downloads; `~` is the home folder.
         quiet: Prints nothing and shows no progress bar while it downloads.
 
     Raises:
-        UserError: The folder does not exist, is not laid out in classes, or lacks one of the classes; or the data set
+        UserError: The source does not exist, is not laid out in classes, or lacks one of the classes; or the data set
             cannot be downloaded.
     """
+    source, cache_folder = settings.source, Path(settings.cache_folder).expanduser()
+    if source in DATA_SETS and Path(source).is_dir():
+        say(f"{source}: the data set of this name and not the folder, which is ./{source}", quiet=quiet)
     try:
-        found = _find(source, classes, Path(cache_folder).expanduser(), quiet=quiet)
+        found = _find(settings, cache_folder, quiet=quiet)
     except OSError as error:
         if source in named.READERS:
-            where = error.filename or named.folder_of(source, Path(cache_folder).expanduser())
+            where = error.filename or named.folder_of(source, cache_folder)
             raise UserError(
                 f"data.source: {where} cannot be read ({error.strerror or error}); make it readable, or remove it"
             ) from None
-        raise UserError(f"data.source: {source} cannot be listed: {error.strerror}; allowed: {LAYOUT}") from None
+        raise UserError(
+            f"data.source: {source} cannot be listed: {error.strerror or error}; allowed: {LAYOUT}"
+        ) from None
     if len(found.classes) < 2:
         raise UserError(
-            f"data.source: {source} has {len(found.classes)} class folders ({', '.join(found.classes) or 'none'}), "
-            f"and a classifier needs at least 2 classes; allowed: {LAYOUT}"
+            f"data.source: {source} has {counted(len(found.classes), 'class', 'classes')} "
+            f"({', '.join(found.classes) or 'none'}), "
+            f"and a classifier needs at least 2 classes; {_archives_in(Path(found.location))}allowed: {LAYOUT}"
         )
     return found
 
 
-def _find(source: str, classes: list[str] | None, cache_folder: Path, *, quiet: bool) -> Source:
+def _archives_in(folder: Path) -> str:
+    """Words on archives that would have to be unpacked first."""
+    if not folder.is_dir():
+        return ""
+    archives = sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(ARCHIVES))
+    return f"unpack {some_of(archives)} first; " if archives else ""
+
+
+def _find(settings: DataSettings, cache_folder: Path, *, quiet: bool) -> Source:
+    source = settings.source
     if source == DIGITS:
-        return _array_source(source, _digits(), classes, stamp=f"scikit-learn {version('scikit-learn')}")
+        return _array_source(source, _digits(), settings, stamp=f"scikit-learn {version('scikit-learn')}")
     if source not in named.READERS:
-        root = Path(source).expanduser().resolve()
-        if not root.is_dir():
-            found = "which is a file" if root.exists() else "which does not exist"
-            raise UserError(f"data.source: received {source!r}, {found}; allowed: {', '.join(DATA_SETS)}, or {LAYOUT}")
-        return _folder_source(root.name, named.ClassFolders(root=root), classes)
+        return _own_source(settings, cache_folder, quiet=quiet)
     images = named.load(source, cache_folder, quiet=quiet)
     if isinstance(images, named.Arrays):
-        return _array_source(source, images, classes, stamp=" ".join(_stamp(str(path)) for path in images.files))
+        return _array_source(source, images, settings, stamp=" ".join(stamp_of(str(path)) for path in images.files))
     if isinstance(images, named.ImageFiles):
-        return _file_source(source, images, classes)
-    return _folder_source(source, images, classes)
+        return _file_source(source, images, settings)
+    return _named_folder_source(source, images, settings)
+
+
+def _own_source(settings: DataSettings, cache_folder: Path, *, quiet: bool) -> Source:
+    kind = kind_of_source(settings.source)
+    path = Path(settings.source).expanduser()
+    if kind in ("missing", "file"):
+        found = "which is a file" if kind == "file" else "which does not exist"
+        if kind == "file" and path.name.lower().endswith(ARCHIVES):
+            found = "which is an archive that has to be unpacked"
+        raise UserError(
+            f"data.source: received {settings.source!r}, {found}; allowed: {', '.join(DATA_SETS)}, or {LAYOUT}"
+        )
+    if settings.labels is not None:
+        if kind != "folder":
+            raise UserError(
+                f"data.labels: received {settings.labels!r}, but {settings.source} is no folder of image files; "
+                "data.columns names its columns"
+            )
+        file = find_table(settings.labels, settings.source)
+        table = read_table(file, settings.columns, settings.parts)
+        return labelled.table_source(path.resolve(), file, table, settings)
+    if kind in ("hub", "saved", "parquet"):
+        return hugging_face.find_source(settings, cache_folder, quiet=quiet)
+    if kind == "tars":
+        return tars.find_source(path.resolve(), settings)
+    if settings.columns is not None:
+        raise UserError(f"data.columns: received {settings.columns}, but there is no table; name one with data.labels")
+    root = path.resolve()
+    layout = find_layout(root, parts=settings.parts, classes=settings.classes)
+    return _folder_source(_name_of(root), layout, settings)
+
+
+def _name_of(path: Path) -> str:
+    """Name of a folder that can be recorded, whatever the locale is."""
+    return text_of(path.name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _digits() -> named.Arrays:
@@ -131,14 +140,18 @@ def _digits() -> named.Arrays:
     )
 
 
-def _array_source(name: str, arrays: named.Arrays, classes: list[str] | None, stamp: str) -> Source:
-    kept = _choose_classes(list(arrays.classes), classes)
+def _array_source(name: str, arrays: named.Arrays, settings: DataSettings, stamp: str) -> Source:
+    kept = choose_classes(arrays.classes, settings.classes)
     pixels = arrays.pixels
     _, height, width, *channels = pixels.shape
     mode = "RGB" if channels else "L"
     digits = len(str(len(pixels) - 1))
     rows = zip((arrays.classes[label] for label in arrays.labels.tolist()), arrays.parts, strict=True)
     wanted = set(kept)
+
+    def open_pixels(key: str, file: bytes) -> Image.Image:
+        return Image.frombytes(mode, (width, height), file)
+
     return Source(
         name=name,
         location=name if not arrays.files else str(arrays.files[0].parent),
@@ -149,137 +162,115 @@ def _array_source(name: str, arrays: named.Arrays, classes: list[str] | None, st
             if class_name in wanted
         ),
         problems=(),
+        parts=_names_of(arrays.parts),
         notes=arrays.notes,
         read=lambda key: pixels[int(key.rpartition("/")[2])].tobytes(),
-        open=lambda file: Image.frombytes(mode, (width, height), file),
+        open=open_pixels,
+        decode=lambda key, file: Decoded(image=open_pixels(key, file)),
     )
 
 
-def _file_source(name: str, files: named.ImageFiles, classes: list[str] | None) -> Source:
-    kept = _choose_classes(list(files.classes), classes)
+def _file_source(name: str, files: named.ImageFiles, settings: DataSettings) -> Source:
+    kept = choose_classes(files.classes, settings.classes)
     root = files.root
     return Source(
         name=name,
         location=str(root),
         classes=kept,
         images=tuple(
-            SourceImage(key=key, class_name=class_name, part=part, stamp=_stamp(os.path.join(root, key)))
+            SourceImage(key=key, class_name=class_name, part=part, stamp=stamp_of(os.path.join(root, key)))
             for key, class_name, part in files.images
             if class_name in kept
         ),
         problems=(),
+        parts=_names_of(part for _, _, part in files.images),
         notes=files.notes,
-        read=lambda key: (root / key).read_bytes(),
-        open=open_image,
+        read=reader_of(root),
+        open=opener_of(settings.max_pixels),
+        decode=decoder_of(settings.max_pixels),
     )
 
 
-def _folder_source(name: str, folders: named.ClassFolders, classes: list[str] | None) -> Source:
+def _names_of(parts: Iterable[str | None]) -> dict[str, str]:
+    return {part: part for part in sorted({part for part in parts if part is not None})}
+
+
+def _named_folder_source(name: str, folders: named.ClassFolders, settings: DataSettings) -> Source:
     root = folders.root
-    class_folders = [(part, class_folder) for part, folder in _parts(root) for class_folder in _visible_folders(folder)]
+    names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    parts = {part: folder for folder in names if (part := kind_of(folder)) in PARTS}
     if folders.parts is not None:
-        if strange := {folder.parent.name for part, folder in class_folders if part and part not in folders.parts}:
+        if strange := sorted(set(parts.values()) - set(folders.parts)):
             raise UserError(
-                f"data.source: {root} holds {', '.join(sorted(strange))}/, which is not a part of {name}; allowed: "
+                f"data.source: {root} holds {', '.join(strange)}/, which is not a part of {name}; allowed: "
                 f"{', '.join(f'{part}/' for part in folders.parts)}; move it elsewhere"
             )
-        class_folders = [(folders.parts[part] if part else None, folder) for part, folder in class_folders]
-    names = folders.names or {name: name for name in sorted({class_folder.name for _, class_folder in class_folders})}
-    kept = _choose_classes(list(names.values()), classes)
-    lacking = names.keys() - {class_folder.name for _, class_folder in class_folders}
-    if lacking:
-        raise UserError(
-            f"data.source: {root} lacks the class folders {', '.join(sorted(lacking))}; remove {root.name}, and {name} "
-            "is downloaded again"
+        parts = {folders.parts[folder]: folder for folder in parts.values()}
+    layout = find_layout(root, parts=parts if "train" in parts else None, enter=False)
+    found = {folder.class_name for folder in layout.class_folders}
+    if folders.names is not None:
+        if lacking := folders.names.keys() - found:
+            raise UserError(
+                f"data.source: {root} lacks the class folders {some_of(sorted(lacking))}; remove {root.name}, and "
+                f"{name} is downloaded again"
+            )
+        renamed = tuple(
+            dataclasses.replace(folder, class_name=folders.names[folder.class_name])
+            for folder in layout.class_folders
+            if folder.class_name in folders.names
         )
-    images: list[SourceImage] = []
-    problems: list[str] = []
-    for part, class_folder in class_folders:
-        class_name = names.get(class_folder.name)
-        if class_name not in kept:
-            continue
-        listed, bad_names = _list_images(root, class_folder, class_name, part)
-        images += listed
-        problems += bad_names
-        if not listed and not bad_names:
-            problems.append(f"{class_folder.relative_to(root).as_posix()}/: a class folder without images")
+        layout = dataclasses.replace(layout, class_folders=renamed)
+    layout = dataclasses.replace(layout, notes=folders.notes, unused=(), unlabelled=())
+    classes = list(folders.names.values()) if folders.names else sorted(found)
+    return _source_of_layout(name, layout, choose_classes(classes, settings.classes), settings)
+
+
+def _folder_source(name: str, layout: Layout, settings: DataSettings) -> Source:
+    """The source of the user's own folder."""
+    wanted = None if settings.classes is None else [composed(wanted) for wanted in settings.classes]
+    classes = sorted({folder.class_name for folder in layout.class_folders if is_utf8(folder.class_name)})
+    check_names(classes, wanted)
+    notes = [f"looked into {layout.entered}"] if layout.entered else []
+    spellings = Counter(
+        name for name, _ in {(each.class_name, text_of(each.path.name)) for each in layout.class_folders}
+    )
+    if not any(part.startswith("*/") for part in layout.parts.values()):
+        notes += [
+            f"{name}/ is spelled in {number} ways that look the same (Unicode's composed and decomposed form), and is "
+            "one class"
+            for name, number in spellings.items()
+            if number > 1
+        ]
+    layout = dataclasses.replace(layout, notes=(*notes, *layout.notes))
+    return _source_of_layout(name, layout, choose_classes(classes, wanted), settings)
+
+
+def _source_of_layout(name: str, layout: Layout, classes: tuple[str, ...], settings: DataSettings) -> Source:
+    walk = Walk(root=layout.root)
+    wanted = set(classes)
+    walk.take(layout.class_folders, lambda class_name: class_name in wanted)
+    # what is beside the class folders, or around the folder that was looked into, counts like what is in them
+    around = {layout.root, *(folder for folder in layout.root.parents if folder.is_relative_to(layout.given))}
+    around |= {folder.path.parent for folder in layout.class_folders}
+    for folder in sorted(around):
+        walk.count_files(folder)
+    walk.count_system_folders(around, wanted)
+    unused = [
+        f"{walk.key_of(path)}/: {counted(walk.count_images(path), 'image')} without labels, not used"
+        for path in layout.unlabelled
+    ]
+    unused += [f"{walk.key_of(path)}/ is not used: {reason}" for path, reason in layout.unused]
+    walk.passed_over.unused = unused
     return Source(
         name=name,
-        location=str(root),
-        classes=kept,
-        images=tuple(images),
-        problems=tuple(problems),
-        notes=folders.notes,
-        read=lambda key: (root / key).read_bytes(),
-        open=open_image,
+        location=str(layout.root),
+        classes=classes,
+        images=tuple(walk.images),
+        problems=tuple(walk.problems),
+        parts=layout.parts,
+        notes=(*layout.notes, *walk.note_on_content()),
+        passed_over=walk.passed_over.lines(),
+        read=reader_of(layout.root),
+        open=opener_of(settings.max_pixels),
+        decode=decoder_of(settings.max_pixels),
     )
-
-
-def _choose_classes(available: list[str], wanted: list[str] | None) -> tuple[str, ...]:
-    if wanted is None:
-        return tuple(available)
-    unknown = [name for name in wanted if name not in available]
-    if unknown or len(set(wanted)) < len(wanted):
-        wrong = f"there is no {', '.join(unknown)}" if unknown else "one is named twice"
-        raise UserError(f"data.classes: received {wanted}, but {wrong}; allowed: {', '.join(available)}, each once")
-    return tuple(wanted)
-
-
-def _parts(root: Path) -> list[tuple[str | None, Path]]:
-    """The publisher's parts and their folders, or (None, root) if the class folders are in the root itself."""
-    folders = _visible_folders(root)
-    named = [folder for folder in folders if folder.name.lower() in PARTS_OF_FOLDERS]
-    flat = [folder for folder in named if not _visible_folders(folder)]
-    if not named or (len(named) < len(folders) and len(named) - len(flat) < 2):
-        # a single `train` among other folders is a class
-        return [(None, root)]
-    parts = [PARTS_OF_FOLDERS[folder.name.lower()] for folder in named]
-    if flat or "train" not in parts or len(set(parts)) < len(parts):
-        holds = ", ".join(f"{folder.name}/{' without class folders' if folder in flat else ''}" for folder in named)
-        raise UserError(
-            f"data.source: {root} holds {holds}; allowed: one train/, at most one val/ (or valid/, validation/) and at "
-            "most one test/, each with one folder of images per class; rename, sort or move the others"
-        )
-    return list(zip(parts, named, strict=True))
-
-
-def _visible_folders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-
-
-def _list_images(
-    root: Path, class_folder: Path, class_name: str, part: str | None
-) -> tuple[list[SourceImage], list[str]]:
-    """All image files in a class folder and its subfolders, and one line per file whose name is not UTF-8."""
-    images: list[SourceImage] = []
-    bad_names: list[str] = []
-    for folder, folders, files in os.walk(class_folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = Path(folder).relative_to(root).as_posix()
-        for name in files:
-            if name.startswith(".") or os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
-                continue
-            key = f"{prefix}/{name}"
-            if _is_utf8(key):
-                stamp = _stamp(os.path.join(folder, name))
-                images.append(SourceImage(key=key, class_name=class_name, part=part, stamp=stamp))
-            else:
-                bad_names.append(f"{os.fsencode(key).decode(errors='backslashreplace')}: its name is not UTF-8")
-    return images, bad_names
-
-
-def _stamp(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return "unreadable"
-    # the change time too: an archive can replace a file by one with the same size and modification time
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

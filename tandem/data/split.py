@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from tandem.data.manifest import Manifest, hash_of
-from tandem.errors import UserError
+from tandem.errors import UserError, some_of
 from tandem.protocol.data_sets import resolve_split
+from tandem.protocol.label_table import sorted_classes
 from tandem.protocol.settings import DataSettings
 
 PARTS = ("train", "val", "test")
@@ -55,10 +56,20 @@ class Split:
 
     @cached_property
     def test_hash(self) -> str:
-        """Hash of the test images and the classes, whatever the files are called. Scores with equal ones can be
-        compared."""
-        tested = sorted((file_hash, name) for _, file_hash, name, part in self._lines if part == "test")
-        return hash_of([list(self.manifest.classes), *tested])
+        """Hash of the test images and the classes in the order of the labels, whatever the files are called."""
+        return hash_of([list(self.manifest.classes), *self._tested])
+
+    @cached_property
+    def test_images_hash(self) -> str:
+        """Hash of the test images and their classes, whatever the files are called and in which order the classes are.
+
+        Scores with equal ones are of the same images. The labels' numbers may differ: classes are matched by name.
+        """
+        return hash_of([sorted(self.manifest.classes), *self._tested])
+
+    @property
+    def _tested(self) -> list[tuple[str, str]]:
+        return sorted((file_hash, name) for _, file_hash, name, part in self._lines if part == "test")
 
     def write(self, path: Path) -> None:
         """Writes a CSV file with the columns key, hash, class and part, sorted by key."""
@@ -119,6 +130,27 @@ def _check(manifest: Manifest, settings: DataSettings, fractions: tuple[float, .
             f"data.split: received publisher, but {manifest.name} has no train and test images from a publisher "
             f"(found: {', '.join(published) or 'only class folders'}); allowed here: fractions, folds"
         )
+    if settings.split == "publisher":
+        _check_classes_of_parts(manifest, published)
+
+
+def _check_classes_of_parts(manifest: Manifest, published: list[str]) -> None:
+    """Raises UserError if a class has images in some of the publisher's parts only."""
+    found = set(zip(manifest.class_names, manifest.images["part"].tolist(), strict=True))
+    lacking = {
+        name: [part for part in published if (name, part) not in found]
+        for name in manifest.classes
+        if any((name, part) not in found for part in published)
+    }
+    if not lacking:
+        return
+    words = [f"{name} (none in {' and '.join(parts)})" for name, parts in lacking.items()]
+    kept = [name for name in manifest.classes if name not in lacking]
+    raise UserError(
+        f"data.split publisher: {len(lacking):,} of {len(manifest.classes):,} classes are not in every part of "
+        f"{manifest.name}: {some_of(words)}. Leave them out with data.classes [{some_of(kept, 4)}], or deal all images "
+        "anew with data.split fractions"
+    )
 
 
 class _Splitter:
@@ -130,6 +162,7 @@ class _Splitter:
         self.classes = manifest.classes
         self.class_names = manifest.class_names
         self.published: list[str] = manifest.images["part"].tolist()
+        self.published_folds: list[str] = manifest.images["fold"].tolist()
         self.hashes: list[str] = manifest.images["hash"].tolist()
         self.keys: list[str] = manifest.images["key"].tolist()
         self.parts = [UNUSED] * len(self.hashes)
@@ -174,12 +207,32 @@ class _Splitter:
                 self._assign((row for name in names for row in groups[name]), part)
 
     def by_folds(self) -> None:
+        if any(self.published_folds):
+            self._by_published_folds()
+            return
         for groups in self._groups(self.candidates):
             folds = self._deal(groups, [1 / self.settings.folds] * self.settings.folds, "folds")
             assert self.settings.fold is not None
             test = set(folds[self.settings.fold])
             self._assign((row for name in test for row in groups[name]), "test")
             self._deal_train_and_val({name: rows for name, rows in groups.items() if name not in test})
+
+    def _by_published_folds(self) -> None:
+        """Takes the folds from the table of labels; rows without a fold are unused."""
+        names = sorted_classes(set(self.published_folds) - {""})
+        if len(names) != self.settings.folds:
+            raise UserError(
+                f"data.folds: received {self.settings.folds}, but the table of labels has {len(names)} folds "
+                f"({some_of(names)}); give data.folds {len(names)}"
+            )
+        assert self.settings.fold is not None
+        for row in self.candidates:
+            if self.published_folds[row]:
+                self.parts[row] = "test" if self.published_folds[row] == names[self.settings.fold] else "train"
+        if self.settings.duplicates == "together":
+            self._drop_copies(of="test", among=("train",))
+        for groups in self._groups(self._rows("train")):
+            self._deal_train_and_val(groups)
 
     def by_publisher(self) -> None:
         for part in PARTS:
@@ -216,8 +269,8 @@ class _Splitter:
             needed = "at least 2 different images in the publisher's train, and 1 in test"
         raise UserError(
             f"data.split {self.settings.split}: {len(small)} of {len(self.classes)} classes have too few images for "
-            f"train, val and test: {'; '.join(lines)}. Each needs {needed}: add images, raise data.images_per_class, "
-            "or leave these classes out with data.classes"
+            f"train, val and test: {some_of(lines, most=6)}. Each needs {needed}: add images, raise "
+            "data.images_per_class, or leave these classes out with data.classes"
         )
 
     def _deal_train_and_val(self, groups: Groups) -> None:

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from filelock import Timeout
@@ -36,9 +36,9 @@ from tandem.data.cache import (
     whole_folder,
 )
 from tandem.data.console import on_all_cores, say
-from tandem.data.decoding import resize, to_rgb
+from tandem.data.decoding import FULL_RANGE, PixelRange, prepare_pillow, resize, to_rgb
 from tandem.data.manifest import Manifest, hash_of
-from tandem.data.sources import Source
+from tandem.data.source import Source
 from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
 
@@ -270,7 +270,7 @@ def _shape_of_some(source: Source, settings: DataSettings) -> StoreShape:
     step = -(-len(source.images) // NUM_LOOKED_AT)
     for image in source.images[::step]:
         # The scan reports files that are not images. EXIF orientation is ignored: most rotated images are resized.
-        with suppress(Exception), source.open(source.read(image.key)) as opened:
+        with suppress(Exception), source.open(image.key, source.read(image.key)) as opened:
             widths.add(opened.width)
             heights.add(opened.height)
     return _shape_of(heights, widths, settings)
@@ -305,7 +305,9 @@ def _path(manifest: Manifest, settings: DataSettings) -> Path:
     # Without Pillow's version: the two frameworks' environments on one machine have to see the same pixels.
     shape = store_shape(manifest, settings)
     how = settings.resize if shape.resized else "as it is"
-    value = [FORMAT_VERSION, shape.height, shape.width, how, manifest.images["hash"].tolist()]
+    value: list[Any] = [FORMAT_VERSION, shape.height, shape.width, how, manifest.images["hash"].tolist()]
+    if manifest.pixel_range not in (None, PixelRange(whole=FULL_RANGE)):  # the range of older stores
+        value.append(dataclasses.astuple(manifest.pixel_range))
     return Path(settings.cache_folder).expanduser() / "stores" / hash_of(value)[:32]
 
 
@@ -345,11 +347,12 @@ def _decode_all(
     num_images, height, width, _ = full_shape
     keys: list[str] = manifest.images["key"].tolist()
     hashes: list[str] = manifest.images["hash"].tolist()
-    Image.init()  # before the threads start, each of which would load Pillow's plugins
+    prepare_pillow()  # before the threads start
     with closing(_ImageFile(path, full_shape)) as images:
 
         def decode(row: int) -> None:
-            images.write(row, resize(_read(source, keys[row], hashes[row]), height, width, settings.resize))
+            image = _read(source, keys[row], hashes[row], manifest.pixel_range)
+            images.write(row, resize(image, height, width, settings.resize))
 
         for _ in on_all_cores(decode, range(num_images), title="Decoding images", quiet=quiet):
             pass
@@ -403,7 +406,7 @@ class _ImageFile:
             self._flush.result()
 
 
-def _read(source: Source, key: str, expected_hash: str) -> Image.Image:
+def _read(source: Source, key: str, expected_hash: str, pixel_range: PixelRange | None) -> Image.Image:
     try:
         file = source.read(key)
     except OSError as error:
@@ -412,8 +415,7 @@ def _read(source: Source, key: str, expected_hash: str) -> Image.Image:
         ) from None
     if hashlib.sha256(file).hexdigest() != expected_hash:
         raise UserError(f"{key}: the file has changed since it was scanned; run again when nothing writes to it")
-    with source.open(file) as image:
-        return to_rgb(image)
+    return to_rgb(source.decode(key, file), pixel_range)
 
 
 def _reserve(path: Path) -> None:

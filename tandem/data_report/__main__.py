@@ -71,6 +71,8 @@ def main(argv: list[str] | None = None) -> None:
     for name in PRINTED_TABLES:
         if table := report.tables.get(name):
             print_table(table if name in ("classes", "file_sizes") else shorten_table(table, MOST_PRINTED))
+    for line in (*data.remarks, *data.passed_over):
+        print(line)
     for line in data.bad_images:
         print(f"left out: {line}")
     for sentence in remarks(report.statistics):

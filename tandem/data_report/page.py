@@ -14,7 +14,11 @@ from tandem.rendering.page import Block, Gallery, Page, Picture, Plot, Section, 
 from tandem.rendering.tables import Table
 
 MOST_LISTED = 200  # rows of a table on the page; more would take megabytes
-WHOLE_TABLES = ("classes", "file_sizes")  # tables with one row per class, which are shown completely
+WHOLE_TABLES = (
+    "classes",
+    "file_sizes",
+    "file_sizes_train",
+)  # tables with one row per class, which are shown completely
 MOST_EXAMPLES = 96  # images
 EXAMPLES_PER_CLASS = 8  # one row of the page
 MOST_PAIRS_SHOWN = 16
@@ -67,6 +71,7 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
     near = Text(paragraphs=(statistics.near.skipped,)) if statistics.near.skipped else None
     add("Copies", "copies", "exact_copies", near, _pairs(data, statistics), "near_duplicates")
     add("Unreadable files", "unreadable", "unreadable")
+    add("What is not used, and what was assumed", "passed-over", "passed_over", "remarks")
     add("Where the data is from", "origin", _origin(data), folded=True)
     lead = f"{len(data.keys):,} images of {len(data.classes)} classes"
     return Page(title=f"Data set: {data.name}", lead=lead, sections=tuple(sections))
@@ -75,8 +80,15 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
 def _file_size_blocks(statistics: DataSetStatistics) -> list[Block | str | None]:
     if statistics.file_sizes is None:
         return [Text(paragraphs=("These images come from an array and have no files.",))]
-    caption = "Smallest size, quartiles, largest size and mean of each class's files, in bytes."
-    return [Plot(figure=file_size_boxes(statistics.file_sizes), caption=caption), "file_sizes"]
+    caption = "Smallest size, quartiles, largest size and mean of each class's {}, in bytes."
+    blocks: list[Block | str | None] = [
+        Plot(figure=file_size_boxes(statistics.file_sizes), caption=caption.format("files")),
+        "file_sizes",
+    ]
+    if statistics.train_file_sizes is not None:
+        figure = file_size_boxes(statistics.train_file_sizes)
+        blocks += [Plot(figure=figure, caption=caption.format("training files")), "file_sizes_train"]
+    return blocks
 
 
 def _examples(data: PreparedData) -> Gallery:

@@ -51,6 +51,8 @@ class DataSetStatistics:
     file_sizes: pd.DataFrame | None
     """Bytes of each class's files, and of all files in the last row: columns count, mean, std, min, 25%, 50%, 75%, max;
     None if images do not come from files."""
+    train_file_sizes: pd.DataFrame | None
+    """The same of the files of training images alone, as publishers often give it."""
     image_sizes: pd.DataFrame
     """Width, height and number of images of each size, the most frequent first."""
     modes: pd.DataFrame
@@ -61,6 +63,10 @@ class DataSetStatistics:
     """Pairs of images that look almost the same."""
     unreadable: tuple[str, ...]
     """One line per file or class folder that was left out."""
+    passed_over: tuple[str, ...]
+    """Lines on files and folders that are no images or belong to no class."""
+    remarks: tuple[str, ...]
+    """Lines on what was assumed about the data, and on unusual files that are used."""
 
 
 def describe(data: PreparedData, *, quiet: bool = False) -> DataSetStatistics:
@@ -73,11 +79,14 @@ def describe(data: PreparedData, *, quiet: bool = False) -> DataSetStatistics:
     return DataSetStatistics(
         counts=count_images(data),
         file_sizes=file_sizes(data),
+        train_file_sizes=file_sizes(data, part="train"),
         image_sizes=_counted(data.split.manifest.images, ["width", "height"]),
         modes=_counted(data.split.manifest.images, ["mode"]),
         copies=exact_copies(data),
         near=near_duplicates(data, quiet=quiet),
         unreadable=data.bad_images,
+        passed_over=data.passed_over,
+        remarks=data.remarks,
     )
 
 
@@ -87,8 +96,12 @@ def count_images(data: PreparedData) -> pd.DataFrame:
     return pd.DataFrame({**counts, ALL: sum(counts.values())}, index=list(data.classes))
 
 
-def file_sizes(data: PreparedData) -> pd.DataFrame | None:
+def file_sizes(data: PreparedData, part: str | None = None) -> pd.DataFrame | None:
     """Statistics of the bytes of each class's files. The divisor of std is n - 1; quartiles are interpolated linearly.
+
+    Args:
+        data: The images.
+        part: train, val, test or unused; None for all files.
 
     Returns:
         One row per class, and a last one for all files; None if images are raw pixels, as those of an array.
@@ -97,7 +110,10 @@ def file_sizes(data: PreparedData) -> pd.DataFrame | None:
     channels = images["mode"].map(lambda mode: len(ImageMode.getmode(mode).bands))
     if (images["num_bytes"] == images["height"] * images["width"] * channels).all():
         return None
-    by_class = images["num_bytes"].groupby(data.split.manifest.class_names).describe()
+    images = images.assign(class_name=data.split.manifest.class_names)
+    if part is not None:
+        images = images.iloc[data.rows(part)]
+    by_class = images["num_bytes"].groupby(images["class_name"]).describe()
     return pd.concat([by_class.loc[list(data.classes)], images["num_bytes"].describe().to_frame(ALL).T])
 
 

@@ -32,12 +32,15 @@ def make_tables(name: str, statistics: DataSetStatistics) -> dict[str, Table]:
         _summary(statistics),
         _classes(statistics.counts),
         _file_sizes(statistics.file_sizes),
+        _train_file_sizes(statistics.train_file_sizes),
         _sides(statistics.image_sizes),
         _image_sizes(statistics.image_sizes),
         _modes(statistics.modes),
         _exact_copies(statistics.copies),
         _near_duplicates(statistics.near.pairs),
-        _unreadable(statistics.unreadable),
+        _lines("unreadable", "Files and class folders that were left out", "file and problem", statistics.unreadable),
+        _lines("passed_over", "Files and folders that are not used", "what", statistics.passed_over),
+        _lines("remarks", "What was assumed", "remark", statistics.remarks),
     ]
     return {table.name: replace(table, title=f"{table.title}: {name}") for table in made if table.rows}
 
@@ -87,6 +90,8 @@ def remarks(statistics: DataSetStatistics) -> tuple[str, ...]:
             f"The classes are uneven: {per_class.idxmax()} has {per_class.max():,} images, {per_class.idxmin()} "
             f"{per_class.min():,}; macro averages and per-class scores tell more than accuracy."
         )
+    if statistics.passed_over:
+        sentences.append("Some files or folders are not used; the list of them is below.")
     if statistics.unreadable:
         sentences.append(f"Unreadable files and class folders, which were left out: {len(statistics.unreadable):,}.")
     sentences += _about_copies(statistics, numbers)
@@ -185,6 +190,10 @@ def _file_sizes(sizes: pd.DataFrame | None) -> Table:
             "A mean far above the median is due to a few very large files.",
         ),
     )
+
+
+def _train_file_sizes(sizes: pd.DataFrame | None) -> Table:
+    return replace(_file_sizes(sizes), name="file_sizes_train", title="Bytes of each class's training files")
 
 
 def _sides(sizes: pd.DataFrame) -> Table:
@@ -300,11 +309,12 @@ def _near_duplicates(pairs: pd.DataFrame) -> Table:
     )
 
 
-def _unreadable(lines: tuple[str, ...]) -> Table:
+def _lines(name: str, title: str, heading: str, lines: tuple[str, ...]) -> Table:
+    key = {"unreadable": "problem"}.get(name, "line")
     return Table(
-        name="unreadable",
-        title="Files and class folders that were left out",
-        columns=(Column(key="problem", heading="file and problem"),),
+        name=name,
+        title=title,
+        columns=(Column(key=key, heading=heading),),
         rows=tuple((line,) for line in lines),
     )
 

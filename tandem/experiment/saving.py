@@ -34,6 +34,8 @@ def describe(framework: Framework, network: Network, settings: Settings, data: P
         height=height,
         width=width,
         resize=settings.data.resize,
+        pixel_range=data.pixel_range,
+        max_pixels=settings.data.max_pixels,
         batch_size=settings.batch_size,
         framework=framework.name,
         backbone=settings.backbone,

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tandem.data.console import num_cores
+from tandem.data.decoding import prepare_pillow
 from tandem.data.manifest import describe_problem
-from tandem.data.reading import image_of_file
-from tandem.data.sources import IMAGE_SUFFIXES
 from tandem.errors import UserError
+from tandem.protocol.folder_layout import IMAGE_ENDINGS
 
 T = TypeVar("T")
 
@@ -42,7 +41,7 @@ def list_files(given: Sequence[str | Path]) -> list[Path]:
     if not files:
         raise UserError(
             f"{', '.join(map(str, given))} has no image files; expected files ending in "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{', '.join(sorted(IMAGE_ENDINGS))}"
         )
     return list(dict.fromkeys(files))
 
@@ -54,7 +53,7 @@ def _files_in(root: Path) -> list[Path]:
         found += [
             Path(folder, name)
             for name in sorted(names)
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
         ]
     return found
 
@@ -64,8 +63,9 @@ class FileReader(Generic[T]):
     """Reads image files on all cores, one batch ahead of the one that is predicted."""
 
     files: Sequence[Path]
-    convert: Callable[[Image.Image], T]
-    """Makes a result of an upright RGB image; several threads call it."""
+    convert: Callable[[bytes, str], T]
+    """From a file's content and the ending of its name to a result; raises an exception for a file that is no image.
+    Several threads call it."""
     problems: list[str] = field(default_factory=list)
     """One line per file that is no readable image, of the batches so far."""
 
@@ -77,7 +77,7 @@ class FileReader(Generic[T]):
             title: Title of the progress bar.
             quiet: Shows no progress bar.
         """
-        Image.init()  # before the threads start, each of which would load Pillow's plugins
+        prepare_pillow()  # before the threads start
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
@@ -101,10 +101,12 @@ class FileReader(Generic[T]):
             pool.shutdown(cancel_futures=True)
 
     def _read(self, file: Path) -> T | _Problem:
+        content = b""
         try:
-            return self.convert(image_of_file(file.read_bytes()))
+            content = file.read_bytes()
+            return self.convert(content, file.suffix)
         except Exception as error:  # Pillow has many exceptions for damaged files
-            return _Problem(f"{file}: {describe_problem(error)}")
+            return _Problem(f"{file}: {describe_problem(error, content)}")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from tandem.data.decoding import PixelRange
+from tandem.data.reading import image_of_file
 from tandem.predict.files import FileReader
 from tandem.predict.prediction import FilePredictions
 from tandem.rendering.page import LARGEST_THUMBNAIL, Gallery, Page, Picture, Section, write_page
@@ -54,8 +55,9 @@ def write_gallery(path: Path, predictions: FilePredictions, title: str, *, quiet
     write_page(path, Page(title="Predictions", lead=lead, sections=tuple(sections)))
 
 
-def _thumbnail(image: Image.Image) -> bytes:
+def _thumbnail(content: bytes, ending: str) -> bytes:
+    image = image_of_file(content, ending=ending, pixel_range=PixelRange(per_image=True))
     image.thumbnail((LARGEST_THUMBNAIL, LARGEST_THUMBNAIL))
-    content = BytesIO()
-    image.save(content, "JPEG", quality=JPEG_QUALITY)
-    return content.getvalue()
+    thumbnail = BytesIO()
+    image.save(thumbnail, "JPEG", quality=JPEG_QUALITY)
+    return thumbnail.getvalue()

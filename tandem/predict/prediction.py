@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from tandem.errors import UserError
 from tandem.evaluation.batching import predict_as_fits
@@ -67,8 +66,8 @@ def predict_files(models: Sequence[ImageModel], files: Sequence[Path], *, quiet:
     classes = models[0].description.classes
     orders = [_order_of(model, classes) for model in models]
 
-    def convert(image: Image.Image) -> list[np.ndarray]:
-        return [model.pixels_of(image) for model in models]
+    def convert(content: bytes, ending: str) -> list[np.ndarray]:
+        return [model.pixels_of(model.image_of_file(content, ending)) for model in models]
 
     reader = FileReader(files=files, convert=convert)
     batch_size = min(model.description.batch_size for model in models)

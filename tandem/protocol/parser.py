@@ -18,8 +18,11 @@ from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from tandem.errors import UserError, exit_with
+from tandem.errors import UserError, exit_with, use_utf8
 from tandem.protocol.backbones import Backbone, find_backbone, num_blocks
+from tandem.protocol.data_sets import DATA_SETS
+from tandem.protocol.label_table import ROLES
+from tandem.protocol.part_names import PARTS
 from tandem.protocol.processes import check_shares, num_started_processes
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.repeats import repeats_of
@@ -51,6 +54,8 @@ def parse_settings(framework: Framework, argv: list[str] | None = None) -> Setti
         framework: The script that asks; some settings are allowed in one of the two only.
         argv: Words of the command line without the program; those of sys.argv by default.
     """
+    if argv is None:
+        use_utf8()
     program = f"train_{framework}.py"
     try:
         return read_settings(framework, argv)
@@ -82,7 +87,8 @@ def read_data_settings(parser: ArgumentParser, argv: list[str] | None = None) ->
         raise UserError(_refusal_of(error)) from None
     values = parser.instantiate(values)
     _check_nulls(vars(values.data), DataSettings, "data.")
-    settings = Settings(data=values.data)
+    # the program's own source, if it has one, decides which of the settings are allowed
+    settings = Settings(data=dataclasses.replace(values.data, source=values.get("source", values.data.source)))
     _check_limits(settings)
     _check_data(settings)
     return values
@@ -190,6 +196,15 @@ def _check_data(settings: Settings) -> None:
         _refuse("data.fold", data.fold, f"0 to {data.folds - 1}, since data.folds is {data.folds}")
     if data.classes is not None and (len(data.classes) < 2 or len(set(data.classes)) < len(data.classes)):
         _refuse("data.classes", data.classes, "two or more different class names")
+    if data.parts is not None and not ("train" in data.parts and set(data.parts) <= set(PARTS)):
+        _refuse("data.parts", data.parts, "a mapping with the key train, and perhaps val and test")
+    if data.parts is not None and len(set(data.parts.values())) < len(data.parts):
+        _refuse("data.parts", data.parts, "a different name for each part")
+    if data.columns is not None and not set(data.columns) <= set(ROLES):
+        _refuse("data.columns", data.columns, f"a mapping with some of the keys {', '.join(ROLES)}")
+    for name in ("parts", "labels", "columns"):
+        if getattr(data, name) is not None and data.source in DATA_SETS:
+            _refuse(f"data.{name}", getattr(data, name), f"null with data.source {data.source}, which has its own")
     if augmentation.crop_padding >= data.image_size:
         _refuse("augmentation.crop_padding", augmentation.crop_padding, f"less than {data.image_size}")
     shares = augmentation.random_resized_crop
@@ -414,6 +429,7 @@ _TYPE_WORDS = {
     dict[
         str, Any
     ]: "a mapping like {learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}, optimizer.name: [adam, sgd]}",
+    dict[str, str]: "a mapping of texts to texts, like {train: Training, test: Testing}",
     PhaseSettings: "a phase",
 }
 _CONFIG_FILE = "give the path of a YAML file of settings by name, such as `regime: frozen`"

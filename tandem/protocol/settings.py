@@ -74,10 +74,23 @@ class DataSettings:
 
     source: str = setting("digits", affects="numbers")
     """A folder with one folder of images per class; a folder that holds train/, val/ and test/ folders of that kind
-    (val/ or test/ may be missing); or the name of a data set: `digits` (1,797 images of 8 x 8 pixels that come with
-    scikit-learn), or one that is downloaded on first use: `mnist`, `fashion_mnist`, `cifar10`, `cifar100`,
-    `caltech101`, `labelme`, `sdss17`, `vegetables`, `birds300`, `birds400`, `birds525`, `imagenette`, `flowers`. Write
-    `./name` for a folder that has the name of a data set."""
+    (val/ or test/ may be missing); Parquet files, WebDataset tars, or a data set saved by Hugging Face's library
+    datasets; `hf:OWNER/NAME`, a data set of the Hugging Face Hub; or the name of a data set: `digits` (1,797 images of
+    8 x 8 pixels that come with scikit-learn), or one that is downloaded on first use: `mnist`, `fashion_mnist`,
+    `cifar10`, `cifar100`, `caltech101`, `labelme`, `sdss17`, `vegetables`, `birds300`, `birds400`, `birds525`,
+    `imagenette`, `flowers`. Write `./name` for a folder that has the name of a data set. docs/data.md lists all
+    layouts and kinds of files."""
+    parts: dict[str, str] | None = setting(None, affects="numbers")
+    """The publisher's parts by their names in the source, such as {train: Training, test: Testing}: folders, splits, or
+    values in the table of labels. Names that are not given are not used. When not given, common names are
+    recognised."""
+    labels: str | None = setting(None, affects="numbers")
+    """Table of labels for images that are not in class folders: a .csv, .tsv, .jsonl or .parquet file, in the current
+    folder or in the one of the images, with the columns path and label, and perhaps part (train, val, test) or fold.
+    The ending of the files' names may be missing."""
+    columns: dict[str, str] | None = setting(None, affects="numbers")
+    """Names of columns that are not recognised, such as {path: id_code, label: diagnosis}, with the keys path (the
+    images), label, part and fold; for data.labels, Parquet files and Hugging Face's data sets."""
     classes: list[str] | None = setting(None, affects="numbers")
     """Use only these classes, in this order (names of the class folders); all classes when not given."""
     image_size: int = setting(224, affects="numbers", at_least=8, at_most=2048, changes_features=True)
@@ -88,10 +101,10 @@ class DataSettings:
         "auto", affects="numbers", stands_for=lambda settings: resolve_split(settings.data).split
     )
     """Division into training, validation and test images. `auto`: as the named data set defines it
-    (tandem/protocol/data_sets.py), `fractions` for a folder; the run records which. `fractions`: all images are merged,
-    then split per class. `publisher`: the publisher's test images are kept; validation images, if the publisher gives
-    none, are taken from the training images. `folds`: cross-validation; fold number `fold` of `folds` is the test
-    set."""
+    (tandem/protocol/data_sets.py); otherwise `publisher` if the data has training and test images of its own, and
+    `fractions` if not; the run records which. `fractions`: all images are merged, then split per class. `publisher`:
+    the publisher's test images are kept; validation images, if the publisher gives none, are taken from the training
+    images. `folds`: cross-validation; fold number `fold` of `folds` is the test set."""
     fractions: list[float] | None = setting(
         None,
         affects="numbers",
@@ -115,6 +128,13 @@ class DataSettings:
     """Use at most this many training images per class, drawn after the split; all when not given."""
     on_bad_image: Literal["error", "skip"] = setting("error", affects="numbers")
     """Reaction to files that cannot be read as images: `error` lists all of them and stops, `skip` leaves them out."""
+    pixel_range: Literal["auto", "full", "per_image"] = setting("auto", affects="numbers")
+    """Range of pixels with more than 8 bits that becomes black to white. `auto`: 0 to the largest value of the number
+    of bits that the data set uses (8, 10, 12, 14 or 16); the run says which. `full`: 0 to 65535. `per_image`: the
+    smallest to the largest value in each image."""
+    max_pixels: int = setting(178_956_970, affects="numbers", at_least=1, at_most=2**31 - 1)
+    """Most pixels of an image. Larger files are bad images, since a small file can decode to more memory than there
+    is."""
     duplicates: Literal["together", "allow"] = setting("together", affects="numbers")
     """`together`: exact copies of an image never end up in different parts of the split. `allow`: they may; the report
     on the data counts them."""

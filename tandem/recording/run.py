@@ -68,6 +68,7 @@ def record_data(run: Run, data: PreparedData) -> None:
             vocabulary.DATA_NAME: data.name,
             vocabulary.SPLIT_HASH: data.split.hash,
             vocabulary.TEST_HASH: data.split.test_hash,
+            vocabulary.TEST_IMAGES_HASH: data.split.test_images_hash,
         }
     )
     counts = {name: len(data.rows(part)) for part, name in vocabulary.NUM_IMAGES.items()}

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tandem.data.decoding import resize
+from tandem.data.decoding import PixelRange, resize
 from tandem.data.reading import image_of_array, image_of_file
 
 DESCRIPTION_FILE = "description.json"
@@ -45,6 +45,10 @@ class Description:
     width: int
     resize: Literal["squash", "crop"]
     """Way of resizing images of other proportions, as data.resize."""
+    pixel_range: PixelRange | None
+    """Range of pixels with more than 8 bits; None if no training image had such pixels."""
+    max_pixels: int
+    """Most pixels of an image, as data.max_pixels."""
     batch_size: int
     """Number of images that are predicted at once."""
     framework: str
@@ -80,7 +84,8 @@ class Description:
         """The inverse of to_dict; values that a newer version may have added are ignored."""
         names = {item.name for item in dataclasses.fields(cls)}
         kept = {name: value for name, value in values.items() if name in names}
-        return cls(**{**kept, "classes": tuple(kept["classes"])})
+        pixel_range = kept["pixel_range"] and PixelRange(**kept["pixel_range"])
+        return cls(**{**kept, "classes": tuple(kept["classes"]), "pixel_range": pixel_range})
 
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -93,6 +98,19 @@ class ImageModel:
     def __init__(self, description: Description, network: Network) -> None:
         self.description = description
         self.network = network
+
+    def image_of_file(self, file: bytes, ending: str = "") -> Image.Image:
+        """Decodes the content of an image file as in training.
+
+        Args:
+            file: The content.
+            ending: Ending of the file's name; it matters for formats without a signature only.
+
+        Raises:
+            Exception: The file is damaged or no image; Pillow has many exceptions for that.
+        """
+        rules = self.description
+        return image_of_file(file, ending=ending, pixel_range=rules.pixel_range, max_pixels=rules.max_pixels)
 
     def pixels_of(self, image: Image.Image) -> np.ndarray:
         """The pixels that training would store of an RGB image: uint8 of shape (height, width, 3)."""
@@ -129,9 +147,16 @@ class ImageModel:
 
     def _read(self, item: Any, index: int) -> np.ndarray:
         try:
-            return self.pixels_of(read_image(item))
+            return self.pixels_of(self._image_of(item))
         except Exception as error:  # Pillow has many exceptions for damaged files
             raise ValueError(f"image {index} ({_shown(item)}): {error}") from error
+
+    def _image_of(self, item: Any) -> Image.Image:
+        if isinstance(item, np.ndarray):
+            return image_of_array(item)
+        if isinstance(item, Image.Image):
+            return image_of_array(np.asarray(item.convert("RGBA" if item.has_transparency_data else "RGB")))
+        return self.image_of_file(*_content_of(item))
 
 
 def tabulate(probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
@@ -187,37 +212,23 @@ def _split_array(array: np.ndarray) -> Iterator[Any]:
         )
 
 
-def read_image(item: Any) -> Image.Image:
-    """One image as upright RGB.
+def _content_of(item: Any) -> tuple[bytes, str]:
+    """Content of an image file, and the ending of its name if that is known.
 
     Args:
-        item: A path, the bytes of a file, their base64 text, or an array of pixels.
-
-    Raises:
-        Exception: It is no image; Pillow has many exceptions for that.
+        item: A path, the bytes of a file, or their base64 text.
     """
     if isinstance(item, bytes | bytearray | memoryview):
-        return image_of_file(bytes(item))
-    if isinstance(item, os.PathLike):
-        return image_of_file(Path(item).read_bytes())
-    if isinstance(item, str):
-        return image_of_file(_read_text(item))
-    if isinstance(item, Image.Image):
-        return image_of_array(np.asarray(item.convert("RGBA" if item.has_transparency_data else "RGB")))
-    if isinstance(item, np.ndarray):
-        return image_of_array(item)
-    raise ValueError(f"received {type(item).__name__}; allowed: a path, bytes, base64 text, or an array of pixels")
-
-
-def _read_text(text: str) -> bytes:
-    """The content of the file that a text names, or that it holds as base64."""
+        return bytes(item), ""
     is_serving = os.environ.get(SERVING_VARIABLE, "").lower() in ("true", "1")
-    if not is_serving and _is_file(text):
-        return Path(text).expanduser().read_bytes()
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
+    if isinstance(item, os.PathLike) or (isinstance(item, str) and not is_serving and _is_file(item)):
+        path = Path(item).expanduser()
+        return path.read_bytes(), path.suffix
+    if not isinstance(item, str):
+        raise ValueError(f"received {type(item).__name__}; allowed: a path, bytes, base64 text, or an array of pixels")
+    text = item.partition(",")[2] if item.startswith("data:") else item
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode("".join(text.split()), validate=True), ""
     except (binascii.Error, ValueError):
         expected = "no base64 text of an image file" if is_serving else "neither a file nor base64 text of one"
         raise ValueError(f"it is {expected}") from None

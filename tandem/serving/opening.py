@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError, one_line
 from tandem.evaluation.predictions import Predictions
+from tandem.protocol.settings import DataSettings
 from tandem.serving.image_model import Description, ImageModel, Network, load_network
 from tandem.serving.logged_model import network_folder, read_description
 from tandem.serving.onnx_file import open_onnx
@@ -148,6 +149,8 @@ def _describe_older_model(folder: Path, run: RunRecord) -> Description:
         height=height,
         width=width,
         resize=run.params["data.resize"],  # type: ignore[arg-type]
+        pixel_range=None,
+        max_pixels=DataSettings.max_pixels,
         batch_size=int(run.params["batch_size"]),
         framework=run.tags[vocabulary.FRAMEWORK],
         backbone=run.params["backbone"],

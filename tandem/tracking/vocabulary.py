@@ -13,6 +13,7 @@ BACKEND = "tandem.backend"  # torch, tensorflow or jax
 SETTINGS_HASH = "tandem.settings_hash"  # of the settings alone, so equal in both frameworks
 SPLIT_HASH = "tandem.split_hash"  # of every image and its part: train, val or test
 TEST_HASH = "tandem.test_hash"  # of the test images and their classes; runs with the same hash share a table
+TEST_IMAGES_HASH = "tandem.test_images_hash"  # the same, whatever the order of the classes is; not in older runs
 BATCHES_HASH = "tandem.batches_hash"  # of the bytes of the first epoch's batches
 DATA_NAME = "tandem.data"
 HARDWARE = "tandem.hardware"

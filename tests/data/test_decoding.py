@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from io import BytesIO
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tandem.data.decoding import open_image, resize, to_rgb
+from tandem.data.decoding import (
+    BROKEN_TEXT,
+    FULL_RANGE,
+    NO_END_MARK,
+    SEVERAL_FRAMES,
+    PixelRange,
+    decode,
+    resize,
+    to_rgb,
+    white_level,
+)
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -16,7 +29,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def pixels_of(file: bytes) -> np.ndarray:
-    return np.asarray(to_rgb(open_image(file)))
+    return np.asarray(to_rgb(decode(file), PixelRange(whole=FULL_RANGE)))
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -36,11 +49,119 @@ def test_sixteen_bit_grey_is_scaled_to_eight_bits() -> None:
         assert np.array_equal(pixels, np.stack([expected] * 3, axis=-1)), kind
 
 
-def test_pixels_without_a_fixed_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="floating-point"):
-        pixels_of(saved(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF"))
-    with pytest.raises(ValueError, match="65535"):
-        pixels_of(saved(Image.fromarray(np.full((2, 2), 70000, np.int32)), "TIFF"))
+def test_range_of_a_data_set_becomes_black_to_white() -> None:
+    levels = np.array([[0, 8, 1000, 2048, 4094, 4095]], dtype=np.uint16)
+    expected = np.stack([np.round(levels / 4095 * 255)] * 3, axis=-1)
+    for dtype in (np.uint16, np.int32):
+        file = saved(Image.fromarray(levels.astype(dtype)), "TIFF")
+        assert np.array_equal(np.asarray(to_rgb(decode(file), PixelRange(whole=4095))), expected)
+    floating = saved(Image.fromarray((levels / 4095).astype(np.float32)), "TIFF")
+    assert np.array_equal(np.asarray(to_rgb(decode(floating), PixelRange(floating=1))), expected)
+
+
+def test_range_of_an_image_becomes_black_to_white() -> None:
+    levels = np.array([[-1000, 0, 500, 2000]], dtype=np.int32)
+    pixels = np.asarray(to_rgb(decode(saved(Image.fromarray(levels), "TIFF")), PixelRange(per_image=True)))
+    assert pixels[0, :, 0].tolist() == [0, 85, 128, 255]
+    constant = saved(Image.fromarray(np.full((2, 2), 700, np.uint16)), "PNG")
+    assert not np.asarray(to_rgb(decode(constant), PixelRange(per_image=True))).any()
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_colours_of_sixteen_bits_are_scaled_like_grey(kind: str) -> None:
+    levels = np.random.default_rng(0).integers(0, 4096, (6, 8, 3)).astype(np.uint16)
+    file = cv2.imencode(f".{kind}", levels[..., ::-1])[1].tobytes()
+    decoded = decode(file)
+    assert decoded.levels is not None and np.array_equal(decoded.levels, levels)
+    assert np.array_equal(np.asarray(to_rgb(decoded, PixelRange(whole=4095))), np.round(levels / 4095 * 255))
+    # the full range is that of Pillow, as it was before other ranges could be asked for
+    with Image.open(BytesIO(file)) as image:
+        assert np.array_equal(pixels_of(file), np.asarray(image))
+
+
+def test_tiff_with_white_as_zero_is_turned_over() -> None:
+    levels = np.arange(0, 64, dtype=np.uint16).reshape(8, 8) * 1040
+    upright, inverted = (
+        saved(Image.fromarray(levels), "TIFF"),
+        saved(Image.fromarray(levels), "TIFF", tiffinfo={262: 0}),
+    )
+    pixel_range = PixelRange(whole=65535)
+    expected = 255 - np.asarray(to_rgb(decode(upright), pixel_range))
+    assert np.array_equal(np.asarray(to_rgb(decode(inverted), pixel_range)), expected)
+    # Pillow turns files of 8 bits over itself
+    grey = Image.fromarray((levels >> 8).astype(np.uint8))
+    assert np.array_equal(np.asarray(to_rgb(decode(saved(grey, "TIFF", tiffinfo={262: 0}))))[..., 0], np.asarray(grey))
+
+
+def test_transparency_of_sixteen_bits_is_not_scaled_with_the_colours() -> None:
+    levels = np.zeros((1, 2, 4), np.uint16)
+    levels[0, 0] = 4095, 0, 0, 65535
+    levels[0, 1] = 0, 0, 4095, 0
+    file = cv2.imencode(".png", levels)[1].tobytes()
+    assert np.array_equal(np.asarray(to_rgb(decode(file), PixelRange(whole=4095))), [[[0, 0, 255], [255, 255, 255]]])
+
+
+@pytest.mark.parametrize(
+    ("largest", "white"), [(1, 1), (2, 255), (255, 255), (256, 1023), (4095, 4095), (4096, 16383), (65535, 65535)]
+)
+def test_white_is_the_largest_value_of_a_number_of_bits(largest: int, white: int) -> None:
+    assert white_level(largest) == white
+
+
+def test_missing_end_mark_leaves_the_pixels_unchanged() -> None:
+    for options in ({}, {"progressive": True}, {"quality": 30, "subsampling": 2}):
+        whole = saved(Image.fromarray(noise(50, 70, 3)), "JPEG", **options)
+        for cut in (1, 2):
+            decoded = decode(whole[:-cut])
+            assert decoded.remarks == (NO_END_MARK,)
+            assert np.array_equal(np.asarray(decoded.image), np.asarray(Image.open(BytesIO(whole))))
+
+
+def test_jpeg_without_its_last_pixels_is_refused() -> None:
+    whole = saved(Image.fromarray(noise(50, 70, 3)), "JPEG")
+    for cut in range(4, 60):
+        with pytest.raises(OSError, match="truncated"):
+            decode(whole[:-cut])
+
+
+def test_dropped_text_leaves_pixels_transparency_and_orientation_unchanged() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(noise(5, 7, 3)).convert("P")
+    whole = saved(image, "PNG", exif=exif, transparency=image.getpixel((0, 0)))
+    chunk = b"tEXtTitle\0photograph"
+    broken = whole[:33] + struct.pack(">I", len(chunk) - 4) + chunk + b"\0\0\0\0" + whole[33:]
+    assert decode(broken).remarks == (BROKEN_TEXT,)
+    assert np.array_equal(pixels_of(broken), pixels_of(whole))
+
+
+def test_large_images_are_refused_before_they_are_decoded() -> None:
+    row = zlib.compress(bytes(50_001) * 20, 9)  # 20 of 20,000 rows: decoding would fail
+    header = struct.pack(">IIBBBBB", 400_000, 20_000, 1, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", row), (b"IEND", b""))
+    file = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+    with pytest.raises(ValueError, match=r"it has 8,000,000,000 pixels, and data\.max_pixels allows 178,956,970"):
+        decode(file)
+
+
+@pytest.mark.long
+def test_image_of_182_megapixels_is_read_if_the_limit_allows_it() -> None:
+    file = saved(Image.new("1", (14_000, 13_000)), "PNG")
+    with pytest.raises(ValueError, match="182,000,000 pixels"):
+        decode(file)
+    assert decode(file, max_pixels=200_000_000).image.size == (14_000, 13_000)
+
+
+def test_first_page_is_used_and_said() -> None:
+    pages = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    for kind in ("TIFF", "GIF"):
+        decoded = decode(saved(pages[0], kind, save_all=True, append_images=pages[1:]))
+        assert decoded.remarks == (SEVERAL_FRAMES,)
+        assert to_rgb(decoded).getpixel((0, 0)) == (255, 0, 0)
+        assert decode(saved(pages[0], kind)).remarks == ()
 
 
 def test_transparency_is_composited_over_white() -> None:

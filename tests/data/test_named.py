@@ -165,17 +165,17 @@ def test_mnist_keeps_the_publishers_test_images(name: str, offer: Callable[..., 
 def test_mnist_images_are_those_of_its_files(offer: Callable[..., None], tmp_path: Path) -> None:
     files = mnist()
     offer("mnist", **files)
-    source = find_source("mnist", cache_folder=tmp_path, quiet=True)
+    source = find_source(DataSettings(source="mnist", cache_folder=str(tmp_path)), quiet=True)
     pixels = np.frombuffer(gzip.decompress(files["t10k_images"])[16:], np.uint8).reshape(-1, 28, 28)
     last = source.images[-1]
     assert (last.key, last.class_name, last.part) == ("mnist/89", "9", "test")
-    assert np.array_equal(np.asarray(source.open(source.read("mnist/89"))), pixels[19])
+    assert np.array_equal(np.asarray(source.open("", source.read("mnist/89"))), pixels[19])
     assert source.classes == tuple("0123456789")
 
 
 def test_fashion_mnist_classes_are_in_the_order_of_the_labels(offer: Callable[..., None], tmp_path: Path) -> None:
     offer("fashion_mnist", **mnist())
-    source = find_source("fashion_mnist", cache_folder=tmp_path, quiet=True)
+    source = find_source(DataSettings(source="fashion_mnist", cache_folder=str(tmp_path)), quiet=True)
     assert source.classes[0] == "T-shirt/top" and source.classes[9] == "Ankle boot"
     assert [image.class_name for image in source.images[:10]] == list(source.classes)
 
@@ -234,7 +234,7 @@ def test_cifar_folder_that_lacks_a_file_is_refused_in_one_line(tmp_path: Path) -
         archive.extractall(place, filter="data")
     (place / "cifar-10-batches-bin/data_batch_3.bin").unlink()
     with pytest.raises(UserError) as caught:
-        find_source("cifar10", cache_folder=tmp_path, quiet=True)
+        find_source(DataSettings(source="cifar10", cache_folder=str(tmp_path)), quiet=True)
     assert "data_batch_3.bin is not a file of 3073 bytes per image" in str(caught.value)
     assert str(caught.value).endswith(f"; remove {place}, and cifar10 is downloaded again")
 
@@ -248,7 +248,9 @@ def test_changed_files_are_scanned_again(tmp_path: Path) -> None:
             archive.extractall(place, filter="data")
         for file in (place / "cifar-10-batches-bin").iterdir():
             os.utime(file, (when, when))
-        manifest, _ = scan(find_source("cifar10", cache_folder=tmp_path, quiet=True), tmp_path, quiet=True)
+        manifest, _ = scan(
+            find_source(DataSettings(source="cifar10", cache_folder=str(tmp_path)), quiet=True), tmp_path, quiet=True
+        )
         hashes.append(manifest.images["hash"].tolist())
     assert set(hashes[0]).isdisjoint(hashes[1])
 
@@ -309,7 +311,7 @@ def test_imagenette_folder_that_lacks_a_class_is_refused(write_images: WriteImag
         root="datasets/imagenette/imagenette2",
     )
     with pytest.raises(UserError, match=r"imagenette2 lacks the class folders n03888257; remove imagenette2"):
-        find_source("imagenette", cache_folder=tmp_path, quiet=True)
+        find_source(DataSettings(source="imagenette", cache_folder=str(tmp_path)), quiet=True)
 
 
 def test_imagenette_folder_with_an_additional_part_is_refused(write_images: WriteImages, tmp_path: Path) -> None:
@@ -324,7 +326,7 @@ def test_imagenette_folder_with_an_additional_part_is_refused(write_images: Writ
     with pytest.raises(
         UserError, match=r"/imagenette2 holds test/, which is not a part of imagenette; allowed: train/, "
     ):
-        find_source("imagenette", cache_folder=tmp_path, quiet=True)
+        find_source(DataSettings(source="imagenette", cache_folder=str(tmp_path)), quiet=True)
 
 
 def test_labelme_has_twelve_objects_and_clutter(offer: Callable[..., None], tmp_path: Path) -> None:
@@ -377,7 +379,7 @@ def test_birds_of_the_user_have_the_number_of_species_in_the_name(
 ) -> None:
     write_images({"ABBOTTS BABBLER": 1, "OSPREY": 1, ".hidden": 1}, root=folder)
     with pytest.raises(UserError, match=r"data\.source: .*/birds300.* has 2 species, birds300 has 300; put a copy"):
-        find_source("birds300", cache_folder=tmp_path, quiet=True)
+        find_source(DataSettings(source="birds300", cache_folder=str(tmp_path)), quiet=True)
 
 
 def vegetables() -> dict[str, bytes]:
@@ -405,19 +407,22 @@ def test_vegetables_from_kaggle_are_split_as_their_document_has_it(
 def test_birds_of_kaggle_have_the_number_of_species_in_the_name(publisher: Publisher, tmp_path: Path) -> None:
     species = {f"{part}/BIRD {n}/{part}.jpg": jpeg() for part in ("train", "valid", "test") for n in range(525)}
     publisher.files["/archive"] = pack(species)
-    assert len(find_source("birds525", cache_folder=tmp_path, quiet=True).classes) == 525
+    assert len(find_source(DataSettings(source="birds525", cache_folder=str(tmp_path)), quiet=True).classes) == 525
     for _ in range(2):
         with pytest.raises(UserError) as caught:
-            find_source("birds300", cache_folder=tmp_path, quiet=True)
+            find_source(DataSettings(source="birds300", cache_folder=str(tmp_path)), quiet=True)
         assert "on Kaggle now has 525 species, birds300 has 300; put a copy with 300 into" in str(caught.value)
         assert str(tmp_path / "datasets/birds300") in str(caught.value)
 
 
 def test_users_copy_comes_before_kaggles(publisher: Publisher, write_images: WriteImages, tmp_path: Path) -> None:
     publisher.files["/archive"] = pack(vegetables())
-    find_source("vegetables", cache_folder=tmp_path, quiet=True)
+    find_source(DataSettings(source="vegetables", cache_folder=str(tmp_path)), quiet=True)
     write_images({"train/Leek": 3, "train/Kale": 3}, root="datasets/vegetables")
-    assert find_source("vegetables", cache_folder=tmp_path, quiet=True).classes == ("Kale", "Leek")
+    assert find_source(DataSettings(source="vegetables", cache_folder=str(tmp_path)), quiet=True).classes == (
+        "Kale",
+        "Leek",
+    )
 
 
 def test_sdss17_rows_become_images(publisher: Publisher, tmp_path: Path) -> None:
@@ -438,7 +443,7 @@ def test_folder_without_the_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "datasets/sdss17").mkdir(parents=True)
     (tmp_path / "datasets/sdss17/archive.zip").touch()
     with pytest.raises(UserError, match=r"sdss17/star_classification\.csv does not exist; put the table there"):
-        find_source("sdss17", cache_folder=tmp_path, quiet=True)
+        find_source(DataSettings(source="sdss17", cache_folder=str(tmp_path)), quiet=True)
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that no user can read is known on Linux only")
@@ -447,7 +452,7 @@ def test_unreadable_data_set_is_not_reported_as_a_wrong_folder(tmp_path: Path) -
     place.mkdir(parents=True)
     (place / "star_classification.csv").symlink_to("/proc/self/mem")
     with pytest.raises(UserError) as caught:
-        find_source("sdss17", cache_folder=tmp_path, quiet=True)
+        find_source(DataSettings(source="sdss17", cache_folder=str(tmp_path)), quiet=True)
     assert str(caught.value) == (
         f"data.source: {place} cannot be read (Input/output error); make it readable, or remove it"
     )
@@ -459,7 +464,7 @@ def test_file_of_a_data_set_that_cannot_be_read_is_named(tmp_path: Path) -> None
     table.parent.mkdir(parents=True)
     table.touch(mode=0o000)
     with pytest.raises(UserError, match=r"star_classification\.csv cannot be read \(Permission denied\)"):
-        find_source("sdss17", cache_folder=tmp_path, quiet=True)
+        find_source(DataSettings(source="sdss17", cache_folder=str(tmp_path)), quiet=True)
 
 
 # -------------------------------------------------------------------------------------------------- names and folders
@@ -470,12 +475,12 @@ def test_folder_called_like_a_data_set_is_named_with_a_dot(
 ) -> None:
     write_images({"cat": 2, "dog": 2}, root="mnist")
     monkeypatch.chdir(tmp_path)
-    assert find_source("./mnist").classes == ("cat", "dog")
+    assert find_source(DataSettings(source="./mnist")).classes == ("cat", "dog")
 
 
 def test_message_for_an_unknown_name_lists_all(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        find_source("cifar-10")
+        find_source(DataSettings(source="cifar-10"))
     assert f"allowed: {', '.join(DATA_SETS)}, or a folder" in str(caught.value)
 
 

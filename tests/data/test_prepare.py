@@ -31,8 +31,10 @@ folder, cache = sys.argv[1:]
 opened = []
 
 def watch(event, arguments):
-    if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(folder + os.sep):
-        opened.append(arguments[0])
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        path = os.fsdecode(arguments[0])
+        if path.startswith(folder + os.sep):
+            opened.append(path)
 
 sys.addaudithook(watch)
 for _ in range(2):
@@ -214,7 +216,10 @@ def test_summary_says_what_was_found(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "pets: 21 images of 2 classes (train 15, val 2, test 4)\n" in captured.err
-    assert "1 unreadable images or class folders left out; 2 images have exact copies" in captured.err
+    assert (
+        "pets: 1 file or class folder left out as unreadable (dog/bad.png); 2 images have exact copies ("
+        in captured.err
+    )
 
 
 def test_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import os
 import shutil
 import signal
@@ -18,7 +19,8 @@ from PIL import Image
 
 from tandem.data import store as store_module
 from tandem.data.manifest import Manifest, scan
-from tandem.data.sources import Source, find_source
+from tandem.data.source import Source
+from tandem.data.sources import find_source
 from tandem.data.store import IMAGES_FILE, NUM_LOOKED_AT, open_store, open_stores, staged_stores
 from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
@@ -38,7 +40,7 @@ from tandem.protocol.settings import DataSettings
 
 folder, cache, wait = sys.argv[1:]
 settings = DataSettings(source=folder, image_size=8, cache_folder=cache)
-source = find_source(folder)
+source = find_source(settings)
 manifest, _ = scan(source, Path(cache), quiet=True)
 
 def read(key):
@@ -54,7 +56,7 @@ print("pixels", hashlib.sha256(images).hexdigest(), flush=True)
 
 
 def scanned(folder: Path, tmp_path: Path) -> tuple[Source, Manifest]:
-    source = find_source(str(folder))
+    source = find_source(DataSettings(source=str(folder)))
     manifest, problems = scan(source, tmp_path / "cache")
     assert problems == ()
     return source, manifest
@@ -339,7 +341,7 @@ def scanned_and_stored(
 ) -> tuple[tuple[np.memmap, np.memmap], list[str], int]:
     """Result of open_stores after a scan that fills stores, the keys that were read, and the number of filled
     stores."""
-    found = find_source(str(folder))
+    found = find_source(DataSettings(source=str(folder)))
     read: list[str] = []
 
     def count(key: str) -> bytes:
@@ -363,7 +365,7 @@ def scanned_and_stored(
 def built_from_files(
     folder: Path, tmp_path: Path, *, for_crops: bool = False, **settings: Any
 ) -> tuple[np.memmap, np.memmap]:
-    source = find_source(str(folder))
+    source = find_source(DataSettings(source=str(folder)))
     manifest, _ = scan(source, tmp_path / "anew/cache", quiet=True)
     wanted = settings_of(tmp_path / "anew", **settings)
     return open_stores(source, manifest, wanted, for_crops=for_crops, quiet=True)
@@ -389,7 +391,7 @@ def test_store_with_a_wrong_guess_is_built_from_the_files(
     write_images: WriteImages, tmp_path: Path, others: tuple[int, int]
 ) -> None:
     folder = write_images({"cat": 2 * NUM_LOOKED_AT, "dog": 2 * NUM_LOOKED_AT}, size=(10, 10))
-    not_looked_at = find_source(str(folder)).images[1].key
+    not_looked_at = find_source(DataSettings(source=str(folder))).images[1].key
     Image.new("RGB", others).save(folder / not_looked_at)
     images, _, num_filled = scanned_and_stored(folder, tmp_path, image_size=14)
     assert num_filled == 0
@@ -418,7 +420,7 @@ def test_failed_scan_leaves_no_half_filled_store(write_images: WriteImages, tmp_
 
 
 def test_no_store_is_filled_without_room_or_beside_another_process(write_images: WriteImages, tmp_path: Path) -> None:
-    source = find_source(str(write_images({"cat": 3, "dog": 3}, size=(30, 20))))
+    source = find_source(DataSettings(source=str(write_images({"cat": 3, "dog": 3}, size=(30, 20)))))
     side = int((shutil.disk_usage(tmp_path).free / 3) ** 0.5)
     settings = settings_of(tmp_path, image_size=8, resize="crop")
     with staged_stores(source, dataclasses.replace(settings, image_size=side), for_crops=False, quiet=True) as staged:
@@ -431,6 +433,70 @@ def test_no_store_is_filled_without_room_or_beside_another_process(write_images:
 
 
 def test_nothing_is_filled_from_a_source_without_images(write_images: WriteImages, tmp_path: Path) -> None:
-    source = dataclasses.replace(find_source(str(write_images({"cat": 1, "dog": 1}))), images=())
+    source = dataclasses.replace(find_source(DataSettings(source=str(write_images({"cat": 1, "dog": 1})))), images=())
     with staged_stores(source, settings_of(tmp_path), for_crops=False, quiet=True) as staged:
         assert staged == ()
+
+
+def write_ordinary_images(root: Path) -> None:
+    """Two images of each kind that was read before pixels of other ranges were."""
+    random = np.random.default_rng(5)
+    rgb = Image.fromarray(random.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    palette = rgb.convert("P")
+    deep = Image.fromarray(random.integers(0, 65536, (30, 40)).astype(np.uint16))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds: list[tuple[str, Image.Image, dict[str, Any]]] = [
+        *(("png", rgb, {}), ("png", palette, {}), ("png", palette, {"transparency": 3}), ("png", rgb.convert("L"), {})),
+        *(("png", rgb.convert("LA"), {}), ("png", rgb.convert("1"), {}), ("bmp", rgb, {}), ("gif", palette, {})),
+        *(("tif", rgb, {}), ("tif", rgb.convert("CMYK"), {}), ("png", deep, {}), ("png", rgb, {"exif": exif})),
+        *(("ppm", rgb, {}), ("webp", rgb, {"lossless": True})),
+    ]
+    for number, (kind, image, options) in enumerate(kinds):
+        for name, of_class in (("cat", image), ("dog", image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            of_class.save(root / name / f"{number:02d}.{kind}", **options)
+
+
+# Computed by an earlier version. They have to stay as they are, since finished runs are compared with new ones.
+PIXELS = {
+    "squash": "0fd3d02e18b4db85c24a22fdd94b213869359012f56eeddfeb9b7f441e47f63d",
+    "crop": "383bc6ad58f981d8c49b729ff889cab01547c57c42667bd8754de1f35d527326",
+}
+
+
+@pytest.mark.parametrize("how", PIXELS)
+def test_pixels_of_ordinary_images_are_those_of_earlier_versions(tmp_path: Path, how: str) -> None:
+    write_ordinary_images(tmp_path / "images")
+    source, manifest = scanned(tmp_path / "images", tmp_path)
+    images = open_store(source, manifest, settings_of(tmp_path, image_size=16, resize=how))
+    assert hashlib.sha256(images.tobytes()).hexdigest() == PIXELS[how]
+
+
+def test_store_of_ordinary_images_has_the_name_of_earlier_versions(tmp_path: Path) -> None:
+    for number in range(6):
+        for name in ("cat", "dog"):
+            (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng([number, name == "cat"]).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.ppm")
+    source, manifest = scanned(tmp_path / "images", tmp_path)
+    images = open_store(source, manifest, settings_of(tmp_path, image_size=8))
+    assert Path(str(images.filename)).parent.name == "40bfe5ed7256dde34f9b4e5d03ba2ffd"
+    assert hashlib.sha256(images.tobytes()).hexdigest() == (
+        "9a1eb4daf7d1b7d4b373bcf69ffa738ec21244b5c10375dfb39f7be4cc42cd72"
+    )
+
+
+def test_other_pixel_ranges_are_other_stores(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(3):
+            levels = np.random.default_rng(number).integers(100, 2000, (8, 8)).astype(np.uint16)
+            Image.fromarray(levels).save(tmp_path / "images" / name / f"{number}.png")
+    source = find_source(DataSettings(source=str(tmp_path / "images")))
+    means = {}
+    for pixel_range in ("auto", "full", "per_image"):
+        manifest, _ = scan(source, tmp_path / "cache", pixel_range=pixel_range, quiet=True)
+        means[pixel_range] = open_store(source, manifest, settings_of(tmp_path, image_size=8), quiet=True).mean()
+    assert means["full"] < 5 < means["auto"] < 80 < means["per_image"]
+    assert len(stores(tmp_path)) == 3

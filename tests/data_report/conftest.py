@@ -26,6 +26,8 @@ def messy_data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     Image.new("RGB", (64, 60), (9, 9, 9)).save(birds / "test/emu/blank.png")
     (birds / "train/emu/text.jpg").write_text("this is a text")
     (birds / "train/emu/empty.jpg").touch()
+    (birds / "train/emu/drawing.svg").touch()
+    (birds / "test/owl/notes.txt").touch()
     settings = DataSettings(
         source=str(birds),
         image_size=48,

@@ -36,7 +36,17 @@ def section(page: Page, anchor: str) -> Section:
 
 def test_every_finding_has_a_section(messy: Page) -> None:
     assert [section.anchor for section in messy.sections] == [
-        *("summary", "classes", "examples", "file-sizes", "image-sizes", "copies", "unreadable", "origin"),
+        *(
+            "summary",
+            "classes",
+            "examples",
+            "file-sizes",
+            "image-sizes",
+            "copies",
+            "unreadable",
+            "passed-over",
+            "origin",
+        ),
     ]
     assert messy.title == "Data set: birds" and messy.lead == "19 images of 2 classes"
     kinds = [type(block) for block in section(messy, "copies").blocks]
@@ -46,7 +56,7 @@ def test_every_finding_has_a_section(messy: Page) -> None:
 def test_clean_data_has_no_empty_sections(plain_data: PreparedData) -> None:
     page = page_of(plain_data)
     assert [section.anchor for section in page.sections] == [
-        *("summary", "classes", "examples", "file-sizes", "image-sizes", "copies", "origin"),
+        *("summary", "classes", "examples", "file-sizes", "image-sizes", "copies", "passed-over", "origin"),
     ]
     (no_files,) = section(page, "file-sizes").blocks
     assert isinstance(no_files, Text) and "have no files" in no_files.paragraphs[0]
@@ -101,7 +111,7 @@ def test_long_lists_are_cut_except_classes(messy_data: PreparedData, monkeypatch
 
 def test_figures_are_those_of_classes_files_and_sizes(messy: Page) -> None:
     plots = [block for section in messy.sections for block in section.blocks if isinstance(block, Plot)]
-    assert [type(plot.figure.data[0]) for plot in plots] == [go.Bar, go.Box, go.Scatter]
+    assert [type(plot.figure.data[0]) for plot in plots] == [go.Bar, go.Box, go.Box, go.Scatter]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chrome or Chromium on this machine")

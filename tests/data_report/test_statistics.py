@@ -83,6 +83,17 @@ def test_file_sizes_are_those_that_pandas_finds_on_disk(write_images: WriteImage
         assert row[["25%", "50%", "75%"]].tolist() == pytest.approx(np.percentile(values, [25, 50, 75]).tolist())
 
 
+def test_file_sizes_of_training_files_leave_out_the_others(write_images: WriteImages, tmp_path: Path) -> None:
+    folder = write_images({"train/cat": 8, "train/dog": 8})
+    write_images({"test/cat": 4, "test/dog": 4}, size=(60, 50))
+    data = prepared(folder, tmp_path)
+    sizes, everything = file_sizes(data, part="train"), file_sizes(data)
+    assert sizes is not None and everything is not None
+    on_disk = [(folder / data.keys[row]).stat().st_size for row in data.rows("train")]
+    assert [sizes.loc["all", name] for name in ("count", "mean", "max")] == [14, np.mean(on_disk), max(on_disk)]
+    assert everything.loc["all", "max"] > 2 * sizes.loc["all", "max"]
+
+
 def test_raw_pixels_have_no_file_sizes(tmp_path: Path) -> None:
     assert file_sizes(prepared("digits", tmp_path)) is None
 

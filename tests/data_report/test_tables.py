@@ -28,15 +28,15 @@ def rows(table: Table) -> list[dict[str, Any]]:
 
 def test_every_table_that_has_rows_is_there(tables: dict[str, Table]) -> None:
     assert list(tables) == [
-        *("summary", "classes", "file_sizes", "image_sides", "image_sizes", "modes", "exact_copies"),
-        *("near_duplicates", "unreadable"),
+        *("summary", "classes", "file_sizes", "file_sizes_train", "image_sides", "image_sizes", "modes"),
+        *("exact_copies", "near_duplicates", "unreadable", "passed_over", "remarks"),
     ]
     assert all(table.title.endswith(": birds") for table in tables.values())
 
 
 def test_tables_without_rows_are_left_out(plain_data: PreparedData) -> None:
     tables = make_tables("digits", describe(plain_data, quiet=True))
-    assert list(tables) == ["summary", "classes", "image_sides", "image_sizes", "modes"]
+    assert list(tables) == ["summary", "classes", "image_sides", "image_sizes", "modes", "remarks"]
 
 
 def test_percentages_of_a_part_are_shares_of_its_images(tables: dict[str, Table]) -> None:
@@ -92,6 +92,11 @@ def test_broken_files_are_listed_with_their_problem(tables: dict[str, Table]) ->
         "train/emu/empty.jpg: the file is empty",
         "train/emu/text.jpg: not an image, despite its name",
     ]
+
+
+def test_files_that_are_not_used_are_listed(tables: dict[str, Table]) -> None:
+    assert [row[0] for row in tables["passed_over"].rows] == ["passed over: 2 files (.svg 1, .txt 1)"]
+    assert str(tables["remarks"].rows[0][0]).startswith("publisher's split (train, test); 25 % of train")
 
 
 def test_key_numbers_add_up(statistics: DataSetStatistics) -> None:

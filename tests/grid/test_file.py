@@ -50,6 +50,15 @@ def cells_of(document: str, *names: str) -> list[tuple[Any, ...]]:
     return [tuple(flat(cell)[name] for name in names) for cell in document_grid(document).cells]
 
 
+@pytest.mark.parametrize("file", [f"{name}.yaml" for name in DOCUMENTS] + ["photographs/imagenette_document.yaml"])
+def test_grid_of_a_document_states_its_split(file: str) -> None:
+    # `auto` may mean something else in a later version, and for another copy of the images
+    content = yaml.safe_load((CONFIGS / file).read_text(encoding="utf-8"))
+    shared = content["settings"]["data"].get("split")
+    for block in content["cells"]:
+        assert block.get("settings", {}).get("data", {}).get("split", shared) in ("publisher", "fractions", "folds")
+
+
 def test_birds_has_two_networks_in_three_regimes() -> None:
     assert cells_of("birds", "framework", "backbone", "regime", "learning_rate", "batch_size") == [
         ("torch", "resnet50", "scratch", 1e-4, 128),

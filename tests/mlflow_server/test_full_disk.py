@@ -100,9 +100,7 @@ def test_full_disk_of_the_server_does_not_end_training(
     output, errors = on_small_disk(small_disk, kept, *words, environment=environment).communicate(timeout=120)
     assert output == "trained to the end\n", errors
     assert errors.count("\n") == 1
-    warned = re.search(
-        r"warning: 1 journal entries of this run are not in MLflow \(the first refusal: (.*)\); ", errors
-    )
+    warned = re.search(r"warning: 1 journal entries of this run are not in MLflow \(first refusal: (.*)\); ", errors)
     assert warned and "No space left on device" in warned[1]
     (folder,) = (tmp_path / "runs" / "tandem").iterdir()
     assert f"python -m tandem.tracking.replay {folder}" in errors

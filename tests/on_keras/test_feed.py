@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tandem.data.prepare import PreparedData
-from tandem.data.stream import Stream
+from tandem.data.stream import Augmentation, Stream
 from tandem.on_keras.feed import CountEpochs, StreamLoader
 from tandem.protocol.settings import AugmentationSettings
 
@@ -15,7 +15,7 @@ Batches = list[tuple[np.ndarray, np.ndarray]]
 
 @pytest.fixture
 def expected(data: PreparedData) -> Stream:
-    flips = AugmentationSettings(horizontal_flip=True, crop_padding=1)
+    flips = Augmentation(settings=AugmentationSettings(horizontal_flip=True, crop_padding=1))
     rows = data.rows("train")
     return Stream(data.images, data.labels, rows, batch_size=8, seed=(3, 2), shuffle=True, augmentation=flips)
 

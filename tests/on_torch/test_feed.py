@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tandem.data.prepare import PreparedData
-from tandem.data.stream import Stream
+from tandem.data.stream import Augmentation, Stream
 from tandem.on_torch.feed import StreamLoader
 from tandem.protocol.settings import AugmentationSettings
 
@@ -16,7 +16,7 @@ Batches = list[tuple[np.ndarray, np.ndarray]]
 
 @pytest.fixture
 def expected(data: PreparedData) -> Stream:
-    flips = AugmentationSettings(horizontal_flip=True, crop_padding=1)
+    flips = Augmentation(settings=AugmentationSettings(horizontal_flip=True, crop_padding=1))
     rows = data.rows("train")
     return Stream(data.images, data.labels, rows, batch_size=8, seed=(3, 2), shuffle=True, augmentation=flips)
 
@@ -45,7 +45,7 @@ def test_unused_iterators_do_not_count_as_epochs(expected: Stream) -> None:
 
 def test_parts_without_images_are_left_out(expected: Stream) -> None:
     # batches of 8, 8, 8 and 6 images: the part from the seventh image on
-    loader = StreamLoader(expected, pin_memory=False, part=lambda num_images: slice(6, num_images))
+    loader = StreamLoader(expected, pin_memory=False, share_of=lambda num_images: slice(6, num_images))
     assert_equal_batches(
         served(loader), [(images[6:], labels[6:]) for images, labels in expected.epoch(0) if len(labels) > 6]
     )

@@ -15,7 +15,7 @@ from tandem.errors import UserError
 from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.parser import parse_settings, read_settings
-from tandem.protocol.settings import PhaseSettings, Settings, flatten
+from tandem.protocol.settings import PhaseSettings, Settings, flatten, settings_hash
 
 FRAMEWORKS = ("torch", "keras")
 ROOT = Path(__file__).resolve().parents[2]
@@ -797,3 +797,43 @@ def test_scratch_starts_from_random_weights_despite_other_settings(framework: An
     assert read_settings(framework, ["--regime", "scratch"]).weights == "random"
     assert read_settings(framework, ["--regime", "scratch", "--weights", RUN]).weights == "random"
     assert read_settings(framework, ["--regime", "finetune"]).weights == "imagenet"
+
+
+# ------------------------------------------------------------------------------------------------- the user's own data
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "--data.parts {test:Testing}",
+            "data.parts: received {'test': 'Testing'}, allowed: a mapping with the key train",
+        ),
+        ("--data.parts {train:a,testing:b}", "data.parts: received {'train': 'a', 'testing': 'b'}, allowed: a mapping"),
+        ("--data.parts {train:a,test:a}", "allowed: a different name for each part"),
+        (
+            "--data.parts Training",
+            "data.parts: received 'Training', allowed: a mapping of texts to texts, like {train:",
+        ),
+        (
+            "--data.columns {image:file}",
+            "data.columns: received {'image': 'file'}, allowed: a mapping with some of the keys",
+        ),
+        (
+            "--data.source mnist --data.labels x.csv",
+            "data.labels: received 'x.csv', allowed: null with data.source mnist",
+        ),
+        ("--data.max_pixels 0", "data.max_pixels: received 0, allowed: a whole number, at least 1"),
+    ],
+)
+def test_settings_of_the_users_data_are_refused_where_they_make_no_sense(words: str, message: str) -> None:
+    argv = [word.replace(":", ": ") if word.startswith("{") else word for word in f"--data.source pets {words}".split()]
+    assert message in refusal(*argv)
+
+
+def test_parts_and_columns_are_mappings() -> None:
+    argv = ["--data.source", "pets", "--data.parts", "{train: Training, test: Testing}"]
+    settings = read_settings("torch", argv)
+    assert settings.data.parts == {"train": "Training", "test": "Testing"}
+    again = read_settings("keras", config(yaml.safe_dump({"data": {"source": "pets", "parts": settings.data.parts}})))
+    assert settings_hash(again) == settings_hash(settings) != settings_hash(read_settings("torch", argv[:2]))

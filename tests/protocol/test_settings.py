@@ -309,6 +309,11 @@ def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) 
         "acceleration.fused_optimizer": False,
         "acceleration.cudnn_autotune": False,
         "acceleration.keep_memory": False,
+        "data.parts": None,
+        "data.labels": None,
+        "data.columns": None,
+        "data.pixel_range": "auto",
+        "data.max_pixels": 178_956_970,
     }
     new_fields = {name: item for name, item, _ in settings_module.walk(NewSettings())}
     monkeypatch.setattr(settings_module, "FIELDS", new_fields)

@@ -1,0 +1,260 @@
+"""Mutations of the product, each with the tests that should notice it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """A fault to be put into one file."""
+
+    file: str
+    """Path from the root of the repository."""
+    old: str
+    """Text that occurs exactly once in the file."""
+    new: str
+    """Text in its place."""
+    tests: str
+    """Test file or folder that should fail, from tests/."""
+
+
+MUTATIONS = (
+    # the training scripts
+    Mutation(
+        file="train_torch.py",
+        old="        freeze_or_thaw(module.network, self.phase, self.blocks)",
+        new="        pass",
+        tests="on_torch/test_phases.py",
+    ),
+    Mutation(
+        file="train_torch.py",
+        old="functional.cross_entropy(logits, labels), logits, labels)",
+        new="2 * functional.cross_entropy(logits, labels), logits, labels)",
+        tests="on_torch",
+    ),
+    # protocol
+    Mutation(
+        file="tandem/protocol/regimes.py",
+        old="max(len(blocks) - phase.blocks, 0)",
+        new="min(len(blocks), phase.blocks)",
+        tests="protocol/test_regimes.py",
+    ),
+    Mutation(
+        file="tandem/protocol/schedule.py",
+        old="np.arange(1, warmup_steps + 1) / warmup_steps",
+        new="np.arange(warmup_steps) / warmup_steps",
+        tests="protocol/test_schedule.py",
+    ),
+    Mutation(
+        file="tandem/protocol/schedule.py",
+        old="layer_decay ** (num_blocks - block)",
+        new="layer_decay ** block",
+        tests="protocol/test_schedule.py",
+    ),
+    # data
+    Mutation(
+        file="tandem/data/stream.py",
+        old="np.random.SeedSequence([*self._seed, epoch])",
+        new="np.random.SeedSequence([*self._seed, 0])",
+        tests="data/test_stream.py",
+    ),
+    Mutation(
+        file="tandem/data/stream.py",
+        old="digest = xxhash.xxh3_128(labels[batch]",
+        new="digest = xxhash.xxh3_128(labels",
+        tests="data/test_stream.py",
+    ),
+    Mutation(
+        file="tandem/data/split.py",
+        old='self._drop_copies(of="val", among=("train",))',
+        new="pass",
+        tests="data/test_split.py",
+    ),
+    Mutation(
+        file="tandem/data/split.py",
+        old="[train / (train + val), val / (train + val)]",
+        new="[val / (train + val), train / (train + val)]",
+        tests="data/test_split.py",
+    ),
+    # evaluation
+    Mutation(
+        file="tandem/evaluation/cost.py",
+        old="return latency * 1000, batch_size",
+        new="return latency, batch_size",
+        tests="evaluation/test_cost.py",
+    ),
+    Mutation(
+        file="tandem/evaluation/cost.py",
+        old="statistics.median(seconds)",
+        new="min(seconds)",
+        tests="evaluation/test_cost.py",
+    ),
+    Mutation(
+        file="tandem/evaluation/batching.py",
+        old="            yield results[: len(part)]",
+        new="            yield results",
+        tests="evaluation/test_batching.py",
+    ),
+    # tracking
+    Mutation(
+        file="tandem/tracking/journal.py",
+        old='sent.update(range(content["first"], content["last"] + 1))',
+        new='sent.update(range(content["first"], content["last"]))',
+        tests="tracking/test_journal.py",
+    ),
+    Mutation(
+        file="tandem/tracking/journal.py",
+        old='    whole = text.rfind(b"\\n") + 1\n    if whole < size:',
+        new='    whole = text.rfind(b"\\n") + 1\n    if whole > size:',
+        tests="tracking/test_journal.py",
+    ),
+    # on_torch
+    Mutation(
+        file="tandem/on_torch/serving.py",
+        old="self.classifier(images)",
+        new="self.classifier(images.flip(-1))",
+        tests="on_torch/test_serving.py",
+    ),
+    Mutation(
+        file="tandem/on_torch/networks.py",
+        old="return pixels.flip(1) if self.to_bgr else pixels",
+        new="return pixels",
+        tests="on_torch/test_networks.py",
+    ),
+    Mutation(
+        file="tandem/on_torch/networks.py",
+        old="align_corners=False",
+        new="align_corners=True",
+        tests="on_torch/test_networks.py",
+    ),
+    Mutation(
+        file="tandem/on_torch/optimizers.py",
+        old="patience=settings.patience - 1,",
+        new="patience=settings.patience,",
+        tests="on_torch/test_optimizers.py",
+    ),
+    Mutation(
+        file="tandem/on_torch/features.py",
+        old="return network.backbone(network.pixels(images)).float()",
+        new="return network.backbone(network.pixels(images.flip(2))).float()",
+        tests="on_torch/test_features.py",
+    ),
+    # on_keras
+    Mutation(
+        file="tandem/on_keras/serving.py",
+        old="classifier.pixels(images)",
+        new='classifier.pixels.resizing(keras.ops.cast(images, "float32"))',
+        tests="on_keras/test_serving.py",
+    ),
+    Mutation(
+        file="tandem/on_keras/features.py",
+        old="self.network.backbone(self.network.pixels(images), training=False)",
+        new="self.network.backbone(self.network.pixels(images), training=True)",
+        tests="on_keras/test_features.py",
+    ),
+    # experiment
+    Mutation(
+        file="tandem/experiment/phase_meter.py",
+        old="train_seconds=features.seconds + self._seconds,",
+        new="train_seconds=self._seconds,",
+        tests="experiment",
+    ),
+    Mutation(
+        file="tandem/experiment/evaluation.py",
+        old="(settings.seed,), shuffle=False",
+        new="(settings.seed,), shuffle=True",
+        tests="experiment",
+    ),
+    # recording
+    Mutation(
+        file="tandem/recording/figures.py",
+        old='title="predicted class"',
+        new='title="true class"',
+        tests="recording/test_figures.py",
+    ),
+    Mutation(
+        file="tandem/recording/figures.py",
+        old='between = float(history["epoch"].iloc[index] + history["epoch"].iloc[index + 1]) / 2',
+        new='between = float(history["epoch"].iloc[index])',
+        tests="recording/test_figures.py",
+    ),
+    # comparison and published
+    Mutation(
+        file="tandem/comparison/pairing.py",
+        old='("scratch", "off_the_shelf")',
+        new='("scratch",)',
+        tests="comparison",
+    ),
+    Mutation(
+        file="tandem/comparison/pairing.py",
+        old="if _num_equal_settings(other, row) == most_equal]",
+        new="]",
+        tests="comparison",
+    ),
+    # rendering
+    Mutation(
+        file="tandem/rendering/tables.py",
+        old='best = max(numbers.values()) if column.better == "higher" else min(numbers.values())',
+        new="best = max(numbers.values())",
+        tests="rendering/test_tables.py",
+    ),
+    Mutation(
+        file="tandem/rendering/theme.py",
+        old="return html.escape(name, quote=False)",
+        new="return name",
+        tests="rendering",
+    ),
+    # data_report
+    Mutation(
+        file="tandem/data_report/statistics.py",
+        old='used & (table["part_a"] != table["part_b"])',
+        new="used",
+        tests="data_report",
+    ),
+    Mutation(
+        file="tandem/data_report/statistics.py",
+        old='across = copies["hash"].isin(num_parts.index[num_parts > 1])',
+        new='across = copies["hash"].isin(num_parts.index)',
+        tests="data_report",
+    ),
+    # search
+    Mutation(
+        file="tandem/search/study.py",
+        old='"minimize" if sweep.objective == "val_loss" else "maximize"',
+        new='"minimize"',
+        tests="search",
+    ),
+    Mutation(
+        file="tandem/search/learning_rate_finder.py",
+        old='figure.update_yaxes(title="loss of the batch"',
+        new='figure.update_yaxes(title="learning rate"',
+        tests="search",
+    ),
+    # launch
+    Mutation(
+        file="tandem/launch/parent.py",
+        old="statistics.stdev(values) if",
+        new="statistics.pstdev(values) if",
+        tests="launch",
+    ),
+    Mutation(
+        file="tandem/launch/repeats.py",
+        old="lost = num_repeats - len(failed) - num_recorded",
+        new="lost = num_repeats - num_recorded",
+        tests="launch",
+    ),
+    # grid
+    Mutation(
+        file="tandem/grid/finished.py",
+        old='            if run.status == "FINISHED":',
+        new="            if run.status:",
+        tests="grid/test_finished.py",
+    ),
+    Mutation(
+        file="tandem/grid/processes.py",
+        old="if share.threads is None else threads_option(cell, share.threads)",
+        new="if share.threads is None else []",
+        tests="grid/test_processes.py",
+    ),
+)
