@@ -29,9 +29,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="MLflow experiment whose runs are compared (default: %(default)s)",
     )
     parser.add_argument(
-        "--tracking_uri",
+        "--tracking.uri",
+        dest="tracking_uri",
+        metavar="URI",
         help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or else the sqlite file mlflow.db in this folder)",
     )
+    # The name in version 0.2.0 and earlier.
+    parser.add_argument("--tracking_uri", dest="tracking_uri", help=argparse.SUPPRESS)
     parser.add_argument(
         "--output",
         type=Path,

@@ -155,7 +155,7 @@ def measure_script(uri: str, output: Path) -> float:
     """Seconds of the whole of compare.py, with imports and output."""
     command = [sys.executable, str(ROOT / "compare.py"), "--experiment", EXPERIMENT]
     start = time.perf_counter()
-    subprocess.run([*command, "--tracking_uri", uri, "--output", str(output)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "--tracking.uri", uri, "--output", str(output)], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 

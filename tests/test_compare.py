@@ -131,7 +131,7 @@ def compare(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_tables_are_printed_and_written(uri: str, tmp_path: Path) -> None:
-    done = compare("--experiment", "demo", "--tracking_uri", uri, "--output", "out/tables", folder=tmp_path)
+    done = compare("--experiment", "demo", "--tracking.uri", uri, "--output", "out/tables", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["small", "finetune", "keras", "0.7500", "0.7500", "0.1000", "-", "-", "2.2M", "-", "1"] in lines
@@ -158,7 +158,7 @@ def test_tables_are_printed_and_written(uri: str, tmp_path: Path) -> None:
 
 
 def test_predictions_give_intervals_and_a_recommendation(whole_uri: str, tmp_path: Path) -> None:
-    done = compare("--experiment", "whole", "--tracking_uri", whole_uri, folder=tmp_path)
+    done = compare("--experiment", "whole", "--tracking.uri", whole_uri, folder=tmp_path)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert "95 % intervals over the 90 test images" in done.stdout
     assert "- The most accurate is two_stage" in done.stdout
@@ -172,7 +172,7 @@ def test_predictions_give_intervals_and_a_recommendation(whole_uri: str, tmp_pat
 
 
 def test_page_is_written_and_logged_to_the_experiment(whole_uri: str, tmp_path: Path) -> None:
-    arguments = ["--experiment", "whole", "--tracking_uri", whole_uri, "--html", "pages/report.html"]
+    arguments = ["--experiment", "whole", "--tracking.uri", whole_uri, "--html", "pages/report.html"]
     for _ in range(2):  # the second comparison does not compare the run of the first
         done = compare(*arguments, folder=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -187,7 +187,7 @@ def test_page_is_written_and_logged_to_the_experiment(whole_uri: str, tmp_path: 
 
 
 def test_published_results_are_a_section_of_the_page(whole_uri: str, tmp_path: Path) -> None:
-    arguments = ["--experiment", "whole", "--tracking_uri", whole_uri, "--published", "imagenette"]
+    arguments = ["--experiment", "whole", "--tracking.uri", whole_uri, "--published", "imagenette"]
     done = compare(*arguments, "--html", "report.html", folder=tmp_path)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert done.stdout.index("Recommendation: animals") < done.stdout.index("Published claims: imagenette")
@@ -201,7 +201,7 @@ def test_published_results_are_a_section_of_the_page(whole_uri: str, tmp_path: P
 
 @pytest.mark.skipif(not any(map(shutil.which, ("chromium", "google-chrome"))), reason="draws with Chrome")
 def test_figures_are_written_as_files(whole_uri: str, tmp_path: Path) -> None:
-    done = compare("--experiment", "whole", "--tracking_uri", whole_uri, "--figures", "svg", folder=tmp_path)
+    done = compare("--experiment", "whole", "--tracking.uri", whole_uri, "--figures", "svg", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     written = {path.name for path in (tmp_path / "comparison" / "figures").iterdir()}
     assert {"accuracy_time.svg", "curves.svg", "thawing.svg", "confusions.svg"} < written
@@ -209,13 +209,13 @@ def test_figures_are_written_as_files(whole_uri: str, tmp_path: Path) -> None:
 
 def test_page_that_cannot_be_written_is_named(whole_uri: str, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    arguments = ["--experiment", "whole", "--tracking_uri", whole_uri, "--output", str(tmp_path / "out")]
+    arguments = ["--experiment", "whole", "--tracking.uri", whole_uri, "--output", str(tmp_path / "out")]
     with pytest.raises(UserError, match=r"cannot write the page to .*taken.*choose another --html"):
         main([*arguments, "--html", str(tmp_path / "taken" / "report.html")])
 
 
 def test_server_that_is_down_is_one_clear_line(tmp_path: Path) -> None:
-    done = compare("--tracking_uri", "http://127.0.0.1:1", folder=tmp_path)
+    done = compare("--tracking.uri", "http://127.0.0.1:1", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("compare.py: error: ") and done.stderr.count("\n") == 1
     assert "127.0.0.1:1" in done.stderr
@@ -227,8 +227,20 @@ def test_folder_without_runs_is_one_clear_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("compare.py: error: there are no runs yet") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", ["--tracking.uri", "--tracking_uri"])
+def test_tracking_uri_is_given_by_its_name_in_the_scripts_or_by_its_old_one(
+    uri: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--experiment", "demo", option, uri, "--output", str(tmp_path / "out")])
+    assert "Models, regimes, frameworks" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    words = capsys.readouterr().out
+    assert "--tracking.uri URI" in words and "--tracking_uri" not in words
+
+
 def test_experiment_without_finished_runs_is_one_clear_line(uri: str, tmp_path: Path) -> None:
-    done = compare("--experiment", "broken", "--tracking_uri", uri, folder=tmp_path)
+    done = compare("--experiment", "broken", "--tracking.uri", uri, folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("compare.py: error: experiment 'broken' has no finished run")
     assert done.stderr.count("\n") == 1
@@ -237,14 +249,14 @@ def test_experiment_without_finished_runs_is_one_clear_line(uri: str, tmp_path: 
 
 def test_unknown_experiment_is_refused_with_the_known_names(uri: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'dmo'.*demo"):
-        main(["--experiment", "dmo", "--tracking_uri", uri, "--output", str(tmp_path / "out")])
+        main(["--experiment", "dmo", "--tracking.uri", uri, "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
 def test_output_that_cannot_be_written_is_named(uri: str, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match=r"cannot write the tables to .*taken.*choose another --output"):
-        main(["--experiment", "demo", "--tracking_uri", uri, "--output", str(tmp_path / "taken")])
+        main(["--experiment", "demo", "--tracking.uri", uri, "--output", str(tmp_path / "taken")])
 
 
 def test_help_answers_at_once(tmp_path: Path) -> None:
@@ -265,7 +277,7 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
 def test_tables_need_neither_a_framework_nor_plotly(uri: str, tmp_path: Path) -> None:
     code = (
         "import sys, compare\n"
-        f"compare.main(['--experiment', 'demo', '--tracking_uri', {uri!r}, '--output', {str(tmp_path)!r}])\n"
+        f"compare.main(['--experiment', 'demo', '--tracking.uri', {uri!r}, '--output', {str(tmp_path)!r}])\n"
         "slow = {'torch', 'keras', 'tensorflow', 'jax', 'lightning', 'pytorch_lightning', 'plotly'}\n"
         "print(sorted(slow & set(sys.modules)))"
     )
@@ -277,7 +289,7 @@ def test_published_results_are_shown_and_written_without_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    main(["--published", "birds", "--tracking_uri", f"sqlite:///{tmp_path}/none.db", "--output", str(output)])
+    main(["--published", "birds", "--tracking.uri", f"sqlite:///{tmp_path}/none.db", "--output", str(output)])
     printed = capsys.readouterr().out
     assert "Published against ours: birds" in printed and "53.0 min" in printed
     assert printed.splitlines()[-1].startswith("there are no runs yet")
@@ -298,7 +310,7 @@ def test_published_results_are_shown_and_written_without_runs(
 def test_published_results_need_no_runs_unless_a_page_is_asked_for(
     uri: str, experiment: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--published", "birds", "--experiment", experiment, "--tracking_uri", uri]
+    arguments = ["--published", "birds", "--experiment", experiment, "--tracking.uri", uri]
     arguments += ["--output", str(tmp_path / "out")]
     main(arguments)
     assert said in capsys.readouterr().out.splitlines()[-1]
@@ -310,7 +322,7 @@ def test_published_results_need_no_runs_unless_a_page_is_asked_for(
 
 def test_long_published_tables_are_only_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
-    main(["--published", "eight_datasets", "--tracking_uri", f"sqlite:///{tmp_path}/none.db", "--output", str(output)])
+    main(["--published", "eight_datasets", "--tracking.uri", f"sqlite:///{tmp_path}/none.db", "--output", str(output)])
     printed = capsys.readouterr().out
     assert "resnet: 86.39 % over the family; the document states 86.19 %, the mean of resnet152 alone." in printed
     assert "densenet: 88.32 % over the family; the document states 89.91 %, the mean of densenet161 alone." in printed
@@ -324,7 +336,7 @@ def test_unreadable_store_is_an_error_after_the_published_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.db").write_text("no database, but long enough to be read as the header of one" * 20)
-    arguments = ["--published", "birds", "--tracking_uri", f"sqlite:///{tmp_path}/text.db"]
+    arguments = ["--published", "birds", "--tracking.uri", f"sqlite:///{tmp_path}/text.db"]
     with pytest.raises(UserError, match="MLflow"):
         main([*arguments, "--output", str(tmp_path / "out")])
     assert "Published against ours: birds" in capsys.readouterr().out

@@ -15,12 +15,13 @@ from scipy import stats
 from tandem.comparison.configurations import ACCURACY, FIRST_PHASE, Configuration
 from tandem.comparison.pairing import framework_pairs, scratch_pairs
 from tandem.comparison.predictions import SavedPredictions
-from tandem.comparison.rows import ClassDifference, Pair, PairedDifference, Row, estimate_of
+from tandem.comparison.rows import ClassDifference, Ensemble, Pair, PairedDifference, Row, estimate_of
+from tandem.evaluation.ensemble import ensemble
 from tandem.evaluation.intervals import score_interval
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.resampling import ResampledScores, align, resample_scores, resamples_for
 from tandem.evaluation.significance import ALPHA, PairedTest, paired_tests, tied_groups
-from tandem.evaluation.ties import merge_ties
+from tandem.evaluation.ties import highest, merge_ties
 from tandem.evaluation.transfer import compare_with_scratch
 
 # 496 pairs: their tests take seconds, and corrected for so many they find little.
@@ -43,8 +44,13 @@ class Analysis:
     """Keras minus PyTorch; tests are corrected over these pairs."""
     thawing: tuple[Pair, ...] = ()
     """Rows of two_stage minus what they were after the first phase; tests are corrected over these pairs."""
+    first_phases: tuple[Pair, ...] = ()
+    """The most accurate row minus each other row of two_stage after its first phase; tests are corrected over these
+    pairs."""
     transfer: tuple[Pair, ...] = ()
     """Pretrained minus from scratch; tests are corrected over these pairs."""
+    ensembles: tuple[Ensemble, ...] = ()
+    """All runs together, the two rows of each pair of frameworks, and the runs of each row with several."""
     num_images: int = 0
     """Number of test images; 0 without predictions."""
     disagreement: float | None = None
@@ -110,12 +116,16 @@ def analyse(configurations: Sequence[Configuration], saved: SavedPredictions) ->
     ]
     row_of = {row.label: row for row in tested}
     rows = tuple(row_of.get(one.label, Row(configuration=one)) for one in configurations)
+    thawing = _thawing(rows, saved)
+    frameworks = _test(framework_pairs(rows), tested, resampled)
     return Analysis(
         rows=rows,
         ranking=tuple(tested[place] for place in ranking),
         pairs=_every_pair(tested, tests),
-        frameworks=_test(framework_pairs(rows), tested, resampled),
-        thawing=_thawing(rows, saved),
+        frameworks=frameworks,
+        thawing=thawing,
+        first_phases=_first_phases(tested[ranking[0]], thawing),
+        ensembles=_ensembles(tested, frameworks),
         transfer=tuple(map(_with_classes, _test(scratch_pairs(rows), tested, resampled, ("accuracy",)))),
         num_images=resampled.correct[0].shape[1],
         disagreement=_disagreement([resampled.correct[place][0] for place in ranking[:2]]),
@@ -197,6 +207,52 @@ def _thawing(rows: Sequence[Row], saved: SavedPredictions) -> tuple[Pair, ...]:
         interval = estimate_of(score_interval(resampled, "accuracy", place))
         before[row] = replace(before[row], predictions=predictions[place], intervals={"accuracy": interval})
     return _test(list(before.items()), [*known, *(before[row] for row in known)], resampled)
+
+
+def _first_phases(best: Row, thawing: Sequence[Pair]) -> tuple[Pair, ...]:
+    """The most accurate row, paired with each other two_stage row after its first phase, if that has predictions."""
+    others = [pair.second for pair in thawing if pair.tested and pair.first is not best]
+    if not others:
+        return ()
+    tested = [best, *others]
+    resampled = resample_scores(_align([row.predictions for row in tested]), num_resamples=resamples_for(len(others)))
+    return _test([(best, other) for other in others], tested, resampled, ("accuracy",))
+
+
+def _ensembles(rows: Sequence[Row], frameworks: Sequence[Pair]) -> tuple[Ensemble, ...]:
+    """Ensembles of rows with predictions: each set of two or more runs once, with its accuracy tested."""
+    choices = [("all runs", tuple(rows))]
+    choices += [
+        (f"{pair.second.label} and {pair.first.label}", (pair.second, pair.first)) for pair in frameworks if pair.tested
+    ]
+    choices += [(f"runs of {row.label}", (row,)) for row in rows]
+    found: dict[frozenset[Row], tuple[str, tuple[Row, ...]]] = {}
+    for label, members in choices:
+        if sum(len(row.predictions) for row in members) > 1:
+            found.setdefault(frozenset(members), (label, members))
+    if not found:
+        return ()
+    best = [highest(members, lambda row: row.accuracy) or members[0] for _, members in found.values()]
+    together = [ensemble([run for row in members for run in row.predictions]) for _, members in found.values()]
+    singles = list(dict.fromkeys(best))
+    resampled = resample_scores(
+        _align([*((one,) for one in together), *(row.predictions for row in singles)]),
+        num_resamples=resamples_for(len(found)),
+    )
+    pairs = [(place, len(together) + singles.index(row)) for place, row in enumerate(best)]
+    return tuple(
+        Ensemble(
+            members=members,
+            label=label,
+            predictions=together[place],
+            intervals={name: estimate_of(score_interval(resampled, name, place)) for name in resampled.estimates},
+            best=best[place],
+            gain=PairedDifference.of(test),
+        )
+        for place, ((label, members), test) in enumerate(
+            zip(found.values(), paired_tests(resampled, "accuracy", pairs), strict=True)
+        )
+    )
 
 
 def detectable_difference(num_images: int, disagreement: float) -> float | None:

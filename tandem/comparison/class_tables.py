@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from tandem.comparison.analysis import Analysis
+from tandem.comparison.configurations import some
 from tandem.comparison.rows import Row
 from tandem.evaluation.metrics import confusion_matrix
-from tandem.evaluation.ties import highest, merge_ties
+from tandem.evaluation.ties import is_above, merge_ties
 from tandem.rendering.tables import Column, Field, Table, table_of
 
 EXTREME_CLASSES = 10  # listed at either end, if there are more than twice as many
@@ -65,9 +66,9 @@ def class_tables(analysis: Analysis) -> list[Table]:
     extremes: tuple[Field[_ClassF1], ...] = (
         *start,
         (Column(key="f1_lowest", heading="lowest", kind="score"), lambda one: float(one[1].min())),
-        (Column(key="lowest_in", heading="in"), lambda one: _label_of_highest(-one[1])),
+        (Column(key="lowest_in", heading="in"), lambda one: _rows_with_highest(-one[1])),
         (Column(key="f1_highest", heading="highest", kind="score"), lambda one: float(one[1].max())),
-        (Column(key="highest_in", heading="in"), lambda one: _label_of_highest(one[1])),
+        (Column(key="highest_in", heading="in"), lambda one: _rows_with_highest(one[1])),
     )
     shown, title = classes, "Classes, hardest first"
     if len(classes) > 2 * EXTREME_CLASSES:
@@ -85,10 +86,10 @@ def _f1_field(label: str) -> Field[_ClassF1]:
     return Column(key=f"f1 {label}", heading=label, kind="score"), lambda one: float(one[1][label])
 
 
-def _label_of_highest(values: pd.Series) -> str:
-    label = highest(values.index, lambda label: values[label])
-    assert label is not None
-    return str(label)
+def _rows_with_highest(values: pd.Series) -> str:
+    """Labels of the rows with the highest value; "all" if several rows have the same one."""
+    labels = [str(label) for label in values.index if not is_above(values.max(), values[label])]
+    return "all" if len(labels) == len(values) > 1 else some(labels)
 
 
 def confusion_table(analysis: Analysis) -> Table:
@@ -128,7 +129,7 @@ def confusion_table(analysis: Analysis) -> Table:
             ),
             (
                 Column(key="most_in", heading="most often in"),
-                lambda confusion: max(confusion.of_rows, key=lambda label: confusion.of_rows[label]),
+                lambda confusion: _rows_with_highest(pd.Series(confusion.of_rows)),
             ),
         ),
         name="confusions",

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 from tandem.comparison.analysis import MOST_TESTED, Analysis, analyse, choose_tested
 from tandem.comparison.class_tables import class_tables, confusion_table
-from tandem.comparison.configurations import Configuration, Group, group_runs
+from tandem.comparison.configurations import CLASSES, Configuration, Group, group_runs
 from tandem.comparison.data_set_tables import ModelRanks, data_set_tables
 from tandem.comparison.group_tables import (
     cost_table,
+    ensemble_table,
     framework_table,
     off_the_shelf_table,
     scores_table,
@@ -23,9 +24,10 @@ from tandem.comparison.group_tables import (
     transfer_class_table,
     transfer_table,
 )
-from tandem.comparison.predictions import SavedPredictions
+from tandem.comparison.predictions import Images, SavedPredictions, images_of
 from tandem.comparison.recommendation import recommend
 from tandem.rendering.tables import Table
+from tandem.tracking import vocabulary
 from tandem.tracking.reader import RunRecord
 
 
@@ -81,6 +83,8 @@ def compare_runs(
         The tables that the runs can fill, for each group of runs with the same test images and over all groups.
     """
     groups, notes = group_runs(runs)
+    if same_images := _same_images(groups, read):
+        groups, notes = group_runs(runs, same_images)
     compared, more_notes = [], []
     for group in groups:
         chosen = choose_tested(group.configurations)
@@ -89,13 +93,40 @@ def compare_runs(
                 f"Intervals and tests of {group.name} cover only its {MOST_TESTED} most accurate rows of "
                 f"{len(group.configurations)}."
             )
-        saved = read(chosen)
+        saved = read(chosen).with_equal_classes()
         more_notes += saved.notes
         compared.append(_compare_group(group, analyse(group.configurations, saved)))
     over_data_sets, ranks = data_set_tables(groups)
     return Comparison(
         groups=tuple(compared), over_data_sets=over_data_sets, ranks=ranks, notes=(*notes, *dict.fromkeys(more_notes))
     )
+
+
+def _same_images(
+    groups: Sequence[Group], read: Callable[[Sequence[Configuration]], SavedPredictions]
+) -> dict[str, str]:
+    """Hashes of test images that stand for the same ones, each with the hash to take in its place.
+
+    The hash of a run depends on the order of data.classes. Only where this may be the reason for two groups are
+    predictions read: one run per hash, whose images and classes are compared by their hashes and names.
+    """
+    alike: dict[tuple, dict[str, Configuration]] = {}
+    for group in groups:
+        for one in group.configurations:
+            run = one.runs[0]
+            numbers = (run.params.get(name) for name in (vocabulary.NUM_CLASSES, vocabulary.NUM_IMAGES["test"]))
+            alike.setdefault(tuple(numbers), {}).setdefault(run.tags[vocabulary.TEST_HASH], one)
+    found: dict[str, str] = {}
+    for by_hash in alike.values():
+        if len(by_hash) < 2 or all(one.runs[0].params.get(CLASSES, "null") == "null" for one in by_hash.values()):
+            continue
+        first: dict[Images, str] = {}
+        for tag, one in by_hash.items():
+            run_id = one.runs[0].run_id
+            saved = read([replace(one, runs=one.runs[:1])]).final
+            if run_id in saved:
+                found[tag] = first.setdefault(images_of(saved[run_id]), tag)
+    return {tag: other for tag, other in found.items() if tag != other}
 
 
 def _compare_group(group: Group, analysis: Analysis) -> GroupComparison:
@@ -107,6 +138,7 @@ def _compare_group(group: Group, analysis: Analysis) -> GroupComparison:
         thawing_table(analysis),
         transfer_table(analysis),
         transfer_class_table(analysis),
+        ensemble_table(analysis),
         cost_table(analysis),
         *class_tables(analysis),
         confusion_table(analysis),

@@ -1,21 +1,24 @@
 """Sorts the runs of an experiment into groups of configurations, which the comparison shows as rows.
 
-A configuration is all runs that differ only in their seed; of several runs with the same seed the latest counts. Every
-setting in which the runs of a group differ separates configurations, so that unlike runs are never averaged. A group
-holds the configurations with the same test images and the same budget.
+A configuration is all runs that differ only in their seed, or in their fold of the training images; of several runs
+with the same seed and fold the latest counts. Every setting in which the runs of a group differ separates
+configurations, so that unlike runs are never averaged. A group holds the configurations with the same test images and
+the same budget.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 import typing
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 from tandem.evaluation.ties import mean
 from tandem.protocol.settings import FIELDS, Affects, Regime, values_before
@@ -29,6 +32,9 @@ NAMES_IN_A_LINE = 12
 ACCURACY = vocabulary.TEST_PREFIX + "accuracy"
 FIRST_PHASE = vocabulary.phase_name(1) + "/"  # before a metric's name
 NOT_APPLICABLE = "-"
+CLASSES = "data.classes"
+A_FILE, AN_EARLIER_RUN = "a file", "an earlier run"
+"""Words for weights whose name distinguishes no rows."""
 
 # Parameters that affect numbers but are not among a configuration's settings: backbone, regime and weights have columns
 # of their own, a row averages over seeds, and tags hold the origin of the weights and the hashes of the images.
@@ -50,6 +56,7 @@ _SETTINGS_OF_REGIMES = {
 }
 
 _REGIMES = typing.get_args(Regime)
+_REPEATED = ("seed", "data.fold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +67,13 @@ class _Weights:
     """Their name, such as that of a file."""
     word: str
     """A word for their kind, the same for all files and for all earlier runs."""
+    seeds: tuple[str, ...] = ()
+    """Seeds of the earlier runs that they come from, the latest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """Runs that differ only in their seed, the latest of each seed."""
+    """Runs that differ only in their seed, or in their fold of the training images; the latest of each."""
 
     label: str
     """Name in tables and figures, unique in its group."""
@@ -74,10 +83,12 @@ class Configuration:
     """torch, keras, or keras with its backend in parentheses."""
     settings: tuple[tuple[str, str], ...]
     """(name, value) of the other settings in which the runs of the group differ."""
+    all_settings: Mapping[str, str] = field(default_factory=dict)
+    """Value of every other setting, by name, so that the configuration is found again in another group."""
     costs: tuple[tuple[str, str], ...]
     """(name, value) of what the runs of the group differ in and what changes only their costs, such as the hardware."""
     runs: tuple[RunRecord, ...]
-    """At least one, in the order of the seeds."""
+    """At least one, in the order of the seeds and folds."""
 
     def mean(self, metric: str) -> float | None:
         """Mean over the runs; None unless all of them have the metric."""
@@ -97,6 +108,18 @@ class Configuration:
             in ("random", vocabulary.RANDOM_FOR_IMAGENET)
             for run in self.runs
         )
+
+    @property
+    def weights_kind(self) -> Literal["none", "random", "imagenet", "run", "file"]:
+        """Kind of weights that the runs started from; `none` from scratch."""
+        weights = self.runs[0].params.get("weights", "")
+        if self.regime == "scratch":
+            return "none"
+        if self.random_weights:
+            return "random"
+        if weights in ("", "imagenet"):
+            return "imagenet"
+        return "run" if weights.startswith("runs:/") else "file"
 
     @property
     def sort_key(self) -> tuple:
@@ -127,17 +150,25 @@ class Group:
     """At least one, in the order of the tables."""
 
 
-def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+def group_runs(
+    runs: Sequence[RunRecord], same_images: Mapping[str, str] = MappingProxyType({})
+) -> tuple[tuple[Group, ...], tuple[str, ...]]:
     """Sorts the runs of an experiment into groups of configurations.
 
     Args:
         runs: Runs of one experiment, in any order and of any status.
+        same_images: Hashes of test images that stand for the same ones, each with the hash to take in its place.
 
     Returns:
         The groups: full budgets before small ones, then larger groups first, then the group with the latest run.
         Notes that name the runs that are left out or are not in the first group, with the reason.
     """
     weights = _initial_weights(runs)
+
+    def images_of(run: RunRecord) -> str:
+        tag = run.tags[vocabulary.TEST_HASH]
+        return same_images.get(tag, tag)
+
     groups: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     unfinished, untested = [], []
     for run in runs:
@@ -146,7 +177,7 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
         elif ACCURACY not in run.metrics or vocabulary.TEST_HASH not in run.tags:
             untested.append(run)
         else:
-            groups[run.tags[vocabulary.TEST_HASH], _budget_of(run)].append(run)
+            groups[images_of(run), _budget_of(run)].append(run)
     ordered = sorted(
         groups.values(),
         key=lambda group: (_budget_of(group[0]) == "full", len(group), max(run.start_time for run in group)),
@@ -155,7 +186,7 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
 
     notes = []
     for group in ordered[1:]:
-        other_images = group[0].tags[vocabulary.TEST_HASH] != ordered[0][0].tags[vocabulary.TEST_HASH]
+        other_images = images_of(group[0]) != images_of(ordered[0][0])
         reason = "their test images differ from those" if other_images else "their budget differs from that"
         notes.append(
             f"In separate tables because {reason} of the first tables ({_describe_data(group)}): {name_runs(group)}."
@@ -167,11 +198,16 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
     if untested:
         notes.append(f"Left out because they have no results on test images: {name_runs(untested)}.")
 
-    found: list[Group] = []
-    for number, group in enumerate(ordered, start=1):
+    latest_runs = []
+    for group in ordered:
         latest, repeated = _latest_of_each_seed(group, weights)
+        latest_runs.append(latest)
         if repeated:
             notes.append(f"Left out because a later run has the same settings and seed: {name_runs(repeated)}.")
+    words = _words_for_weights(latest_runs, weights)
+
+    found: list[Group] = []
+    for number, latest in enumerate(latest_runs, start=1):
         name = _data_name(latest)
         times = 1 + sum(other.name == name or other.name.startswith(f"{name} (") for other in found)
         found.append(
@@ -179,10 +215,10 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[tuple[Group, ...], tuple[str,
                 name=name if times == 1 else f"{name} ({times})",
                 title=_describe_data(latest),
                 suffix="" if number == 1 else f"_{number}",
-                budget=_budget_of(group[0]),
+                budget=_budget_of(latest[0]),
                 data_set=_data_set(latest),
                 fold=_fold_of(latest),
-                configurations=tuple(_configurations(latest, weights)),
+                configurations=tuple(_configurations(latest, words)),
             )
         )
     return tuple(found), tuple(notes)
@@ -224,18 +260,34 @@ def framework_of(run: RunRecord) -> str:
     return f"{framework} ({backend})" if framework == "keras" and backend not in ("", "tensorflow") else framework
 
 
-def _own_settings(run: RunRecord) -> dict[str, str]:
-    """Settings that affect what a run learns, except the weights."""
+def settings_of(run: RunRecord) -> dict[str, str]:
+    """Settings that affect what a run learns, except the weights; those that its regime does not read do not apply."""
     settings = {"data": run.tags.get(vocabulary.DATA_NAME, "")}
     for name, value in {**_values_before("numbers"), **run.params}.items():
         if _affects(name) == "numbers" and name not in _SHOWN_OTHERWISE:
             settings[name] = value
+    if has_folds_of_training(run):
+        settings["data.fold"] = NOT_APPLICABLE  # A row averages over these folds, which share their test images.
     for name, regime in _SETTINGS_OF_REGIMES.items():
         if run.params.get("regime") != regime:
             settings[name] = NOT_APPLICABLE
     if run.params.get("regime") == "off_the_shelf":
         settings |= {name: NOT_APPLICABLE for name in settings if name.startswith(_SETTINGS_OF_TRAINING)}
     return settings
+
+
+def has_folds_of_training(run: RunRecord) -> bool:
+    """True if the run is one of a cross-validation within the training images."""
+    return run.params.get("data.split") == "publisher_folds"
+
+
+def _sorted_names(text: str) -> str:
+    """A list of names, as a parameter, in alphabetical order."""
+    try:
+        names = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return json.dumps(sorted(names)) if isinstance(names, list) else text
 
 
 def _affects(name: str) -> Affects:
@@ -255,21 +307,59 @@ def _values_before(affects: Affects) -> Mapping[str, str]:
     }
 
 
-def _costs(run: RunRecord) -> dict[str, str]:
+def costs_of(run: RunRecord) -> dict[str, str]:
     before = _values_before("cost")
     costs = {
         "hardware": run.tags.get(vocabulary.HARDWARE, ""),
         "computed on": run.tags.get(vocabulary.DEVICE, ""),
         **{name: run.params.get(name, before.get(name, "")) for name in FIELDS if _affects(name) == "cost"},
     }
-    if run.params.get("regime") in _WITHOUT_FROZEN_PHASE:
+    if not _may_cache_features(run):
         costs["cache_features"] = NOT_APPLICABLE
     return costs
 
 
+def same_costs(costs: Iterable[Iterable[tuple[str, str]]]) -> bool:
+    """True if the times of some runs can be compared: on the same hardware, with the same settings of speed.
+
+    Args:
+        costs: (name, value) of what the times of each run depend on. What does not apply to a run does not count.
+    """
+    values = defaultdict(set)
+    for name, value in itertools.chain.from_iterable(costs):
+        values[name].add(value)
+    return all(len(found - {NOT_APPLICABLE}) < 2 for found in values.values())
+
+
+def caches_features(run: RunRecord) -> bool:
+    """True if the run computed the features of a frozen backbone once instead of in every epoch."""
+    if not _may_cache_features(run) or costs_of(run)["cache_features"] != "true":
+        return False
+    # A run that logged how long that took, and took no time for it, did not do it.
+    return run.metrics.get(vocabulary.FEATURE_SECONDS) != 0
+
+
+def _may_cache_features(run: RunRecord) -> bool:
+    """True if a phase of the run trains only the head, on one device, on images whose views can be kept."""
+    params = run.params
+    regime = params.get("regime")
+    if regime == "gradual":
+        has_frozen_phase = '"head"' in params.get("phases", "")
+    else:
+        has_frozen_phase = regime not in _WITHOUT_FROZEN_PHASE
+    augmented = any(
+        name in params and params[name] != json.dumps(item.default)
+        for name, item in FIELDS.items()
+        if name.startswith("augmentation.")
+    )
+    views = params.get("cache_views", "null") != "null"
+    return has_frozen_phase and params.get("num_devices", "1") == "1" and (views or not augmented)
+
+
 def _training_identity(run: RunRecord, weights: Mapping[str, _Weights]) -> tuple:
     """Key that is equal for runs whose training differs only in framework and seed."""
-    settings = _own_settings(run) | {
+    settings = settings_of(run) | {
+        CLASSES: _sorted_names(run.params.get(CLASSES, "")),
         "backbone": run.params.get("backbone", ""),
         "regime": run.params.get("regime", ""),
         "weights": weights[run.run_id].label,
@@ -284,26 +374,36 @@ def _latest_of_each_seed(
     latest: dict[tuple, RunRecord] = {}
     repeated = []
     for run in sorted(runs, key=lambda run: run.start_time):
-        identity = (framework_of(run), run.params.get("seed"), *_training_identity(run, weights), *_costs(run).items())
+        seeds = run.params.get("seed"), run.params.get("data.fold"), weights[run.run_id].seeds
+        identity = (framework_of(run), *seeds, *_training_identity(run, weights), *costs_of(run).items())
         if identity in latest:
             repeated.append(latest[identity])
         latest[identity] = run
     return list(latest.values()), repeated
 
 
-def _configurations(runs: Sequence[RunRecord], weights: Mapping[str, _Weights]) -> list[Configuration]:
-    words = _words_for_weights(runs, weights)
+def _configurations(runs: Sequence[RunRecord], words: Mapping[str, str]) -> list[Configuration]:
+    """The configurations of the runs of one group.
+
+    Args:
+        runs: Of the group.
+        words: Name of each run's weights by run id.
+    """
     settings = {}
+    # Equal test images have equal classes, which can only be listed in another order.
+    by_time = sorted(runs, key=lambda run: run.start_time)
+    orders = list(dict.fromkeys(run.params.get(CLASSES, "null") for run in by_time))
     for run in runs:
-        own = {"weights": words[run.run_id], **_own_settings(run)}
-        own["split"] = run.tags.get(vocabulary.SPLIT_HASH, "")[:8]
+        own = {"weights": words[run.run_id], **settings_of(run)}
+        own[CLASSES] = f"order {orders.index(run.params.get(CLASSES, 'null')) + 1}"
+        own["split"] = NOT_APPLICABLE if has_folds_of_training(run) else run.tags.get(vocabulary.SPLIT_HASH, "")[:8]
         settings[run.run_id] = own
     if _settings_explain_splits(settings.values()):
         for own in settings.values():
             del own["split"]
-    costs = {run.run_id: _costs(run) for run in runs}
+    costs = {run.run_id: costs_of(run) for run in runs}
     differing_settings, differing_costs = _differing(settings.values()), _differing(costs.values())
-    if "weights" not in differing_settings and "random" in words.values():
+    if "weights" not in differing_settings and any(own["weights"] == "random" for own in settings.values()):
         differing_settings.insert(0, "weights")  # the regime's name suggests pretrained weights
 
     members = defaultdict(list)
@@ -323,8 +423,9 @@ def _configurations(runs: Sequence[RunRecord], weights: Mapping[str, _Weights]) 
             regime=regime,
             framework=framework,
             settings=own,
+            all_settings=settings[found[0].run_id],
             costs=cost,
-            runs=tuple(sorted(found, key=lambda run: _number_first(run.params.get("seed", "")))),
+            runs=tuple(sorted(found, key=lambda run: [_number_first(run.params.get(name, "")) for name in _REPEATED])),
         )
         for (backbone, regime, framework, own, cost), found in members.items()
     ]
@@ -361,7 +462,7 @@ def _initial_weights(runs: Iterable[RunRecord]) -> dict[str, _Weights]:
         weights = run.params.get("weights", "")
         source = by_id.get(weights.removeprefix("runs:/").strip("/")) if weights.startswith("runs:/") else None
         identity: object = run.tags.get(vocabulary.WEIGHTS_ORIGIN, weights)
-        word = None
+        word, seeds = None, tuple[str, ...]()
         if run.params.get("regime") == "scratch":
             label = identity = NOT_APPLICABLE
         elif identity == vocabulary.RANDOM_FOR_IMAGENET:
@@ -370,36 +471,40 @@ def _initial_weights(runs: Iterable[RunRecord]) -> dict[str, _Weights]:
             data = source.tags.get(vocabulary.DATA_NAME, "other data")
             label = f"{source.params.get('backbone', '?')} {source.params.get('regime', '?')} on {data}"
             identity = _training_identity(source, found)
+            seeds = source.params.get("seed", ""), *found[source.run_id].seeds
         elif weights in ("", "imagenet", "random"):
             label = identity = weights
         elif weights.startswith("runs:/"):
-            label, word = weights, "an earlier run"
+            label, word = weights, AN_EARLIER_RUN
         else:
-            label, word = PurePath(weights).name, "a file"
+            label, word = PurePath(weights).name, A_FILE
         if identity not in known[label]:
             known[label].append(identity)
         number = known[label].index(identity) + 1
         label = label if number == 1 else f"{label} ({number})"
-        found[run.run_id] = _Weights(label=label, word=word or label)
+        found[run.run_id] = _Weights(label=label, word=word or label, seeds=seeds)
     return found
 
 
-def _words_for_weights(runs: Iterable[RunRecord], weights: Mapping[str, _Weights]) -> dict[str, str]:
+def _words_for_weights(groups: Iterable[Sequence[RunRecord]], weights: Mapping[str, _Weights]) -> dict[str, str]:
     """Name of each run's weights by run id, or only their kind: "a file" or "an earlier run".
 
     File names and run ids differ between the frameworks and would keep their runs from being paired. They are used
-    only where one framework used several files or earlier runs for one backbone.
+    only for a backbone, regime and framework with several files or earlier runs in one group.
     """
-    used = defaultdict(set)
-    for run in runs:
-        used[run.params.get("backbone"), framework_of(run), weights[run.run_id].word].add(weights[run.run_id].label)
-    ambiguous = {(backbone, word) for (backbone, _, word), labels in used.items() if len(labels) > 1}
-    return {
-        run.run_id: weights[run.run_id].label
-        if (run.params.get("backbone"), weights[run.run_id].word) in ambiguous
-        else weights[run.run_id].word
-        for run in runs
-    }
+    words: dict[str, str] = {}
+    ambiguous = set()
+    kinds: dict[str, tuple] = {}
+    for runs in groups:
+        used = defaultdict(set)
+        for run in runs:
+            own = weights[run.run_id]
+            kinds[run.run_id] = run.params.get("backbone"), run.params.get("regime"), framework_of(run), own.word
+            used[kinds[run.run_id]].add(own.label)
+        ambiguous |= {kind for kind, labels in used.items() if len(labels) > 1}
+    for run_id, kind in kinds.items():
+        words[run_id] = weights[run_id].label if kind in ambiguous else weights[run_id].word
+    return words
 
 
 def _describe_data(runs: Sequence[RunRecord]) -> str:

@@ -118,10 +118,13 @@ def _accuracies(groups: Sequence[Group]) -> _Accuracies:
     """Accuracy of each model in each group, which is a data set or a fold."""
     found: dict[Model, dict[str, float]] = defaultdict(dict)
     configurations: dict[Model, Configuration] = {}
+    # A setting in which the runs of one data set differ tells models apart on all of them.
+    differing = dict.fromkeys(name for group in groups for one in group.configurations for name, _ in one.settings)
+    # The columns stand for the settings of data.
+    names = [name for name in differing if not name.startswith("data") and name != "split"]
     for group in groups:
         for one in group.configurations:
-            # The columns stand for the settings of data.
-            own = tuple(item for item in one.settings if not item[0].startswith("data") and item[0] != "split")
+            own = tuple((name, one.all_settings.get(name, "")) for name in names)
             model = Model(one.backbone, one.regime, one.framework, own)
             # The best of several configurations, which differ in their hardware or their settings of data.
             found[model][group.name] = max(one.accuracy, found[model].get(group.name, 0.0))

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from tandem.comparison.configurations import same_costs
 from tandem.comparison.rows import Pair, Row
 from tandem.comparison.styles import REGIME_COLORS, RunStyle, shaded
 from tandem.evaluation.ties import merge_ties
@@ -35,16 +36,16 @@ _TEST_ACCURACY = "accuracy on test images"
 _RANKS_WIDTH = 1000  # pixels of the critical-difference diagram
 
 
-def pareto_front(seconds: Sequence[float], accuracy: Sequence[float]) -> list[int]:
-    """Indices of the points that no other point beats in one respect and equals or beats in the other, fastest first.
+def pareto_front(costs: Sequence[float], accuracy: Sequence[float]) -> list[int]:
+    """Indices of the points that no other point beats in one respect and equals or beats in the other, cheapest first.
 
     Args:
-        seconds: Of each point; less is better.
+        costs: Of each point, such as seconds; less is better.
         accuracy: Of each point; more is better.
     """
     accuracy = merge_ties(accuracy)
     front: list[int] = []
-    for index in sorted(range(len(seconds)), key=lambda index: (seconds[index], -accuracy[index])):
+    for index in sorted(range(len(costs)), key=lambda index: (costs[index], -accuracy[index])):
         if not front or accuracy[index] > accuracy[front[-1]]:
             front.append(index)
     return front
@@ -112,16 +113,46 @@ def _add_curves(figure: go.Figure, label: str, history: pd.DataFrame, thawed: pd
 def accuracy_against_time(rows: Sequence[Row], styles: Mapping[str, RunStyle]) -> go.Figure:
     """Accuracy against training time, with the Pareto front: the rows that no other row beats in both.
 
+    Times on different machines are not compared, so that such rows have no front.
+
     Args:
         rows: With an accuracy and a training time above 0.
         styles: From run_styles.
     """
+    seconds = [_train_seconds(row) for row in rows]
+    comparable = same_costs(row.configuration.costs for row in rows)
+    figure = _accuracy_against(rows, seconds, styles, with_front=comparable, hover="%{x:,.1f} s of training")
+    figure.update_xaxes(_seconds_axis(seconds), title="training time")
+    return figure
+
+
+def accuracy_against_parameters(rows: Sequence[Row], styles: Mapping[str, RunStyle]) -> go.Figure:
+    """Accuracy against the number of parameters, with the Pareto front: the rows that no other row beats in both.
+
+    Args:
+        rows: With an accuracy and a number of parameters above 0.
+        styles: From run_styles.
+    """
+    parameters = [parameters_of(row) for row in rows]
+    figure = _accuracy_against(rows, parameters, styles, with_front=True, hover="%{x:,.0f} parameters")
+    figure.update_xaxes(type="log", title="parameters, logarithmic", tickformat="~s", dtick="D2")
+    return figure
+
+
+def parameters_of(row: Row) -> float:
+    """Number of parameters; 0 where it is unknown. The first phase has the network of the whole run."""
+    return row.configuration.mean(vocabulary.PARAMETERS) or 0.0
+
+
+def _accuracy_against(
+    rows: Sequence[Row], costs: Sequence[float], styles: Mapping[str, RunStyle], *, with_front: bool, hover: str
+) -> go.Figure:
     figure = go.Figure()
-    seconds, accuracies = [_train_seconds(row) for row in rows], [_accuracy(row) for row in rows]
-    front = pareto_front(seconds, [accuracy.value for accuracy in accuracies])
+    accuracies = [_accuracy(row) for row in rows]
+    front = pareto_front(costs, [accuracy.value for accuracy in accuracies]) if with_front else []
     if len(front) > 1:
         figure.add_scatter(
-            x=[seconds[index] for index in front],
+            x=[costs[index] for index in front],
             y=[accuracies[index].value for index in front],
             mode="lines",
             # Steps and not slopes, because nothing was measured between two points.
@@ -129,10 +160,10 @@ def accuracy_against_time(rows: Sequence[Row], styles: Mapping[str, RunStyle]) -
             name="Pareto front",
             hoverinfo="skip",
         )
-    for index, (row, time, accuracy) in enumerate(zip(rows, seconds, accuracies, strict=True)):
-        style = styles[row.label]
+    for index, (row, cost, accuracy) in enumerate(zip(rows, costs, accuracies, strict=True)):
+        style = styles[row.configuration.label]
         figure.add_scatter(
-            x=[time],
+            x=[cost],
             y=[accuracy.value],
             error_y=_error_bars([accuracy]) | {"color": style.color},
             mode="markers",
@@ -144,11 +175,9 @@ def accuracy_against_time(rows: Sequence[Row], styles: Mapping[str, RunStyle]) -
             },
             name=plain(row.label),
             showlegend=False,
-            hovertemplate="%{x:,.1f} s of training<br>accuracy %{y:.4f} "
-            + f"[{accuracy.low:.4f}, {accuracy.high:.4f}]",
+            hovertemplate=f"{hover}<br>accuracy %{{y:.4f}} [{accuracy.low:.4f}, {accuracy.high:.4f}]",
         )
-    _style_legend(figure, [styles[row.label] for row in rows])
-    figure.update_xaxes(_seconds_axis(seconds), title="training time")
+    _style_legend(figure, [styles[row.configuration.label] for row in rows])
     figure.update_yaxes(title=_TEST_ACCURACY)
     figure.update_layout(template=LIGHT, height=460, legend=_LEGEND_BELOW, hovermode="closest")
     return figure

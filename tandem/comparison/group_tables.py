@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from dataclasses import replace
+from operator import attrgetter, methodcaller
 
 from tandem.comparison.analysis import Analysis
-from tandem.comparison.configurations import FIRST_PHASE, some
+from tandem.comparison.configurations import FIRST_PHASE, has_folds_of_training, same_costs, some
+from tandem.comparison.differences import differences_sentence
 from tandem.comparison.recommendation import thawing_sentence
-from tandem.comparison.rows import ClassDifference, Pair, Row
+from tandem.comparison.rows import ClassDifference, Ensemble, Pair, Row
 from tandem.evaluation.intervals import NOT_SMOOTH
-from tandem.protocol.backbones import CATALOGUE
-from tandem.rendering.tables import Column, Field, Kind, Table, Value, table_of
+from tandem.rendering.tables import MISSING, Column, Field, Kind, Table, Value, table_of
 from tandem.tracking import vocabulary
 
 CLASSES_NAMED = 5
@@ -23,8 +25,13 @@ _SCORES = {
     "precision_macro": "macro precision",
     "recall_macro": "macro recall",
     "f1_macro": "macro F1",
+    "precision_weighted": "weighted precision",
+    "recall_weighted": "weighted recall",
     "f1_weighted": "weighted F1",
+    "precision_min": "worst-class precision",
+    "recall_min": "worst-class recall",
     "f1_min": "worst-class F1",
+    "recall_at_half": "recall at 0.5",
     "calibration_error": "calibration error",
     "log_loss": "log loss",
 }
@@ -73,11 +80,25 @@ _COSTS: tuple[tuple[str, Column], ...] = (
         Column(key="peak_gpu_memory_megabytes", heading="GPU memory, MB", kind="number"),
     ),
 )
+_TIMES = (
+    vocabulary.SECONDS_PER_EPOCH,
+    vocabulary.TRAIN_SECONDS,
+    vocabulary.COMPILE_SECONDS,
+    vocabulary.LATENCY_MILLISECONDS,
+    vocabulary.IMAGES_PER_SECOND,
+)
+_OF_ENSEMBLES = ("accuracy", "f1_macro", "log_loss")
 _IN_SUMMARY = (
     vocabulary.TRAIN_SECONDS,
     vocabulary.SECONDS_PER_EPOCH,
     vocabulary.PARAMETERS,
     vocabulary.LATENCY_MILLISECONDS,
+)
+
+_LOG_LOSS_NOTE = (
+    "Log loss: the natural logarithm, from saved probabilities, of which those below 1.2e-38 count as that. Rows "
+    "without saved predictions have what their runs logged; up to version 0.2.0, these took 1.2e-7 for all smaller "
+    "probabilities."
 )
 
 RowField = Field[Row]
@@ -100,6 +121,9 @@ def summary_table(analysis: Analysis) -> Table:
     notes = []
     if analysis.num_images:
         notes.append(f"In brackets: 95 % intervals over the {analysis.num_images:,} test images.")
+    if any(has_folds_of_training(run) for row in rows for run in row.configuration.runs):
+        notes.append("Rows with several folds of the training images are means over these, as over seeds.")
+    notes += _version_notes(rows)
     if analysis.pairs:
         notes.append(
             "Rows that share a letter do not differ significantly in accuracy (0.05, corrected over "
@@ -115,7 +139,7 @@ def summary_table(analysis: Analysis) -> Table:
             _score_field("f1_macro"),
             # Without its interval, which is only a rough one.
             (_score_column("f1_min"), _mean(vocabulary.TEST_PREFIX + "f1_min")),
-            *(_cost_field(metric) for metric in _IN_SUMMARY),
+            *_cost_fields(rows, _IN_SUMMARY),
             _NUM_RUNS,
         ),
         name="summary",
@@ -123,6 +147,23 @@ def summary_table(analysis: Analysis) -> Table:
         notes=notes,
         tied=frozenset((number, score) for number, row in enumerate(rows) for score in row.tied_with_best),
     )
+
+
+def _version_notes(rows: Sequence[Row]) -> list[str]:
+    """Sentences on frameworks and other packages of which the runs had several versions, in one row or in several."""
+    found: dict[str, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        for run in row.configuration.runs:
+            for tag, version in run.tags.items():
+                if tag.startswith(vocabulary.VERSION_PREFIX):
+                    found[tag.removeprefix(vocabulary.VERSION_PREFIX)][version][row.label] = None
+    return [
+        f"Versions of {name} differ: "
+        + "; ".join(f"{version} in {some(list(of))}" for version, of in versions.items())
+        + "."
+        for name, versions in sorted(found.items())
+        if len(versions) > 1
+    ]
 
 
 def scores_table(analysis: Analysis) -> Table:
@@ -135,7 +176,10 @@ def scores_table(analysis: Analysis) -> Table:
         (*_NAMES, *_setting_fields(rows, costs=True), *map(_score_field, scores)),
         name="scores",
         title="All scores",
-        notes=(f"Intervals of {rough} are rough, because these scores are not smooth.",) if analysis.tested else (),
+        notes=[
+            *([f"Intervals of {rough} are rough, because these scores are not smooth."] if analysis.tested else []),
+            *([_LOG_LOSS_NOTE] if "log_loss" in scores else []),
+        ],
     )
 
 
@@ -145,7 +189,8 @@ def framework_table(analysis: Analysis) -> Table:
     return table_of(
         pairs,
         (
-            *(_of_first(field) for field in (*_NAMES[:2], *_setting_fields(analysis.rows, costs=False))),
+            *map(_of_first, _NAMES[:2]),
+            *map(_of_both, _setting_fields(analysis.rows, costs=False)),
             (Column(key="keras", heading="Keras"), attrgetter("first.configuration.framework")),
             (Column(key="accuracy_torch", heading="torch accuracy", kind="score"), _second_accuracy),
             (Column(key="accuracy_keras", heading="keras accuracy", kind="score"), _first_accuracy),
@@ -181,31 +226,27 @@ def _framework_notes(analysis: Analysis) -> list[str]:
         notes.append(
             "Times are compared only on the same hardware and devices with the same threads and settings of speed."
         )
-    for backbone in dict.fromkeys(pair.first.configuration.backbone for pair in pairs):
-        if backbone in CATALOGUE:
-            notes.append(f"{backbone} differs between the frameworks: {'; '.join(CATALOGUE[backbone].differences)}.")
-    if differing := _differing_settings(pairs):
-        notes.append(f"Settings that differ between the frameworks: {some(differing)}; all others are equal.")
+    if pairs:
+        notes.append(differences_sentence(pairs))
     paired = {row for pair in pairs for row in (pair.first, pair.second)}
-    names = {
-        f"{row.configuration.backbone} {row.configuration.regime} ({row.configuration.framework})"
-        for row in analysis.rows
-        if row not in paired
-    }
-    if names:
-        notes.append(f"In one framework only: {some(sorted(names))}.")
+    frameworks = defaultdict(set)
+    for row in analysis.rows:
+        frameworks[_kind_of(row)].add(row.configuration.framework)
+    alone: list[str] = []
+    unlike: list[str] = []
+    for row in analysis.rows:
+        if row not in paired:
+            one_framework = len(frameworks[_kind_of(row)]) == 1
+            (alone if one_framework else unlike).append(row.label)
+    if alone:
+        notes.append(f"In one framework only: {some(alone)}.")
+    if unlike:
+        notes.append(f"Without a row of the other framework with equal settings: {some(unlike)}.")
     return notes
 
 
-def _differing_settings(pairs: Sequence[Pair]) -> list[str]:
-    """Names of the settings that differ within a pair, except the seed and where the run is recorded."""
-    names: dict[str, None] = {}
-    for pair in pairs:
-        first, second = (row.configuration.runs[0].params for row in (pair.first, pair.second))
-        for name in sorted(first.keys() | second.keys()):
-            if not name.startswith("tracking.") and name != "seed" and first.get(name) != second.get(name):
-                names[name] = None
-    return list(names)
+def _kind_of(row: Row) -> tuple[str, str]:
+    return row.configuration.backbone, row.configuration.regime
 
 
 def off_the_shelf_table(analysis: Analysis) -> Table:
@@ -277,7 +318,8 @@ def transfer_table(analysis: Analysis) -> Table:
     """Pretrained minus from scratch, for each pretrained row with a row from scratch."""
     pairs = analysis.transfer
     notes = [
-        "Differences are pretrained minus from scratch, with the same backbone and framework.",
+        "Differences are pretrained minus from scratch, with the same backbone and framework; training time is "
+        "pretrained divided by from scratch.",
         *_p_value_notes(pairs),
     ]
     if any(pair.tested for pair in pairs):
@@ -296,6 +338,7 @@ def transfer_table(analysis: Analysis) -> Table:
             ),
             *_p_value_fields(pairs),
             (Column(key="verdict", heading="transfer"), _transfer_verdict),
+            *_learning_fields(pairs),
             (
                 Column(key="classes_worse", heading="classes worse", kind="number"),
                 lambda pair: len(_changed(pair, "worse")) if pair.tested else None,
@@ -310,6 +353,35 @@ def transfer_table(analysis: Analysis) -> Table:
         title="Pretrained against from scratch",
         notes=notes,
     )
+
+
+def _learning_fields(pairs: Sequence[Pair]) -> list[PairField]:
+    """Starting performance and time to learn, which are two of three effects of transfer, as far as they are known.
+
+    The three are those of the document on eight data sets; final performance is the third.
+    """
+    start = FIRST_PHASE + vocabulary.START_ACCURACY
+
+    def of_start(row: Row) -> float | None:
+        return row.configuration.mean(start)
+
+    fields: list[PairField] = [
+        (
+            Column(
+                key="start_accuracy_scratch", heading="validation accuracy after 1 epoch, from scratch", kind="score"
+            ),
+            lambda pair: of_start(pair.second),
+        ),
+        (
+            Column(key="start_accuracy", heading="after 1 epoch, pretrained", kind="score"),
+            lambda pair: of_start(pair.first),
+        ),
+        (
+            Column(key="train_seconds_ratio", heading="training time", kind="ratio"),
+            lambda pair: pair.ratio(vocabulary.TRAIN_SECONDS),
+        ),
+    ]
+    return [(column, value_of) for column, value_of in fields if any(value_of(pair) is not None for pair in pairs)]
 
 
 def _transfer_verdict(pair: Pair) -> str | None:
@@ -343,6 +415,35 @@ def transfer_class_table(analysis: Analysis) -> Table:
     return table_of(found, fields, name="transfer_classes", title="Classes that pretraining made worse")
 
 
+def ensemble_table(analysis: Analysis) -> Table:
+    """Scores of runs that predict together, beside their most accurate member."""
+    fields: tuple[Field[Ensemble], ...] = (
+        (Column(key="ensemble", heading="ensemble"), attrgetter("label")),
+        (Column(key="networks", heading="networks", kind="number"), attrgetter("num_runs")),
+        *((_score_column(score), methodcaller("score", score)) for score in _OF_ENSEMBLES),
+        (Column(key="best", heading="most accurate member"), attrgetter("best.label")),
+        (Column(key="accuracy_best", heading="its accuracy", kind="score"), lambda one: one.best.score("accuracy")),
+        (
+            Column(key="accuracy_difference", heading="difference", kind="difference", better="higher"),
+            attrgetter("gain.value"),
+        ),
+        (Column(key="p_value_holm", heading="corrected p", kind="p_value"), attrgetter("gain.p_holm")),
+        (Column(key="train_seconds", heading="training of all", kind="seconds"), attrgetter("train_seconds")),
+    )
+    return table_of(
+        analysis.ensembles,
+        fields,
+        name="ensembles",
+        title="Ensembles",
+        notes=(
+            "An ensemble predicts by the mean of its networks' probabilities, here from saved predictions, without "
+            "training. Its latency and memory are those of all its networks together. Differences are the ensemble "
+            "minus its most accurate member, which is a mean over its runs if it has several; p is corrected over the "
+            "rows of this table by Holm's method.",
+        ),
+    )
+
+
 def cost_table(analysis: Analysis) -> Table:
     """Time, size and memory of each row, with the hardware on which they were measured."""
     rows = analysis.rows
@@ -353,7 +454,7 @@ def cost_table(analysis: Analysis) -> Table:
             *_NAMES,
             *_setting_fields(rows, costs=False),
             (Column(key="hardware", heading="hardware"), _hardware),
-            *map(_cost_field, measured),
+            *_cost_fields(rows, measured),
         ),
         name="cost",
         title="Time and cost",
@@ -406,8 +507,21 @@ def _score_field(score: str) -> RowField:
     return _score_column(score), lambda row: row.score(score)
 
 
-def _cost_field(metric: str) -> RowField:
-    return dict(_COSTS)[metric], _mean(metric)
+def _cost_fields(rows: Sequence[Row], metrics: Sequence[str]) -> list[RowField]:
+    """Columns of costs; times have a best value only if all rows were measured on equal machines.
+
+    Args:
+        rows: All rows of the table.
+        metrics: Names of the costs.
+    """
+    comparable = same_costs(row.configuration.costs for row in rows)
+    fields = []
+    for metric in metrics:
+        column = dict(_COSTS)[metric]
+        if metric in _TIMES and not comparable:
+            column = replace(column, better=None)
+        fields.append((column, _mean(metric)))
+    return fields
 
 
 def _mean(metric: str) -> Callable[[Row], Value]:
@@ -418,6 +532,17 @@ def _of_first(field: RowField) -> PairField:
     """The field of the first row of a pair."""
     column, value_of = field
     return column, lambda pair: value_of(pair.first)
+
+
+def _of_both(field: RowField) -> PairField:
+    """The field of both rows of a pair: one value if they agree."""
+    column, value_of = field
+
+    def value(pair: Pair) -> Value:
+        first, second = value_of(pair.first), value_of(pair.second)
+        return first if first == second else f"{first or MISSING} and {second or MISSING}"
+
+    return column, value
 
 
 def _first_accuracy(pair: Pair) -> Value:

@@ -13,13 +13,15 @@ from tandem.comparison.analysis import Analysis
 from tandem.comparison.class_figures import confusion_over_runs, f1_over_runs
 from tandem.comparison.class_tables import class_f1
 from tandem.comparison.comparison import Comparison, GroupComparison
-from tandem.comparison.configurations import Configuration, some
+from tandem.comparison.configurations import Configuration, same_costs, some
 from tandem.comparison.data_set_tables import ModelRanks
 from tandem.comparison.figures import (
+    accuracy_against_parameters,
     accuracy_against_time,
     accuracy_differences,
     critical_difference_diagram,
     curves_over_runs,
+    parameters_of,
     reliability_over_runs,
     thawing_gains,
 )
@@ -92,8 +94,19 @@ def make_plots(compared: GroupComparison, histories: Mapping[str, pd.DataFrame])
     if timed:
         plots["accuracy_time"] = Plot(
             figure=accuracy_against_time(timed, styles),
-            caption="Accuracy against training time, with 95 % intervals. No row beats those on the dotted line in "
-            "both.",
+            caption="Accuracy against training time, with 95 % intervals. "
+            + (
+                "No row beats those on the dotted line in both."
+                if same_costs(row.configuration.costs for row in timed)
+                else "Times on different machines or with different settings of speed cannot be compared."
+            ),
+        )
+    sized = [row for row in analysis.rows if parameters_of(row) and row.score("accuracy") is not None]
+    if len({parameters_of(row) for row in sized}) > 1:
+        plots["accuracy_parameters"] = Plot(
+            figure=accuracy_against_parameters(sized, styles),
+            caption="Accuracy against the number of parameters, with 95 % intervals. No row beats those on the dotted "
+            "line in both.",
         )
     if histories:
         plots["curves"] = Plot(
@@ -217,8 +230,9 @@ def _group_sections(
     maps = read_grad_cam(analysis.rows, folder)
     contents: tuple[tuple[str, str, Sequence[Block | None]], ...] = (
         ("Recommendation", "recommendation", [Text(paragraphs=compared.recommendation)]),
-        ("Summary", "summary", [table("summary"), plot("accuracy_time"), table("scores")]),
+        ("Summary", "summary", [table("summary"), plot("accuracy_time"), plot("accuracy_parameters"), table("scores")]),
         ("Keras against PyTorch", "frameworks", [table("frameworks"), plot("frameworks")]),
+        ("Ensembles", "ensembles", [table("ensembles")]),
         ("Off the shelf", "off-the-shelf", [table("off_the_shelf")]),
         ("Training", "training", [plot("curves")]),
         ("Thawing", "thawing", [table("thawing"), plot("thawing")]),

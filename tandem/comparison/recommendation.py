@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tandem.comparison.analysis import Analysis, detectable_difference
-from tandem.comparison.configurations import some
+from tandem.comparison.configurations import same_costs, some
+from tandem.comparison.differences import MOST_CLAUSES, differences_sentence
 from tandem.comparison.rows import Pair, Row
 from tandem.evaluation.ties import TOLERANCE, highest, is_above
-from tandem.rendering.tables import Kind, format_value
+from tandem.rendering.tables import Estimate, Kind, format_value
 from tandem.tracking import vocabulary
 
 # "Within 1 %": a gain of less than one image in a hundred.
 SMALL_GAIN = 0.01
-DOMINATED_NAMED = 5
+SENTENCES_ALIKE = 5
 
 RULES = (
     "Best: the row with the highest accuracy on the test images. Rows that are not significantly less accurate are "
     "tied with it (McNemar's exact test, or the paired bootstrap for several seeds, at 0.05, corrected by Holm's "
     "method over all pairs).",
-    "Cheapest: of the best row and the rows tied with it that ran on the same hardware, the one with the shortest "
-    "training and the one with the lowest latency.",
+    "Cheapest: of the best row and the rows tied with it that ran on the same hardware with the same settings of "
+    "speed, the one with the shortest training and the one with the lowest latency.",
+    "First phases: a network of two_stage after its first phase is as good as the best row if it is significantly less "
+    "accurate neither than that nor than the thawed network, and then may be the cheapest. Stop there if thawing does "
+    "not change the accuracy significantly; do not thaw if it lowers it significantly. These tests are corrected over "
+    "all first phases.",
     "Avoid: pretrained networks that are significantly less accurate than the same backbone trained from scratch in "
     "the same framework; and networks that are significantly less accurate than one whose training on the same "
     "hardware took no longer.",
+    "Ensembles: the most accurate one with the best row in it, if it is significantly more accurate than that.",
     "Undecided: pairs without a significant difference; differences between methods with one run each; and differences "
     "that are too small for the number of test images.",
 )
@@ -40,21 +46,27 @@ def recommend(analysis: Analysis) -> tuple[str, ...]:
     """
     rows = analysis.rows
     if len(rows) == 1:
-        return (f"Nothing to compare {rows[0].label} with: train another backbone, regime or framework.",)
+        nothing = f"Nothing to compare {rows[0].label} with: train another backbone, regime or framework."
+        return (nothing, *_thawing(analysis), *_ensemble(analysis, rows[0]))
     if len(analysis.tested) < 2:
         best = _most_accurate(rows)
         return (
             f"{best.label} has the highest accuracy: {_accuracy(best)}. This may be chance: tests need the saved "
             "predictions of at least two rows.",
+            *_thawing(analysis),
         )
     best = analysis.ranking[0]
     tied = [row for row in analysis.tested if "accuracy" in row.tied_with_best]
+    phases = _phases_as_good(analysis, best)
     return (
         _best(best, tied),
-        *_cheapest(best, tied),
+        *_better_phase(analysis, best, phases),
+        *_cheapest(best, [*tied, *phases]),
+        *_thawing(analysis),
         *_negative_transfer(analysis),
         *_dominated(analysis),
         *_frameworks(analysis),
+        *_ensemble(analysis, best),
         *_undecided(analysis),
     )
 
@@ -94,35 +106,86 @@ def _best(best: Row, tied: Sequence[Row]) -> str:
 
 
 def _cheapest(best: Row, tied: Sequence[Row]) -> list[str]:
-    comparable = [row for row in tied if row.configuration.costs == best.configuration.costs]
-    if len(comparable) < 2:
-        return []
+    comparable = [row for row in tied if same_costs((row.configuration.costs, best.configuration.costs))]
     sentences = []
     kinds: tuple[tuple[str, Kind, str, str], ...] = (
         (vocabulary.TRAIN_SECONDS, "seconds", "trains fastest", "trains faster"),
         (vocabulary.LATENCY_MILLISECONDS, "milliseconds", "has the lowest latency", "has a lower latency"),
     )
     for metric, kind, fastest, faster in kinds:
-        costs = {row.label: cost for row in comparable if (cost := row.mean(metric)) is not None}
-        if best.label not in costs:
+        costs = {row: cost for row in comparable if (cost := row.mean(metric)) is not None}
+        if best not in costs or len(costs) < 2:
             continue
-        cheapest = min(costs, key=lambda label: costs[label])
-        written, of_best = format_value(costs[cheapest], kind), format_value(costs[best.label], kind)
+        cheapest = min(costs, key=lambda row: costs[row])
+        written, of_best = format_value(costs[cheapest], kind), format_value(costs[best], kind)
         if written == of_best:
             sentences.append(f"No row tied with it {faster}: {written}.")
-        else:
-            sentences.append(f"{cheapest} is statistically as good and {fastest}: {written} against {of_best}.")
+        elif cheapest.configuration is not best.configuration:  # else the sentence on thawing says it
+            sentences.append(f"{_name(cheapest)} is statistically as good and {fastest}: {written} against {of_best}.")
     return sentences
+
+
+def _phases_as_good(analysis: Analysis, best: Row) -> list[Row]:
+    """First phases that are significantly less accurate neither than the best row nor than the thawed network."""
+    worse = {pair.worse for pair in (*analysis.thawing, *analysis.first_phases)}
+    tested = [pair.second for pair in analysis.first_phases if pair.tested]
+    tested += [pair.second for pair in analysis.thawing if pair.first is best and pair.tested]
+    return [row for row in tested if row not in worse]
+
+
+def _better_phase(analysis: Analysis, best: Row, phases: Sequence[Row]) -> list[str]:
+    """The most accurate first phase, if it is more accurate than the best row."""
+    phase = highest(phases, lambda row: row.accuracy)
+    if phase is None or not is_above(phase.accuracy, best.accuracy):
+        return []
+    surely = any(pair.better is phase for pair in (*analysis.thawing, *analysis.first_phases) if pair.first is best)
+    significantly = "significantly" if surely else "though not significantly,"
+    return [f"{_name(phase)} is {significantly} more accurate than it: {_accuracy(phase)}."]
+
+
+def _thawing(analysis: Analysis) -> list[str]:
+    """Networks of two_stage for which the first phase is enough, or better."""
+    stop, keep_frozen = {}, {}
+    for pair in analysis.thawing:
+        if not pair.tested or pair.better is pair.first:
+            continue
+        thawed, first_phase = pair.first, pair.second
+        accuracies = f"{_accuracy(first_phase)} after the first phase, {_accuracy(thawed)} at the end"
+        ratio = pair.ratio(vocabulary.TRAIN_SECONDS)
+        times = f"{_train_time(first_phase)} of training against {_train_time(thawed)}"
+        if pair.better is first_phase:
+            p_value = format_value(pair.tested["accuracy"].p_holm, "p_value")
+            keep_frozen[thawed.label] = (
+                f"Do not thaw {thawed.label}: it became significantly less accurate ({accuracies}, corrected p "
+                f"{p_value}{f'; {times}' if ratio else ''})."
+            )
+        else:
+            cheaper = f", {ratio:.1f} times cheaper ({times})" if ratio else ""
+            stop[thawed.label] = (
+                f"Stop {thawed.label} after the first phase: statistically tied ({accuracies}){cheaper}."
+            )
+    return [*_some(keep_frozen, "Do not thaw either"), *_some(stop, "Stop after the first phase, for the same reason")]
+
+
+def _some(sentences: Mapping[str, str], rest: str) -> list[str]:
+    """The first sentences; of the other ones only the labels of their rows.
+
+    Args:
+        sentences: By the label of the row that each is about.
+        rest: Words before the labels of the other rows.
+    """
+    others = list(sentences)[SENTENCES_ALIKE:]
+    return [*list(sentences.values())[:SENTENCES_ALIKE], *([f"{rest}: {some(others)}."] if others else [])]
 
 
 def _negative_transfer(analysis: Analysis) -> list[str]:
     sentences = []
     for pair in analysis.transfer:
         if pair.better is pair.second:
-            change = pair.tested["accuracy"].value
+            change = _change_with_limits(pair.tested["accuracy"].value)
             sentences.append(
                 f"Avoid {pair.first.label}: pretraining made it significantly less accurate than {pair.second.label} "
-                f"({_change(change.value)}, 95 % interval {_change(change.low)} to {_change(change.high)})."
+                f"({change})."
             )
     return sentences
 
@@ -136,17 +199,15 @@ def _dominated(analysis: Analysis) -> list[str]:
         seconds, more_seconds = (row.mean(vocabulary.TRAIN_SECONDS) for row in (pair.better, pair.worse))
         if seconds is not None and more_seconds is not None and seconds <= more_seconds:
             better_than.setdefault(pair.worse, []).append(pair.better)
-    dominated = [row for row in analysis.tested if row in better_than]
-    sentences = []
-    for row in dominated[:DOMINATED_NAMED]:
-        other = _most_accurate(better_than[row])
-        sentences.append(
-            f"Avoid {row.label}: {other.label} is significantly more accurate ({_accuracy(other)} against "
-            f"{_accuracy(row)}) after {_train_time(other)} of training, no more than its {_train_time(row)}."
-        )
-    if rest := [row.label for row in dominated[DOMINATED_NAMED:]]:
-        sentences.append(f"Avoid, for the same reason: {some(rest)}.")
-    return sentences
+    sentences = {}
+    for row in analysis.tested:
+        if row in better_than:
+            other = _most_accurate(better_than[row])
+            sentences[row.label] = (
+                f"Avoid {row.label}: {other.label} is significantly more accurate ({_accuracy(other)} against "
+                f"{_accuracy(row)}) after {_train_time(other)} of training, no more than its {_train_time(row)}."
+            )
+    return _some(sentences, "Avoid, for the same reason")
 
 
 def _frameworks(analysis: Analysis) -> list[str]:
@@ -158,7 +219,21 @@ def _frameworks(analysis: Analysis) -> list[str]:
     sentence = f"Keras and PyTorch differ significantly in accuracy in {keras + torch} of {len(tested)} pairs"
     if keras or torch:
         sentence += f": Keras is better in {keras}, PyTorch in {torch}"
-    return [sentence + "."]
+    return [f"{sentence}. {differences_sentence(tested, most=MOST_CLAUSES)}"]
+
+
+def _ensemble(analysis: Analysis, best: Row) -> list[str]:
+    """The most accurate ensemble, if it is significantly more accurate than the best row, which is in it."""
+    better = [
+        one for one in analysis.ensembles if one.best is best and one.gain.significant and one.gain.value.value > 0
+    ]
+    chosen = highest(better, lambda one: one.gain.value.value)
+    if chosen is None:
+        return []
+    return [
+        f"An ensemble of {chosen.label} ({chosen.num_runs} networks, mean probabilities) is significantly more "
+        f"accurate than {best.label} ({_change_with_limits(chosen.gain.value)})."
+    ]
 
 
 def _undecided(analysis: Analysis) -> list[str]:
@@ -205,6 +280,10 @@ def _most_accurate(rows: Sequence[Row]) -> Row:
     return best
 
 
+def _name(row: Row) -> str:
+    return f"{row.configuration.label} after its first phase" if row.after_first_phase else row.label
+
+
 def _accuracy(row: Row) -> str:
     return _score(row.mean(vocabulary.TEST_PREFIX + "accuracy"))
 
@@ -219,6 +298,10 @@ def _score(value: float | None) -> str:
 
 def _change(value: float) -> str:
     return format_value(value, "difference")
+
+
+def _change_with_limits(value: Estimate) -> str:
+    return f"{_change(value.value)}, 95 % interval {_change(value.low)} to {_change(value.high)}"
 
 
 def _range(written: Sequence[str]) -> str:

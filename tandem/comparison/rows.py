@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from tandem.comparison.configurations import FIRST_PHASE, Configuration
+from tandem.comparison.configurations import FIRST_PHASE, Configuration, same_costs
 from tandem.evaluation.intervals import Interval
-from tandem.evaluation.metrics import per_class_table
+from tandem.evaluation.metrics import per_class_table, scores
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.significance import PairedTest
 from tandem.evaluation.transfer import ClassTransfer
@@ -153,7 +153,7 @@ class Pair:
     @property
     def same_costs(self) -> bool:
         """True if hardware and settings of speed are the same, so that times can be compared."""
-        return self.first.configuration.costs == self.second.configuration.costs
+        return same_costs(row.configuration.costs for row in (self.first, self.second))
 
     @property
     def better(self) -> Row | None:
@@ -168,6 +168,43 @@ class Pair:
         """The row that is significantly less accurate; None if neither is, or without a test."""
         better = self.better
         return None if better is None else self.second if better is self.first else self.first
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ensemble:
+    """The runs of one or more rows that predict together, by the mean of their probabilities."""
+
+    members: tuple[Row, ...]
+    """At least one; an ensemble of one row is that of its runs."""
+    label: str
+    predictions: Predictions
+    """Of all runs together, with images in the order of the rows."""
+    intervals: Mapping[str, Estimate]
+    """Scores with their 95 % intervals, under the names of tandem.evaluation.metrics."""
+    best: Row
+    """The most accurate member."""
+    gain: PairedDifference
+    """Accuracy of the ensemble minus that of the most accurate member; tests are corrected over all ensembles."""
+
+    @property
+    def num_runs(self) -> int:
+        """Number of networks whose probabilities are averaged."""
+        return sum(len(row.predictions) for row in self.members)
+
+    def score(self, name: str) -> Estimate | float:
+        """A score on the test images, with its interval if it has one."""
+        return self.intervals.get(name) or scores(self.predictions)[name]
+
+    @property
+    def train_seconds(self) -> float | None:
+        """Training time of all runs together; None if one is unknown or the machines are unlike."""
+        if not same_costs(row.configuration.costs for row in self.members):
+            return None
+        means = [row.mean(vocabulary.TRAIN_SECONDS) for row in self.members]
+        seconds = [
+            mean * len(row.predictions) for row, mean in zip(self.members, means, strict=True) if mean is not None
+        ]
+        return sum(seconds) if len(seconds) == len(self.members) else None
 
 
 def estimate_of(interval: Interval) -> Estimate:

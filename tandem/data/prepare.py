@@ -149,6 +149,8 @@ def _about_split(source: Source, settings: DataSettings) -> str:
     if settings.split == "publisher":
         carved = f"; {100 * val / (train + val):.3g} % of train becomes val, since there is none"
         return f"publisher's split ({parts}){'' if 'val' in source.parts else carved}"
+    if settings.split == "publisher_folds":
+        return f"publisher's test images ({parts}); {settings.folds} folds of the others, number {settings.fold} is val"
     dealt = f"train {train:.3g} %, val {val:.3g} %, test {test:.3g} % of each class"
     if settings.split == "folds":
         dealt = f"{settings.folds} folds of each class, number {settings.fold} to test on"

@@ -21,10 +21,11 @@ from tandem.data.manifest import Manifest, hash_of
 from tandem.errors import UserError, some_of
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.label_table import sorted_classes
-from tandem.protocol.settings import DataSettings
+from tandem.protocol.settings import FOLD_SPLITS, DataSettings
 
 PARTS = ("train", "val", "test")
 UNUSED = "unused"
+_KEEP_TEST = ("publisher", "publisher_folds")  # splits that keep the publisher's test images
 
 Groups = dict[str, list[int]]
 """Rows of the manifest that have to stay together, by a name that does not depend on their place."""
@@ -37,7 +38,7 @@ class Split:
     manifest: Manifest
     """The images."""
     kind: str
-    """fractions, publisher or folds; with `split: auto`, the one that it stands for."""
+    """fractions, publisher, folds or publisher_folds; with `split: auto`, the one that it stands for."""
     fractions: tuple[float, ...]
     """Shares of training, validation and test images, from the settings or the data set's protocol."""
     parts: tuple[str, ...]
@@ -101,6 +102,8 @@ def split_images(manifest: Manifest, settings: DataSettings) -> Split:
     splitter.limit_all()
     if settings.split == "publisher":
         splitter.by_publisher()
+    elif settings.split == "publisher_folds":
+        splitter.by_publisher_folds()
     elif settings.split == "folds":
         splitter.by_folds()
     else:
@@ -122,12 +125,12 @@ def _check(manifest: Manifest, settings: DataSettings, fractions: tuple[float, .
             f"data.fractions: received {list(fractions)}, allowed: three numbers above 0 (train, val, test) that add "
             "up to 1"
         )
-    if settings.split == "folds" and (settings.fold is None or not 0 <= settings.fold < settings.folds):
+    if settings.split in FOLD_SPLITS and (settings.fold is None or not 0 <= settings.fold < settings.folds):
         raise UserError(f"data.fold: received {settings.fold}, allowed: 0 to {settings.folds - 1}, one of data.folds")
     published = sorted(set(manifest.images["part"]) - {""})
-    if settings.split == "publisher" and not {"train", "test"} <= set(published):
+    if settings.split in _KEEP_TEST and not {"train", "test"} <= set(published):
         raise UserError(
-            f"data.split: received publisher, but {manifest.name} has no train and test images from a publisher "
+            f"data.split: received {settings.split}, but {manifest.name} has no train and test images from a publisher "
             f"(found: {', '.join(published) or 'only class folders'}); allowed here: fractions, folds"
         )
     if settings.split == "publisher":
@@ -176,7 +179,7 @@ class _Splitter:
             copies[self.hashes[row]] += 1
 
     def limit_all(self) -> None:
-        """Limits candidates to images_per_class; in a publisher's split in the proportion of the publisher's parts."""
+        """Limits candidates to images_per_class; with the publisher's test images, in the proportion of its parts."""
         limit = self.settings.images_per_class
         if limit is None:
             return
@@ -184,7 +187,7 @@ class _Splitter:
         for rows in self._per_class(self.candidates).values():
             by_part: dict[str, list[int]] = defaultdict(list)
             for row in rows:
-                by_part[self.published[row] if self.settings.split == "publisher" else ""].append(row)
+                by_part[self.published[row] if self.settings.split in _KEEP_TEST else ""].append(row)
             names = sorted(by_part)
             sizes = [len(by_part[name]) for name in names]
             wanted = _round_shares(min(limit, len(rows)), [size / len(rows) for size in sizes], names)
@@ -244,6 +247,17 @@ class _Splitter:
             for groups in self._groups(self._rows("train")):
                 self._deal_train_and_val(groups)
 
+    def by_publisher_folds(self) -> None:
+        """Keeps the publisher's test images; one fold of its other images validates and the others train."""
+        self._assign((row for row in self.candidates if self.published[row] != "test"), "train")
+        self._assign((row for row in self.candidates if self.published[row] == "test"), "test")
+        if self.settings.duplicates == "together":
+            self._drop_copies(of="test", among=("train",))
+        assert self.settings.fold is not None
+        for groups in self._groups(self._rows("train")):
+            folds = self._deal(groups, [1 / self.settings.folds] * self.settings.folds, "folds")
+            self._assign((row for name in folds[self.settings.fold] for row in groups[name]), "val")
+
     def check_parts(self) -> None:
         """Raises UserError if a class has no image in one of the parts; the message says how many it needs."""
         counts = Counter(zip(self.class_names, self.parts, strict=True))
@@ -263,6 +277,9 @@ class _Splitter:
         elif self.settings.split == "folds":
             folds = self.settings.folds
             needed = f"at least {4 if folds == 2 else folds} different images with {folds} folds"
+        elif self.settings.split == "publisher_folds":
+            folds = self.settings.folds
+            needed = f"at least {folds} different images outside the publisher's test with {folds} folds, and 1 in test"
         elif "val" in self.published:
             needed = "at least 1 image in each of the publisher's train, val and test that is in no later one"
         else:

@@ -52,6 +52,39 @@ def class_bars(counts: pd.DataFrame) -> go.Figure:
     return figure
 
 
+def class_share_bars(counts: pd.DataFrame) -> go.Figure:
+    """Bars of each class's share of the images of a part, in percent, the parts side by side.
+
+    Args:
+        counts: Result of `count_images`.
+    """
+    names = [str(name) for name in counts.index]
+    figure = go.Figure()
+    for part in PARTS:
+        if total := int(counts[part].sum()):
+            figure.add_trace(
+                go.Bar(
+                    x=[plain(name) for name in names],
+                    y=(100 * counts[part] / total).to_numpy(),
+                    name=part,
+                    marker={"color": PART_COLORS[part]},
+                    hovertemplate="%{x}<br>%{y:.2f} % of " + part,
+                )
+            )
+    equal = 100 / len(names)
+    figure.add_hline(
+        y=equal,
+        line={"color": NEUTRAL_COLOR, "width": 1, "dash": "dash"},
+        annotation={"text": f"equal {equal:.3g} %", "font": {"color": NEUTRAL_COLOR}},
+        annotation_position="right",
+    )
+    figure.update_layout(template=LIGHT, height=400, barmode="group", bargap=0.3 if len(names) <= 30 else 0.1)
+    figure.update_layout(legend={**LEGEND, "traceorder": "normal"}, margin={"t": 50, "r": 80})
+    figure.update_xaxes(**class_axis(names, 1000), tickangle=-90 if len(names) > 12 else 0)
+    figure.update_yaxes(title="% of the part's images", rangemode="tozero")
+    return figure
+
+
 def file_size_boxes(sizes: pd.DataFrame) -> go.Figure:
     """Boxes of the sizes of each class's files: smallest, quartiles, largest, and the mean.
 

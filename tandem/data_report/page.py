@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tandem.data.prepare import PreparedData
-from tandem.data_report.figures import class_bars, file_size_boxes, image_size_marks
+from tandem.data_report.figures import class_bars, class_share_bars, file_size_boxes, image_size_marks
 from tandem.data_report.statistics import DataSetStatistics, example_rows
 from tandem.data_report.tables import remarks, shorten_table
 from tandem.rendering.page import Block, Gallery, Page, Picture, Plot, Section, Text
@@ -51,6 +51,10 @@ def make_data_page(data: PreparedData, statistics: DataSetStatistics, tables: Ma
         "classes",
         Plot(figure=class_bars(statistics.counts), caption="Images of each class, by part of the split."),
         "classes",
+        Plot(
+            figure=class_share_bars(statistics.counts),
+            caption="Share of each class in the images of a part, in percent.",
+        ),
     )
     add("Examples", "examples", _examples(data))
     add("File sizes", "file-sizes", *_file_size_blocks(statistics))

@@ -21,9 +21,9 @@ from tandem.evaluation.predictions import Predictions
 TOP = 5
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", table 1
 
-# Smaller probabilities are raised to this in the log loss, so that one image cannot make it infinite; scikit-learn
-# clips float32 probabilities at the same value.
-SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
+# Smaller probabilities are raised to this in the log loss, so that one image cannot make it infinite: the smallest that
+# float32 holds with all of its digits. Above it, the log loss is the cross entropy of the logits.
+SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 def scores(predictions: Predictions) -> dict[str, float]:

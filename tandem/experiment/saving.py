@@ -6,13 +6,15 @@ from tandem.data.prepare import PreparedData
 from tandem.experiment.framework import Framework, Network
 from tandem.protocol.backbones import Scaling
 from tandem.protocol.settings import Settings
+from tandem.recording.architecture import record_architecture
 from tandem.serving.image_model import Description
 from tandem.serving.logged_model import save_image_model
 from tandem.tracking.run import Run
 
 
 def save_network(framework: Framework, network: Network, settings: Settings, data: PreparedData, run: Run) -> None:
-    """Logs the weights, which later runs can start from, and a model that takes images as they come."""
+    """Logs the layers, the weights, which later runs can start from, and a model that takes images as they come."""
+    record_architecture(run, framework.package.layers_of(network, data.images.shape[1:]))
     if settings.tracking.log_weights:
         framework.package.save_weights(network, run.folder / "weights")
         run.log_artifact(run.folder / "weights", remove=True)

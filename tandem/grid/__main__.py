@@ -95,6 +95,14 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
         "--frameworks", choices=("both", *FRAMEWORKS), help="frameworks for all cells, in place of those in the file"
     )
     parser.add_argument(
+        "--with",
+        dest="optional",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also the cells of these optional blocks of the file, which --dry_run lists",
+    )
+    parser.add_argument(
         "--only",
         nargs="+",
         default=[],
@@ -170,6 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     grid = read_grid(
         arguments.file,
         frameworks=chosen.get(arguments.frameworks, (arguments.frameworks,)),
+        optional=arguments.optional,
         budget=arguments.budget,
         keep_models=arguments.keep_models,
         tracking_uri=arguments.tracking_uri,
@@ -240,6 +249,8 @@ def print_cells(cells: Sequence[GridCell], grid: Grid, budget: str, console: Con
         console.print(note)
     if budget == "small":
         console.print(SMALL_BUDGET)
+    if grid.left_out:
+        console.print(f"Optional cells, with --with: {', '.join(grid.left_out)}")
     for name, words in grid.missing.items():
         console.print(f"To be given after --: --{name}, {words}")
 
@@ -294,6 +305,7 @@ def write_array_job(
     check_stores(cells)
     words = [str(arguments.file), "--budget", arguments.budget]
     words += ["--frameworks", arguments.frameworks] if arguments.frameworks else []
+    words += ["--with", *arguments.optional] if arguments.optional else []
     words += ["--keep_models"] if arguments.keep_models else []
     words += ["--tracking.uri", arguments.tracking_uri] if arguments.tracking_uri else []
     gpus = SLURM_GPUS if arguments.gpus_per_cell is None else int(arguments.gpus_per_cell)

@@ -11,8 +11,9 @@
 
 `settings` are settings of the training scripts, nested as in their configuration files; those at the top hold for all
 cells. Each block of `cells` stands for all combinations of the values in `vary`, under dotted names like data.source,
-in each of its frameworks; its own `settings` override those at the top. `required` may list settings that only the
-user can know, nested like the others, each with a sentence that says what to give.
+in each of its frameworks; its own `settings` override those at the top. A block with `optional: NAME` counts only if
+its name is asked for with `--with NAME`. `required` may list settings that only the user can know, nested like the
+others, each with a sentence that says what to give.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import json
 import re
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal, NoReturn
 
@@ -31,7 +32,8 @@ import yaml
 
 from tandem.errors import UserError
 from tandem.protocol.parser import Framework, given_settings, read_settings
-from tandem.protocol.settings import FIELDS, Settings, flatten, settings_hash
+from tandem.protocol.regimes import num_cached_views, phases_of
+from tandem.protocol.settings import FIELDS, FOLD_SPLITS, Settings, flatten, settings_hash
 
 FRAMEWORKS: tuple[Framework, ...] = typing.get_args(Framework)
 
@@ -69,12 +71,15 @@ class Grid:
     cells: tuple[GridCell, ...]
     missing: Mapping[str, str]
     """Required settings that the user has not given, each with a sentence that says what to give."""
+    left_out: tuple[str, ...] = ()
+    """Names of the optional blocks that were not asked for."""
 
 
 def read_grid(
     path: Path,
     *,
     frameworks: Sequence[Framework] | None = None,
+    optional: Collection[str] = (),
     budget: Literal["full", "small"] = "full",
     keep_models: bool = False,
     tracking_uri: str | None = None,
@@ -85,6 +90,7 @@ def read_grid(
     Args:
         path: The file.
         frameworks: Frameworks for all cells, in place of those in the file.
+        optional: Names of the optional blocks whose cells are wanted as well.
         budget: `small` adds the changes of small_budget to each cell.
         keep_models: Let each run log its model and its weights.
         tracking_uri: The tracking URI of the runs; None as in the settings.
@@ -97,6 +103,11 @@ def read_grid(
     blocks = [_read_block(block, f"{path}: block {number}") for number, block in enumerate(content["cells"], start=1)]
     if not blocks:
         _refuse(f"{path}: cells", [], "a list of one or more blocks")
+    names = list(dict.fromkeys(block.optional for block in blocks if block.optional))
+    if unknown := [name for name in optional if name not in names]:
+        _refuse("--with", " ".join(unknown), f"the optional blocks of {path}: {', '.join(names) or 'there are none'}")
+    left_out = tuple(name for name in names if name not in optional)
+    blocks = [block for block in blocks if block.optional not in left_out]
     required = {name: str(words) for name, words in _flatten_mapping(content.get("required", {})).items()}
     shared = _shared_settings(content, required, keep_models, tracking_uri, more_options)
     points = [point for block in blocks for point in _points(block, shared, frameworks)]
@@ -132,7 +143,7 @@ def read_grid(
         for name, words in required.items()
         if any(flatten(cell.settings).get(name) == _placeholder(name) for cell in cells.values())
     }
-    return Grid(cells=tuple(cells.values()), missing=missing)
+    return Grid(cells=tuple(cells.values()), missing=missing, left_out=left_out)
 
 
 def _shared_settings(
@@ -184,10 +195,12 @@ def _requested_costs(
     """Cost settings that the file or the options after -- request; `auto` and null request nothing.
 
     Options after -- that choose hardware describe the current machine, and another machine may continue the grid; they
-    count only in the file.
+    count only in the file. Caching features counts only where a phase of the cell could do it.
     """
     after_dashes = given_settings(framework, list(more_options))
     flat = flatten(settings)
+    if not any(num_cached_views(phase, replace(settings, cache_features=True)) for phase in phases_of(settings)):
+        flat["cache_features"] = None
     return {
         name: flat[name]
         for name, item in FIELDS.items()
@@ -242,7 +255,7 @@ def _check_single_run(settings: Settings) -> None:
     # such a cell would be a parent run, which does not tell whether all its children have finished
     if settings.seeds is not None:
         raise UserError(f"seeds: received {settings.seeds}, but a cell is a single run; vary seed in the grid file")
-    if settings.data.split == "folds" and settings.data.fold is None:
+    if settings.data.split in FOLD_SPLITS and settings.data.fold is None:
         raise UserError("data.fold: received None, but a cell is a single run; vary data.fold in the grid file")
     # comparisons do not read sweeps and range tests, so such a cell would never be found finished
     if settings.sweep.num_trials is not None:
@@ -268,6 +281,8 @@ class _Block:
     """One element of `cells`."""
 
     frameworks: tuple[Framework, ...]
+    optional: str | None
+    """Name under which the block is asked for; None if its cells always count."""
     vary: Mapping[str, list[Any]]
     """Lists of values by dotted name."""
     settings: Mapping[str, Any]
@@ -277,7 +292,8 @@ class _Block:
 def _read_block(content: Any, where: str) -> _Block:
     if not isinstance(content, dict):
         _refuse(where, content, "a mapping with frameworks, and vary or settings or both")
-    _check_keys(content, where, needed={"frameworks": list}, possible={"vary": dict, "settings": dict})
+    possible: dict[str, type] = {"vary": dict, "settings": dict, "optional": str}
+    _check_keys(content, where, needed={"frameworks": list}, possible=possible)
     frameworks = content["frameworks"]
     if not frameworks or any(name not in FRAMEWORKS for name in frameworks):
         _refuse(f"{where}: frameworks", frameworks, f"a list of {' and '.join(FRAMEWORKS)}")
@@ -288,7 +304,7 @@ def _read_block(content: Any, where: str) -> _Block:
             _refuse(f"{where}: vary: {name}", values, "a list of one or more values")
         if name in settings:
             raise UserError(f"{where}: {name} is in both vary and settings: remove it from one of them")
-    return _Block(frameworks=tuple(frameworks), vary=vary, settings=settings)
+    return _Block(frameworks=tuple(frameworks), optional=content.get("optional"), vary=vary, settings=settings)
 
 
 def _points(

@@ -11,6 +11,7 @@ from tandem.on_keras.acceleration import (
     set_flags,
     warm_up,
 )
+from tandem.on_keras.architecture import layers_of
 from tandem.on_keras.backbones import blocks_of, check_builder, set_trainable
 from tandem.on_keras.backends import (
     backend,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -32,18 +33,23 @@ def hash_weights(*layers: keras.layers.Layer) -> str:
     return digest.hexdigest()
 
 
+def batch_norm_statistics(layers: Iterable[keras.layers.Layer]) -> set[int]:
+    """Ids of the variables that hold means and variances of batch norm, which are not parameters."""
+    return {
+        id(variable)
+        for layer in layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+        for variable in (layer.moving_mean, layer.moving_variance)
+    }
+
+
 def count_parameters(classifier: Classifier) -> tuple[int, int]:
     """Number of parameters, all and trainable; batch-norm statistics do not count.
 
     Keras counts a frozen layer's parameters and its statistics alike as "non-trainable". Here all weights count except
     those that batch norm never trains.
     """
-    statistics = {
-        id(variable)
-        for layer in (*leaf_layers(classifier.backbone), *classifier.head.layers)
-        if isinstance(layer, keras.layers.BatchNormalization)
-        for variable in (layer.moving_mean, layer.moving_variance)
-    }
+    statistics = batch_norm_statistics([*leaf_layers(classifier.backbone), *classifier.head.layers])
     everything = [v for part in (classifier.backbone, classifier.head) for v in part.weights if id(v) not in statistics]
     trainable = classifier.trainable_variables
     return sum(math.prod(v.shape) for v in everything), sum(math.prod(v.shape) for v in trainable)

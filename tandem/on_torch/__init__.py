@@ -15,6 +15,7 @@ from tandem.on_torch.acceleration import (
     uses_gpu,
     warm_up,
 )
+from tandem.on_torch.architecture import layers_of
 from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
 from tandem.on_torch.distributed import is_first, join_processes, let_others_begin, train_along

@@ -28,6 +28,7 @@ from tandem.protocol.regimes import phases_of
 from tandem.protocol.repeats import repeats_of
 from tandem.protocol.search_space import combinations, read_space
 from tandem.protocol.settings import (
+    FOLD_SPLITS,
     AugmentationSettings,
     DataSettings,
     PhaseSettings,
@@ -190,8 +191,9 @@ def _check_data(settings: Settings) -> None:
     fractions = data.fractions
     if fractions is not None and (len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0):
         _refuse("data.fractions", fractions, "three numbers above 0 (train, val, test) that add up to 1")
-    if data.fold is not None and data.split != "folds":
-        _refuse("data.fold", data.fold, f"null with data.split {data.split}; data.split folds takes it")
+    if data.fold is not None and data.split not in FOLD_SPLITS:
+        with_it = " and ".join(FOLD_SPLITS)
+        _refuse("data.fold", data.fold, f"null with data.split {data.split}; data.split {with_it} take it")
     if data.fold is not None and data.fold >= data.folds:
         _refuse("data.fold", data.fold, f"0 to {data.folds - 1}, since data.folds is {data.folds}")
     if data.classes is not None and (len(data.classes) < 2 or len(set(data.classes)) < len(data.classes)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tandem.protocol.settings import Settings
+from tandem.protocol.settings import FOLD_SPLITS, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +29,16 @@ class Repeat:
 
 
 def repeats_of(settings: Settings) -> tuple[Repeat, ...]:
-    """One run per entry of `seeds`, and per fold if `data.split` is folds and `data.fold` is not given.
+    """One run per entry of `seeds`, and per fold if `data.split` has folds and `data.fold` is not given.
 
     Returns:
         Empty if the settings are those of a single run.
     """
     data = settings.data
-    every_fold = data.split == "folds" and data.fold is None
+    has_folds = data.split in FOLD_SPLITS
+    every_fold = has_folds and data.fold is None
     if settings.seeds is None and not every_fold:
         return ()
-    folds = range(data.folds) if every_fold else [data.fold if data.split == "folds" else None]
+    folds = range(data.folds) if every_fold else [data.fold if has_folds else None]
     seeds = [settings.seed] if settings.seeds is None else settings.seeds
     return tuple(Repeat(seed=seed, fold=fold) for seed in seeds for fold in folds)

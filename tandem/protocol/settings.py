@@ -18,6 +18,9 @@ from tandem.protocol.data_sets import resolve_split
 Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
 Trainable = Literal["head", "last", "all"]
 
+FOLD_SPLITS = ("folds", "publisher_folds")
+"""Values of data.split with one run per fold."""
+
 Affects = Literal["numbers", "cost", "nothing"]
 """Kinds of effect that a setting can have.
 
@@ -97,14 +100,16 @@ class DataSettings:
     """Height and width, in pixels, of the images that the backbone sees."""
     resize: Literal["squash", "crop"] = setting("squash", affects="numbers")
     """Way of making images square: `squash` changes their proportions, `crop` keeps their centre."""
-    split: Literal["auto", "fractions", "publisher", "folds"] = setting(
+    split: Literal["auto", "fractions", "publisher", "folds", "publisher_folds"] = setting(
         "auto", affects="numbers", stands_for=lambda settings: resolve_split(settings.data).split
     )
     """Division into training, validation and test images. `auto`: as the named data set defines it
     (tandem/protocol/data_sets.py); otherwise `publisher` if the data has training and test images of its own, and
     `fractions` if not; the run records which. `fractions`: all images are merged, then split per class. `publisher`:
     the publisher's test images are kept; validation images, if the publisher gives none, are taken from the training
-    images. `folds`: cross-validation; fold number `fold` of `folds` is the test set."""
+    images. `folds`: cross-validation; fold number `fold` of `folds` is the test set. `publisher_folds`:
+    cross-validation within the publisher's training images; fold number `fold` of `folds` validates, and the
+    publisher's test images are kept."""
     fractions: list[float] | None = setting(
         None,
         affects="numbers",
@@ -116,9 +121,10 @@ class DataSettings:
     set, or 0.7, 0.1 and 0.2 for a folder. With `publisher` and `folds`, the images that are not test images are divided
     in the proportion of the first two."""
     folds: int = setting(5, affects="numbers", at_least=2, at_most=100)
-    """Number of folds with `split: folds`."""
+    """Number of folds with `split: folds` or `split: publisher_folds`."""
     fold: int | None = setting(None, affects="numbers", at_least=0, at_most=99)
-    """The fold that is the test set, counted from 0; when not given, one run per fold."""
+    """The fold that is the test set, or with `split: publisher_folds` the validation set, counted from 0; when not
+    given, one run per fold."""
     split_seed: int = setting(0, affects="numbers", at_least=0)
     """Seed of the split and of the two limits below. It is not the run's seed, so runs of different seeds share a
     split."""

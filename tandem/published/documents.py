@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from tandem.errors import UserError
 from tandem.evaluation.imagenet import letters_and_digits
 
 DOCUMENTS_FILE = Path(__file__).with_name("published.yaml")
+ANY_DATA = "any"
+"""Key of the facts of a document that does not name its data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,33 @@ class ClassImages:
     """Standard deviation."""
     quartiles_bytes: tuple[float, ...]
     """Minimum, the three quartiles, and maximum."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """The images of a data set as a document used them; None is what is not known."""
+
+    classes: tuple[int, ...]
+    """Number of classes; several if the data set is counted in several ways. The same for the next one."""
+    images: tuple[int, ...]
+    """Number of images in all parts together."""
+    train: int | None = None
+    """Number of training images; if `val` is None, those that validate are among them."""
+    val: int | None = None
+    """Number of validation images; None if the document validates on its test images."""
+    test: int | None = None
+    """Number of test images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Settings under which a document trained some of its networks."""
+
+    settings: Mapping[str, Any]
+    """Values by the dotted names of Tandem's settings."""
+    backbone: str | None = None
+    """Only networks with this backbone; None for all. The same for the next one."""
+    regime: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +106,12 @@ class PublishedResult:
     """The epoch with the lowest validation loss, counted from 1."""
     train_minutes: float | None = None
     """Training time of all phases."""
+    epoch_seconds: float | None = None
+    """Training time of one epoch."""
+    phase_2_minutes: float | None = None
+    """Training time of the second phase."""
+    evaluation_seconds: float | None = None
+    """Time to predict all test images."""
     parameters: float | None = None
     note: str | None = None
     """Anything else that a reader has to know."""
@@ -96,8 +132,12 @@ class Document:
     """Other names of its data sets, by the document's names."""
     stated_means: Mapping[str, float] = field(default_factory=dict)
     """Mean accuracy over its data sets by family of backbones, as it states them, 0..1."""
-    image_size: int | None = None
-    """Height and width of its images in pixels; None if it does not say."""
+    facts: Mapping[str | None, DataFacts] = field(default_factory=dict)
+    """The images of its data sets, by the document's names; by None if it names no data set."""
+    conditions: tuple[Conditions, ...] = ()
+    """Settings under which it trained, as far as they are known."""
+    recall_at_half: bool = False
+    """True if its recall may be the share of images whose true class has a probability above one half."""
     images: Mapping[str, ClassImages] = field(default_factory=dict)
     """By class; empty if it has no such tables."""
 
@@ -105,6 +145,14 @@ class Document:
     def data_sets(self) -> tuple[str, ...]:
         """Names of its data sets, in the order of the document."""
         return tuple(dict.fromkeys(result.data for result in self.results if result.data is not None))
+
+    def settings_of(self, backbone: str, regime: str | None) -> dict[str, Any]:
+        """Values of the settings under which the document trained a network, by their dotted names."""
+        found: dict[str, Any] = {}
+        for one in self.conditions:
+            if one.backbone in (None, backbone) and one.regime in (None, regime):
+                found |= one.settings
+        return found
 
     def data_of(self, name: str) -> str | None:
         """The document's name for one of our data sets; None if the document does not have it.
@@ -134,9 +182,20 @@ def read_document(name: str) -> Document:
         results=tuple(_result(result) for result in found["results"]),
         data_names={data: tuple(names) for data, names in found.get("data_names", {}).items()},
         stated_means=found.get("stated_means", {}),
-        image_size=found.get("image_size"),
+        facts={_or_none(data): _facts(numbers) for data, numbers in found.get("facts", {}).items()},
+        conditions=tuple(Conditions(**one) for one in found.get("conditions", ())),
+        recall_at_half=found.get("recall_at_half", False),
         images={name: _images(numbers) for name, numbers in found.get("images", {}).items()},
     )
+
+
+def _or_none(data: str) -> str | None:
+    return None if data == ANY_DATA else data
+
+
+def _facts(numbers: Mapping[str, Any]) -> DataFacts:
+    counted = {name: np.atleast_1d(numbers[name]).tolist() for name in ("classes", "images")}
+    return DataFacts(**{**numbers, **{name: tuple(of) for name, of in counted.items()}})
 
 
 def _result(fields: Mapping[str, Any]) -> PublishedResult:

@@ -77,14 +77,19 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _best_families(best: Sequence[str]) -> Callable[[Results, str | None], Judgement]:
-    """Judges that the means of these families over the data sets are above those of all others."""
+def _best_families(best: Sequence[str], others: Sequence[str] = ()) -> Callable[[Results, str | None], Judgement]:
+    """Judges that the means of these families over the data sets are above those of others.
+
+    Args:
+        best: The families that are claimed to be better.
+        others: The other families; all others by default.
+    """
 
     def judge(results: Results, framework: str | None) -> Judgement:
         families = families_of(results.document, "frozen")
         mean = partial(mean_accuracy, results, regime="frozen", framework=framework)
         found = []
-        for one, two in itertools.product(best, [family for family in families if family not in best]):
+        for one, two in itertools.product(best, others or [family for family in families if family not in best]):
             first, second = mean(families[one]), mean(families[two])
             if first is None or second is None:
                 found.append(missing(results, f"{one} and {two} on every data set"))
@@ -119,9 +124,11 @@ def _hours(results: Results) -> Judgement:
 def _frozen_much_faster(results: Results) -> Judgement:
     """At most half the time of scratch, with the same backbone, data set and machine."""
     pairs = transfer_pairs(results)
-    ratios = [one for scratch, frozen in pairs if (one := ratio_of(frozen, scratch, minutes_of)) is not None]
+    found = [one for scratch, frozen in pairs if (one := ratio_of(frozen, scratch, minutes_of)) is not None]
+    ratios = [one for one in found if isinstance(one, float)]
     if not ratios:
-        return missing(results, "times of single networks on one machine")
+        reasons = [one for one in found if isinstance(one, str)]
+        return undecided(reasons[0]) if reasons else missing(results, "times of single networks on one machine")
     because = f"frozen {min(ratios):.2f} to {max(ratios):.2f} times the training from scratch in {len(ratios)} pairs"
     if max(ratios) <= 1 / BY_FAR and _num_missing(results, pairs):
         return undecided(f"{because}; {_num_missing(results, pairs)} pairs are not run")
@@ -152,6 +159,50 @@ def _negative_transfer(results: Results) -> Judgement:
     return undecided(because) if tied or not_run else judged(False, because)
 
 
+def _more_effective(results: Results, framework: str | None) -> Judgement:
+    """The mean accuracy of frozen is above that of scratch, over all pairs of both that the document has."""
+    pairs = published_pairs(results.document)
+    backbones = sorted({backbone for _, backbone in pairs})
+    frozen, scratch = (
+        mean_accuracy(results, backbones, regime=regime, framework=framework) for regime in ("frozen", "scratch")
+    )
+    if frozen is None or scratch is None:
+        return missing(results, f"frozen and scratch of {', '.join(backbones)} on every data set")
+    because = f"frozen {number_of(frozen):.4f}, scratch {number_of(scratch):.4f} over {len(pairs)} pairs"
+    difference = combined_difference(frozen, scratch)
+    if results.published:
+        return judged(is_above(difference.number, 0), because)
+    return above_zero(difference, f"{because}: difference")
+
+
+def _deeper_is_better(families: Sequence[str]) -> Callable[[Results, str | None], Judgement]:
+    """Judges that within these families the mean accuracy over the data sets rises with the number of layers."""
+
+    def judge(results: Results, framework: str | None) -> Judgement:
+        members = families_of(results.document, "frozen")
+        found = []
+        for family in families:
+            for shallow, deep in itertools.pairwise(members[family]):
+                found.append(_ranked_means(results, deep, shallow, framework))
+        return all_of(found)
+
+    return judge
+
+
+def _ranked_means(results: Results, first: str, second: str, framework: str | None) -> Judgement:
+    """Holds if the mean accuracy of one backbone over the data sets is above that of another one."""
+    one, two = (
+        mean_accuracy(results, (backbone,), regime="frozen", framework=framework) for backbone in (first, second)
+    )
+    if one is None or two is None:
+        return missing(results, f"{first} and {second} on every data set")
+    difference = combined_difference(one, two)
+    if not results.published:
+        return above_zero(difference, f"{first} minus {second}")
+    because = f"{first} {_percent(number_of(one) or 0.0)}, {second} {_percent(number_of(two) or 0.0)}"
+    return judged(is_above(difference.number, 0), because)
+
+
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         words="the average accuracy of ResNet is 86.19 %, that of DenseNet 89.91 %",
@@ -161,7 +212,19 @@ CLAIMS: tuple[Claim, ...] = (
         words="ResNet and DenseNet are the best networks for transfer learning",
         judge=_in_each_framework(_best_families(("resnet", "densenet"))),
     ),
-    Claim(words="scratch takes about 5 hours on average, frozen 5 minutes to 3 hours", judge=_hours),
-    Claim(words="frozen takes much less time than scratch", judge=_frozen_much_faster),
+    Claim(
+        words="DenseNet was more effective than ResNet",
+        judge=_in_each_framework(_best_families(("densenet",), ("resnet",))),
+    ),
+    Claim(
+        words="deeper ResNets and DenseNets are more accurate",
+        judge=_in_each_framework(_deeper_is_better(("resnet", "densenet"))),
+    ),
+    Claim(
+        words="training from pretrained weights (frozen) was more effective than from scratch, on average",
+        judge=_in_each_framework(_more_effective),
+    ),
+    Claim(words="scratch takes about 5 hours on average, frozen 5 minutes to 3 hours", judge=_hours, about_time=True),
+    Claim(words="frozen takes much less time than scratch", judge=_frozen_much_faster, about_time=True),
     Claim(words="there is negative transfer: frozen less accurate than scratch", judge=_negative_transfer),
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tandem.comparison.configurations import NOT_APPLICABLE
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.ties import highest, is_above
+from tandem.published.departures import Departure
 from tandem.published.documents import ClassScores, Document, PublishedResult
 from tandem.rendering.tables import Estimate, format_value, number_of
 
@@ -31,19 +32,34 @@ class Entry:
     """Equal for our entries with the same test images; empty for a published one."""
     name: str = ""
     """Label of our row in the other tables; empty for a published entry."""
-    stand_in: str = ""
-    """Reason why our entry decides no claim, such as "small budget"; empty for other entries."""
+    departures: tuple[Departure, ...] = ()
+    """Differences between our runs and the document's experiment."""
+    as_documented: frozenset[str] = frozenset()
+    """Names of settings that are known of the document and that our runs have as it had them."""
+    weights_from_file: bool = False
+    """True if our runs started from weights in a file."""
     accuracy: Estimate | float | None = None
     precision: Estimate | float | None = None
     recall: Estimate | float | None = None
+    recall_at_half: Estimate | float | None = None
+    """Share of images whose true class has a probability above one half."""
     f1: Estimate | float | None = None
     test_loss: Estimate | float | None = None
     """Cross entropy on the test images."""
     minutes: float | None = None
     """Training time, excluding evaluation."""
+    epoch_seconds: float | None = None
+    """Training time of one epoch."""
+    phase_2_minutes: float | None = None
+    """Training time of the second phase."""
+    evaluation_seconds: float | None = None
+    """Time to predict all test images."""
     milliseconds: float | None = None
     """Latency: time to predict one image."""
+    images_per_second: float | None = None
+    """Number of images that are predicted per second in batches."""
     parameters: float | None = None
+    trainable_parameters: float | None = None
     epochs: float | None = None
     """Number of trained epochs."""
     max_epochs: int | None = None
@@ -57,8 +73,13 @@ class Entry:
     val_loss: float | None = None
     image_size: int | None = None
     """Height and width in pixels."""
+    costs: tuple[tuple[str, str], ...] = ()
+    """(name, value) of the hardware and of all settings that change only costs; times are compared only if they are the
+    same."""
     machine: str = ""
-    """Times are compared only between entries with the same machine."""
+    """The hardware, device and number of threads, for people."""
+    split: str = ""
+    """Kind of split, as in the setting data.split; empty for a published entry."""
     gpu: str = ""
     """The hardware, if one of its GPUs was used; else empty."""
     num_images: Mapping[str, int] = field(default_factory=dict)
@@ -68,17 +89,27 @@ class Entry:
     predictions: tuple[Predictions, ...] = ()
     """On the test images, one per run; none for a published entry."""
     settings: tuple[tuple[str, str], ...] = ()
-    """(name, value) of the settings in which our rows with the same backbone, regime and framework differ."""
+    """(name, value) of the settings in which our rows differ in any group."""
+
+    @property
+    def stand_in(self) -> str:
+        """Reasons why our entry decides hardly any claim, such as "small budget"; empty for other entries."""
+        return ", ".join(one.words for one in self.departures if not one.cost_only)
 
     @property
     def label(self) -> str:
-        """The name, with the reason if the entry is a stand-in."""
-        return f"{self.name} ({self.stand_in})" if self.stand_in else self.name
+        """The name, with everything in which the entry differs from the document."""
+        words = ", ".join(one.words for one in self.departures)
+        return f"{self.name} ({words})" if words else self.name
 
     @property
     def variant(self) -> str:
         """The framework and the settings, which distinguish our entries of one data set, backbone and regime."""
-        settings = [f"{name} {value}" for name, value in self.settings if value not in ("", NOT_APPLICABLE)]
+        settings = [
+            f"{name} {value}"
+            for name, value in self.settings
+            if value not in ("", NOT_APPLICABLE) and name not in self.as_documented
+        ]
         inner = ", ".join(filter(None, (self.stand_in, *settings)))
         return f"{self.framework} ({inner})" if inner else str(self.framework)
 
@@ -122,8 +153,24 @@ class Results:
 
     @property
     def without_stand_ins(self) -> Results:
-        """The results that can decide a claim."""
+        """The results that differ from the document's experiment in nothing but costs."""
         return replace(self, entries=tuple(entry for entry in self.entries if not entry.stand_in))
+
+    def deciding(self, *, despite: Collection[str] = (), about_time: bool = False) -> Results:
+        """The results that can decide a claim.
+
+        Args:
+            despite: Subjects of departures that the claim allows, because it is about them.
+            about_time: True if the claim compares times, which departures in costs make unlike.
+        """
+        return replace(
+            self,
+            entries=tuple(
+                entry
+                for entry in self.entries
+                if all(one.subject in despite or (one.cost_only and not about_time) for one in entry.departures)
+            ),
+        )
 
     def of(self, **wanted: object) -> tuple[Entry, ...]:
         """The entries with these values."""
@@ -135,6 +182,36 @@ class Results:
         """The most accurate of the entries with these values; None without any."""
         return highest(self.of(**wanted), lambda entry: entry.accuracy_value)
 
+    def alike(self, *wanted: Mapping[str, object], ignoring: Collection[str] = ()) -> tuple[Entry | None, ...]:
+        """One entry for each set of values: those whose settings differ least and, of these, the most accurate.
+
+        Args:
+            wanted: Values of the entries that are compared with each other.
+            ignoring: Names of settings that need not be equal.
+
+        Returns:
+            In the order of `wanted`; None where there is no such entry.
+        """
+        choices = [self.of(**values) for values in wanted]
+        anchors = next((choice for choice in choices if choice), ())
+
+        def nearest(anchor: Entry, choice: Sequence[Entry]) -> Entry | None:
+            distances = [len(differing_settings(anchor, entry, ignoring)) for entry in choice]
+            near = [entry for entry, distance in zip(choice, distances, strict=True) if distance == min(distances)]
+            return highest(near, lambda entry: entry.accuracy_value)
+
+        found = [tuple(nearest(anchor, choice) for choice in choices) for anchor in anchors]
+        if not found:
+            return (None,) * len(wanted)
+        distances = [
+            sum(len(differing_settings(anchor, entry, ignoring)) for entry in entries if entry is not None)
+            for anchor, entries in zip(anchors, found, strict=True)
+        ]
+        closest = [entries for entries, distance in zip(found, distances, strict=True) if distance == min(distances)]
+        chosen = highest(closest, lambda entries: max(entry.accuracy_value for entry in entries if entry is not None))
+        assert chosen is not None
+        return chosen
+
 
 def published_results(document: Document) -> Results:
     """The document's own entries."""
@@ -144,6 +221,23 @@ def published_results(document: Document) -> Results:
         entries=tuple(_published_entry(result, document) for result in document.results),
         difference=_plain_difference,
     )
+
+
+def differing_settings(first: Entry, second: Entry, ignoring: Collection[str] = ()) -> list[str]:
+    """Names and values of the settings that differ between two of our entries, apply to both and are known of both.
+
+    Settings in which both entries do as the document did are left out: it may have trained them differently itself.
+    """
+    ones, twos = dict(first.settings), dict(second.settings)
+    ignored = {*ignoring, *(first.as_documented & second.as_documented)}
+    return [
+        f"{name} {ones[name]} and {twos[name]}"
+        for name in ones
+        if name in twos
+        and name not in ignored
+        and ones[name] != twos[name]
+        and not {"", NOT_APPLICABLE} & {ones[name], twos[name]}
+    ]
 
 
 def matching(result: PublishedResult, ours: Results) -> list[Entry]:
@@ -184,6 +278,9 @@ def _published_entry(result: PublishedResult, document: Document) -> Entry:
         f1=result.f1,
         test_loss=result.test_loss,
         minutes=result.train_minutes,
+        epoch_seconds=result.epoch_seconds,
+        phase_2_minutes=result.phase_2_minutes,
+        evaluation_seconds=result.evaluation_seconds,
         parameters=result.parameters,
         epochs=result.epochs,
         best_epoch=result.best_epoch,
@@ -191,7 +288,7 @@ def _published_entry(result: PublishedResult, document: Document) -> Entry:
         val_accuracy=result.val_accuracy,
         train_loss=result.train_loss,
         val_loss=result.val_loss,
-        image_size=document.image_size,
+        image_size=document.settings_of(result.backbone, result.regime).get("data.image_size"),
         classes=result.classes,
     )
 

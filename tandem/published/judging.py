@@ -9,9 +9,10 @@ from typing import Literal
 
 from scipy import stats
 
+from tandem.comparison.configurations import same_costs
 from tandem.evaluation.intervals import LEVEL
 from tandem.evaluation.ties import TOLERANCE, is_above
-from tandem.published.entries import Difference, Entry, Results
+from tandem.published.entries import Difference, Entry, Results, differing_settings
 from tandem.rendering.tables import Estimate, format_value
 
 Verdict = Literal["holds", "does not hold", "can't tell"]
@@ -20,6 +21,13 @@ MOST_REASONS = 4  # given for a verdict
 
 # Times have no intervals; two that differ by less than this share count as equal.
 TIME_NOISE = 0.1
+# Settings, or the first part of their names, that change the time of a step or the number of steps by themselves.
+CHANGE_TRAINING_TIME = (
+    *("data", "split", "batch_size", "precision", "augmentation.", "cache_views", "phases"),
+    *("max_epochs", "early_stopping."),
+)
+# The same for the time to predict one image.
+CHANGE_LATENCY = ("data.image_size", "precision")
 # The factor between two times that documents call "by far" or "much less", by our reading.
 BY_FAR = 2.0
 
@@ -45,6 +53,10 @@ class Claim:
     words: str
     judge: Judge
     """Decides it on the document's results or on ours."""
+    about_time: bool = False
+    """True if it compares times, so that rows with other costs than the document's do not decide it."""
+    despite: tuple[str, ...] = ()
+    """Subjects of departures from the document's experiment that do not matter, because the claim is about them."""
 
 
 def judged(is_so: bool, because: str) -> Judgement:
@@ -166,8 +178,18 @@ def above_zero(difference: Difference, words: str) -> Judgement:
     return judged(difference.number > 0, because) if difference.sure else undecided(f"{because}, not significant")
 
 
-def ranked(results: Results, first: Entry | None, second: Entry | None, names: tuple[str, str]) -> Judgement:
-    """Holds if the first entry is more accurate than the second."""
+def ranked(
+    results: Results, first: Entry | None, second: Entry | None, names: tuple[str, str], ignoring: str = ""
+) -> Judgement:
+    """Holds if the first entry is more accurate than the second.
+
+    Args:
+        results: Among which the entries are.
+        first: None if there is none; the same for the next one.
+        second: The other entry.
+        names: Of the two, for people.
+        ignoring: A setting that the claim is about, whose difference is not mentioned.
+    """
     entries = dict(zip(names, (first, second), strict=True))
     lacking = [f"accuracy of {name}" for name, entry in entries.items() if entry is None or entry.accuracy is None]
     difference = results.difference(first, second) if first and second else None
@@ -176,7 +198,8 @@ def ranked(results: Results, first: Entry | None, second: Entry | None, names: t
     if results.published:
         because = ", ".join(f"{name} {entry.accuracy_value:.4f}" for name, entry in entries.items() if entry)
         return judged(is_above(difference.number, 0), because)
-    return above_zero(difference, f"{names[0]} minus {names[1]}")
+    found = above_zero(difference, f"{names[0]} minus {names[1]}")
+    return replace(found, because=with_differing_settings(found.because, first, second, ignoring))
 
 
 def rounds_to(value: float, stated: float, digits: int) -> bool:
@@ -184,10 +207,42 @@ def rounds_to(value: float, stated: float, digits: int) -> bool:
     return not is_above(abs(value - stated), 0.5 * 10**-digits)
 
 
-def ratio_of(first: Entry, second: Entry, cost: Callable[[Entry], float | None]) -> float | None:
-    """The first cost divided by the second; None if one is unknown or they are from different machines."""
+def ratio_of(
+    first: Entry, second: Entry, cost: Callable[[Entry], float | None], changed_by: Sequence[str] | None = None
+) -> float | str | None:
+    """The first cost divided by the second.
+
+    Args:
+        first: An entry.
+        second: Another one.
+        cost: Of an entry.
+        changed_by: Names of settings, or their beginnings, that change the cost by themselves; by default those that
+            change the training time.
+
+    Returns:
+        The ratio; the reason why the two costs cannot be compared; None if one is unknown.
+    """
     one, two = cost(first), cost(second)
-    return None if one is None or not two or first.machine != second.machine else one / two
+    if one is None or not two:
+        return None
+    if not same_costs((first.costs, second.costs)) or first.machine != second.machine:
+        return f"measured on unlike machines ({first.machine or 'unknown'}; {second.machine or 'unknown'})"
+    if unlike := unlike_settings(first, second, CHANGE_TRAINING_TIME if changed_by is None else changed_by):
+        return f"unlike: {', '.join(unlike)}"
+    return one / two
+
+
+def unlike_settings(first: Entry, second: Entry, names: Sequence[str]) -> list[str]:
+    """The settings with these names, or beginnings of names, that differ between two entries, with both values."""
+    return [words for words in differing_settings(first, second) if words.startswith(tuple(names))]
+
+
+def with_differing_settings(because: str, first: Entry | None, second: Entry | None, ignoring: str = "") -> str:
+    """A reason, and the settings in which the two entries differ that it is about."""
+    if first is None or second is None:
+        return because
+    found = differing_settings(first, second, (ignoring,))
+    return f"{because} (settings differ: {', '.join(found)})" if found else because
 
 
 def faster_or_slower(ratio: float) -> Literal[-1, 0, 1]:
@@ -232,7 +287,7 @@ def lowest_loss(entry: Entry) -> str:
 
 
 def most_accurate(best: str, others: Sequence[str], regime: str | None = None) -> Callable[[Results], Judgement]:
-    """Judges that a backbone is more accurate than others, each by its most accurate entry.
+    """Judges that a backbone is more accurate than others, each by its most accurate entry with equal settings.
 
     Args:
         best: The backbone that is claimed to be more accurate.
@@ -243,7 +298,10 @@ def most_accurate(best: str, others: Sequence[str], regime: str | None = None) -
     def judge(results: Results) -> Judgement:
         entries = tuple(entry for entry in results.entries if regime is None or entry.regime in (regime, None))
         results = replace(results, entries=entries)
-        first = results.best(backbone=best)
-        return all_of(ranked(results, first, results.best(backbone=other), (best, other)) for other in others)
+        found = []
+        for other in others:
+            first, second = results.alike({"backbone": best}, {"backbone": other})
+            found.append(ranked(results, first, second, (best, other)))
+        return all_of(found)
 
     return judge

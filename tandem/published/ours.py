@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from mlflow.entities import Metric
 from scipy import stats
 
 from tandem.comparison.comparison import GroupComparison
-from tandem.comparison.configurations import FIRST_PHASE, Configuration
+from tandem.comparison.configurations import FIRST_PHASE, NOT_APPLICABLE, Configuration, costs_of
 from tandem.comparison.rows import Row
 from tandem.evaluation.intervals import LEVEL
 from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions
+from tandem.published.departures import as_documented, departures
 from tandem.published.documents import ClassScores, Document
 from tandem.published.entries import Difference, Entry, Results, combined_difference
 from tandem.rendering.tables import Estimate
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import RunRecord
 
-# Settings that select a part of a data set; null selects all of it.
-_LIMITS_OF_IMAGES = ("data.classes", "data.images_per_class", "data.train_images_per_class")
 _REGIMES_WITH_ONE_PHASE = ("scratch", "frozen", "finetune")
 
 History = Callable[[RunRecord, str], Sequence[Metric]]
@@ -46,6 +46,8 @@ def our_results(document: Document, groups: Sequence[GroupComparison], history: 
     entries: list[Entry] = []
     sources: dict[Entry, tuple[GroupComparison, Row]] = {}
     name_data = len(groups) > 1 or not document.data_sets
+    # A setting in which the rows of one group differ tells them apart in all groups.
+    names = tuple(dict.fromkeys(name for one in groups for name, _ in _first(one).settings))
     for compared in groups:
         rows = compared.analysis.rows
         first_phases = {pair.first: pair.second for pair in compared.analysis.thawing}
@@ -55,11 +57,12 @@ def our_results(document: Document, groups: Sequence[GroupComparison], history: 
             data = document.data_of(tag) if document.data_sets else compared.group.name
             if data is None:
                 continue
-            entry = _entry(row, compared, data, name_data=name_data)
+            label = f"{compared.group.name}: {row.label}" if name_data else row.label
+            entry = _entry(row, compared, document, data, label, names)
             entries.append(entry)
             sources[entry] = compared, row
             if row in first_phases and _twin(row.configuration) not in frozen:
-                first_phase = _first_phase_entry(first_phases[row], entry, history)
+                first_phase = _first_phase_entry(first_phases[row], entry, document, history)
                 entries.append(first_phase)
                 sources[first_phase] = compared, first_phases[row]
 
@@ -77,7 +80,29 @@ def our_results(document: Document, groups: Sequence[GroupComparison], history: 
     return Results(document=document, published=False, entries=tuple(entries), difference=difference)
 
 
-def _entry(row: Row, compared: GroupComparison, data: str, *, name_data: bool) -> Entry:
+def _first(compared: GroupComparison) -> Configuration:
+    return compared.group.configurations[0]
+
+
+def _settings(configuration: Configuration, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Values of these settings: the group's own words for them, if its rows differ in them."""
+    own = {**configuration.all_settings, **dict(configuration.settings)}
+    return tuple((name, own.get(name, NOT_APPLICABLE)) for name in names)
+
+
+def _entry(
+    row: Row, compared: GroupComparison, document: Document, data: str, label: str, names: Sequence[str]
+) -> Entry:
+    """An entry of ours.
+
+    Args:
+        row: Its results.
+        compared: The group of the row.
+        document: The entry is compared with its experiment.
+        data: The document's name of the data set.
+        label: Name for people.
+        names: Of the settings in which our rows differ.
+    """
     configuration = row.configuration
     params = configuration.runs[0].params
     num_images = {
@@ -91,12 +116,19 @@ def _entry(row: Row, compared: GroupComparison, data: str, *, name_data: bool) -
         regime=configuration.regime,
         framework=configuration.framework,
         test_set=compared.group.name,
-        name=f"{compared.group.name}: {row.label}" if name_data else row.label,
-        stand_in=_stand_in(configuration),
+        name=label,
+        departures=departures(configuration, document, data if document.data_sets else None),
+        as_documented=as_documented(configuration, document),
+        weights_from_file=configuration.weights_kind == "file",
         **_scores(row, num_images.get("test")),
-        minutes=_minutes(row),
+        minutes=_minutes(row, vocabulary.TRAIN_SECONDS),
+        epoch_seconds=row.mean(vocabulary.SECONDS_PER_EPOCH),
+        phase_2_minutes=_minutes(row, f"{vocabulary.phase_name(2)}/{vocabulary.TRAIN_SECONDS}"),
+        evaluation_seconds=_evaluation_seconds(row, num_images.get("test")),
         milliseconds=row.mean(vocabulary.LATENCY_MILLISECONDS),
+        images_per_second=row.mean(vocabulary.IMAGES_PER_SECOND),
         parameters=row.mean(vocabulary.PARAMETERS),
+        trainable_parameters=row.mean(vocabulary.TRAINABLE_PARAMETERS),
         epochs=row.mean(vocabulary.EPOCHS),
         max_epochs=_whole_number(params, "max_epochs"),
         best_epoch=_best_epoch(configuration) if configuration.regime in _REGIMES_WITH_ONE_PHASE else None,
@@ -105,12 +137,14 @@ def _entry(row: Row, compared: GroupComparison, data: str, *, name_data: bool) -
         train_loss=row.mean(vocabulary.TRAIN_LOSS),
         val_loss=row.mean(vocabulary.VAL_LOSS),
         image_size=_whole_number(params, "data.image_size"),
+        costs=_costs(configuration),
         machine=_machine(configuration),
+        split=params.get("data.split", ""),
         gpu=_gpu(configuration),
         num_images=num_images,
         classes=_class_scores(row.predictions),
         predictions=row.predictions,
-        settings=configuration.settings,
+        settings=_settings(configuration, names),
     )
 
 
@@ -129,48 +163,53 @@ def _scores(row: Row, num_images: int | None) -> dict[str, Estimate | float | No
         accuracy = Estimate(value=over_all, low=float(limits.low), high=float(limits.high))
     if row.configuration.regime == "off_the_shelf":
         return {"accuracy": accuracy, **{name: row.mean(prefix + score) for name, score in averages.items()}}
-    others = {**averages, "test_loss": "log_loss"}
+    others = {**averages, "test_loss": "log_loss", "recall_at_half": "recall_at_half"}
     return {"accuracy": accuracy, **{name: row.score(score) for name, score in others.items()}}
 
 
-def _first_phase_entry(row: Row, whole: Entry, history: History) -> Entry:
+def _first_phase_entry(row: Row, whole: Entry, document: Document, history: History) -> Entry:
     """A frozen entry.
+
+    The network is that of the whole run, and so are its parameters, latency and throughput.
 
     Args:
         row: The results after the first phase.
         whole: The entry of the whole run.
+        document: The entry is compared with its experiment.
         history: All values of a metric.
     """
-    of_test = vocabulary.TEST_PREFIX
 
     def at_end(metric: str) -> float | None:
         return _at_end_of_first_phase(row.configuration, metric, history)
 
-    return Entry(
-        data=whole.data,
-        backbone=whole.backbone,
+    configuration = replace(row.configuration, regime="frozen")
+    return replace(
+        whole,
         regime="frozen",
-        framework=whole.framework,
-        test_set=whole.test_set,
         name=f"{whole.name}, first phase",
-        stand_in=whole.stand_in,
+        departures=departures(configuration, document, whole.data if document.data_sets else None),
+        as_documented=as_documented(configuration, document),
         accuracy=row.score("accuracy"),
-        precision=row.mean(of_test + "precision_macro"),
-        recall=row.mean(of_test + "recall_macro"),
-        f1=row.mean(of_test + "f1_macro"),
-        test_loss=row.mean(of_test + "log_loss"),
-        minutes=_minutes(row),
+        precision=row.score("precision_macro"),
+        recall=row.score("recall_macro"),
+        recall_at_half=row.score("recall_at_half"),
+        f1=row.score("f1_macro"),
+        test_loss=row.score("log_loss"),
+        minutes=_minutes(row, vocabulary.TRAIN_SECONDS),
+        epoch_seconds=row.mean(vocabulary.SECONDS_PER_EPOCH),
+        phase_2_minutes=None,
+        trainable_parameters=row.mean(vocabulary.TRAINABLE_PARAMETERS),
         epochs=row.mean(vocabulary.EPOCHS),
         best_epoch=_best_epoch(row.configuration),
         train_accuracy=at_end(vocabulary.TRAIN_ACCURACY),
         val_accuracy=at_end(vocabulary.VAL_ACCURACY),
         train_loss=at_end(vocabulary.TRAIN_LOSS),
         val_loss=at_end(vocabulary.VAL_LOSS),
-        image_size=whole.image_size,
-        machine=whole.machine,
-        gpu=whole.gpu,
-        num_images=whole.num_images,
-        settings=whole.settings,
+        classes=_class_scores(row.predictions),
+        predictions=row.predictions,
+        settings=tuple(
+            (name, NOT_APPLICABLE if name == "thawed_rate_factor" else value) for name, value in whole.settings
+        ),
     )
 
 
@@ -183,9 +222,19 @@ def _at_end_of_first_phase(configuration: Configuration, metric: str, history: H
     return sum(values) / len(values) if len(values) == len(configuration.runs) else None
 
 
-def _minutes(row: Row) -> float | None:
-    seconds = row.mean(vocabulary.TRAIN_SECONDS)
+def _minutes(row: Row, metric: str) -> float | None:
+    seconds = row.mean(metric)
     return None if seconds is None else seconds / 60
+
+
+def _evaluation_seconds(row: Row, num_images: int | None) -> float | None:
+    per_second = row.mean(vocabulary.IMAGES_PER_SECOND)
+    return num_images / per_second if num_images and per_second else None
+
+
+def _costs(configuration: Configuration) -> tuple[tuple[str, str], ...]:
+    """All costs but cached features, which are a departure of their own."""
+    return tuple((name, value) for name, value in costs_of(configuration.runs[0]).items() if name != "cache_features")
 
 
 def _best_epoch(configuration: Configuration) -> float | None:
@@ -207,20 +256,6 @@ def _class_scores(predictions: Sequence[Predictions]) -> dict[str, ClassScores]:
         str(name): ClassScores(precision=of.precision, recall=of.recall, f1=of.f1, support=int(of.support))
         for name, of in mean.iterrows()
     }
-
-
-def _stand_in(configuration: Configuration) -> str:
-    runs = configuration.runs
-    reasons = []
-    if any(run.tags.get(vocabulary.BUDGET) == "small" for run in runs):
-        reasons.append("small budget")  # which implies that it used a part of the images
-    elif any(run.params.get(name, "null") != "null" for run in runs for name in _LIMITS_OF_IMAGES):
-        reasons.append("part of the images")
-    if configuration.random_weights:
-        reasons.append("random weights")
-    if configuration.regime != "scratch" and any(run.params.get("weights", "").startswith("runs:/") for run in runs):
-        reasons.append("weights of an earlier run")
-    return ", ".join(reasons)
 
 
 def _machine(configuration: Configuration) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 from tandem.comparison.configurations import family_of
 from tandem.evaluation.ties import highest
 from tandem.published.documents import Document
-from tandem.published.entries import Entry, Results
+from tandem.published.entries import Entry, Results, differing_settings
 from tandem.published.judging import rounds_to
 from tandem.rendering.tables import Estimate, number_of
 
@@ -65,7 +65,9 @@ def best_accuracy(entries: Sequence[Entry]) -> Estimate | float | None:
     by_settings: dict[tuple, dict[str, Estimate | float]] = {}
     for entry in sorted(entries, key=lambda entry: entry.accuracy_value):
         if entry.accuracy is not None:
-            by_settings.setdefault((entry.framework, entry.settings), {})[entry.test_set] = entry.accuracy
+            # Folds have splits of their own.
+            settings = tuple(item for item in entry.settings if item[0] != "split")
+            by_settings.setdefault((entry.framework, settings), {})[entry.test_set] = entry.accuracy
     means = [
         _mean(list(scores.values()), independent=False) for scores in by_settings.values() if set(scores) == test_sets
     ]
@@ -91,16 +93,17 @@ def backbones_with_mean(published: Results, backbones: Sequence[str], stated: fl
 def transfer_pairs(results: Results) -> list[tuple[Entry, Entry]]:
     """(scratch, frozen) entries with the same backbone, test images and framework, where the document has both.
 
-    Each of our frozen entries is paired with the entry from scratch that has the same settings, or else with the most
-    accurate one.
+    Each of our frozen entries is paired with the entry from scratch whose settings differ least and, of these, with the
+    most accurate one.
     """
     pairs = []
     wanted = published_pairs(results.document)
     for frozen in results.of(regime="frozen"):
         same = {name: getattr(frozen, name) for name in ("data", "test_set", "backbone", "framework")}
         choice = results.of(regime="scratch", **same)
-        with_same_settings = [entry for entry in choice if entry.settings == frozen.settings]
-        scratch = highest(with_same_settings or choice, lambda entry: entry.accuracy_value)
+        least = min((len(differing_settings(entry, frozen)) for entry in choice), default=0)
+        nearest = [entry for entry in choice if len(differing_settings(entry, frozen)) == least]
+        scratch = highest(nearest, lambda entry: entry.accuracy_value)
         if scratch is not None and (frozen.data, frozen.backbone) in wanted:
             pairs.append((scratch, frozen))
     return pairs

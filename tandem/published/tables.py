@@ -33,6 +33,16 @@ _OUTCOMES: tuple[_Measure, ...] = (
         Column(key="train_seconds", heading="training", kind="seconds"),
         lambda entry: None if entry.minutes is None else entry.minutes * 60,
     ),
+    (Column(key="epoch_seconds", heading="training per epoch", kind="seconds"), attrgetter("epoch_seconds")),
+    (
+        Column(key="phase_2_seconds", heading="training of phase 2", kind="seconds"),
+        lambda entry: None if entry.phase_2_minutes is None else entry.phase_2_minutes * 60,
+    ),
+    (Column(key="evaluation_seconds", heading="evaluation", kind="seconds"), attrgetter("evaluation_seconds")),
+)
+_RECALL_AT_HALF: _Measure = (
+    Column(key="recall_at_half", heading="our recall at 0.5", kind="score"),
+    attrgetter("recall_at_half"),
 )
 _TRAINING: tuple[_Measure, ...] = (
     (Column(key="epochs", heading="epochs", kind="number"), attrgetter("epochs")),
@@ -62,9 +72,11 @@ _AVERAGES_NOTE = (
     "occur as truth or prediction."
 )
 _STAND_IN_NOTE = (
-    "Our rows marked with a small budget, part of the images, random weights or weights of an earlier run are "
-    "stand-ins for runs that were not possible; they decide no claim."
+    "In brackets behind the name of our row: how it differs from the document's experiment. Such rows are stand-ins: "
+    "they decide no claim, unless the claim is about that, and are in no mean; cached features matter to claims about "
+    "time alone."
 )
+_EVALUATION_NOTE = "Our evaluation: the number of test images divided by the images per second of prediction."
 
 
 def published_tables(
@@ -101,6 +113,7 @@ def _result_table(theirs: Results, ours: Results) -> Table:
     document, results = theirs.document, theirs.document.results
     names = _name_columns(results)
     measures = _filled(_OUTCOMES, theirs)
+    ours_alone = [_RECALL_AT_HALF] if document.recall_at_half else []
     columns = (
         *(column for column, _ in names),
         Column(key="accuracy_published", heading="published accuracy", kind="score"),
@@ -108,6 +121,7 @@ def _result_table(theirs: Results, ours: Results) -> Table:
         Column(key="accuracy", heading="our accuracy", kind="score"),
         Column(key="accuracy_difference", heading="difference", kind="difference"),
         *_pairs(measures),
+        *(column for column, _ in ours_alone),
     )
     rows: list[tuple[Value, ...]] = []
     pairs = _paired(theirs, ours)
@@ -119,7 +133,8 @@ def _result_table(theirs: Results, ours: Results) -> Table:
             difference = value - of_theirs
         label, accuracy = (None, None) if entry is None else (entry.label, entry.accuracy)
         start = *(name(published) for _, name in names), published.accuracy
-        rows.append((*start, label, accuracy, difference, *_values(measures, published, entry)))
+        alone = [None if entry is None else value_of(entry) for _, value_of in ours_alone]
+        rows.append((*start, label, accuracy, difference, *_values(measures, published, entry), *alone))
     of_results = [f"{_words(result)}: {result.note}." for result in results if result.note]
     return Table(
         name="published",
@@ -132,7 +147,8 @@ def _result_table(theirs: Results, ours: Results) -> Table:
             *([_AVERAGES_NOTE] if any(column.key in ("precision", "recall", "f1") for column in columns) else []),
             *([_OPEN_REGIME_NOTE] if any(result.regime is None for result in results) else []),
             *([_OPEN_DATA_NOTE] if any(result.data is None for result in results) else []),
-            *([_STAND_IN_NOTE] if any(entry is not None and entry.stand_in for _, entry in pairs) else []),
+            *([_STAND_IN_NOTE] if any(entry is not None and entry.departures for _, entry in pairs) else []),
+            *([_EVALUATION_NOTE] if any(column.key == "evaluation_seconds" for column in columns) else []),
             *document.notes,
             *of_results,
         ),
@@ -245,7 +261,8 @@ def _matrix(theirs: Results, ours: Results) -> Table:
             for words, entries in found.items():
                 values = [number_of(best_accuracy([one for one in entries if one.data == data])) for data in data_sets]
                 known = [value for value in values if value is not None]
-                mean = sum(known) / len(known) if len(known) == len(data_sets) else None
+                complete = len(known) == len(data_sets) and not any(entry.stand_in for entry in entries)
+                mean = sum(known) / len(known) if complete else None
                 rows.append((regime, backbone, words, *values, mean))
     return Table(
         name="published_data_sets",
@@ -260,7 +277,8 @@ def _matrix(theirs: Results, ours: Results) -> Table:
         rows=tuple(rows),
         notes=(
             "Accuracy on the test images; for ours with the best of several settings, and as the mean over several "
-            "sets of test images, such as folds. Means only for rows with a result on each data set.",
+            "sets of test images, such as folds. Means only for rows with a result on each data set, and not for ours "
+            "that differ from the document's experiment as named in brackets.",
         ),
     )
 
@@ -326,6 +344,8 @@ def _transfer_table(theirs: Results, ours: Results) -> Table:
             accuracies = number_of(our_scratch.accuracy), number_of(our_frozen.accuracy)
             own = ours.difference(our_frozen, our_scratch)
             mark = transfer_mark(ours, our_scratch, our_frozen)
+            if our_frozen.stand_in or our_scratch.stand_in:
+                mark = None
             beside.append((our_frozen.variant, *accuracies, None if own is None else own.value, mark))
         rows += [(*start, *own) for own in beside or [(None,) * 5]]
     negative, ties = marks.count("negative"), marks.count("tie")
@@ -350,7 +370,8 @@ def _transfer_table(theirs: Results, ours: Results) -> Table:
             f"Of {len(found)} published pairs {negative} {'is' if negative == 1 else 'are'} negative and {ties} "
             f"{'is a tie' if ties == 1 else 'are ties'}.",
             "Ours: same backbone, data set and framework; a tie is a difference that is not significant (paired "
-            "tests), and nothing is said without saved predictions.",
+            "tests), and nothing is said without saved predictions, or of rows that differ from the document's "
+            "experiment as named in brackets.",
         ),
     )
 

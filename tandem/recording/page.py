@@ -20,7 +20,13 @@ MOST_CONFUSIONS = 15
 
 
 def write_run_page(
-    path: Path, *, title: str, history: pd.DataFrame, predictions: Predictions, settings: Mapping[str, Any]
+    path: Path,
+    *,
+    title: str,
+    history: pd.DataFrame,
+    predictions: Predictions,
+    after_first_phase: Predictions | None = None,
+    settings: Mapping[str, Any],
 ) -> None:
     """Writes the page of a run.
 
@@ -30,6 +36,7 @@ def write_run_page(
         history: One line per epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss,
             train/accuracy, val/accuracy; empty for a network that was not trained.
         predictions: Of the trained network on the test images.
+        after_first_phase: Of the network after the first of several phases; None if there was only one.
         settings: By dotted name.
     """
     sections = (
@@ -46,6 +53,7 @@ def write_run_page(
                 _confusions(predictions),
             ),
         ),
+        *(() if after_first_phase is None else (_first_phase(after_first_phase),)),
         Section(
             title="Classes",
             anchor="classes",
@@ -58,6 +66,15 @@ def write_run_page(
     )
     lead = f"{len(predictions.keys):,} test images of {len(predictions.classes)} classes"
     write_page(path, Page(title=title, lead=lead, sections=sections))
+
+
+def _first_phase(predictions: Predictions) -> Section:
+    caption = "Share of the images of each true class by predicted class, after the first phase alone."
+    return Section(
+        title="Confusion matrix after phase 1",
+        anchor="confusions-phase-1",
+        blocks=(Plot(figure=confusion_heatmap(predictions), caption=caption), _confusions(predictions, "_phase_1")),
+    )
 
 
 def _training(history: pd.DataFrame) -> Section:
@@ -94,7 +111,7 @@ def _classes(predictions: Predictions) -> Table:
 _CLASS_SCORES = (("f1", "F1"), ("precision", "precision"), ("recall", "recall"))
 
 
-def _confusions(predictions: Predictions) -> Table:
+def _confusions(predictions: Predictions, suffix: str = "") -> Table:
     counts = confusion_matrix(predictions).to_numpy(copy=True)
     support = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
@@ -105,7 +122,7 @@ def _confusions(predictions: Predictions) -> Table:
             names = predictions.classes[truth], predictions.classes[predicted]
             rows.append((*names, int(count), int(support[truth])))
     return Table(
-        name="confusions",
+        name=f"confusions{suffix}",
         title="Most frequent confusions",
         columns=(
             Column(key="truth", heading="true class"),

@@ -190,6 +190,7 @@ def record_phase(
     run.set_tags(tags)
     if outcome.frozen_before != outcome.frozen_after:
         raise RuntimeError(f"the frozen backbone changed in phase {phase.number}: its hash differs from before")
+    first_epoch = next(row for row in curves.rows if row["phase"] == phase.number)
     run.log_metrics(
         {
             f"{prefix}/{name}": value
@@ -203,6 +204,7 @@ def record_phase(
                 vocabulary.BEST_EPOCH: outcome.best_epoch,
                 vocabulary.PARAMETERS: outcome.parameters,
                 vocabulary.TRAINABLE_PARAMETERS: outcome.trainable_parameters,
+                vocabulary.START_ACCURACY: first_epoch[vocabulary.VAL_ACCURACY],
             }.items()
         }
     )
@@ -250,6 +252,11 @@ def record_grad_cam(
         run.log_artifact(run.folder / name, folder=vocabulary.FINAL_FOLDER)
 
 
+def _after_first_phase(run: Run) -> Predictions:
+    """Predictions of the test images after the first phase, which record_phase wrote into the run's folder."""
+    return Predictions.read(run.folder / vocabulary.phase_name(1) / vocabulary.PREDICTIONS_FILE)
+
+
 def record_end(
     run: Run,
     settings: Settings,
@@ -290,7 +297,12 @@ def record_end(
     title = f"{settings.backbone}, {settings.regime}, {data.name}"
     page = run.folder / vocabulary.RUN_PAGE_FILE
     write_run_page(
-        page, title=title, history=pd.DataFrame(curves.rows), predictions=predictions, settings=flatten(settings)
+        page,
+        title=title,
+        history=pd.DataFrame(curves.rows),
+        predictions=predictions,
+        after_first_phase=_after_first_phase(run) if len(outcomes) > 1 else None,
+        settings=flatten(settings),
     )
     run.log_artifact(page, remove=True)  # 5 MB, most of it plotly.js
     card = run.folder / vocabulary.MODEL_CARD_FILE

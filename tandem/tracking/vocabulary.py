@@ -65,6 +65,7 @@ ONNX_IMAGES_PER_SECOND = "cost/onnx_images_per_second"  # median over batches of
 PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
 PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # of the first GPU; 0 without a GPU
 BEST_EPOCH = "cost/best_epoch"  # per phase, counted from 0 within the phase
+START_ACCURACY = "val/start_accuracy"  # per phase: validation accuracy after its first epoch
 
 DATA_PREFIX = "data/"  # followed by num_images and the like; only on reports on a data set
 
@@ -92,6 +93,7 @@ GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.recordin
 GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
 MODEL_CARD_FILE = "model_card.md"
+ARCHITECTURE_FILE = "architecture.csv"  # one line per layer
 BEST_SETTINGS_FILE = "best.yaml"
 TRIALS_FILE = "trials.csv"
 SWEEP_PAGE_FILE = "sweep.html"

@@ -49,11 +49,12 @@ def row(
     seconds: float | None = None,
     hardware: str = "2 cores",
     after_first_phase: bool = False,
+    parameters: float | None = None,
 ) -> Row:
-    """A row with an accuracy, with or without an interval, and a training time."""
+    """A row with an accuracy, with or without an interval, a training time and a number of parameters."""
     prefix = "phase_1/" if after_first_phase else ""
     value = accuracy.value if isinstance(accuracy, Estimate) else accuracy
-    metrics = {"test/accuracy": value, "cost/train_seconds": seconds}
+    metrics = {"test/accuracy": value, "cost/train_seconds": seconds, "cost/parameters": parameters}
     return Row(
         configuration=configuration(
             label,

@@ -47,6 +47,14 @@ def test_classes_hold_f1_of_every_row(make_predictions: MakePredictions) -> None
     assert (hardest["f1_highest"], hardest["highest_in"]) == (1, "a")
 
 
+def test_no_row_is_the_lowest_where_all_are_equal(make_predictions: MakePredictions) -> None:
+    right = [index != 0 for index in range(8)]
+    alike, _ = class_tables(analysis_of(make_predictions(right), make_predictions(right)))
+    assert {(row["lowest_in"], row["highest_in"]) for row in rows(alike)} == {("all", "all")}
+    alone, _ = class_tables(analysis_of(make_predictions(right)))
+    assert {(row["lowest_in"], row["highest_in"]) for row in rows(alone)} == {("a", "a")}
+
+
 def test_classes_without_test_images_are_left_out() -> None:
     f1 = class_f1(analysis_of(predictions([0, 0, 2, 2], [0, 0, 2, 0])).rows)
     assert list(f1.index) == ["class 2", "class 0"]
@@ -83,7 +91,7 @@ def test_confusions_name_the_true_class_first() -> None:
             "images": 2,
             "share": pytest.approx(2 / 12),
             "cells": 2,
-            "most_in": "a",
+            "most_in": "a, b",
         }
     ]
     assert table.notes == ("Summed over 3 runs.",)

@@ -320,6 +320,28 @@ def test_several_weights_files_of_one_framework_keep_their_names(make_run: MakeR
     ]
 
 
+def test_folds_of_the_training_images_are_one_row(make_run: MakeRun) -> None:
+    """They share their test images, so that their runs are averaged as those of seeds are."""
+
+    def of_fold(fold: int, accuracy: float, seed: int = 0) -> RunRecord:
+        params = {"data.split": "publisher_folds", "data.folds": "3", "data.fold": str(fold)}
+        return make_run(accuracy=accuracy, seed=seed, params=params, tags={"tandem.split_hash": f"fold {fold}"})
+
+    runs = [of_fold(fold, accuracy) for fold, accuracy in enumerate((0.7, 0.8, 0.9))]
+    comparison = compare_runs(runs)
+    (row,) = table_rows(comparison, "summary")
+    assert (row["accuracy"], row["runs"]) == (pytest.approx(0.8), 3)
+    assert not {"data.fold", "split"} & row.keys() and comparison.notes == ()
+    (table,) = [table for table in comparison.tables if table.name == "summary"]
+    assert "Rows with several folds of the training images are means over these, as over seeds." in table.notes
+    # The same fold again replaces the earlier run; another seed does not, nor does another number of folds.
+    again = [*runs, of_fold(2, 0.6), of_fold(2, 0.6, seed=1)]
+    (row,) = table_rows(compare_runs(again), "summary")
+    assert (row["accuracy"], row["runs"]) == (pytest.approx((0.7 + 0.8 + 0.6 + 0.6) / 4), 4)
+    other = make_run(params={"data.split": "publisher_folds", "data.folds": "5", "data.fold": "0"})
+    assert [row["runs"] for row in table_rows(compare_runs([*runs, other]), "summary")] == [3, 1]
+
+
 def test_latest_group_of_one_size_comes_first(make_run: MakeRun) -> None:
     old = make_run(accuracy=0.1, tags={"tandem.test_hash": "old"})
     new = make_run(accuracy=0.2, tags={"tandem.test_hash": "new"})

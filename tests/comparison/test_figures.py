@@ -12,6 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.comparison_page import made_page
 from tandem.comparison.figures import (
+    accuracy_against_parameters,
     accuracy_against_time,
     accuracy_differences,
     critical_difference_diagram,
@@ -99,6 +100,33 @@ def test_pareto_front_is_drawn_from_the_fastest_to_the_most_accurate() -> None:
     points = [timed(SCRATCH, 100, 0.9), timed(TWO_STAGE, 50, 0.7), timed("mobilenet_v2 frozen torch", 200, 0.8)]
     (front,) = named(accuracy_against_time(points, STYLES), "Pareto front")
     assert (front.x, front.y) == ((50, 100), (0.7, 0.9))
+
+
+def test_times_on_different_machines_have_no_pareto_front() -> None:
+    estimates = [Estimate(value=value, low=value - 0.02, high=value + 0.01) for value in (0.7, 0.9)]
+    points = [
+        row(label, accuracy=accuracy, seconds=seconds, hardware=hardware)
+        for label, accuracy, seconds, hardware in (
+            (TWO_STAGE, estimates[0], 50, "2 cores"),
+            (SCRATCH, estimates[1], 100, "H200"),
+        )
+    ]
+    assert not named(accuracy_against_time(points, STYLES), "Pareto front")
+
+
+def test_accuracy_is_drawn_over_parameters_with_its_front() -> None:
+    labels = (SCRATCH, TWO_STAGE, "resnet50 frozen torch")
+    points = [
+        row(label, accuracy=accuracy, parameters=parameters)
+        for label, accuracy, parameters in zip(labels, (0.7, 0.6, 0.9), (2e6, 3e6, 25e6), strict=True)
+    ]
+    figure = accuracy_against_parameters(points, STYLES)
+    (front,) = named(figure, "Pareto front")
+    assert (front.x, front.y) == ((2e6, 25e6), (0.7, 0.9))
+    (point,) = named(figure, TWO_STAGE)
+    assert (point.x, point.y) == ((3e6,), (0.6,))
+    assert titles(figure) == ("parameters, logarithmic", "accuracy on test images")
+    assert figure.layout.xaxis.type == "log"
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,31 @@ def test_lower_losses_and_calibration_errors_are_better(make_run: MakeRun) -> No
     assert (better["accuracy"], better["log_loss"], better["calibration_error"]) == ("higher", "lower", "lower")
 
 
+def test_versions_that_differ_within_a_row_or_between_rows_are_named(make_run: MakeRun) -> None:
+    def notes(*versions: str, regimes: tuple[str, str] = ("frozen", "frozen")) -> list[str]:
+        runs = [
+            make_run(regime=regime, seed=seed, tags={"tandem.version.torch": version, "tandem.version.python": "3.13"})
+            for seed, (version, regime) in enumerate(zip(versions, regimes, strict=True))
+        ]
+        return [note for note in table_of(runs, "summary").notes if "ersion" in note]
+
+    assert notes("2.15.0", "2.15.0") == []
+    assert notes("2.14.0", "2.15.0") == ["Versions of torch differ: 2.14.0 in frozen torch; 2.15.0 in frozen torch."]
+    assert notes("2.14.0", "2.15.0", regimes=("frozen", "finetune")) == [
+        "Versions of torch differ: 2.14.0 in frozen torch; 2.15.0 in finetune torch."
+    ]
+
+
+def test_scores_that_documents_define_have_columns(make_run: MakeRun) -> None:
+    """Lowest precision and recall of a class (birds, equations 4 and 5), weighted averages, and recall at 0.5."""
+    names = ("precision_min", "recall_min", "precision_weighted", "recall_weighted", "recall_at_half")
+    metrics = {f"test/{name}": 0.1 * number for number, name in enumerate(names)}
+    table = table_of([make_run(metrics=metrics)], "scores")
+    (row,) = rows(table)
+    assert {name: row[name] for name in names} == {name: metrics[f"test/{name}"] for name in names}
+    assert {column.better for column in table.columns if column.key in names} == {"higher"}
+
+
 def test_frameworks_are_side_by_side(make_run: MakeRun) -> None:
     runs = [
         make_run("torch", accuracy=0.80, metrics={"cost/train_seconds": 50.0}),
@@ -168,8 +193,14 @@ def test_frameworks_with_different_settings_are_not_compared(make_run: MakeRun) 
     frameworks = table_of(runs, "frameworks")
     assert [row["regime"] for row in rows(frameworks)] == ["frozen"]
     assert frameworks.notes[-1] == (
-        "In one framework only: mobilenet_v2 finetune (keras), mobilenet_v2 finetune (torch)."
+        "Without a row of the other framework with equal settings: finetune keras (learning_rate 0.001), finetune "
+        "torch (learning_rate 0.01)."
     )
+
+
+def test_regime_of_one_framework_is_named(make_run: MakeRun) -> None:
+    runs = [make_run("torch", "frozen"), make_run("keras", "frozen"), make_run("torch", "finetune")]
+    assert table_of(runs, "frameworks").notes[-1] == "In one framework only: finetune torch."
 
 
 def test_times_on_different_machines_have_no_ratio(make_run: MakeRun) -> None:
@@ -188,13 +219,19 @@ def test_notes_say_how_the_frameworks_differ(compared: Callable[..., Comparison]
     assert row["accuracy_difference"].value == pytest.approx(-0.02)
     # torch is right on images 0 to 179, keras on 10 to 185: 10 and 6 images are right in one only.
     assert row["p_value"] == pytest.approx(stats.binomtest(10, 16).pvalue)
-    assert any(note.startswith("mobilenet_v2 differs between the frameworks: stride-2") for note in table.notes)
+    (note,) = [note for note in table.notes if note.startswith("Besides the framework")]
+    assert "stride-2 convolutions pad both sides in torchvision" in note
 
 
-def test_settings_that_differ_within_a_pair_are_named(make_run: MakeRun) -> None:
-    runs = [make_run("torch", params={"weights": "a.pth"}), make_run("keras", params={"weights": "a.h5"})]
-    table = table_of(runs, "frameworks")
-    assert "Settings that differ between the frameworks: weights; all others are equal." in table.notes
+def test_times_on_different_machines_have_no_best(make_run: MakeRun) -> None:
+    def better(*runs: RunRecord) -> dict[str, str | None]:
+        return {column.key: column.better for column in table_of(list(runs), "cost").columns}
+
+    other = {"tandem.hardware": "H200"}
+    assert better(make_run("torch"), make_run("keras"))["train_seconds"] == "lower"
+    found = better(make_run("torch"), make_run("keras", tags=other))
+    assert found["train_seconds"] is found["latency_milliseconds"] is found["seconds_per_epoch"] is None
+    assert found["parameters"] == "lower"
 
 
 def test_thawing_is_the_whole_run_minus_its_first_phase(make_run: MakeRun) -> None:
@@ -236,6 +273,21 @@ def test_transfer_is_pretrained_minus_from_scratch(make_run: MakeRun) -> None:
     assert (row["regime"], row["accuracy_scratch"], row["accuracy"]) == ("frozen", 0.7, 0.9)
     assert row["accuracy_difference"] == pytest.approx(0.2)
     assert row["verdict"] is row["classes_worse"] is row["classes_better"] is row["worse"] is None
+
+
+def test_transfer_has_starting_performance_and_time_to_learn(make_run: MakeRun) -> None:
+    def start(accuracy: float, seconds: float) -> dict[str, float]:
+        return {"phase_1/val/start_accuracy": accuracy, "cost/train_seconds": seconds}
+
+    runs = [
+        make_run(regime="scratch", accuracy=0.7, metrics=start(0.1, 100.0)),
+        make_run(regime="two_stage", accuracy=0.9, metrics=start(0.6, 25.0) | {"phase_2/val/start_accuracy": 0.85}),
+    ]
+    (row,) = rows(table_of(runs, "transfer"))
+    assert (row["start_accuracy_scratch"], row["start_accuracy"], row["train_seconds_ratio"]) == (0.1, 0.6, 0.25)
+    # Runs of earlier versions did not log it.
+    (row,) = rows(table_of([make_run(regime="scratch"), make_run(regime="frozen")], "transfer"))
+    assert "start_accuracy" not in row
 
 
 def test_several_seeds_are_tested_by_the_bootstrap(make_run: MakeRun, make_predictions: MakePredictions) -> None:

@@ -101,6 +101,12 @@ def test_without_predictions_only_accuracy_and_time_are_drawn(make_run: MakeRun)
     assert set(make_plots(compared, {})) == {"accuracy_time"}
 
 
+def test_parameters_are_drawn_where_they_differ(make_run: MakeRun) -> None:
+    runs = [make_run(), make_run(params={"backbone": "resnet50"}, metrics={"cost/parameters": 25e6})]
+    (compared,) = compare_runs(runs).groups
+    assert set(make_plots(compared, {})) == {"accuracy_time", "accuracy_parameters"}
+
+
 def test_figures_say_what_is_subtracted_from_what(comparison: Comparison) -> None:
     (compared,) = comparison.groups
     plots = make_plots(compared, {})
@@ -148,7 +154,17 @@ def test_methods_list_runs_versions_and_settings(comparison: Comparison, maps: N
 def test_recommendation_comes_first_and_methods_last(comparison: Comparison, maps: None, tmp_path: Path) -> None:
     page = page_of(comparison, tmp_path)
     assert [section.anchor for section in page.sections] == [
-        *("recommendation", "summary", "frameworks", "training", "thawing", "cost", "classes", "confusions"),
+        *(
+            "recommendation",
+            "summary",
+            "frameworks",
+            "ensembles",
+            "training",
+            "thawing",
+            "cost",
+            "classes",
+            "confusions",
+        ),
         *("calibration", "transfer", "images", "grad-cam", "methods"),
     ]
     assert page.lead == "4 runs. digits 5-9, 5 classes, 180 test images."

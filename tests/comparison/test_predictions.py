@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tandem.comparison.predictions as module
@@ -12,7 +13,7 @@ from tandem.comparison.predictions import read_predictions
 from tandem.errors import UserError
 from tandem.evaluation.predictions import Predictions
 from tandem.tracking.reader import RunRecord
-from tests.compared import MakePredictions, MakeRun
+from tests.compared import MakePredictions, MakeRun, reordered
 
 
 @pytest.fixture
@@ -73,3 +74,30 @@ def test_predictions_of_other_images_are_not_compared(
     assert set(saved.final) == {runs[0].run_id}
     (note,) = saved.notes
     assert "other images or classes" in note and "(other)" in note
+
+
+def test_classes_are_matched_by_name(
+    make_run: MakeRun, make_predictions: MakePredictions, stored: dict, tmp_path: Path
+) -> None:
+    runs = [make_run("torch"), make_run("keras")]
+    whole = make_predictions([True, False] * 6)
+    stored[runs[0].run_id, "final/predictions.parquet"] = whole
+    stored[runs[1].run_id, "final/predictions.parquet"] = reordered(whole, (2, 0, 3, 1))
+    saved = read_predictions(configurations_of(runs), tmp_path).with_equal_classes()
+    assert saved.notes == ()
+    first, second = (saved.final[run.run_id] for run in runs)
+    assert first.classes == second.classes == whole.classes
+    assert first.truth.tolist() == second.truth.tolist() == whole.truth.tolist()
+    assert np.array_equal(first.probabilities, second.probabilities)
+
+
+def test_run_of_other_images_is_left_out_wherever_it_stands(
+    make_run: MakeRun, make_predictions: MakePredictions, stored: dict, tmp_path: Path
+) -> None:
+    runs = [make_run("torch", run_id="other"), make_run("keras"), make_run("keras", "frozen")]
+    for run, images in zip(runs, (9, 8, 8), strict=True):
+        stored[run.run_id, "final/predictions.parquet"] = make_predictions([True] * images)
+    saved = read_predictions(configurations_of(runs), tmp_path)
+    assert set(saved.final) == {run.run_id for run in runs[1:]}
+    (note,) = saved.notes
+    assert "(other)" in note

@@ -237,6 +237,43 @@ def test_publishers_copies_are_dropped_from_the_earlier_part() -> None:
     assert part_of_keys(allowed)["train/cat/x"] == "train"
 
 
+def test_folds_within_the_publishers_training_images_keep_its_test_images() -> None:
+    images = [
+        image
+        for name, numbers in (("cat", (20, 5, 7)), ("dog", (13, 2, 4)))
+        for part, number in zip(("train", "val", "test"), numbers, strict=True)
+        for image in images_of(name, number, part)
+    ]
+    splits = [split_of(images, split="publisher_folds", folds=5, fold=fold) for fold in range(5)]
+    # 25 cats and 15 dogs are dealt to five folds; each validates once.
+    assert [sizes(split, "cat") for split in splits] == [{"train": 20, "val": 5, "test": 7}] * 5
+    assert [sizes(split, "dog") for split in splits] == [{"train": 12, "val": 3, "test": 4}] * 5
+    parts = [part_of_keys(split) for split in splits]
+    for key, _, published, _ in images:
+        found = Counter(part[key] for part in parts)
+        assert found == ({"test": 5} if published == "test" else {"train": 4, "val": 1}), key
+    assert len({split.test_hash for split in splits}) == 1
+    assert {split.kind for split in splits} == {"publisher_folds"}
+
+
+def test_copies_of_test_images_are_in_no_fold_of_the_training_images() -> None:
+    images = [image for name in ("cat", "dog") for part in ("train", "test") for image in images_of(name, 6, part)]
+    copy = ("train/cat/x", "cat", "train", "test/cat/001")
+    split = split_of([*images, copy], split="publisher_folds", folds=2, fold=0)
+    assert part_of_keys(split)["train/cat/x"] == "unused"
+    assert list(split.dropped.values()) == ["left out of train: a copy is in test"]
+
+
+def test_folds_within_the_training_images_need_the_publishers_parts_and_enough_images() -> None:
+    with pytest.raises(UserError, match=r"data\.split: received publisher_folds, but some has no train and test"):
+        split_of(images_of("cat", 10) + images_of("dog", 10), split="publisher_folds", fold=0)
+    images = [image for name in ("cat", "dog") for part in ("train", "test") for image in images_of(name, 3, part)]
+    with pytest.raises(UserError, match=r"at least 5 different images outside the publisher's test with 5 folds"):
+        split_of(images, split="publisher_folds", folds=5, fold=0)
+    with pytest.raises(UserError, match=r"data\.fold: received None, allowed: 0 to 4"):
+        split_of(images, split="publisher_folds", folds=5, fold=None)
+
+
 def test_publishers_split_needs_the_publishers_parts() -> None:
     with pytest.raises(UserError, match=r"data\.split: received publisher, but some has no .* allowed here: fractions"):
         split_of(images_of("cat", 10) + images_of("dog", 10), split="publisher")

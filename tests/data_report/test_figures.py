@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tandem.data_report.figures import MOST_SIZES, class_bars, file_size_boxes, image_size_marks
+from tandem.data_report.figures import MOST_SIZES, class_bars, class_share_bars, file_size_boxes, image_size_marks
 from tandem.rendering.theme import NEUTRAL_COLOR, TRAIN_COLOR, VAL_COLOR
 
 
@@ -45,6 +45,19 @@ def test_parts_have_colours_of_their_own_and_axes_say_what_they_count() -> None:
 
 def test_part_without_images_has_no_bars() -> None:
     assert [bar.name for bar in class_bars(make_counts(3)).data] == ["train", "val", "test"]
+    assert [bar.name for bar in class_share_bars(make_counts(3).assign(val=0)).data] == ["train", "test"]
+
+
+def test_shares_of_each_part_add_up_to_a_hundred_percent() -> None:
+    figure = class_share_bars(make_counts(3, unused=1))
+    assert {bar.name: bar.y.tolist() for bar in figure.data} == {
+        "train": pytest.approx([100 / 6, 200 / 6, 300 / 6]),
+        "val": pytest.approx([100 / 3] * 3),
+        "test": pytest.approx([100 / 3] * 3),
+    }
+    assert figure.layout.barmode == "group"
+    assert figure.layout.yaxis.title.text == "% of the part's images"
+    assert figure.layout.annotations[0].text == "equal 33.3 %"
 
 
 def test_classes_that_are_numbers_keep_their_places() -> None:

@@ -111,7 +111,7 @@ def test_long_lists_are_cut_except_classes(messy_data: PreparedData, monkeypatch
 
 def test_figures_are_those_of_classes_files_and_sizes(messy: Page) -> None:
     plots = [block for section in messy.sections for block in section.blocks if isinstance(block, Plot)]
-    assert [type(plot.figure.data[0]) for plot in plots] == [go.Bar, go.Box, go.Box, go.Scatter]
+    assert [type(plot.figure.data[0]) for plot in plots] == [go.Bar, go.Bar, go.Box, go.Box, go.Scatter]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chrome or Chromium on this machine")
@@ -126,10 +126,10 @@ def test_page_draws_everything_without_a_network(messy: Page, tmp_path: Path) ->
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("request", lambda request: requests.append(request.url))
         tab.goto((tmp_path / "page.html").as_uri())
-        for number in range(3):
+        for number in range(4):
             tab.locator(".plot > div[data-state=drawn]").nth(number).wait_for()
         assert tab.locator(".images img").evaluate_all("all => all.filter(img => img.naturalWidth > 0).length") == 16
-        box = tab.locator("[data-figure=figure-1]")
+        box = tab.locator("[data-figure=figure-2]")
         assert "owl" in box.inner_text() and "bytes" in box.inner_text()
         assert tab.evaluate("document.documentElement.scrollWidth") == 1280
         browser.close()

@@ -4,16 +4,22 @@ import functools
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tandem.comparison.configurations import group_runs
 from tandem.errors import UserError
 from tandem.grid.file import Grid, GridCell, read_grid, small_budget
 from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.settings import DataSettings, PhaseSettings, ScheduleSettings, Settings, flatten
+from tandem.published.departures import departures
+from tandem.published.documents import read_document
+from tandem.tracking.provenance import parameter_text
+from tests.compared import MakeRun
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DOCUMENTS = ("birds", "cifar100_lightweight", "eight_datasets", "imagenette", "mobilenet_vs_efficientnetv2")
@@ -132,6 +138,28 @@ def test_article_has_three_frozen_networks_on_the_users_data() -> None:
     assert all(cell.options.count("--data.source") == 1 for cell in (*grid.cells, *given.cells))
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_cells_of_a_document_do_as_the_document_did(name: str, make_run: MakeRun) -> None:
+    """No setting of a cell differs from what is known of the document, so that its run can decide claims of any kind.
+
+    The images are the document's, which a test has not.
+    """
+    document = replace(read_document(name), facts={})
+    runs = [
+        make_run(
+            cell.framework,
+            cell.settings.regime,
+            params={key: parameter_text(value) for key, value in flatten(cell.settings).items()},
+            tags={"tandem.data": cell.settings.data.source},
+        )
+        for cell in document_grid(name).cells
+    ]
+    (group,), _ = group_runs(runs)
+    assert len(group.configurations) == len(runs)
+    for configuration in group.configurations:
+        assert departures(configuration, document, None) == (), configuration.label
+
+
 def test_all_backbones_has_every_backbone_in_every_trained_regime() -> None:
     regimes = ("scratch", "frozen", "two_stage", "finetune", "gradual")
     assert len(CATALOGUE) == 12
@@ -163,6 +191,52 @@ def test_block_gives_all_combinations_of_the_varied_values(write: Write) -> None
     assert [(cell.settings.backbone, cell.settings.seed, cell.framework) for cell in cells] == [
         *itertools.product(("mobilenet_v2", "resnet50"), (0, 1, 2), ("torch", "keras"))
     ]
+
+
+def test_optional_block_counts_only_if_it_is_asked_for(write: Write) -> None:
+    file = write(
+        "cells: [{frameworks: [torch], settings: {max_epochs: 5}}, "
+        "{frameworks: [torch], optional: longer, vary: {max_epochs: [50, 60]}}, "
+        "{frameworks: [torch], optional: wider, settings: {batch_size: 64}}]"
+    )
+    grid = read_grid(file)
+    assert ([cell.settings.max_epochs for cell in grid.cells], grid.left_out) == ([5], ("longer", "wider"))
+    grid = read_grid(file, optional=["longer"])
+    assert ([cell.settings.max_epochs for cell in grid.cells], grid.left_out) == ([5, 50, 60], ("wider",))
+    assert [cell.number for cell in grid.cells] == [1, 2, 3]
+    with pytest.raises(UserError) as caught:
+        read_grid(file, optional=["long"])
+    assert str(caught.value) == f"--with: received 'long', allowed: the optional blocks of {file}: longer, wider"
+
+
+def test_documents_have_cells_beyond_their_own_as_optional_blocks() -> None:
+    birds = read_grid(CONFIGS / "birds.yaml", optional=["image_size", "publisher_split"])
+    more = birds.cells[6:]
+    assert [(cell.settings.backbone, cell.settings.regime, cell.framework) for cell in more] == [
+        ("resnet50", "two_stage", "torch"),
+        ("efficientnet_v2_b0", "two_stage", "keras"),
+    ] * 2
+    assert [cell.settings.data.image_size for cell in more] == [128, 128, 224, 224]
+    assert [cell.settings.data.split for cell in more] == ["fractions", "fractions", "publisher", "publisher"]
+    assert {cell.settings.batch_size for cell in more if cell.framework == "torch"} == {128}
+
+    cifar = read_grid(CONFIGS / "cifar100_lightweight.yaml", optional=["cross_validation", "more_epochs"])
+    *folds, longer = cifar.cells[4:]
+    assert (longer.settings.backbone, longer.settings.max_epochs) == ("alexnet", 50)
+    assert len(folds) == 4 * 5
+    assert {(cell.settings.data.split, cell.settings.data.folds) for cell in folds} == {("publisher_folds", 5)}
+    assert [cell.settings.data.fold for cell in folds] == [*range(5)] * 4
+    assert [cell.settings.head.hidden for cell in folds[::5]] == [[256], [256], [384, 384, 384], []]
+
+
+def test_requested_cache_of_features_counts_only_where_features_could_be_cached(write: Write) -> None:
+    file = write(
+        "settings: {cache_features: false}\n"
+        "cells: [{frameworks: [torch], vary: {regime: [scratch, frozen, two_stage, finetune]}}, "
+        "{frameworks: [torch], settings: {regime: frozen, augmentation: {horizontal_flip: true}}}]"
+    )
+    asked = {"cache_features": False}
+    assert [dict(cell.costs) for cell in read_grid(file).cells] == [{}, asked, asked, {}, {}]
 
 
 def test_settings_of_a_block_override_those_at_the_top(write: Write) -> None:

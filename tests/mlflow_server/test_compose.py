@@ -91,7 +91,7 @@ def test_scripts_and_comparison_survive_a_restart_of_the_server(
         team_server.start()
 
     compared = run(
-        ROOT / "compare.py", "--experiment", "team", "--tracking_uri", team_server.uri, cwd=tmp_path, **account
+        ROOT / "compare.py", "--experiment", "team", "--tracking.uri", team_server.uri, cwd=tmp_path, **account
     )
     assert compared.returncode == 0, compared.stderr
     rows = [line for line in compared.stdout.splitlines() if "finetune" in line]
@@ -117,7 +117,7 @@ def test_scripts_and_comparison_survive_a_restart_of_the_server(
         assert secret not in " ".join(team_server.process.args)
 
     team_server.stop(signal.SIGTERM)
-    gone = run(ROOT / "compare.py", "--experiment", "team", "--tracking_uri", team_server.uri, cwd=tmp_path, **account)
+    gone = run(ROOT / "compare.py", "--experiment", "team", "--tracking.uri", team_server.uri, cwd=tmp_path, **account)
     assert gone.returncode == 2
     assert f"no MLflow server answers at {team_server.uri}" in gone.stderr and gone.stderr.count("\n") == 1
     team_server.start()

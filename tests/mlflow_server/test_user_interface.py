@@ -132,7 +132,7 @@ def test_comparison_of_copied_runs_is_that_of_the_originals(
     for uri in (f"sqlite:///{store / 'mlflow.db'}", target):
         name = str(len(tables))
         compared = run(
-            ROOT / "compare.py", "--experiment", "team", "--tracking_uri", uri, "--output", name, cwd=tmp_path
+            ROOT / "compare.py", "--experiment", "team", "--tracking.uri", uri, "--output", name, cwd=tmp_path
         )
         assert compared.returncode == 0, compared.stderr
         tables.append({file.name: file.read_text() for file in (tmp_path / name).iterdir()})

@@ -96,6 +96,12 @@ MUTATIONS = (
         new="            yield results",
         tests="evaluation/test_batching.py",
     ),
+    Mutation(
+        file="tandem/evaluation/ensemble.py",
+        old="aligned = align(members)",
+        new="aligned = list(members)",
+        tests="evaluation/test_ensemble.py",
+    ),
     # tracking
     Mutation(
         file="tandem/tracking/journal.py",
@@ -139,6 +145,12 @@ MUTATIONS = (
         old="return network.backbone(network.pixels(images)).float()",
         new="return network.backbone(network.pixels(images.flip(2))).float()",
         tests="on_torch/test_features.py",
+    ),
+    Mutation(
+        file="tandem/on_torch/architecture.py",
+        old=" or list(module.parameters(recurse=False))",
+        new="",
+        tests="on_torch/test_architecture.py",
     ),
     # on_keras
     Mutation(
@@ -191,6 +203,18 @@ MUTATIONS = (
         old="if _num_equal_settings(other, row) == most_equal]",
         new="]",
         tests="comparison",
+    ),
+    Mutation(
+        file="tandem/published/entries.py",
+        old="or (one.cost_only and not about_time)",
+        new="or one.cost_only",
+        tests="published",
+    ),
+    Mutation(
+        file="tandem/comparison/pairing.py",
+        old="        same_weights = same_kind",
+        new="        same_weights = []",
+        tests="comparison/test_pairing.py",
     ),
     # rendering
     Mutation(

@@ -477,8 +477,9 @@ def test_fractions_may_be_off_by_rounding() -> None:
     assert settings.data.fractions == [third] * 3
 
 
-def test_fold_counts_up_to_the_number_of_folds() -> None:
-    folds = ["--data.split", "folds", "--data.folds", "3"]
+@pytest.mark.parametrize("split", ["folds", "publisher_folds"])
+def test_fold_counts_up_to_the_number_of_folds(split: str) -> None:
+    folds = ["--data.split", split, "--data.folds", "3"]
     assert read_settings("torch", [*folds, "--data.fold", "2"]).data.fold == 2
     assert refusal(*folds, "--data.fold", "3") == "data.fold: received 3, allowed: 0 to 2, since data.folds is 3"
 
@@ -486,7 +487,7 @@ def test_fold_counts_up_to_the_number_of_folds() -> None:
 @pytest.mark.parametrize("split", ["auto", "fractions", "publisher"])
 def test_fold_is_refused_without_folds(split: str) -> None:
     assert refusal("--data.split", split, "--data.fold", "2") == (
-        f"data.fold: received 2, allowed: null with data.split {split}; data.split folds takes it"
+        f"data.fold: received 2, allowed: null with data.split {split}; data.split folds and publisher_folds take it"
     )
 
 

@@ -18,8 +18,9 @@ def test_there_is_one_run_per_seed() -> None:
     assert repeats == (Repeat(seed=5, fold=None), Repeat(seed=0, fold=None))
 
 
-def test_there_is_one_run_per_fold() -> None:
-    repeats = repeats_of(read_settings("keras", [*FOLDS, "--seed", "7"]))
+@pytest.mark.parametrize("split", ["folds", "publisher_folds"])
+def test_there_is_one_run_per_fold(split: str) -> None:
+    repeats = repeats_of(read_settings("keras", ["--data.split", split, "--data.folds", "3", "--seed", "7"]))
     assert repeats == tuple(Repeat(seed=7, fold=fold) for fold in range(3))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,33 @@ def claims_of(
     document = read_document(name)
     groups = compare_runs(runs, lambda _: SavedPredictions(final=dict(final or {}))).groups
     return rows_of(claims_table(published_results(document), our_results(document, groups)))
+
+
+def documented(name: str, backbone: str, regime: str, data: str | None = None, **params: str) -> dict[str, str]:
+    """Parameters of a run that did what a document did: on as many images, with the settings that are known of it.
+
+    Args:
+        name: Of the document.
+        backbone: Of the run.
+        regime: Of the run.
+        data: One of our names of its data sets, if it has several.
+        params: More parameters, or others.
+    """
+    document = read_document(name)
+    facts = document.facts[document.data_of(data) if data else (document.data_sets or (None,))[0]]
+    images = facts.images[0]
+    test = facts.test or images // 5
+    val = facts.val or images // 10
+    settings = document.settings_of(backbone, regime)
+    return {
+        "backbone": backbone,
+        "num_classes": str(facts.classes[0]),
+        "num_train_images": str(images - val - test),
+        "num_val_images": str(val),
+        "num_test_images": str(test),
+        **{name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()},
+        **params,
+    }
 
 
 def claim(name: str, start: str) -> Callable[[Results], Judgement]:

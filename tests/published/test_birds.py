@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from tests.published.judged import FAILS, HOLDS, OPEN, claim, entry, published
+from tandem.published.entries import Entry
+from tests.compared import MakePredictions, MakeRun
+from tests.published.judged import FAILS, HOLDS, OPEN, claim, claims_of, documented, entry, published
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,141 @@ def test_three_times_less_is_rounded_to_a_whole_number(minutes: float | None, ve
         for regime, value in (("frozen", 10), ("two_stage", minutes))
     ]
     assert claim("birds", "frozen takes about")(published("birds", *of_both)).verdict == verdict
+
+
+@pytest.mark.parametrize(("minutes", "verdict"), [(20, HOLDS), (21, FAILS), (40, FAILS), (None, OPEN)])
+def test_finetune_takes_much_less_time_at_half_of_it(minutes: float | None, verdict: str) -> None:
+    of_both = [
+        entry(backbone, regime, minutes=value)
+        for backbone in ("resnet50", "efficientnet_v2_b0")
+        for regime, value in (("finetune", minutes), ("two_stage", 40))
+    ]
+    assert claim("birds", "finetune takes much less")(published("birds", *of_both)).verdict == verdict
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(180, HOLDS), (170, HOLDS), (120, FAILS), (300, FAILS), (None, OPEN)])
+def test_epoch_of_the_frozen_network(seconds: float | None, verdict: str) -> None:
+    """3 minutes against 70 seconds."""
+    of_both = [entry("resnet50", "frozen", epoch_seconds=70), entry("resnet50", "finetune", epoch_seconds=seconds)]
+    found = claim("birds", "an epoch of the frozen ResNet-50")(published("birds", *of_both))
+    assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(("parameters", "verdict"), [(24e6, HOLDS), (7.2e6, FAILS), (None, OPEN)])
+def test_equally_many_parameters(parameters: float | None, verdict: str) -> None:
+    of_both = [entry("resnet50", parameters=25.6e6), entry("efficientnet_v2_b0", parameters=parameters)]
+    judge = claim("birds", "ResNet-50 and EfficientNetV2-B0 have about as many")
+    assert judge(published("birds", *of_both)).verdict == verdict
+
+
+def test_splits_are_compared_over_different_test_images(make_run: MakeRun, make_predictions: MakePredictions) -> None:
+    def judge(shares: tuple[float, float]) -> dict[str, str]:
+        runs, final = [], {}
+        images = {"fractions": ("31935", "4562", "9125"), "publisher": ("42622", "1500", "1500")}
+        for (split, numbers), share in zip(images.items(), shares, strict=True):
+            counts = dict(zip(("num_train_images", "num_val_images", "num_test_images"), numbers, strict=True))
+            params = documented("birds", "resnet50", "two_stage", **counts, **{"data.split": split})
+            tags = {"tandem.data": "birds300", "tandem.test_hash": split}
+            runs.append(make_run(regime="two_stage", accuracy=share, params=params, tags=tags))
+            final[runs[-1].run_id] = make_predictions([index < share * 1000 for index in range(1000)])
+        (found,) = [one for one in claims_of("birds", runs, final) if one["claim"].startswith("a 70/10/20 split")]
+        return found
+
+    found = judge((0.9, 0.8))
+    assert found["ours"] == HOLDS
+    assert found["ours_because"].startswith(
+        "resnet50 two_stage torch, 70/10/20 minus the publisher's split +0.1000 [+0.0"
+    )
+    assert judge((0.8, 0.9))["ours"] == FAILS
+    assert judge((0.8, 0.805))["ours"] == OPEN
+
+
+# ---------------------------------------------------------------------------------------------- like things by time
+
+
+def timed(regime: str, minutes: float, accuracy: float = 0.9, **values: Any) -> list[Entry]:
+    return [
+        entry(backbone, regime, minutes=minutes, accuracy=accuracy, **values)
+        for backbone in ("resnet50", "efficientnet_v2_b0")
+    ]
+
+
+def with_size(pixels: int) -> dict[str, Any]:
+    return {"settings": (("data.image_size", str(pixels)),)}
+
+
+def test_rows_with_equal_settings_are_compared_by_time() -> None:
+    """Frozen at 128 pixels is the more accurate one, and took a third of its time at 224."""
+    judge = claim("birds", "frozen takes about")
+    whole = [*timed("two_stage", 29, **with_size(224)), *timed("frozen", 10, 0.85, **with_size(224))]
+    assert judge(published("birds", *whole)).verdict == HOLDS
+    more = [*timed("two_stage", 9, 0.84, **with_size(128)), *timed("frozen", 3.3, 0.89, **with_size(128))]
+    found = judge(replace(published("birds", *whole, *more), published=False))
+    assert found.verdict == HOLDS and found.because.endswith("10.0 min of 29.0 min, 2.9 times less")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("data.image_size", ("128", "224")),
+        ("batch_size", ("16", "64")),
+        ("precision", ("bfloat16", "float32")),
+        ("max_epochs", ("5", "100")),
+        ("early_stopping.patience", ("1", "3")),
+        ("augmentation.horizontal_flip", ("false", "true")),
+        ("data.train_images_per_class", ("10", "null")),
+    ],
+)
+def test_times_of_rows_with_settings_that_change_them_decide_nothing(name: str, values: tuple[str, str]) -> None:
+    of_both = [
+        *timed("frozen", 10, settings=((name, values[0]),)),
+        *timed("two_stage", 30, settings=((name, values[1]),)),
+    ]
+    found = claim("birds", "frozen takes about")(replace(published("birds", *of_both), published=False))
+    assert found.verdict == OPEN
+    assert f"unlike: {name} {values[1]} and {values[0]}" in found.because
+
+
+def test_other_settings_that_differ_are_named_with_the_verdict() -> None:
+    rate = "learning_rate"
+    of_both = [*timed("frozen", 10, settings=((rate, "0.1"),)), *timed("two_stage", 30, settings=((rate, "0.01"),))]
+    found = claim("birds", "frozen takes about")(replace(published("birds", *of_both), published=False))
+    assert found.verdict == HOLDS
+    assert found.because.endswith("3.0 times less (settings differ: learning_rate 0.1 and 0.01)")
+
+
+def test_accuracies_of_rows_with_equal_settings_are_compared() -> None:
+    """The most accurate two_stage has the rate 1; frozen with the same rate is better, the best frozen is not."""
+
+    def one(regime: str, rate: str, accuracy: float) -> list[Entry]:
+        return timed(regime, 10, accuracy, settings=(("learning_rate", rate),))
+
+    order = (("two_stage", 0.95), ("frozen", 0.96), ("finetune", 0.7), ("scratch", 0.5))
+    entries = [entry for regime, accuracy in order for entry in one(regime, "1", accuracy)]
+    entries += one("frozen", "2", 0.945)
+    found = claim("birds", "two_stage is the most accurate")(published("birds", *entries))
+    assert found.verdict == FAILS
+
+
+@pytest.mark.parametrize(("cache", "verdict"), [("false", HOLDS), ("true", OPEN)])
+def test_cached_features_decide_no_claim_about_time(make_run: MakeRun, cache: str, verdict: str) -> None:
+    runs = [
+        make_run(
+            regime="two_stage",
+            accuracy=0.9,
+            params={**documented("birds", backbone, "two_stage"), "cache_features": cache},
+            metrics={"phase_1/test/accuracy": 0.85, "phase_1/cost/train_seconds": 20.0, "cost/train_seconds": 60.0},
+            tags={"tandem.data": "birds300"},
+        )
+        for backbone in ("resnet50", "efficientnet_v2_b0")
+    ]
+    found = {one["claim"]: one for one in claims_of("birds", runs)}
+    time = found["frozen takes about 3 times less time than two_stage"]
+    assert time["ours"] == verdict
+    assert ("only stand-ins on 300 Bird Species: cached features" in time["ours_because"]) == (verdict == OPEN)
+    # Scores do not depend on the cache.
+    order = found["two_stage is the most accurate, frozen at most 1 % behind it, then finetune, then scratch"]
+    assert "cached" not in order["ours_because"]
 
 
 def test_times_of_two_machines_are_not_compared() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.compared import MakePredictions, MakeRun, right_images
-from tests.published.judged import FAILS, HOLDS, OPEN, claims_of
+from tests.published.judged import FAILS, HOLDS, OPEN, claims_of, documented
 
 right = partial(right_images, images=300)
 
@@ -16,10 +16,10 @@ right = partial(right_images, images=300)
 @pytest.mark.parametrize(
     ("name", "verdicts"),
     [
-        ("birds", [OPEN, FAILS, OPEN, OPEN, OPEN, OPEN, OPEN]),
-        ("cifar100_lightweight", [HOLDS, OPEN, HOLDS, OPEN, OPEN, OPEN, OPEN]),
-        ("eight_datasets", [FAILS, FAILS, OPEN, OPEN, HOLDS]),
-        ("imagenette", [HOLDS, HOLDS, OPEN, HOLDS, HOLDS]),
+        ("birds", [OPEN, FAILS, HOLDS, HOLDS, OPEN, OPEN, OPEN, OPEN, OPEN, OPEN, OPEN]),
+        ("cifar100_lightweight", [HOLDS, HOLDS, OPEN, OPEN, HOLDS, OPEN, OPEN, OPEN, OPEN, OPEN, OPEN]),
+        ("eight_datasets", [FAILS, FAILS, HOLDS, FAILS, HOLDS, OPEN, OPEN, HOLDS]),
+        ("imagenette", [HOLDS, HOLDS, OPEN, HOLDS, HOLDS, HOLDS, HOLDS, HOLDS, OPEN]),
         ("mobilenet_vs_efficientnetv2", [HOLDS, HOLDS, HOLDS]),
     ],
 )
@@ -62,7 +62,7 @@ def test_our_significant_differences_decide(make_run: MakeRun, make_predictions:
             key: make_run(
                 regime=key[1],
                 accuracy=float(np.mean(outcome)),
-                params={"backbone": key[0]},
+                params=documented("imagenette", key[0], key[1]),
                 tags={"tandem.data": "imagenette"},
             )
             for key, outcome in outcomes.items()
@@ -86,15 +86,15 @@ def test_our_significant_differences_decide(make_run: MakeRun, make_predictions:
     ],
 )
 def test_stand_ins_decide_no_claim(make_run: MakeRun, tags: dict[str, str], because: str) -> None:
-    runs = [
-        make_run(regime="frozen", params={"backbone": "efficientnet_b0"}, tags={"tandem.data": "imagenette", **tags})
-    ]
+    params = documented("imagenette", "efficientnet_b0", "frozen")
+    runs = [make_run(regime="frozen", params=params, tags={"tandem.data": "imagenette", **tags})]
     found = claims_of("imagenette", runs)
     assert {(one["ours"], one["ours_because"]) for one in found} == {(OPEN, because)}
 
 
 def test_missing_results_of_ours_are_named(make_run: MakeRun) -> None:
-    runs = [make_run(regime="frozen", params={"backbone": "efficientnet_b0"}, tags={"tandem.data": "imagenette"})]
+    params = documented("imagenette", "efficientnet_b0", "frozen")
+    runs = [make_run(regime="frozen", params=params, tags={"tandem.data": "imagenette"})]
     found = claims_of("imagenette", runs)[0]
     assert (found["ours"], found["ours_because"]) == (
         OPEN,

@@ -34,6 +34,62 @@ def test_published_images_are_those_of_the_data_set() -> None:
     assert (tench.train, tench.mean_bytes, tench.quartiles_bytes[-1]) == (963, 121188, 7295320)
 
 
+def test_file_sizes_are_those_printed() -> None:
+    """Its Figure 3 prints 8.52740e+04 and 4.08193e+06."""
+    assert read_document("imagenette").images["garbage_truck"].quartiles_bytes == (4985, 85274, 124770, 152881, 4081930)
+
+
+def test_printed_times_are_kept() -> None:
+    """Typed from the documents: 3 minutes and 70 seconds per epoch, 16 minutes; 128 and 134 seconds to evaluate."""
+    of_birds = {
+        one.regime: (one.epoch_seconds, one.phase_2_minutes, one.train_minutes)
+        for one in read_document("birds").results
+        if one.backbone == "resnet50"
+    }
+    assert of_birds == {
+        "scratch": (180, None, 30),
+        "frozen": (70, None, 37),
+        "two_stage": (None, 16, 53),
+        "finetune": (180, None, 23),
+    }
+    article = {one.backbone: one.evaluation_seconds for one in read_document("mobilenet_vs_efficientnetv2").results}
+    assert article == {"mobilenet_v2": 128, "efficientnet_v2_b0": 134, "resnet50_v2": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("imagenette", "cassette_player has the lowest maximum of file sizes (1,628,429 bytes); golf_ball's is lower"),
+        ("imagenette", "curves and its test results are of the same 3,925 images"),
+        ("cifar100_lightweight", "a custom layer with 1000 neurons"),
+        ("cifar100_lightweight", "both cannot be"),
+        ("cifar100_lightweight", "the variant of 2014"),
+        ("birds", '"in all three experiments" with Adam at 1e-3, and after thawing "using the small learning rate"'),
+    ],
+)
+def test_contradictions_of_documents_are_named(name: str, words: str) -> None:
+    assert any(words in note for note in read_document(name).notes)
+
+
+# Each grid names what its document leaves open.
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("birds", "Batch-norm momentum"),
+        ("birds", 'Adam at 1e-3 "in all three experiments", yet a "small" rate'),
+        ("cifar100_lightweight", "Which AlexNet"),
+        ("cifar100_lightweight", "Batch-norm momentum"),
+        ("eight_datasets", "Which AlexNet"),
+        ("eight_datasets", "Batch-norm momentum"),
+        ("imagenette", "Batch-norm momentum"),
+        ("mobilenet_vs_efficientnetv2", "Batch-norm momentum"),
+    ],
+)
+def test_choices_that_a_document_leaves_open_are_listed_in_its_grid(name: str, words: str) -> None:
+    lines = (CONFIGS / f"{name}.yaml").read_text().split("experiment:")[0]
+    assert words in " ".join(line.removeprefix("#").strip() for line in lines.splitlines())
+
+
 def test_eight_data_sets_have_their_two_tables_whole() -> None:
     results = read_document("eight_datasets").results
     counts = {regime: sum(result.regime == regime for result in results) for regime in ("scratch", "frozen")}
@@ -107,7 +163,7 @@ def test_grids_of_documents_name_the_folder_of_their_images(name: str, folder: s
 def test_unknown_document_is_refused_with_the_known_names(tmp_path: Path) -> None:
     # Before anything is read: there is no store here.
     with pytest.raises(UserError) as caught:
-        main(["--published", "bird", "--tracking_uri", f"sqlite:///{tmp_path}/none.db"])
+        main(["--published", "bird", "--tracking.uri", f"sqlite:///{tmp_path}/none.db"])
     assert str(caught.value) == f"--published: received 'bird', allowed: {', '.join(NAMES)}"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tandem.published.judging import all_of, faster_or_slower, judged, rounds_to, undecided
 from tests.compared import MakePredictions, MakeRun, right_images
-from tests.published.judged import FAILS, HOLDS, claim, claims_of, entry, published
+from tests.published.judged import FAILS, HOLDS, claim, claims_of, documented, entry, published
 
 right = partial(right_images, images=300)
 
@@ -84,9 +84,10 @@ def test_frameworks_are_judged_together_if_none_has_all_backbones(
     for backbone, framework, share in zip(("resnet50", "efficientnet_v2_b0"), frameworks, (0.6, 0.9), strict=True):
         for regime in ("scratch", "two_stage", "finetune"):
             tags = {"tandem.data": "birds300"}
-            runs.append(make_run(framework, regime, share, params={"backbone": backbone}, tags=tags))
+            params = documented("birds", backbone, regime)
+            runs.append(make_run(framework, regime, share, params=params, tags=tags))
             final[runs[-1].run_id] = make_predictions(right(share))
-    found = claims_of("birds", runs, final)[3]
+    (found,) = [one for one in claims_of("birds", runs, final) if one["claim"].startswith("EfficientNet is more")]
     assert found["ours"] == HOLDS
     assert found["ours_because"].startswith(f"{start}scratch: 1.00 times the training, accuracy +0.3000 [")
 
@@ -107,7 +108,8 @@ def test_claim_without_a_data_set_is_judged_on_each(make_run: MakeRun, make_pred
     for data, accuracies in {"flowers": (0.95, 0.7), "leaves": (0.6, 0.9)}.items():
         for backbone, accuracy in zip(("efficientnet_v2_b0", "mobilenet_v2"), accuracies, strict=True):
             tags = {"tandem.data": data, "tandem.test_hash": data}
-            runs.append(make_run(regime="frozen", accuracy=accuracy, params={"backbone": backbone}, tags=tags))
+            params = documented("mobilenet_vs_efficientnetv2", backbone, "frozen")
+            runs.append(make_run(regime="frozen", accuracy=accuracy, params=params, tags=tags))
             final[runs[-1].run_id] = make_predictions(right(accuracy))
     found = claims_of("mobilenet_vs_efficientnetv2", runs, final)[0]
     assert found["ours"] == FAILS and found["ours_because"].startswith("leaves torch: efficientnet_v2_b0 minus")

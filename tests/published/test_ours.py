@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -60,6 +61,21 @@ def test_first_phase_of_two_stage_is_a_frozen_entry(make_run: MakeRun) -> None:
     assert first.train_loss == first.val_loss == pytest.approx(0.2)
     assert (first.precision, first.test_loss) == (0.45, 0.7)
     assert asked == ["train/accuracy", "val/accuracy", "train/loss", "val/loss"]
+
+
+def test_first_phase_has_the_network_and_the_classes_of_its_run(
+    make_run: MakeRun, make_predictions: MakePredictions
+) -> None:
+    run = two_stage(make_run)
+    run = replace(run, metrics={**run.metrics, "cost/inference_images_per_second": 90.0})
+    final, first = {run.run_id: make_predictions(right(0.9))}, {run.run_id: make_predictions(right(0.5))}
+    _, before = our_results(document(), groups([run], final, first)).entries
+    assert (before.parameters, before.milliseconds, before.images_per_second) == (2_200_000.0, 4.0, 90.0)
+    assert before.evaluation_seconds == 180 / 90
+    assert before.predictions[0] is not None and before.predictions[0].hashes == first[run.run_id].hashes
+    # Images are right in turn, so that each class has about half of its images right.
+    assert list(before.classes) == [f"class {number}" for number in range(4)]
+    assert all(0.4 < scores.recall < 0.6 for scores in before.classes.values())
 
 
 def test_first_phase_is_left_out_if_there_is_a_frozen_run(make_run: MakeRun) -> None:

@@ -22,6 +22,7 @@ from tandem.published.tables import published_tables
 from tandem.rendering.tables import Estimate, Table, number_of, render_csv, render_latex, render_markdown
 from tandem.tracking.reader import RunRecord
 from tests.compared import MakePredictions, MakeRun, right_images, rows_of
+from tests.published.judged import documented
 from tests.published.numbers import DATA_SETS, FAMILIES, FROZEN, SCRATCH
 
 IMAGES = 200
@@ -78,7 +79,7 @@ def eight(make_run: MakeRun, make_predictions: MakePredictions) -> Callable[...,
                 run = make_run(
                     regime=regime,
                     accuracy=accuracy,
-                    params={"backbone": backbone},
+                    params=documented("eight_datasets", backbone, regime, name),
                     tags={"tandem.data": name, "tandem.test_hash": name, **tags},
                 )
                 final[run.run_id] = make_predictions(right(accuracy))
@@ -142,14 +143,16 @@ def test_published_training_is_shown() -> None:
 
 
 def test_every_number_of_a_result_is_in_a_table() -> None:
-    hidden = {"data", "backbone", "regime", "framework", "accuracy", "classes", "note", "train_minutes"}
+    hidden = {"data", "backbone", "regime", "framework", "accuracy", "classes", "note"}
+    in_seconds = {"train_minutes": "train_seconds", "phase_2_minutes": "phase_2_seconds"}
     for name in NAMES:
         found = read_document(name)
         columns = {column.key for table in published_tables(found, ()) for column in table.columns}
         for result in found.results:
             for field in set(vars(result)) - hidden:
                 if getattr(result, field) is not None:
-                    assert {f"{field}_published", field} <= columns
+                    key = in_seconds.get(field, field)
+                    assert {f"{key}_published", key} <= columns
 
 
 def test_published_images_are_a_table() -> None:
@@ -202,7 +205,7 @@ def test_each_published_number_has_ours_beside_it(make_run: MakeRun) -> None:
 
 def test_scores_of_a_network_off_the_shelf_are_over_all_imagenet_classes(make_run: MakeRun) -> None:
     metrics = {"test/precision_macro": 0.98, "test/imagenet_precision_macro": 0.04, "test/imagenet_accuracy": 0.8}
-    params = {"backbone": "resnet50"}
+    params = documented("imagenette", "resnet50", "off_the_shelf")
     run = make_run(regime="off_the_shelf", metrics=metrics, params=params, tags={"tandem.data": "imagenette"})
     table = published_table(read_document("imagenette"), compare_runs([run]).groups)
     assert any(note.startswith("Our precision, recall and F1 are means over the classes") for note in table.notes)
@@ -331,7 +334,7 @@ def test_stand_ins_are_marked_and_explained(make_run: MakeRun) -> None:
     run = make_run(tags={"tandem.data": "MNIST", "tandem.budget": "small"})
     assert our_rows([run], result) == [("finetune torch (small budget)", 0.9)]
     table = published_table(document(result), compare_runs([run]).groups)
-    assert any(note.startswith("Our rows marked with a small budget") for note in table.notes)
+    assert any(note.startswith("In brackets behind the name of our row") for note in table.notes)
 
 
 def test_first_phase_of_two_stage_is_shown_beside_a_published_frozen(make_run: MakeRun) -> None:
@@ -490,7 +493,7 @@ def test_folds_of_a_data_set_are_averaged(make_run: MakeRun) -> None:
             make_run(
                 regime="frozen",
                 accuracy=accuracy,
-                params={"backbone": "alexnet", "learning_rate": rate},
+                params=documented("eight_datasets", "alexnet", "frozen", "cifar10", learning_rate=rate),
                 tags={"tandem.data": "cifar10", "tandem.test_hash": fold},
             )
             for (fold, rate), accuracy in folds.items()
@@ -513,7 +516,8 @@ def test_family_means_take_the_mean_over_folds(make_run: MakeRun, make_predictio
     for name in OUR_NAMES:
         for fold, share in shares.items():
             tags = {"tandem.data": name, "tandem.test_hash": f"{name} {fold}"}
-            runs.append(make_run(regime="frozen", accuracy=share, params={"backbone": "alexnet"}, tags=tags))
+            params = documented("eight_datasets", "alexnet", "frozen", name)
+            runs.append(make_run(regime="frozen", accuracy=share, params=params, tags=tags))
             final[runs[-1].run_id] = make_predictions(right(share))
     groups = compare_runs(runs, lambda _: SavedPredictions(final=final)).groups
     (alexnet,) = [
@@ -548,9 +552,8 @@ def imagenette_run(make_run: MakeRun, make_predictions: MakePredictions) -> tupl
     predictions = replace(
         make_predictions(right(0.8), num_classes=10), classes=tuple(name.replace("_", " ").lower() for name in names)
     )
-    run = make_run(
-        regime="scratch", accuracy=0.8, params={"backbone": "efficientnet_b0"}, tags={"tandem.data": "imagenette"}
-    )
+    params = documented("imagenette", "efficientnet_b0", "scratch")
+    run = make_run(regime="scratch", accuracy=0.8, params=params, tags={"tandem.data": "imagenette"})
     return run, predictions
 
 

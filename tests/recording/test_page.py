@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,37 @@ def test_page_shows_scores_confusions_and_settings(outline: Outline) -> None:
     classes = outline.rows[outline.rows.index(["class", "F1", "precision", "recall", "images"]) + 1 :]
     # One of three images of the first class is right, and no other image is predicted as it: 2 * 1 * 1/3 / (1 + 1/3).
     assert ["</script><b>bird", "0.5000", "1.0000", "0.3333", "3"] in classes
+
+
+def test_confusions_after_the_first_phase_are_shown_beside_those_of_the_trained_network(tmp_path: Path) -> None:
+    def outline_of(after_first_phase: Predictions | None) -> Outline:
+        path = tmp_path / "run.html"
+        write_run_page(
+            path,
+            title="run",
+            history=pd.DataFrame(),
+            predictions=predictions_of([0, 0, 1, 1, 2, 2]),
+            after_first_phase=after_first_phase,
+            settings={},
+        )
+        parser = Outline()
+        parser.feed(path.read_text(encoding="utf-8"))
+        return parser
+
+    def predictions_of(predicted: list[int]) -> Predictions:
+        return Predictions(
+            keys=tuple("123456"),
+            hashes=tuple("123456"),
+            truth=np.array([0, 0, 1, 1, 2, 2]),
+            probabilities=np.eye(3, dtype=np.float32)[predicted],
+            classes=("bird", "dog", "fish"),
+        )
+
+    both = outline_of(predictions_of([0, 2, 1, 1, 2, 2]))
+    assert "Confusion matrix after phase 1" in both.headings and both.plots == 3
+    assert ["bird", "fish", "1", "2"] in both.rows
+    alone = outline_of(None)
+    assert "Confusion matrix after phase 1" not in alone.headings and alone.plots == 2
 
 
 def test_class_name_cannot_end_a_script(page: str, outline: Outline) -> None:
