@@ -40,8 +40,8 @@ def write_onnx(network: Path, path: Path, *, input_name: str, output_name: str, 
     model = load_network(network)
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name=input_name)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    # The steps of tf2onnx.convert.from_function for large models. Its usual ones need 15 GB and many minutes for
-    # AlexNet's 240 MB of weights, and its way to write large models fails with NumPy 2.
+    # The steps of tf2onnx.convert.from_function for large models. Its usual ones keep a copy of all weights per
+    # optimization, more than 12 GB for AlexNet's 240 MB, and its way to write large models fails with NumPy 2.
     with contextlib.redirect_stdout(io.StringIO()):
         function = tf.function(lambda images: model(images, training=False)).get_concrete_function(images)
         received, returned = images.name + ":0", function.outputs[0].name

@@ -14,6 +14,7 @@ from tandem.data.features import NO_FEATURES
 from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
+from tandem.evaluation.architecture import Layer
 from tandem.experiment import Framework, PhaseMeter
 from tandem.protocol.backbones import Backbone
 from tandem.protocol.learning_rate_finder import LearningRateFinder
@@ -78,6 +79,9 @@ class MadePackage:
 
     def count_macs(self, network: LinearNetwork) -> int:
         return network.backbone.size + network.head.size
+
+    def layers_of(self, network: LinearNetwork, image_shape: tuple[int, ...]) -> list[Layer]:
+        return [Layer(name="backbone", kind="Matrix", output_shape=(4,), parameters=network.backbone.size)]
 
     def features_and_gradients(
         self, network: LinearNetwork, images: np.ndarray, classes: np.ndarray

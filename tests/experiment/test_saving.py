@@ -22,9 +22,10 @@ def test_weights_and_model_are_logged_unless_they_are_switched_off(
     script, run = MadeScript(), RecordingRun(tmp_path)
     network = script.build_network(settings, data, None)
     save_network(script.framework(), network, settings, data, run)  # type: ignore[arg-type]
-    assert run.artifacts == [tmp_path / "weights"] * log_weights
+    assert run.artifacts == [tmp_path / "architecture.csv", *[tmp_path / "weights"] * log_weights]
     assert run.models == [tmp_path / "model"] * log_model
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model"] * log_model + ["weights"] * log_weights
+    names = {"architecture.csv", *["model"] * log_model, *["weights"] * log_weights}
+    assert {file.name for file in tmp_path.iterdir()} == names
     if log_model:
         folder = tmp_path / "model"
         network = network_folder(folder)
