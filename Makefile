@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # on two cores, two processes with two threads each are many times slower than with one thread each
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types clean
+.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types audit clean
 
 help:
 	@echo "make demo        five runs per framework on handwritten digits, then their comparison (under 5 minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test        the tests (under 10 minutes)"
 	@echo "make test-long   the tests that take minutes each"
 	@echo "make lint types  ruff and mypy"
+	@echo "make audit       known vulnerabilities of the installed versions (pip-audit)"
 	@echo "make clean       removes $(VENV); runs and caches are unchanged"
 	@echo "one test file:   $(PYTEST) tests/data/test_split.py"
 
@@ -62,6 +63,14 @@ test-long: $(VENV)/requirements-dev.done
 lint: $(VENV)/requirements-dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit --quiet --recursive -ll tandem mlflow_server compare.py train_torch.py train_keras.py
+
+# Known vulnerabilities of the tested versions, from pypi.org; skipped with a line where it cannot be reached.
+audit:
+	@$(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	@if $(PYTHON) -c 'import urllib.request; urllib.request.urlopen("https://pypi.org/pypi/pip/json", timeout=10)' 2>/dev/null; \
+		then .audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip; \
+		else echo "audit: skipped, since pypi.org cannot be reached"; fi
 
 types: $(VENV)/requirements-dev.done
 	$(BIN)/mypy

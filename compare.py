@@ -25,6 +25,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--experiment",
+        "--tracking.experiment",
+        dest="experiment",
         default=TrackingSettings().experiment,
         help="MLflow experiment whose runs are compared (default: %(default)s)",
     )

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
             "password; mlflow_server/README.md has a server with passwords",
             file=sys.stderr,
         )
-    shown = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
+    shown = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host  # nosec B104: compared
     shown = f"[{shown}]" if ":" in shown else shown
     print(f"MLflow at http://{shown}:{port} shows {uri}; Ctrl-C stops it", flush=True)
     # Jobs evaluate language models; their eight processes take 1.1 GB.

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from tandem.output import protect_output
+from tandem.secrets import hide_secrets
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of an OSError on a full disk; the second one is that of a user's quota."""
 
@@ -39,23 +42,33 @@ class WeightsNotDownloaded(UserError):
 
 def exit_with(program: str, error: UserError) -> NoReturn:
     """Prints `program: error: ...` to stderr and exits with status 2."""
-    print(f"{program}: error: {error}", file=sys.stderr)
+    print(f"{program}: error: {hide_secrets(str(error))}", file=sys.stderr)
     sys.exit(2)
 
 
 def one_line(error: BaseException, *, with_type: bool = True) -> str:
-    """The first line of an error's message, cut in the middle if it is long.
+    """The first line of an error's message, without secrets, and cut in the middle if it is long.
 
     Args:
         error: Any exception; a UserError's type is never shown.
         with_type: Puts the exception's type before the message.
     """
-    lines = str(error).strip().splitlines()
+    lines = hide_secrets(str(error)).strip().splitlines()
     if not lines:
         return type(error).__name__
     line = f"{type(error).__name__}: {lines[0]}" if with_type and not isinstance(error, UserError) else lines[0]
     # The end of a long message often holds the reason, the beginning only what called what.
     return line if len(line) <= LONGEST_LINE else f"{line[:170]} ... {line[-125:]}"
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """True if a full disk caused an error, even if a library has wrapped or only quoted it."""
+    link: BaseException | None = error
+    while link is not None:
+        if getattr(link, "errno", None) in FULL_DISK or any(os.strerror(number) in str(link) for number in FULL_DISK):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
 
 
 def some_of(names: Sequence[str], most: int = MOST_NAMES) -> str:
@@ -80,11 +93,16 @@ def run_program(program: str, main: Callable[[list[str] | None], None], argv: li
     """Calls main(argv). A UserError or a full disk prints one line and exits with status 2, Ctrl-C with status 130."""
     if argv is None:
         use_utf8()
+    protect_output()
     try:
         main(argv)
     except UserError as error:
         exit_with(program, error)
     except OSError as error:
+        if str(error.strerror).startswith("No usable temporary directory"):
+            exit_with(
+                program, UserError(f"{error.strerror}: set TMPDIR to a folder that you may write and that has room")
+            )
         if error.errno not in FULL_DISK:
             raise
         where = f" at {error.filename}" if error.filename else ""

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tandem.errors import TrainingDiverged, UserError, WeightsNotDownloaded, exit_with, one_line, run_program
+from tandem.errors import (
+    TrainingDiverged,
+    UserError,
+    WeightsNotDownloaded,
+    exit_with,
+    is_full_disk,
+    one_line,
+    run_program,
+)
 
 
 @pytest.mark.parametrize("error", [UserError, TrainingDiverged, WeightsNotDownloaded])
@@ -99,3 +107,28 @@ def test_long_line_keeps_its_beginning_and_its_end() -> None:
     assert line.startswith("ValueError: the beginning ") and line.endswith("and the reason") and " ... " in line
     exactly = "x" * (300 - len("ValueError: "))
     assert one_line(ValueError(exactly)) == f"ValueError: {exactly}"
+
+
+def test_missing_temporary_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: list[str] | None) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/home']")
+
+    with pytest.raises(SystemExit) as caught:
+        run_program("compare.py", main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("compare.py: error: No usable temporary directory found in ['/tmp', ")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (RuntimeError("{'final/predictions.parquet': OSError(28, 'No space left on device')}"), True),
+        (RuntimeError("a bug"), False),
+    ],
+)
+def test_full_disk_is_recognised_in_the_error_of_a_library(error: Exception, expected: bool) -> None:
+    assert is_full_disk(error) == expected
+    wrapped = RuntimeError("download failed")
+    wrapped.__cause__ = error
+    assert is_full_disk(wrapped) == expected

@@ -16,9 +16,13 @@ HEAVY = {"mlflow", "pandas", "sklearn", "scipy", "plotly"}
 SIDES = ("on_torch", "on_keras")
 
 # Packages that each package may import beside itself; every package may import EVERYWHERE.
-EVERYWHERE = {"errors", ""}
+EVERYWHERE = {"commands", "errors", "files", "output", "secrets", ""}
 ALLOWED = {
-    "errors": set(),
+    "commands": set(),
+    "secrets": set(),
+    "output": {"secrets"},
+    "files": set(),
+    "errors": {"output", "secrets"},
     "protocol": set(),
     "rendering": set(),
     "data": {"protocol"},
@@ -113,7 +117,7 @@ def test_imports_point_one_way() -> None:
 
 
 def test_every_package_has_import_rules() -> None:
-    assert set(PACKAGES) == set(ALLOWED) - {"errors"}
+    assert set(PACKAGES) == set(ALLOWED) - EVERYWHERE
 
 
 def test_rules_allow_no_cycle() -> None:
@@ -140,7 +144,7 @@ def test_training_scripts_import_only_their_own_framework_package() -> None:
 
 def test_frameworks_are_imported_only_by_their_packages() -> None:
     packages = [name for name in PACKAGES if name not in SIDES]
-    assert set(packages) == set(ALLOWED) - {"errors", *SIDES}
+    assert set(packages) == set(ALLOWED) - {*EVERYWHERE, *SIDES}
     modules = [*modules_of(*packages, ""), "compare", "mlflow_server.serve"]
     loaded = loaded_after_importing(modules)
     assert {"mlflow", "sklearn"} <= loaded
@@ -148,7 +152,7 @@ def test_frameworks_are_imported_only_by_their_packages() -> None:
 
 
 def test_settings_import_no_heavy_package() -> None:
-    loaded = loaded_after_importing([*modules_of("protocol"), "tandem.errors"])
+    loaded = loaded_after_importing([*modules_of("protocol"), *(f"tandem.{name}" for name in EVERYWHERE if name)])
     assert loaded & {*FRAMEWORKS, *HEAVY} == set()
 
 

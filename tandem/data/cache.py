@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from tandem.data.console import say
-
-PARTIAL = ".partial"
-"""Ending of the names of incomplete files and folders."""
+from tandem.files import PARTIAL
 
 
 class NoRoom(Exception):
@@ -58,28 +54,6 @@ def wait_for_lock(entry: Path, *, busy: str, quiet: bool) -> AcquireReturnProxy:
     except Timeout:
         say(f"Another process is {busy}: waiting for it.", quiet=quiet)
         return lock.acquire()
-
-
-@contextmanager
-def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Writes a file that replaces `path` when the block ends, and leaves `path` alone if the block fails.
-
-    Several processes may do so at once: the last one wins.
-
-    Args:
-        path: Its folder exists.
-        mode: `w` for text in UTF-8, `wb` for bytes.
-    """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        with partial.open(mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

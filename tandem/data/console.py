@@ -10,6 +10,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tandem.secrets import hide_secrets
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -22,7 +24,7 @@ LEAST_TASKS_PER_CORE = 8
 def say(line: str, *, quiet: bool) -> None:
     """Prints one line to stderr, unless quiet."""
     if not quiet:
-        Console(stderr=True).print(line, soft_wrap=True, markup=False, highlight=False)
+        Console(stderr=True).print(hide_secrets(line), soft_wrap=True, markup=False, highlight=False)
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

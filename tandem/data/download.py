@@ -25,9 +25,10 @@ import rich.progress
 import urllib3
 from rich.console import Console
 
-from tandem.data.cache import PARTIAL, in_megabytes, partial_of, wait_for_lock, whole_file
+from tandem.data.cache import in_megabytes, partial_of, wait_for_lock
 from tandem.data.console import say
 from tandem.errors import UserError
+from tandem.files import PARTIAL, whole_file
 
 KEPT_CHECKSUM = ".sha256"
 """Ending of the file with the checksum of the first copy of a file without a published one."""
@@ -97,7 +98,7 @@ def keep_checksum(file: RemoteFile, folder: Path, *, quiet: bool) -> None:
     path = folder / file.name
     if _expected_checksum(file, path) is None:
         checksum = pooch.file_hash(str(path), alg="sha256")
-        with whole_file(path.with_name(path.name + KEPT_CHECKSUM)) as kept:
+        with whole_file(path.with_name(path.name + KEPT_CHECKSUM), sync=True) as kept:
             kept.write(checksum + "\n")
         say(f"{path.name} has no published checksum; later copies have to have this one's: {checksum}", quiet=quiet)
 
@@ -286,10 +287,10 @@ def _extract(archive: Path, into: Path, *, quiet: bool) -> None:
     ) as file:
         if archive.suffix == ".zip":
             with zipfile.ZipFile(file) as packed:
-                packed.extractall(into)
+                packed.extractall(into)  # nosec B202: zipfile removes .. and leading slashes
         else:
             with tarfile.open(fileobj=file) as packed_tar:
-                packed_tar.extractall(into, filter="data")
+                packed_tar.extractall(into, filter="data")  # nosec B202: the filter refuses members outside
                 # tarfile stops before the end of the compressed file, where the compression's checksum is
                 assert packed_tar.fileobj is not None
                 while packed_tar.fileobj.read(CHUNK_BYTES):

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from rich.console import Console
 from rich.progress import Progress
 
-from tandem.data.cache import NoRoom, check_room, remove_leftovers, wait_for_lock, whole_file
+from tandem.data.cache import NoRoom, check_room, remove_leftovers, wait_for_lock
 from tandem.data.console import say
 from tandem.data.manifest import hash_of
 from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
+from tandem.files import whole_file
 from tandem.protocol.regimes import Phase, num_cached_views
 from tandem.protocol.settings import AugmentationSettings, Settings, feature_settings, hashed_settings
 
@@ -34,6 +36,8 @@ FORMAT_VERSION = 1  # to be raised when features are made in another way: all ar
 
 FEATURES_FILE = "features.npy"
 SECONDS_FILE = "seconds.npy"
+CHECKSUMS_FILE = "checksums.npy"
+"""XXH3 of each row's bytes, uint64; 0 for rows of versions that had no checksums."""
 
 ImagesOf = Callable[[np.ndarray], np.ndarray]
 """From rows of the store, int64 of shape (n,), to their images, uint8 of shape (n, height, width, 3)."""
@@ -179,6 +183,7 @@ def open_features(
 
 def _from_disk(folder: Path, num_images: int, rows: np.ndarray, compute: Compute, *, quiet: bool) -> Features:
     seconds = _read_seconds(folder, num_images)
+    _forget_damaged(folder, seconds, rows, quiet=True)
     cached_seconds, compile_seconds = _sum(seconds[rows]), 0.0
     if np.isnan(seconds[rows]).any():
         try:
@@ -188,6 +193,7 @@ def _from_disk(folder: Path, num_images: int, rows: np.ndarray, compute: Compute
             raise NoRoom(error.strerror or str(error)) from None
         with lock:
             seconds = _read_seconds(folder, num_images)
+            _forget_damaged(folder, seconds, rows, quiet=quiet)
             cached_seconds = _sum(seconds[rows])  # another process may have computed some while this one waited
             missing = rows[np.isnan(seconds[rows])]
             if len(missing):
@@ -245,18 +251,22 @@ def _compute_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, com
 def _write_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compute: Compute, *, quiet: bool) -> float:
     file, offset = -1, 0
     first: np.ndarray | None = None
+    checksums = _read_checksums(folder, len(seconds))
     try:
         for rows, features, batch_seconds in _timed(missing, compute, quiet=quiet):
             if file < 0:
                 check_room(folder.parent, len(missing) * features[0].nbytes, what="they")
                 file, offset = _open_for_writing(folder, (len(seconds), features.shape[1]))
             _write(file, offset, rows, features)
+            checksums[rows] = [_checksum(values) for values in features]
             seconds[rows] = batch_seconds / len(rows)
             first = rows if first is None else first
         compile_seconds = _take_compiling_off(seconds, first, missing)
         try:
             os.fsync(file)
-            with whole_file(folder / SECONDS_FILE, "wb") as seconds_file:
+            with whole_file(folder / CHECKSUMS_FILE, "wb", sync=True) as checksums_file:
+                np.save(checksums_file, checksums)
+            with whole_file(folder / SECONDS_FILE, "wb", sync=True) as seconds_file:
                 np.save(seconds_file, seconds)
         except OSError as error:
             raise NoRoom(error.strerror or str(error)) from None
@@ -319,6 +329,30 @@ def _read_seconds(folder: Path, num_images: int) -> np.ndarray:
     values = _open_values(folder / FEATURES_FILE)
     whole = values is not None and len(values) == len(seconds) == num_images
     return seconds if whole else np.full(num_images, np.nan)
+
+
+def _forget_damaged(folder: Path, seconds: np.ndarray, rows: np.ndarray, *, quiet: bool) -> None:
+    """Makes the rows missing, in `seconds`, that are not what was written."""
+    known = rows[~np.isnan(seconds[rows])]
+    if not len(known):
+        return
+    values, checksums = np.load(folder / FEATURES_FILE, mmap_mode="r"), _read_checksums(folder, len(seconds))
+    damaged = [row for row in known.tolist() if checksums[row] and checksums[row] != _checksum(values[row])]
+    if damaged:
+        seconds[damaged] = np.nan
+        say(f"The features of {len(damaged)} images in {folder} are damaged: computing them again", quiet=quiet)
+
+
+def _read_checksums(folder: Path, num_images: int) -> np.ndarray:
+    try:
+        checksums = np.load(folder / CHECKSUMS_FILE)
+    except (OSError, ValueError, EOFError):
+        checksums = np.empty(0, np.uint64)
+    return checksums if len(checksums) == num_images else np.zeros(num_images, np.uint64)
+
+
+def _checksum(values: np.ndarray) -> int:
+    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(values).data)
 
 
 def _open_values(path: Path) -> np.memmap | None:

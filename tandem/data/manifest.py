@@ -15,12 +15,12 @@ import pandas as pd
 import PIL
 from PIL import Image
 
-from tandem.data.cache import whole_file
 from tandem.data.console import counted, on_all_cores
 from tandem.data.decoding import FULL_RANGE, VERSIONS, Decoded, PixelRange, prepare_pillow, to_rgb, white_level
 from tandem.data.optional_formats import missing_package
 from tandem.data.source import Source, SourceImage
 from tandem.errors import UserError, some_of
+from tandem.files import whole_file
 from tandem.protocol.settings import DataSettings
 
 SCAN_VERSION = 2  # to be raised when files are judged or measured in another way: all are then scanned again
@@ -295,9 +295,12 @@ def _read_cache(cache: Path) -> dict[tuple[str, str], _Scanned]:
 def _write_cache(cache: Path, known: dict[tuple[str, str], _Scanned]) -> None:
     # A file that could not be read has no hash, and may be readable next time.
     entries = [{"key": key, "stamp": stamp, **vars(result)} for (key, stamp), result in known.items() if result.hash]
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(cache) as file:
-        json.dump(entries, file)
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(cache, sync=True) as file:
+            json.dump(entries, file)
+    except PermissionError:
+        pass  # the cache of another user, which can only be read: new files are scanned again next time
 
 
 def hash_of(value: Any) -> str:

@@ -22,9 +22,11 @@ from tandem.data.sources import find_source
 from tandem.data.split import PARTS, UNUSED, Split, split_images
 from tandem.data.store import StagedStore, open_stores, staged_stores
 from tandem.errors import UserError, some_of
+from tandem.files import csv_cell
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.folder_layout import text_of
 from tandem.protocol.settings import AugmentationSettings, DataSettings
+from tandem.secrets import shown_uri
 
 SPLIT_FILE = "split.csv"
 REPORT_FILE = "report.json"
@@ -80,7 +82,7 @@ class PreparedData:
         if self.bad_images:
             (folder / BAD_IMAGES_FILE).write_text("\n".join(self.bad_images) + "\n", encoding="utf-8")
         if len(self.duplicates):
-            self.duplicates.to_csv(folder / DUPLICATES_FILE, index=False, lineterminator="\n")
+            self.duplicates.map(csv_cell).to_csv(folder / DUPLICATES_FILE, index=False, lineterminator="\n")
 
 
 def prepare(
@@ -163,7 +165,13 @@ def _about_split(source: Source, settings: DataSettings) -> str:
 
 
 def _make_cache_folder(settings: DataSettings) -> Path:
-    folder = Path(settings.cache_folder).expanduser()
+    try:
+        folder = Path(settings.cache_folder).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"data.cache_folder: received {settings.cache_folder}, but this user has no home folder, neither by HOME "
+            "nor by the system; set HOME, or give a folder without ~"
+        ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -211,7 +219,7 @@ def _report(
     used = duplicates[duplicates["part"] != UNUSED]
     return {
         "name": manifest.name,
-        "source": text_of(settings.source),
+        "source": shown_uri(text_of(settings.source)),
         "notes": list(source.notes),
         "passed_over": list(source.passed_over),
         "remarks": list(manifest.remarks),

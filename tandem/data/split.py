@@ -19,6 +19,7 @@ import numpy as np
 
 from tandem.data.manifest import Manifest, hash_of
 from tandem.errors import UserError, some_of
+from tandem.files import csv_cell
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.label_table import sorted_classes
 from tandem.protocol.settings import FOLD_SPLITS, DataSettings
@@ -77,7 +78,7 @@ class Split:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("key", "hash", "class", "part"))
-            writer.writerows(self._lines)
+            writer.writerows([csv_cell(value) for value in line] for line in self._lines)
 
     @cached_property
     def _lines(self) -> list[tuple[str, str, str, str]]:

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import xxhash
 from filelock import Timeout
 from PIL import Image
 
 from tandem.data.cache import (
-    PARTIAL,
     NoRoom,
     check_room,
     in_megabytes,
@@ -40,6 +40,7 @@ from tandem.data.decoding import FULL_RANGE, PixelRange, prepare_pillow, resize,
 from tandem.data.manifest import Manifest, hash_of
 from tandem.data.source import Source
 from tandem.errors import UserError
+from tandem.files import PARTIAL, whole_file
 from tandem.protocol.settings import DataSettings
 
 FORMAT_VERSION = 1  # to be raised when pixels are made in another way: all stores are then built again
@@ -49,6 +50,8 @@ FORMAT_VERSION = 1  # to be raised when pixels are made in another way: all stor
 CROP_STORE_RATIO = 8 / 7
 
 IMAGES_FILE = "images.npy"
+CHECKSUM_FILE = "checksum.txt"
+CHECKSUM_BLOCK = 1 << 24  # bytes read at once
 
 FLUSH_BYTES = 4_000_000  # written to an image file between two flushes to the disk
 
@@ -117,6 +120,7 @@ class StagedStore:
     def move(self, store: Path) -> None:
         """Renames the staged store to the final one."""
         self._images.sync()
+        _write_checksum(self.path.parent)
         shutil.rmtree(store, ignore_errors=True)
         os.replace(self.path.parent, store)
         sync_folder(store.parent)
@@ -138,7 +142,11 @@ def staged_stores(
     shapes = {_shape_of_some(source, wanted): wanted for wanted in _wanted(settings, for_crops=for_crops)}
     keys = sorted(image.key for image in source.images)
     folder = Path(settings.cache_folder).expanduser() / "stores"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        yield ()
+        return
     needed = sum(_num_bytes((len(keys), shape.height, shape.width, 3)) for shape in shapes)
     with ExitStack() as stack:
         staged: list[StagedStore] = []
@@ -153,7 +161,7 @@ def staged_stores(
                 stack.callback(shutil.rmtree, partial, ignore_errors=True)
                 staged.append(StagedStore(partial / IMAGES_FILE, keys, shape, wanted.resize))
                 stack.callback(staged[-1].close)
-        except (UserError, Timeout):
+        except (UserError, Timeout, PermissionError):
             staged = []
         if staged:
             say(f"Checking and decoding {len(keys):,} images into {in_megabytes(needed)} in {folder}", quiet=quiet)
@@ -186,11 +194,21 @@ def open_store(
     store = _path(manifest, settings)
     full_shape = _full_shape(manifest, settings)
     images = _open_whole(store, full_shape)
-    if images is not None:
+    if images is not None and not _is_damaged(store):
         return images
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with wait_for_lock(store, busy="decoding the same images", quiet=quiet):
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        lock = wait_for_lock(store, busy="decoding the same images", quiet=quiet)
+    except PermissionError as error:
+        raise UserError(
+            f"data.cache_folder: images have to be decoded into {store.parent}, which you cannot write "
+            f"({error.strerror}: {error.filename}); name a folder of yours, or ask its owner to let your group write"
+        ) from None
+    with lock:
         images = _open_whole(store, full_shape)
+        if images is not None and _is_damaged(store):
+            say(f"The decoded images in {store} are damaged: decoding them again", quiet=quiet)
+            images = None
         if images is None:
             remove_leftovers(store.parent, lambda path: path.name.endswith(PARTIAL), but=store)
             whole = next((each for each in staged if each.holds(manifest, settings)), None)
@@ -319,6 +337,27 @@ def _open_whole(store: Path, shape: tuple[int, ...]) -> np.memmap | None:
     return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
+def _write_checksum(store: Path) -> None:
+    with whole_file(store / CHECKSUM_FILE, sync=True) as file:
+        file.write(_checksum(store))
+
+
+def _is_damaged(store: Path) -> bool:
+    """True if the images are not those that were written. Stores of earlier versions have no checksum."""
+    try:
+        return (store / CHECKSUM_FILE).read_text() != _checksum(store)
+    except FileNotFoundError:
+        return False
+
+
+def _checksum(store: Path) -> str:
+    checksum = xxhash.xxh3_64()
+    with (store / IMAGES_FILE).open("rb") as file:
+        while block := file.read(CHECKSUM_BLOCK):
+            checksum.update(block)
+    return checksum.hexdigest()
+
+
 def _build(
     source: Source,
     manifest: Manifest,
@@ -333,6 +372,7 @@ def _build(
         _check_room(store.parent, needed)
         say(f"Decoding {full_shape[0]:,} images into {in_megabytes(needed)} in {store}", quiet=quiet)
         _decode_all(source, manifest, settings, partial / IMAGES_FILE, full_shape, quiet=quiet)
+        _write_checksum(partial)
 
 
 def _decode_all(

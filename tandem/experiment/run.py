@@ -22,7 +22,7 @@ from tandem.recording.run import PhaseOutcome, record_data
 from tandem.search.learning_rate_finder import record_learning_rate_finder
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
-from tandem.tracking.run import Run, start_run
+from tandem.tracking.run import Run, check_places, start_run
 
 
 def run_experiment(framework: Framework, settings: Settings) -> None:
@@ -35,6 +35,7 @@ def run_experiment(framework: Framework, settings: Settings) -> None:
         framework.package.check_builder(find_backbone(backbone, framework.name))
     if settings.sweep.num_trials is not None:
         return _run_sweep(framework, settings)
+    check_places(settings)
     # without training nothing is augmented, and no larger images are stored for crops
     data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)
     if framework.when_prepared:

@@ -28,8 +28,8 @@ from tandem.serving.onnx_file import DESCRIPTION_KEY, INPUT, OUTPUT, open_onnx
 from tandem.serving.opening import StoredModel, find_stored_model, open_network
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import explained
-from tandem.tracking.provenance import describe_hardware
 from tandem.tracking.reader import RunRecord, download, find_run
+from tandem.tracking.system import describe_hardware
 
 Format = Literal["onnx", "torch_export", "saved_model"]
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from tandem.errors import UserError
 from tandem.grid.file import GridCell
 from tandem.launch.scripts import training_script
+from tandem.secrets import shown_uri
 from tandem.tracking.mlflow_store import resolve_uri
-from tandem.tracking.provenance import without_password
 
 ROOT = training_script("torch").parent
 
@@ -27,13 +27,13 @@ def check_stores(cells: Sequence[GridCell]) -> None:
     for uri in {resolve_uri(cell.settings.tracking.uri) for cell in cells}:
         if not uri.startswith(("http://", "https://")):
             raise UserError(
-                f"tracking.uri: received {without_password(uri)}, but cells on several machines need an MLflow server: "
+                f"tracking.uri: received {shown_uri(uri)}, but cells on several machines need an MLflow server: "
                 "start one (mlflow_server/README.md) and give --tracking.uri http://HOST:PORT"
             )
         host = urlsplit(uri).hostname or ""
         if host == "localhost" or _is_loopback(host):
             raise UserError(
-                f"tracking.uri: received {without_password(uri)}, which other machines cannot reach; start the server "
+                f"tracking.uri: received {shown_uri(uri)}, which other machines cannot reach; start the server "
                 "with --host 0.0.0.0 and give its name or address: --tracking.uri http://HOST:PORT"
             )
 

@@ -134,7 +134,8 @@ def _new_file(path: Path) -> BinaryIO:
 
 def replay_command(output: str) -> str | None:
     """Replay command in the output of a script; None if MLflow has everything of its run."""
-    found = re.findall(r"python -m tandem\.tracking\.replay .+", output)
+    word = r"(?:'[^']*'|[^\s'])+"
+    found = re.findall(rf"(?:PYTHONPATH={word} )?{word} -m tandem\.tracking\.replay .+", output)
     return found[-1].strip() if found else None
 
 

@@ -8,14 +8,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tandem.errors import UserError
 from tandem.grid.file import GridCell
 from tandem.grid.machines import ROOT
 from tandem.grid.processes import log_file
+from tandem.secrets import has_secrets, shown_uri
 from tandem.tracking import vocabulary
-from tandem.tracking.provenance import without_password
 
 # Slurm's default; array indices must be below it (slurm.conf(5), MaxArraySize).
 MAX_ARRAY_SIZE = 1001
@@ -76,9 +75,9 @@ def array_script(cells: Sequence[GridCell], words: Sequence[str], *, jobs: int |
 def _refuse_passwords(words: Sequence[str]) -> None:
     for text in words:
         uri = text.partition("=")[2] if text.startswith("--") else text
-        if "://" in uri and urlsplit(uri).password:
+        if "://" in uri and has_secrets(uri):
             raise UserError(
-                f"tracking URI: received {without_password(uri)}, whose password would be readable in the script; "
+                f"tracking URI: received {shown_uri(uri)}, whose password would be readable in the script; "
                 "remove it, and export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD before sbatch"
             )
 

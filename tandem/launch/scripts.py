@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tandem.errors import run_program
+from tandem.output import protect_output
 from tandem.protocol.environment import prepare_environment
 from tandem.protocol.parser import Framework, parse_settings
 from tandem.protocol.repeats import repeats_of
@@ -26,6 +27,7 @@ def begin(framework: Framework) -> Settings:
     --help and invalid settings end the process here. So do settings that ask for several runs: each of them is trained
     in a process of its own. For a single run, the environment variables that frameworks read at their import are set.
     """
+    protect_output()
     settings = parse_settings(framework)
     if repeats_of(settings):
         from tandem.launch.repeats import run_repeats  # imports MLflow, which --help does not need

@@ -43,7 +43,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def set_flags(settings: AccelerationSettings) -> None:
-    """Sets the backend's global flags for GPUs; they change nothing on a CPU."""
+    """Sets the global flags of the backend and of Keras, whatever the user's keras.json says."""
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
     backend, module = keras.backend.backend(), backend_module()
     if backend == "tensorflow":
         module.config.experimental.enable_tensor_float_32_execution(settings.tf32)

@@ -210,7 +210,7 @@ def _check_hub(name: str) -> None:
     if preset is None or not preset.hf_hub_id or try_to_load_from_cache(preset.hf_hub_id, "model.safetensors"):
         return
     try:
-        urllib.request.urlopen(urllib.request.Request(hub_constants.ENDPOINT, method="HEAD"), timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(hub_constants.ENDPOINT, method="HEAD"), timeout=10).close()  # nosec B310: https
     except urllib.error.HTTPError:
         pass  # it answers
     except OSError as error:

@@ -77,9 +77,9 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"give image files or folders to predict. Received only {', '.join(names) or '--best'}")
     # imported after parsing, since they take seconds, and --help should not wait for them
     from tandem.data.console import say
+    from tandem.files import csv_cell, write_text
     from tandem.predict.files import list_files
     from tandem.predict.prediction import predict_files
-    from tandem.rendering.files import write_text
     from tandem.serving.opening import open_models
 
     files = list_files(given)
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     say(title, quiet=False)
     predictions = predict_files(models, files)
     table = predictions.table(arguments.top)
-    write_text(arguments.output, table.to_csv(index=False, lineterminator="\n"))
+    write_text(arguments.output, table.map(csv_cell).to_csv(index=False, lineterminator="\n"))
     if predictions.problems:
         lines = "\n  ".join(predictions.problems)
         say(f"{len(predictions.problems):,} files cannot be read and are left out:\n  {lines}", quiet=False)

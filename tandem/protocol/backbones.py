@@ -11,11 +11,15 @@ network is built.
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from tandem.errors import UserError
+from tandem.protocol.yaml_text import shown
 
 ScalingName = Literal["torch", "tf", "caffe", "unit", "none"]
 
@@ -405,9 +409,35 @@ def find_backbone(name: str, framework: str) -> Backbone:
     for other, libraries in LIBRARIES.items():
         if colon and library in libraries and other != framework:
             raise UserError(f"backbone: {name!r} exists in {other} only; {allowed}")
-    close = difflib.get_close_matches(name, CATALOGUE, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise UserError(f"backbone: received {name!r}, {allowed}{hint}")
+    raise UserError(f"backbone: received {shown(name)}, {allowed}{_hint(name, framework)}")
+
+
+def _hint(name: str, framework: str) -> str:
+    """The name that was probably meant, of the catalogue or a library."""
+    by_letters = {_letters(entry): entry for entry in CATALOGUE}
+    for library in LIBRARIES[framework]:
+        for known in _names_in(library):
+            by_letters.setdefault(_letters(known), f"{library}:{known}")
+    wanted = _letters(name.rpartition(":")[2])
+    close = difflib.get_close_matches(wanted[:100], by_letters, n=1)
+    return f"; did you mean {by_letters[close[0]]}?" if close else ""
+
+
+# How the libraries' sources declare a network. Importing the libraries would take seconds.
+_DECLARATIONS = {
+    "torchvision": ("models", r"@register_model[^\n]*\n(?:(?!def )[^\n]*\n)*?def (\w+)\("),
+    "timm": ("models", r"@register_model[^\n]*\n(?:(?!def )[^\n]*\n)*?def (\w+)\("),
+    "keras": ("src/applications", r"\"keras\.applications\.([A-Z]\w+)\""),
+}
+
+
+def _names_in(library: str) -> list[str]:
+    spec = importlib.util.find_spec(library)
+    if spec is None or spec.origin is None:
+        return []
+    folder, pattern = _DECLARATIONS[library]
+    files = sorted((Path(spec.origin).parent / folder).glob("*.py"))
+    return [name for file in files for name in re.findall(pattern, file.read_text(encoding="utf-8"))]
 
 
 def unknown_builder(backbone: Backbone, builder: str, library: str, known: list[str]) -> UserError:

@@ -10,17 +10,21 @@ import itertools
 import math
 import os
 import re
+import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+import yaml
+from jsonargparse import ArgumentParser, Namespace, set_loader, set_parsing_settings
 
-from tandem.errors import UserError, exit_with, use_utf8
+from tandem.errors import UserError, exit_with, one_line, use_utf8
+from tandem.protocol.addresses import resolve_address, strip
 from tandem.protocol.backbones import Backbone, find_backbone, num_blocks
 from tandem.protocol.data_sets import DATA_SETS
+from tandem.protocol.environment import check_environment
 from tandem.protocol.label_table import ROLES
 from tandem.protocol.part_names import PARTS
 from tandem.protocol.processes import check_shares, num_started_processes
@@ -38,8 +42,18 @@ from tandem.protocol.settings import (
     walk,
     with_values,
 )
+from tandem.protocol.yaml_text import check as check_yaml
+from tandem.protocol.yaml_text import cut, read_text, shown
+from tandem.protocol.yaml_text import load as load_yaml
 
 Framework = Literal["torch", "keras"]
+
+LONGEST_NAME = 250
+"""Characters of a name that MLflow and Optuna keep in a database."""
+
+_NAMES = ("tracking.experiment", "tracking.run_name", "sweep.study")
+_PATHS = ("data.source", "data.cache_folder", "weights", "tracking.folder", "imagenet_classes")
+_GROUPS = frozenset(name for name, hint in typing.get_type_hints(Settings).items() if dataclasses.is_dataclass(hint))
 
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
 """Values of KERAS_BACKEND, the default first."""
@@ -98,12 +112,12 @@ def read_data_settings(parser: ArgumentParser, argv: list[str] | None = None) ->
 def read_settings(framework: Framework, argv: list[str] | None = None) -> Settings:
     """As parse_settings, but raises UserError for bad settings."""
     parser = _make_parser(framework)
+    words = sys.argv[1:] if argv is None else argv
+    _check_words(words)
     try:
-        values = parser.parse_args(argv)
+        values = parser.parse_args(words)
     except argparse.ArgumentError as error:
         raise UserError(_refusal_of(error)) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"config: the file is not text in UTF-8 ({error}); {_CONFIG_FILE}") from None
     return _finish(parser, values, framework)
 
 
@@ -137,6 +151,7 @@ def change_settings(settings: Settings, framework: Framework, changes: Mapping[s
 
 
 def _finish(parser: ArgumentParser, values: Namespace, framework: Framework) -> Settings:
+    check_environment()
     _check_nulls(values, Settings)
     values = parser.instantiate(values)
     settings = Settings(**{item.name: values[item.name] for item in dataclasses.fields(Settings)})
@@ -150,6 +165,7 @@ def _finish(parser: ArgumentParser, values: Namespace, framework: Framework) -> 
 
 def check_settings(settings: Settings, framework: Framework) -> None:
     """Raises UserError for the first setting that is out of its limits, contradicts another, or is unsupported."""
+    _check_texts(settings)
     _check_limits(settings)
     _check_data(settings)
     _check_regime(settings)
@@ -168,6 +184,71 @@ def check_settings(settings: Settings, framework: Framework) -> None:
         if phase.blocks is not None and phase.blocks > num_blocks(backbone):
             _refuse("phases.blocks", phase.blocks, f"at most {num_blocks(backbone)}, which {backbone.name} has")
     _check_weights(settings.weights, framework, backbone)
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Checks what is hard to check once it is parsed: bounds of YAML texts, and groups that are given as a value."""
+    for number, word in enumerate(words):
+        if not word.startswith("--"):
+            continue
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            if number + 1 == len(words) or words[number + 1].startswith("--"):
+                continue  # the parser says that the value is missing
+            value = words[number + 1]
+        if name == "config":
+            text = read_text(Path(value), "config", _CONFIG_FILE) if not value.startswith("{") else value
+            if not [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]:
+                raise UserError(f"config: {cut(value)} holds no settings; {_CONFIG_FILE}")
+            check_yaml(text, "config")
+        elif "\0" in value:
+            _refuse(cut(name), value, "a text without NUL characters")
+        elif name in _GROUPS and os.path.isfile(value):
+            check_yaml(read_text(Path(value), name, _CONFIG_FILE), name)
+        elif name in _GROUPS and not value.startswith("{"):
+            _refuse_group(name, value)
+        else:
+            check_yaml(value, cut(name))
+
+
+def _refuse_group(group: str, value: Any) -> NoReturn:
+    _refuse(group, value, _describe(group) + _close_value(group, value))
+
+
+def _load(text: str) -> Any:
+    """The content of a YAML text, in which an empty group means its defaults."""
+    value = load_yaml(text)
+    if isinstance(value, dict):
+        return {name: content for name, content in value.items() if content is not None or name not in _GROUPS}
+    return value
+
+
+def _check_texts(settings: Settings) -> None:
+    for name, _, value in walk(settings):
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                _check_text(name, text)
+    if settings.tracking.uri is not None:
+        resolve_address(settings.tracking.uri, "tracking")
+    if settings.sweep.storage is not None:
+        resolve_address(settings.sweep.storage, "study")
+
+
+def _check_text(name: str, text: str) -> None:
+    if "\0" in text:
+        _refuse(name, text, "a text without NUL characters")
+    if not strip(text):
+        _refuse(name, text, "a text that is not empty, or leave it out")
+    if found := re.search(r"\$\{\w+\}", text):
+        _refuse(name, text, f"a text without {found[0]}: variables are not replaced here; write the value itself")
+    if name in _NAMES and (len(text) > LONGEST_NAME or not text.isprintable()):
+        _refuse(name, text, f"at most {LONGEST_NAME} printable characters")
+    if name in _PATHS and text.startswith("~"):
+        try:
+            Path(text).expanduser()
+        except RuntimeError:
+            allowed = "a path without ~, since this user has no home folder; or set the environment variable HOME"
+            _refuse(name, text, allowed)
 
 
 def _flat_names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -341,7 +422,7 @@ def _check_nulls(values: Any, owner: Any, prefix: str = "") -> None:
     for name, hint in typing.get_type_hints(owner).items():
         if dataclasses.is_dataclass(hint):
             if not isinstance(values[name], Namespace):
-                _refuse(prefix + name, values[name], _describe(prefix + name))
+                _refuse_group(prefix + name, values[name])
             _check_nulls(values[name], hint, f"{prefix}{name}.")
         elif values[name] is None and types.NoneType not in typing.get_args(hint):
             _refuse(prefix + name, None, _describe(prefix + name))
@@ -357,7 +438,7 @@ def _check_weights(weights: str, framework: Framework, backbone: Backbone) -> No
     if weights.startswith("runs:"):
         _refuse("weights", weights, allowed)
     path = Path(weights).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         _refuse("weights", weights, f"{allowed}; there is no such file")
     if path.suffix not in endings:
         _refuse("weights", weights, f"{allowed} for train_{framework}.py")
@@ -366,6 +447,7 @@ def _check_weights(weights: str, framework: Framework, backbone: Backbone) -> No
 @functools.cache
 def _make_parser(framework: Framework) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    set_loader("yaml", _load, exceptions=(yaml.YAMLError, ValueError))
     parser = ArgumentParser(
         prog=f"train_{framework}.py",
         description="Trains and evaluates one classifier and records it in MLflow. All options can also be given in a "
@@ -379,6 +461,10 @@ def _make_parser(framework: Framework) -> ArgumentParser:
 
 
 def _within(number: float, limits: Any) -> bool:
+    try:
+        number = float(number) if abs(number) > 2**63 else number
+    except OverflowError:
+        return False
     # NaN is outside of any limit
     return (
         math.isfinite(number)
@@ -389,7 +475,7 @@ def _within(number: float, limits: Any) -> bool:
 
 
 def _refuse(name: str, received: Any, allowed: str) -> NoReturn:
-    raise UserError(f"{name}: received {received!r}, allowed: {allowed}")
+    raise UserError(f"{name}: received {shown(received)}, allowed: {allowed}")
 
 
 def _describe(name: str) -> str:
@@ -454,45 +540,71 @@ def _refusal_of(error: argparse.ArgumentError) -> str:
         if name == "phases" and (problem := _problem_of_a_phase(message)):
             return problem
         # a union has one message per type; the last line has the whole value
-        received = re.findall(r"(?:Got|Given) value: (.*)|Unable to load config '(.*)'", message)[-1]
-        value = received[0] or received[1]
+        received = re.findall(r"(?:Got|Given) value: (.*)|Unable to load config '(.*)'", message) or [("", "")]
+        value = received[-1][0] or received[-1][1]
         if "Namespace(" in value:  # how the parser writes the phases of a list that it has understood
             value = "a list that holds something else"
-        return f"{name}: received {value!r}, allowed: {_describe(name)}"
+        return f"{name}: received {shown(value)}, allowed: {_describe(name)}{_close_value(name, value)}"
     if found := re.search(r"Group '(?P<group>[^']*)' does not accept option '(?P<option>[^']*)'", message):
         return _unknown(f"{found['group']}.{found['option']}", names)
     if found := re.search(r"Option '(?P<option>[^']*)' is not accepted", message):
         return _unknown(found["option"], names)
     if found := re.match(r"unrecognized arguments: (?P<word>\S*)", message):
         if not found["word"].startswith("-"):
-            return f"{found['word']}: unexpected word on the command line; names of settings begin with --"
+            return f"{cut(found['word'])}: unexpected word on the command line; names of settings begin with --"
         return _unknown(found["word"].split("=")[0].lstrip("-"), names)
     if message.startswith(("Unexpected config:", "Key must be a string")):
-        return f"config: {' '.join(message.split())}; {_CONFIG_FILE}"
+        return f"config: {_middle(message)}; {_CONFIG_FILE}"
     if found := re.match(r"Problems parsing config: (?P<why>.*)", message, re.DOTALL):
-        return f"config: the file is not YAML: {' '.join(found['why'].split())}"
-    return " ".join(message.split())
+        return f"config: the file is not YAML: {_middle(found['why'])}"
+    return f"config: {_middle(message)}; {_CONFIG_FILE}"
+
+
+def _middle(message: str) -> str:
+    return one_line(UserError(" ".join(message.split())))
+
+
+def _close_value(name: str, value: Any) -> str:
+    """The allowed word that was probably meant, or the setting of a group."""
+    if name in _GROUPS:
+        for key, hint in typing.get_type_hints(_hint_of(name)).items():
+            if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
+                return f"; did you mean {name}.{key} {value}?"
+        return ""
+    words = {word.replace("_", ""): word for word in map(str, typing.get_args(_hint_of(name))) if word.isidentifier()}
+    close = difflib.get_close_matches(re.sub(r"[\s_-]", "", str(value).lower())[:100], words, n=1, cutoff=0.8)
+    return f"; did you mean {words[close[0]]}?" if close else ""
+
+
+def _hint_of(name: str) -> Any:
+    owner: Any = Settings
+    *groups, last = name.split(".")
+    for group in groups:
+        owner = PhaseSettings if group == "phases" else typing.get_type_hints(owner)[group]
+    return typing.get_type_hints(owner).get(last)
 
 
 def _problem_of_a_phase(message: str) -> str | None:
     """The parser's message about a single phase; None if it is about the whole list."""
     if found := re.search(r"Option '(?P<option>[^']*)' is not accepted", message):
         names = ", ".join(item.name for item in dataclasses.fields(PhaseSettings))
-        return f"phases.{found['option']}: there is no such setting; a phase has {names}"
+        return f"phases.{cut(found['option'])}: there is no such setting; a phase has {names}"
     if re.search("arguments are required: trainable", message):
         return f"phases.trainable: received nothing in one of the phases, allowed: {_describe('phases.trainable')}"
     # the second key in the message is the phase's, and the first value after it belongs to that key
     pattern = r'Parser key "phases".*?Parser key "(?P<key>\w+)":.*?(?:Got|Given) value: (?P<value>[^\n]*)'
     if found := re.match(pattern, message, re.DOTALL):
         name = f"phases.{found['key']}"
-        return f"{name}: received {found['value']!r}, allowed: {_describe(name)}"
+        return (
+            f"{name}: received {shown(found['value'])}, allowed: {_describe(name)}{_close_value(name, found['value'])}"
+        )
     return None
 
 
 def _unknown(option: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(option, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(option[:100], names, n=3, cutoff=0.5)
     close += [name for name in names if name.endswith(f".{option}") and name not in close]
     # initials: lr
     close += [name for name in names if option == "".join(word[:1] for word in name.split("_")) and name not in close]
     hint = f"did you mean {' or '.join(close)}?" if close else "--help lists all settings"
-    return f"{option}: there is no such setting; {hint}"
+    return f"{cut(option)}: there is no such setting; {hint}"

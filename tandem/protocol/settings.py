@@ -128,9 +128,9 @@ class DataSettings:
     split_seed: int = setting(0, affects="numbers", at_least=0)
     """Seed of the split and of the two limits below. It is not the run's seed, so runs of different seeds share a
     split."""
-    images_per_class: int | None = setting(None, affects="numbers", at_least=1)
+    images_per_class: int | None = setting(None, affects="numbers", at_least=1, at_most=2**31 - 1)
     """Use at most this many images per class, drawn before the split; all when not given."""
-    train_images_per_class: int | None = setting(None, affects="numbers", at_least=1)
+    train_images_per_class: int | None = setting(None, affects="numbers", at_least=1, at_most=2**31 - 1)
     """Use at most this many training images per class, drawn after the split; all when not given."""
     on_bad_image: Literal["error", "skip"] = setting("error", affects="numbers")
     """Reaction to files that cannot be read as images: `error` lists all of them and stops, `skip` leaves them out."""
@@ -157,7 +157,7 @@ class AugmentationSettings:
     crop_padding: int = setting(0, affects="numbers", at_least=0, at_most=256)
     """Pad each side with this many black pixels and crop back to the original size at a random place; 0 switches it
     off."""
-    random_resized_crop: list[float] | None = setting(None, affects="numbers", above=0, at_most=1)
+    random_resized_crop: list[float] | None = setting(None, affects="numbers", at_least=1e-6, at_most=1)
     """Smallest and largest share of a training image's area that a random crop keeps before it is resized to the full
     size, for example [0.08, 1.0]; off when not given. Crops are cut from images stored 8/7 as large (256 pixels for
     224); their width is between 3/4 and 4/3 of their height."""
@@ -186,7 +186,7 @@ class HeadSettings:
     """Batch norm before each dense layer of the head, ahead of the dropout."""
     initialization: Literal["glorot_uniform", "normal"] = setting("glorot_uniform", affects="numbers")
     """Distribution of the dense layers' initial kernels; their biases start at zero."""
-    normal_std: float = setting(0.01, affects="numbers", above=0, at_most=1)
+    normal_std: float = setting(0.01, affects="numbers", at_least=1e-12, at_most=1)
     """Standard deviation with `initialization: normal`."""
 
 
@@ -200,7 +200,7 @@ class OptimizerSettings:
     """Decay rate of the first moment (adam, adamw)."""
     beta_2: float = setting(0.999, affects="numbers", at_least=0, at_most=0.99999)
     """Decay rate of the second moment (adam, adamw)."""
-    epsilon: float = setting(1e-8, affects="numbers", above=0, at_most=1)
+    epsilon: float = setting(1e-8, affects="numbers", at_least=1e-30, at_most=1)
     """Added to the denominator (adam, adamw). PyTorch's default is 1e-8, Keras's 1e-7."""
     momentum: float = setting(0.9, affects="numbers", at_least=0, at_most=0.9999)
     """Momentum (sgd)."""
@@ -209,7 +209,7 @@ class OptimizerSettings:
     weight_decay: float = setting(0.0, affects="numbers", at_least=0, at_most=1)
     """Decoupled weight decay (adamw, sgd): each step shrinks every trainable weight, biases and batch norm included, by
     this share times the learning rate."""
-    layer_decay: float = setting(1.0, affects="numbers", above=0, at_most=1)
+    layer_decay: float = setting(1.0, affects="numbers", at_least=1e-6, at_most=1)
     """Layer-wise learning rates: the last block of the backbone learns at this times the head's rate, each earlier
     block at this times the rate of the block after it. 1 gives all blocks the head's rate."""
 
@@ -224,13 +224,13 @@ class ScheduleSettings:
     limit."""
     warmup_epochs: int = setting(0, affects="numbers", at_least=0)
     """Raise the rate linearly, step by step, over this many epochs at the start of each phase (none, cosine)."""
-    factor: float = setting(0.5, affects="numbers", above=0, at_most=0.99)
+    factor: float = setting(0.5, affects="numbers", at_least=1e-6, at_most=0.99)
     """Factor that reduces the rate (plateau)."""
-    patience: int = setting(2, affects="numbers", at_least=1)
+    patience: int = setting(2, affects="numbers", at_least=1, at_most=1_000_000)
     """Epochs without improvement before the rate is reduced (plateau)."""
-    min_delta: float = setting(0.0, affects="numbers", at_least=0)
+    min_delta: float = setting(0.0, affects="numbers", at_least=0, at_most=10)
     """A validation loss counts as an improvement if it is lower by more than this (plateau)."""
-    min_learning_rate: float = setting(0.0, affects="numbers", at_least=0)
+    min_learning_rate: float = setting(0.0, affects="numbers", at_least=0, at_most=10)
     """Lower limit of the rate (plateau, cosine)."""
 
 
@@ -238,9 +238,9 @@ class ScheduleSettings:
 class EarlyStoppingSettings:
     """The end of a phase before its epoch limit, and the weights that a phase keeps."""
 
-    patience: int | None = setting(3, affects="numbers", at_least=1)
+    patience: int | None = setting(3, affects="numbers", at_least=1, at_most=1_000_000)
     """Epochs without a lower validation loss before a phase stops; null trains to the epoch limit."""
-    min_delta: float = setting(0.0, affects="numbers", at_least=0)
+    min_delta: float = setting(0.0, affects="numbers", at_least=0, at_most=10)
     """A validation loss counts as an improvement if it is lower by more than this."""
     restore: Literal["best", "last"] = setting("best", affects="numbers")
     """Weights that a phase ends with: those of the epoch with the lowest validation loss, or of the last epoch."""
@@ -252,11 +252,11 @@ class PhaseSettings:
 
     trainable: Trainable = setting(affects="numbers")
     """The trained part: only the head, the head and the last blocks of the backbone, or everything."""
-    blocks: int | None = setting(None, affects="numbers", at_least=1)
+    blocks: int | None = setting(None, affects="numbers", at_least=1, at_most=1000)
     """Number of the backbone's last blocks that are trained (`trainable: last`)."""
-    learning_rate: float | None = setting(None, affects="numbers", above=0, at_most=10)
+    learning_rate: float | None = setting(None, affects="numbers", at_least=1e-12, at_most=10)
     """The phase's learning rate; the run's when not given."""
-    max_epochs: int | None = setting(None, affects="numbers", at_least=1)
+    max_epochs: int | None = setting(None, affects="numbers", at_least=1, at_most=1_000_000)
     """The phase's epoch limit; the run's when not given."""
 
 
@@ -310,7 +310,7 @@ class TrackingSettings:
     grad_cam_images: int = setting(12, affects="nothing", at_least=0, at_most=1000)
     """Number of test images with a Grad-CAM map, which shows where the trained network looks. They are spread over the
     classes and the same in all runs on the same test images; 0 switches the maps off."""
-    system_interval: float = setting(5.0, affects="nothing", above=0)
+    system_interval: float = setting(5.0, affects="nothing", at_least=0.01, at_most=86400)
     """Seconds between two samples of CPU, memory and GPU use."""
 
 
@@ -368,17 +368,17 @@ class Settings:
     batch_norm_momentum: float | None = setting(0.9, affects="numbers", at_least=0, at_most=0.9999)
     """Share of its running statistics that batch norm keeps at each step (Keras's convention; torch's momentum is 1
     minus this). null keeps each network's own value: 0.9 in torchvision, up to 0.999 in Keras."""
-    learning_rate: float = setting(1e-3, affects="numbers", above=0, at_most=10)
+    learning_rate: float = setting(1e-3, affects="numbers", at_least=1e-12, at_most=10)
     """Learning rate of all phases, except the second one of `two_stage` (see `thawed_rate_factor`) and those of
     `phases` with a rate of their own."""
-    thawed_rate_factor: float = setting(0.1, affects="numbers", above=0, at_most=1)
+    thawed_rate_factor: float = setting(0.1, affects="numbers", at_least=1e-6, at_most=1)
     """Factor on the learning rate in the second phase of `two_stage`."""
     batch_size: int = setting(32, affects="numbers", at_least=2, at_most=65536)
     """Global batch size: training images per step, over all devices."""
     eval_batch_size: int | None = setting(None, affects="nothing", at_least=1, at_most=65536)
     """Test images per batch; halved as often as the GPU's memory requires. When not given, four times batch_size on a
     GPU, and batch_size on a CPU."""
-    max_epochs: int = setting(100, affects="numbers", at_least=1)
+    max_epochs: int = setting(100, affects="numbers", at_least=1, at_most=1_000_000)
     """Epoch limit of each phase."""
     seed: int = setting(0, affects="numbers", at_least=0, at_most=2**31 - 1)
     """Seed of initial weights, dropout, and the order and augmentation of training images."""
@@ -391,7 +391,7 @@ class Settings:
     """Arithmetic of the forward and backward pass; the weights stay in float32. float16 needs a GPU."""
     device: Literal["auto", "cpu", "gpu"] = setting("auto", affects="cost")
     """Device to train on; `auto` uses a GPU if there is one."""
-    threads: int | None = setting(None, affects="cost", at_least=1)
+    threads: int | None = setting(None, affects="cost", at_least=1, at_most=4096)
     """CPU threads for the framework's arithmetic, and as many for augmentation. When not given, the framework chooses,
     and augmentation uses one thread per core. Give it when several processes share a machine: with more threads than
     cores, torch runs many times slower. KERAS_BACKEND=jax cannot be limited like this; limit the process itself

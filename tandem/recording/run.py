@@ -18,6 +18,7 @@ from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
+from tandem.files import csv_cell
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
 from tandem.recording.grad_cam import FeaturesAndGradients, choose_images, draw_contact_sheet, make_grad_cam
@@ -26,6 +27,7 @@ from tandem.recording.page import write_run_page
 from tandem.recording.summary import PhaseResult, print_summary, untrained
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
+from tandem.tracking.provenance import hide_password
 
 if TYPE_CHECKING:
     from tandem.tracking.run import Run
@@ -154,8 +156,9 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     local = run.folder / folder
     local.mkdir(parents=True, exist_ok=True)
     predictions.write(local / vocabulary.PREDICTIONS_FILE)
-    per_class_table(predictions).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
-    confusion_matrix(predictions).to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
+    per_class_table(predictions).map(csv_cell).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
+    matrix = confusion_matrix(predictions).rename(index=csv_cell, columns=csv_cell)
+    matrix.to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
     (local / vocabulary.CLASSIFICATION_REPORT_FILE).write_text(classification_report(predictions), encoding="utf-8")
     for name in (
         vocabulary.PREDICTIONS_FILE,
@@ -302,7 +305,7 @@ def record_end(
         history=pd.DataFrame(curves.rows),
         predictions=predictions,
         after_first_phase=_after_first_phase(run) if len(outcomes) > 1 else None,
-        settings=flatten(settings),
+        settings=flatten(hide_password(settings)),
     )
     run.log_artifact(page, remove=True)  # 5 MB, most of it plotly.js
     card = run.folder / vocabulary.MODEL_CARD_FILE

@@ -25,7 +25,7 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from tandem.rendering.files import write_text
+from tandem.files import write_text
 from tandem.rendering.tables import Column, Estimate, Table, Value, format_interval, format_value, number_of
 from tandem.rendering.theme import DARK, LIGHT
 

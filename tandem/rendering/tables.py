@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.text import Text
 
-from tandem.rendering.files import write_text
+from tandem.files import csv_cell, write_text
 
 Kind = Literal["text", "score", "difference", "p_value", "ratio", "seconds", "milliseconds", "number", "amount"]
 
@@ -305,6 +306,7 @@ def render_markdown(table: Table) -> str:
 
 
 def _markdown_cell(text: str) -> str:
+    text = text.replace("&", "&amp;").replace("<", "&lt;") if re.search(r"<[A-Za-z/!?]|&#?\w+;", text) else text
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
@@ -326,7 +328,7 @@ def render_csv(table: Table) -> str:
             if isinstance(value, Estimate):
                 written += [value.value, value.low, value.high]
             else:
-                written += ["" if value is None else value, *(["", ""] if three else [])]
+                written += ["" if value is None else csv_cell(value), *(["", ""] if three else [])]
         writer.writerow(written)
     return file.getvalue()
 

@@ -26,10 +26,13 @@ from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
+from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from tandem.errors import UserError
+from tandem.errors import UserError, one_line
+from tandem.output import warn
+from tandem.protocol.addresses import resolve_address
 from tandem.protocol.search_space import Choice, Dimension
 from tandem.protocol.settings import SweepSettings
 
@@ -307,7 +310,8 @@ def _open_storage(url: str | None, journal: Path) -> BaseStorage:
         try:
             journal.parent.mkdir(parents=True, exist_ok=True)
             # the usual lock is a symbolic link, which not every account may create on Windows
-            lock = JournalFileOpenLock(str(journal)) if os.name == "nt" else None
+            lock = JournalFileOpenLock(str(journal)) if os.name == "nt" else JournalFileSymlinkLock(str(journal))
+            _cut_torn_line(journal, lock)
             return JournalStorage(JournalFileBackend(str(journal), lock))
         except OSError as error:
             raise UserError(
@@ -315,6 +319,7 @@ def _open_storage(url: str | None, journal: Path) -> BaseStorage:
                 "--tracking.folder, or a database with --sweep.storage"
             ) from error
     try:
+        url = resolve_address(url, "study")
         address = sqlalchemy.make_url(url)
         is_file = address.get_backend_name() == "sqlite"
         # if several processes create the tables of one file at once, all but one fail
@@ -323,8 +328,22 @@ def _open_storage(url: str | None, journal: Path) -> BaseStorage:
             for_a_file = {"connect_args": {"timeout": 60}, "poolclass": sqlalchemy.pool.NullPool}
             return RDBStorage(url, engine_kwargs=for_a_file if is_file else None)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"sweep.storage: the study's database cannot be opened: {reason}; give a URL such as "
-            "sqlite:///FILE.db or postgresql://..., or leave it out for a journal file"
+            f"sweep.storage: the study's database cannot be opened: {one_line(error, with_type=False)}; give a URL "
+            "such as sqlite:///FILE.db or postgresql://..., or leave it out for a journal file"
         ) from error
+
+
+def _cut_torn_line(journal: Path, lock: BaseJournalFileLock) -> None:
+    """Removes an incomplete last line, which a process leaves that is killed while it writes.
+
+    Optuna would append the next line to it, and could not read the journal from then on.
+    """
+    if not journal.exists():
+        return
+    with get_lock_file(lock), journal.open("r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+            warn(f"the last line of {journal} is dropped: a process was killed while it wrote it")

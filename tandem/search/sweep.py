@@ -7,7 +7,6 @@ import gc
 import hashlib
 import json
 import os
-import shlex
 import sys
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
+from tandem.commands import script_command
 from tandem.data.prepare import PreparedData, prepare
 from tandem.errors import TrainingDiverged, TrainingPruned, UserError, one_line
 from tandem.protocol.parser import Framework, change_settings
@@ -51,10 +51,11 @@ from tandem.search.study import (
     signs_of_life,
     values_of,
 )
+from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment, resolve_uri
-from tandem.tracking.provenance import settings_yaml, without_password
+from tandem.tracking.provenance import hide_password, settings_yaml
 from tandem.tracking.run import Run, start_run
 
 METRICS = {"val_loss": vocabulary.VAL_LOSS, "val_accuracy": vocabulary.VAL_ACCURACY}
@@ -190,12 +191,17 @@ def _restart(sweep: Sweep) -> None:
 
     It does nothing on Windows, where a process cannot be replaced.
     """
-    if os.name != "posix":
+    if os.name != "posix" or not _is_main_program():
         return
     sweep.console.print(f"{sweep.trainer.trials_per_process} trials in this process: restarting it to free its memory")
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _is_main_program() -> bool:
+    """True if this process was started to run the script: not in a notebook, where %run puts it into the kernel."""
+    return sys.orig_argv[-len(sys.argv) :] == sys.argv
 
 
 class _Images:
@@ -359,17 +365,19 @@ def _write_results(sweep: Sweep) -> None:
     if best is None:
         sweep.console.print("No trial was completed, so there are no best settings")
         return
-    config = shlex.quote(str(files[1]))
     sweep.console.print(f"Page of the sweep: {files[2]}")
-    sweep.console.print(f"Train with the best settings: python train_{sweep.trainer.framework}.py --config {config}")
+    sweep.console.print(
+        f"Train with the best settings: {script_command(f'train_{sweep.trainer.framework}.py', '--config', files[1])}"
+    )
 
 
 def best_settings_yaml(sweep: Sweep, best: FrozenTrial) -> str:
     """The settings of a trial as a configuration file of a single run, for both scripts."""
     settings = change_settings(sweep.settings, sweep.trainer.framework, {**values_of(best), "sweep": SweepSettings()})
     uri = settings.tracking.uri
-    if uri is not None and without_password(uri) != uri:  # no passwords in files
+    if uri is not None and shown_uri(uri) != uri:  # no password into a file
         settings = with_values(settings, {"tracking.uri": None})
+    settings = hide_password(settings)
     script = f"train_{sweep.trainer.framework}.py"
     return (
         f"# Trial {best.number} of the sweep {sweep.study.study_name} in {script}, the best of "

@@ -16,12 +16,12 @@ from mlflow.tracking import MlflowClient
 from tandem.errors import UserError, one_line
 from tandem.evaluation.predictions import Predictions
 from tandem.protocol.settings import DataSettings
+from tandem.secrets import shown_uri
 from tandem.serving.image_model import Description, ImageModel, Network, load_network
 from tandem.serving.logged_model import network_folder, read_description
 from tandem.serving.onnx_file import open_onnx
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import artifact_root, explained
-from tandem.tracking.provenance import without_password
 from tandem.tracking.reader import RunRecord, connect_existing, download, find_run, temporary_folder
 
 ALLOWED = "runs:/RUN_ID, models:/NAME@ALIAS, models:/NAME/VERSION, or a file written by python -m tandem.export"
@@ -133,7 +133,7 @@ def _download_model(uri: str, tracking_uri: str) -> Path:
         return Path(download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri))
     except Exception as error:  # each kind of artifact store raises errors of its own
         raise UserError(
-            f"cannot read {uri} from MLflow at {without_password(tracking_uri)}: {one_line(error)}; allowed: {ALLOWED}"
+            f"cannot read {uri} from MLflow at {shown_uri(tracking_uri)}: {one_line(error)}; allowed: {ALLOWED}"
         ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
+from tandem.output import warn
 from tandem.tracking.mlflow_store import METRICS_PER_REQUEST, PARAMS_PER_REQUEST, chunks, explained
 from tandem.tracking.provenance import parameter_text
 from tandem.tracking.run import signals_as_interrupts, status_after
@@ -116,7 +116,7 @@ def auxiliary_run(
                 if not _is_true(in_use):
                     _terminate(run, status_after(error))
             except UserError as failure:  # the exception of the block matters more
-                print(f"warning: the run {run.id} was not ended in MLflow: {failure}", file=sys.stderr)
+                warn(f"the run {run.id} was not ended in MLflow: {failure}")
             raise
         if not stays:
             _terminate(run, "FINISHED")

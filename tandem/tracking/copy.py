@@ -27,6 +27,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.progress import Progress
 
 from tandem.errors import UserError, one_line, run_program
+from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import (
     METRICS_PER_REQUEST,
@@ -41,7 +42,6 @@ from tandem.tracking.mlflow_store import (
     resolve_uri,
     write_model,
 )
-from tandem.tracking.provenance import without_password
 
 RUNS_PER_PAGE = 1000
 RUN_REFERENCE = "runs:/"  # prefix of a parameter or tag that refers to another run
@@ -72,7 +72,7 @@ def copy_runs(source_uri: str, target_uri: str, experiments: Sequence[str] | Non
     source_uri, target_uri = resolve_uri(source_uri), resolve_uri(target_uri)
     if source_uri == target_uri:
         raise UserError(
-            f"source and target of the copy are both {without_password(source_uri)}: give two different tracking URIs"
+            f"source and target of the copy are both {shown_uri(source_uri)}: give two different tracking URIs"
         )
     database = database_file(source_uri)
     if database and not database.exists():
@@ -221,7 +221,7 @@ def _experiments(source: MlflowClient, names: Sequence[str] | None) -> list[Expe
     for name in names:
         if name not in by_name:
             raise UserError(
-                f"no experiment {name!r} in MLflow at {without_password(source.tracking_uri)}: there are "
+                f"no experiment {name!r} in MLflow at {shown_uri(source.tracking_uri)}: there are "
                 f"{', '.join(sorted(by_name))}"
             )
     return [by_name[name] for name in names]
@@ -322,7 +322,7 @@ def main(argv: list[str] | None = None) -> None:
     copied = copy_runs(arguments.source, arguments.target, arguments.experiment)
     print(
         f"{copied.new} runs copied, {copied.completed} completed, {copied.unchanged} there already, "
-        f"in MLflow at {without_password(resolve_uri(arguments.target))}"
+        f"in MLflow at {shown_uri(resolve_uri(arguments.target))}"
     )
 
 

@@ -16,7 +16,6 @@ import errno
 import json
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tandem.errors import FULL_DISK, UserError
+from tandem.output import warn
 from tandem.tracking import vocabulary
 
 
@@ -107,10 +107,9 @@ class Journal:
                 raise OSError(error.errno, error.strerror, str(self.path)) from error
             if not self._is_full:
                 self._is_full = True
-                print(
-                    f"warning: the disk of {self.path} is full ({error.strerror}); from now on entries go to MLflow "
-                    "only, and are lost while MLflow does not answer",
-                    file=sys.stderr,
+                warn(
+                    f"the disk of {self.path} is full ({error.strerror}); from now on entries go to MLflow only, and "
+                    "are lost while MLflow does not answer"
                 )
 
 

@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import os
-import re
+import shlex
 import shutil
 import tempfile
 from collections import deque
@@ -44,15 +44,30 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from tandem.commands import module_command
 from tandem.errors import UserError, one_line
+from tandem.protocol.addresses import resolve_address, sqlite_file, strip
+from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
+from tandem.tracking.database import (
+    ARTIFACTS_FOLDER,
+    create_database,
+    follow_moved_folder,
+    is_half_made,
+    is_left_behind,
+    without_strange_folder,
+)
 from tandem.tracking.journal import Entry, Journal
-from tandem.tracking.provenance import without_password
 from tandem.tracking.views import experiment_tags
 
 UNAUTHORIZED = 401
 PROBE_SECONDS = 5  # without an answer, after which a server counts as unreachable
 ENTRIES_PER_BATCH = 2000
+
+_CREDENTIALS = (
+    *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_S3_ENDPOINT_URL"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD"),
+)
 
 # Limits of one log_batch request (mlflow.utils.validation).
 METRICS_PER_REQUEST = 1000
@@ -75,26 +90,12 @@ def resolve_uri(uri: str | None) -> str:
     Raises:
         UserError: MLflow cannot keep runs there.
     """
-    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or vocabulary.DEFAULT_URI
-    scheme = chosen.partition(":")[0].partition("+")[0] if "://" in chosen else ""
-    if scheme in ("http", "https"):
-        return chosen.rstrip("/")
-    if scheme in ("postgresql", "mysql", "mssql"):
-        return chosen
-    if scheme == "sqlite":
-        database = sqlalchemy.make_url(chosen).database
-        if database and database != ":memory:":
-            return f"sqlite:///{Path(database).expanduser().absolute()}"
-    raise UserError(
-        f"MLflow cannot keep runs in this tracking URI: received {without_password(chosen)!r}, allowed are "
-        "sqlite:///FILE.db, http(s)://HOST:PORT of an MLflow server, and postgresql://...; "
-        f"to keep runs on this machine use {vocabulary.DEFAULT_URI}"
-    )
+    return resolve_address(uri or os.environ.get("MLFLOW_TRACKING_URI") or vocabulary.DEFAULT_URI, "tracking")
 
 
 def database_file(uri: str) -> Path | None:
     """File of a resolved sqlite URI, None for other URIs."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return sqlite_file(uri)
 
 
 def artifact_root(uri: str) -> Path | None:
@@ -103,7 +104,7 @@ def artifact_root(uri: str) -> Path | None:
         return None
     # MLflow's own default is ./mlruns of the folder in which the first process was started.
     database = database_file(uri)
-    return (database.parent if database else Path.cwd()) / "mlartifacts"
+    return (database.parent if database else Path.cwd()) / ARTIFACTS_FOLDER
 
 
 def connect(uri: str) -> MlflowClient:
@@ -131,11 +132,11 @@ def explained(uri: str) -> Iterator[None]:
     except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError) as error:
         if getattr(error, "get_http_status_code", lambda: None)() == UNAUTHORIZED:
             raise UserError(
-                f"MLflow at {without_password(uri)} does not accept this user name and password: set "
+                f"MLflow at {shown_uri(uri)} does not accept this user name and password: set "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there"
             ) from error
         raise UserError(
-            f"MLflow at {without_password(uri)} refused: {one_line(error)}; "
+            f"MLflow at {shown_uri(uri)} refused: {one_line(error)}; "
             "check the URI, its credentials, and that it is an MLflow 3 server or database"
         ) from error
 
@@ -152,7 +153,7 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             root = artifact_root(uri)
-            location = root / re.sub(r"[^\w.-]", "_", name) if root else None
+            location = root / vocabulary.file_name(name) if root else None
             try:
                 client.create_experiment(
                     name, artifact_location=location.as_uri() if location else None, tags=experiment_tags()
@@ -162,20 +163,19 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
             experiment = client.get_experiment_by_name(name)  # another process may have created it
     if experiment is None:
         raise UserError(
-            f"MLflow at {without_password(uri)} did not create the experiment {name!r}: {refusal}; unless this is "
+            f"MLflow at {shown_uri(uri)} did not create the experiment {name!r}: {refusal}; unless this is "
             "about space or permissions, try another name"
         )
     if experiment.lifecycle_stage != "active":
         raise UserError(
-            f"the experiment {name!r} was deleted in MLflow at {without_password(uri)}: give another name with "
-            f"--tracking.experiment, or restore it: MLFLOW_TRACKING_URI={without_password(uri)} "
-            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            f"the experiment {name!r} was deleted in MLflow at {shown_uri(uri)}: give another experiment, or restore "
+            f"it: MLFLOW_TRACKING_URI={shlex.quote(shown_uri(uri))} "
+            + module_command("mlflow", "experiments", "restore", "--experiment-id", experiment.experiment_id)
         )
     if artifact_root(uri) and experiment.artifact_location.startswith("mlflow-artifacts:"):
         raise UserError(
             f"the experiment {name!r} was created through an MLflow server, and only that server can write its files: "
-            f"received --tracking.uri {without_password(uri)}; give the server's address (http://...), or another "
-            "--tracking.experiment"
+            f"received the tracking URI {shown_uri(uri)}; give the server's address (http://...), or another experiment"
         )
     return experiment
 
@@ -231,6 +231,19 @@ class RunWriter:
             else:
                 journal.mark_refused(batch[0].number, refusal)
             sent(len(batch))
+
+    def is_reachable(self) -> bool:
+        """False if MLflow is a server that does not answer within seconds."""
+        uri = self._client.tracking_uri
+        if artifact_root(uri) is not None:
+            return True  # a database, whose library has time limits
+        try:
+            requests.get(f"{uri}/health", timeout=PROBE_SECONDS)
+        except requests.exceptions.SSLError:
+            pass
+        except requests.RequestException:
+            return False
+        return True
 
     def _check_that_mlflow_answers(self, error: Exception) -> None:
         try:
@@ -375,30 +388,34 @@ def _probe_server(uri: str) -> None:
         pass  # MLflow has its own settings for certificates
     except requests.RequestException as error:
         raise UserError(
-            f"no MLflow server answers at {without_password(uri)} ({type(error).__name__}): start it, check the "
-            f"address, or record on this machine with --tracking.uri {vocabulary.DEFAULT_URI}"
+            f"no MLflow server answers at {shown_uri(uri)} ({type(error).__name__}): start it, check the "
+            f"address, or give the tracking URI of this machine, {vocabulary.DEFAULT_URI}"
         ) from error
 
 
 def _prepare_database(uri: str) -> None:
     database = database_file(uri)
     try:
-        if database:
+        if database and is_half_made(database):
             database.parent.mkdir(parents=True, exist_ok=True)
-        # Without the lock, processes that open a new sqlite file at once all create its tables, and all but one die.
-        with FileLock(f"{database}.lock") if database else contextlib.nullcontext():
-            # MLflow retries for a minute and a half if the database cannot be opened.
-            with _connection(uri) as connection:
-                connection.execute(sqlalchemy.text("PRAGMA schema_version" if database else "SELECT 1"))
+            with FileLock(f"{database}.lock"):
+                if is_half_made(database) and is_left_behind(database):
+                    create_database(uri, database)
+        # MLflow retries for a minute and a half if the database cannot be opened.
+        with _connection(uri) as connection:
+            connection.execute(sqlalchemy.text("PRAGMA schema_version" if database else "SELECT 1"))
+        if database:
+            follow_moved_folder(database)
+        with without_strange_folder(uri):
             SqlAlchemyStore(uri, str(artifact_root(uri))).engine.dispose()
     except (OSError, ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
         raise UserError(
-            f"cannot open the MLflow database {without_password(uri)}: {one_line(error)}; check that the file or "
-            "server is an MLflow database and that you may write to it, or give another --tracking.uri"
+            f"cannot open the MLflow database {shown_uri(uri)}: {one_line(error)}; check that the file or "
+            "server is an MLflow database and that you may write to it, or give another tracking URI"
         ) from error
     except MlflowException as error:
         raise UserError(
-            f"cannot use the MLflow database {without_password(uri)}: {_version_problem(uri) or one_line(error)}"
+            f"cannot use the MLflow database {shown_uri(uri)}: {_version_problem(uri) or one_line(error)}"
         ) from error
 
 
@@ -426,11 +443,15 @@ def _version_problem(uri: str) -> str | None:
         return f"a newer MLflow than this one ({mlflow.__version__}) wrote it (schema {found}): install that version"
     return (
         f"an older MLflow than this one ({mlflow.__version__}) wrote it: make a backup, and then run "
-        f"mlflow db upgrade {without_password(uri)}"
+        + module_command("mlflow", "db", "upgrade", shown_uri(uri))
     )
 
 
 def _configure_mlflow() -> None:
+    # Of an environment file with the line ends of Windows, or of `cat token`; a header cannot hold them.
+    for name in _CREDENTIALS:
+        if os.environ.get(name):
+            os.environ[name] = strip(os.environ[name])
     # 2 s of retries if a server is down, instead of 4 minutes by MLflow's defaults.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import mlflow
 import yaml
@@ -24,7 +23,9 @@ from mlflow.utils.mlflow_tags import (
 )
 
 import tandem
-from tandem.protocol.settings import Settings, settings_hash
+from tandem.protocol.environment import recorded_environment
+from tandem.protocol.settings import Settings, settings_hash, walk, with_values
+from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.system import describe_hardware
 
@@ -46,19 +47,9 @@ def settings_yaml(settings: Settings) -> str:
 
 
 def hide_password(settings: Settings) -> Settings:
-    """Settings whose passwords, in tracking.uri and sweep.storage, are replaced by ***."""
-    tracking, sweep = settings.tracking, settings.sweep
-    if tracking.uri is not None:
-        tracking = dataclasses.replace(tracking, uri=without_password(tracking.uri))
-    if sweep.storage is not None:
-        sweep = dataclasses.replace(sweep, storage=without_password(sweep.storage))
-    return dataclasses.replace(settings, tracking=tracking, sweep=sweep)
-
-
-def without_password(uri: str) -> str:
-    """URI whose password, if any, is replaced by ***."""
-    password = urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@", 1) if password else uri
+    """The settings, as they are recorded: without the secrets of addresses, such as tracking.uri."""
+    shown = {name: shown_uri(value) for name, _, value in walk(settings) if isinstance(value, str) and "://" in value}
+    return with_values(settings, shown)
 
 
 def run_tags(settings: Settings, framework: str, backend: str, versions: Mapping[str, str]) -> dict[str, str]:
@@ -76,6 +67,7 @@ def run_tags(settings: Settings, framework: str, backend: str, versions: Mapping
         vocabulary.SETTINGS_HASH: settings_hash(settings),
         vocabulary.BUDGET: settings.tracking.budget,
         vocabulary.HARDWARE: describe_hardware(),
+        vocabulary.ENVIRONMENT: json.dumps(recorded_environment()),
         **{vocabulary.VERSION_PREFIX + name: version for name, version in versions.items()},
         MLFLOW_SOURCE_NAME: script.name,
         MLFLOW_SOURCE_TYPE: "LOCAL",

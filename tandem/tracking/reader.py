@@ -18,10 +18,11 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tandem.errors import UserError, one_line
+from tandem.commands import script_command
+from tandem.errors import UserError, is_full_disk, one_line
+from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, database_file, explained, resolve_uri
-from tandem.tracking.provenance import without_password
 
 RUNS_PER_PAGE = 5000  # MLflow allows 50,000; a server needs some seconds for 5,000
 
@@ -61,7 +62,7 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
         UserError: MLflow does not answer.
     """
     client = connect_existing(uri)
-    place = without_password(client.tracking_uri)
+    place = shown_uri(client.tracking_uri)
     with explained(client.tracking_uri), _garbage_collector_paused():
         found = client.get_experiment_by_name(experiment)
         if found is None or found.lifecycle_stage != "active":
@@ -87,7 +88,7 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
     if not records:
         raise NoRuns(
             f"the experiment {experiment!r} in MLflow at {place} has no runs of Tandem: train some with "
-            f"python train_torch.py --tracking.experiment {experiment}, and likewise with train_keras.py"
+            f"{script_command('train_torch.py', '--tracking.experiment', experiment)}, and likewise with train_keras.py"
         )
     return records
 
@@ -172,8 +173,8 @@ def _get_run(client: MlflowClient, run_id: str) -> RunRecord:
         return _record_of(client.get_run(run_id), client.tracking_uri)
     except MlflowException as error:
         raise UserError(
-            f"there is no run {run_id} in MLflow at {without_password(client.tracking_uri)}: copy the run id from the "
-            "MLflow UI, and check --tracking.uri"
+            f"there is no run {run_id} in MLflow at {shown_uri(client.tracking_uri)}: copy the run id from the "
+            "MLflow UI, and check the tracking URI"
         ) from error
 
 
@@ -220,8 +221,8 @@ def connect_existing(uri: str | None) -> MlflowClient:
     database = database_file(resolved)
     if database and not database.exists():
         raise NoRuns(
-            f"there are no runs yet: no file {database}; train some with python train_torch.py, or give the place of "
-            "existing runs as the tracking URI or MLFLOW_TRACKING_URI"
+            f"there are no runs yet: no file {database}; train some with {script_command('train_torch.py')}, or give "
+            "the place of existing runs as the tracking URI or MLFLOW_TRACKING_URI"
         )
     return connect(resolved)
 
@@ -232,9 +233,14 @@ def _download(uri: str, run_id: str, artifact_uri: str, artifact_path: str, fold
         source = f"{artifact_uri}/{artifact_path}"
         return Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri))
     except Exception as error:  # each kind of artifact store raises errors of its own
+        if is_full_disk(error):
+            raise UserError(
+                f"the disk is full at {folder}, where {artifact_path} of run {run_id} was to be copied: make room, or "
+                "set TMPDIR to a folder on another disk"
+            ) from error
         raise UserError(
             f"cannot read the artifact {artifact_path} of run {run_id} from MLflow at "
-            f"{without_password(uri)}: {one_line(error)}; fix that and repeat the command"
+            f"{shown_uri(uri)}: {one_line(error)}; fix that and repeat the command"
         ) from error
 
 

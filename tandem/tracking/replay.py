@@ -11,9 +11,9 @@ from mlflow.tracking import MlflowClient
 from rich.progress import Progress
 
 from tandem.errors import UserError, run_program
+from tandem.secrets import shown_uri
 from tandem.tracking.journal import Journal, read_journal
 from tandem.tracking.mlflow_store import Outage, RunWriter, connect, resolve_uri
-from tandem.tracking.provenance import without_password
 from tandem.tracking.vocabulary import JOURNAL_FILE
 
 
@@ -55,7 +55,7 @@ def replay(folder: Path, uri: str | None = None) -> int:
             writer.send(pending, journal, sent=lambda count: progress.advance(bar, count))
     except Outage as outage:
         raise UserError(
-            f"MLflow at {without_password(client.tracking_uri)} stopped answering ({outage}) with {len(pending)} of "
+            f"MLflow at {shown_uri(client.tracking_uri)} stopped answering ({outage}) with {len(pending)} of "
             f"{total} entries unsent: repeat the command when it is back"
         ) from outage
     finally:
@@ -76,7 +76,7 @@ def _connect_to_run(uri: str, run_id: str, folder: Path) -> MlflowClient:
         client.get_run(run_id)
     except MlflowException as error:
         raise UserError(
-            f"MLflow at {without_password(client.tracking_uri)} does not have the run {run_id} of {folder}: give the "
+            f"MLflow at {shown_uri(client.tracking_uri)} does not have the run {run_id} of {folder}: give the "
             "tracking URI of the run's start with --uri"
         ) from error
     return client

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
+import shutil
 import signal
-import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -24,9 +24,14 @@ from typing import Any
 
 from mlflow.tracking import MlflowClient
 
+from tandem.commands import module_command, script_command
 from tandem.errors import TrainingPruned, UserError, one_line
+from tandem.files import write_text
+from tandem.output import warn
+from tandem.protocol.addresses import absolute
 from tandem.protocol.parser import Framework
 from tandem.protocol.settings import Settings, flatten
+from tandem.secrets import hide_secrets, shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.journal import Journal, encode_values, read_journal
 from tandem.tracking.mlflow_store import (
@@ -37,11 +42,13 @@ from tandem.tracking.mlflow_store import (
     find_or_create_experiment,
     resolve_uri,
 )
-from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml, without_password
+from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml
 from tandem.tracking.sender import Sender
 from tandem.tracking.system import SystemSampler
 
 TAG_LIMIT = 5000  # characters per value
+
+LEAST_FREE_BYTES = 50_000_000  # for the files of a run: a page of 5 MB, weights and a model of a small network
 
 
 class Run:
@@ -61,8 +68,8 @@ class Run:
         self._lock = threading.Lock()
         self._journal = Journal(folder)
         writer = RunWriter(client, run_id=run_id, experiment_id=experiment_id, folder=folder)
-        self._sender = Sender(writer, self._journal, without_password(self._uri))
-        self._record("run", run_id=run_id, experiment_id=experiment_id, name=name, uri=without_password(self._uri))
+        self._sender = Sender(writer, self._journal, shown_uri(self._uri))
+        self._record("run", run_id=run_id, experiment_id=experiment_id, name=name, uri=shown_uri(self._uri))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs parameters: strings, numbers, lists, None.
@@ -70,7 +77,7 @@ class Run:
         Raises:
             ValueError: A parameter has another value already, which MLflow would refuse.
         """
-        texts = {name: parameter_text(value) for name, value in params.items()}
+        texts = {name: hide_secrets(parameter_text(value)) for name, value in params.items()}
         for name, text in texts.items():
             if self._params.setdefault(name, text) != text:
                 raise ValueError(f"parameter {name} is {self._params[name]!r} already. Received: {text!r}")
@@ -78,7 +85,7 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags; a later value replaces an earlier one."""
-        self._record("tags", values={name: str(value)[:TAG_LIMIT] for name, value in tags.items()})
+        self._record("tags", values={name: hide_secrets(str(value))[:TAG_LIMIT] for name, value in tags.items()})
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Logs metrics at a step, in microseconds; values may be NaN or infinite."""
@@ -133,12 +140,12 @@ class Run:
         database = database_file(self._uri)
         if database:
             at_default = self._uri == resolve_uri(vocabulary.DEFAULT_URI)
-            command = "python mlflow_server/serve.py" + ("" if at_default else f" --uri {shlex.quote(self._uri)}")
+            command = script_command("mlflow_server/serve.py", *([] if at_default else ["--uri", self._uri]))
             look = [f"Start the MLflow UI: {command}", f"Run {self._name}: http://127.0.0.1:5000{page}"]
         elif self._uri.startswith("http"):
-            look = [f"Run {self._name}: {without_password(self._uri)}{page}"]
+            look = [f"Run {self._name}: {shown_uri(self._uri)}{page}"]
         else:
-            look = [f"Run {self._name}: {self.id} in {without_password(self._uri)}"]
+            look = [f"Run {self._name}: {self.id} in {shown_uri(self._uri)}"]
         return [*look, f"Files of the run: {self.folder}"]
 
     def _record(self, kind: str, **content: Any) -> None:
@@ -155,7 +162,7 @@ class Run:
     def _fail(self, error: BaseException) -> None:
         file = self.folder / vocabulary.TRACEBACK_FILE
         with contextlib.suppress(OSError):  # the failure may be a full disk
-            file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            write_text(file, hide_secrets("".join(traceback.format_exception(error))))
             self.log_artifact(file)
         self.set_tags({vocabulary.FAILURE: one_line(error)})
 
@@ -171,11 +178,43 @@ class Run:
         content = read_journal(self._journal.path)
         if unsent := content.unsent():
             reason = f" (first refusal: {next(iter(content.refusals.values()))})" if content.refusals else ""
-            print(
-                f"warning: {len(unsent)} journal entries of this run are not in MLflow{reason}; to send them: "
-                f"python -m tandem.tracking.replay {shlex.quote(str(self.folder))}",
-                file=sys.stderr,
+            warn(
+                f"{len(unsent)} journal entries of this run are not in MLflow{reason}; to send them: "
+                f"{module_command('tandem.tracking.replay', self.folder)}"
             )
+
+
+def check_places(settings: Settings) -> None:
+    """Checks that MLflow can record a run and that its folder can be written, before hours of decoding images.
+
+    Raises:
+        UserError: MLflow does not answer, or its experiment or the run's folder cannot be written, or their disk is
+            almost full.
+    """
+    client = connect(resolve_uri(settings.tracking.uri))
+    find_or_create_experiment(client, settings.tracking.experiment)
+    parent = _folder_of_runs(settings)
+    free = shutil.disk_usage(parent).free
+    if free < LEAST_FREE_BYTES:
+        raise UserError(
+            f"tracking.folder: the disk of {parent} has {free / 1e6:.0f} MB free, and a run needs at least "
+            f"{LEAST_FREE_BYTES / 1e6:.0f} MB; make room, or give a folder on another disk with --tracking.folder"
+        )
+
+
+def _folder_of_runs(settings: Settings) -> Path:
+    """Folder of the experiment's runs, which this process can write."""
+    parent = absolute(Path(settings.tracking.folder)) / vocabulary.file_name(settings.tracking.experiment)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
+            f"({error.strerror}); give a folder that you may write with --tracking.folder"
+        ) from error
+    return parent
 
 
 @contextlib.contextmanager
@@ -217,7 +256,7 @@ def start_run(
         try:
             run.log_params(flatten(shown))
             settings_file = run.folder / vocabulary.SETTINGS_FILE
-            settings_file.write_text(settings_yaml(shown), encoding="utf-8")
+            write_text(settings_file, settings_yaml(shown))
             run.log_artifact(settings_file)
             sampler = SystemSampler(run.log_metrics, settings.tracking.system_interval)
             yield run
@@ -241,14 +280,7 @@ def _create_run(
     started = time.time()
     title = f"{settings.backbone}-{settings.regime}-{framework}"
     name = settings.tracking.run_name or title
-    parent = Path(settings.tracking.folder).expanduser().absolute() / vocabulary.file_name(settings.tracking.experiment)
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
-            f"({error.strerror}); give a folder that you may write with --tracking.folder"
-        ) from error
+    parent = _folder_of_runs(settings)
     with explained(client.tracking_uri):
         created = client.create_run(experiment_id, start_time=int(started * 1000), tags=tags, run_name=name)
     run_id = created.info.run_id

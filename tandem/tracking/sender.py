@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 
 from rich.console import Console
 
+from tandem.output import warn
 from tandem.tracking.journal import Entry, Journal, read_journal
 from tandem.tracking.mlflow_store import Outage, RunWriter
 
 SECONDS_BETWEEN_BATCHES = 1.0
+SECONDS_WITHOUT_PROGRESS = 5.0  # until a server is asked whether it still answers
+SILENT_PROBES = 2  # without an answer, after which the run does not wait any longer; each takes 10 s in all
 LONGEST_PAUSE = 60.0  # seconds between two attempts while MLflow does not answer
 
 
@@ -34,6 +36,7 @@ class Sender:
         self._pending: deque[Entry] = deque()
         self._closing = threading.Event()
         self._warned = False
+        self._gave_up = False
         self._thread = threading.Thread(target=self._send_until_closed, name="mlflow-sender", daemon=True)
         self._thread.start()
 
@@ -41,10 +44,27 @@ class Sender:
         self._pending.append(entry)
 
     def close(self) -> None:
-        """Sends all pending entries; gives up if MLflow does not answer."""
+        """Sends all pending entries; gives up, after half a minute at most, if MLflow does not answer."""
         self._closing.set()
         with Console(stderr=True).status("Sending the rest of the run to MLflow"):
-            self._thread.join()
+            silent = 0
+            while self._is_busy() and silent < SILENT_PROBES:
+                # a large file may take longer than this, but then the server answers other requests
+                silent = 0 if self._writer.is_reachable() else silent + 1
+        if self._thread.is_alive():
+            self._gave_up = True
+            warn(
+                f"MLflow at {self._destination} accepts connections but does not answer: not waiting any longer for it"
+            )
+
+    def _is_busy(self) -> bool:
+        """True if the thread runs and sends nothing for a while."""
+        while self._thread.is_alive():
+            before = len(self._pending)
+            self._thread.join(SECONDS_WITHOUT_PROGRESS)
+            if len(self._pending) == before:
+                break
+        return self._thread.is_alive()
 
     def _send_until_closed(self) -> None:
         pause = SECONDS_BETWEEN_BATCHES
@@ -58,13 +78,16 @@ class Sender:
     def _send_pending(self) -> bool:
         try:
             self._writer.send(self._pending, self._journal)
-        except Outage as outage:
+        except Exception as outage:
+            if self._gave_up:  # and the journal is closed; a replay sends again what has arrived just now
+                return False
+            if not isinstance(outage, Outage):
+                raise
             if not self._warned:
                 self._warned = True
-                print(
-                    f"warning: MLflow at {self._destination} does not answer ({outage}); training continues, and "
-                    f"{self._journal.path} keeps the entries",
-                    file=sys.stderr,
+                warn(
+                    f"MLflow at {self._destination} does not answer ({outage}); training continues, and "
+                    f"{self._journal.path} keeps the entries"
                 )
             return False
         return True

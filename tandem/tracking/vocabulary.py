@@ -5,6 +5,7 @@ The MLflow UI groups charts by the part of a metric's name before "/". Names tha
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 # Tags, by which runs are found and grouped.
@@ -16,6 +17,7 @@ TEST_HASH = "tandem.test_hash"  # of the test images and their classes; runs wit
 TEST_IMAGES_HASH = "tandem.test_images_hash"  # the same, whatever the order of the classes is; not in older runs
 BATCHES_HASH = "tandem.batches_hash"  # of the bytes of the first epoch's batches
 DATA_NAME = "tandem.data"
+ENVIRONMENT = "tandem.environment"  # JSON of the frameworks' environment variables, by name
 HARDWARE = "tandem.hardware"
 ONNX_HARDWARE = "tandem.onnx_hardware"  # that of ONNX_LATENCY_MILLISECONDS; only on exported runs
 DEVICE = "tandem.device"  # cpu or gpu, whichever the framework used
@@ -103,6 +105,8 @@ WEIGHTS_FOLDER = "weights"
 TRACEBACK_FILE = "traceback.txt"
 JOURNAL_FILE = "journal.jsonl"
 
+LONGEST_FILE_NAME = 120  # bytes of the part of a file's name that a text decides
+
 
 def hash_tag(number: int, part: str, when: str) -> str:
     """Name of the tag with the hash of frozen weights and statistics before or after a phase.
@@ -116,8 +120,16 @@ def hash_tag(number: int, part: str, when: str) -> str:
 
 
 def file_name(text: str) -> str:
-    """Name of a file or folder for a text: characters that not every file system accepts become `_`."""
-    return re.sub(r"[^\w.-]", "_", text)
+    """Name of a file or folder for a text, which cannot lead out of the folder that it is in.
+
+    Characters that not every file system accepts become `_`, and so do dots at the beginning. Of a long text, the
+    beginning and a hash are kept: file systems accept 255 bytes, of which ending and number of a file need some.
+    """
+    name = re.sub(r"^\.+", lambda dots: "_" * len(dots[0]), re.sub(r"[^\w.-]", "_", text)) or "_"
+    if len(name.encode()) <= LONGEST_FILE_NAME:
+        return name
+    start = name.encode()[: LONGEST_FILE_NAME - 13].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def phase_name(number: int) -> str:

@@ -20,7 +20,6 @@ from tandem.data.cache import (
     partial_of,
     remove_leftovers,
     wait_for_lock,
-    whole_file,
     whole_folder,
 )
 
@@ -97,44 +96,6 @@ def test_free_lock_is_acquired_silently(entry: Path, capfd: pytest.CaptureFixtur
     with lock_of(entry, timeout=0):
         pass
     assert capfd.readouterr().err == ""
-
-
-def test_file_is_replaced_when_it_is_complete(tmp_path: Path) -> None:
-    path = tmp_path / "scan.json"
-    for text in ("first", "second, with an \u00e9"):
-        with whole_file(path) as file:
-            file.write(text)
-            assert not path.exists() or path.read_text(encoding="utf-8") == "first"
-        assert path.read_text(encoding="utf-8") == text
-    with whole_file(tmp_path / "bytes", "wb") as file:
-        file.write(b"\xff")
-    assert (tmp_path / "bytes").read_bytes() == b"\xff"
-    assert names(tmp_path) == ["bytes", "scan.json"]
-
-
-def test_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
-    (tmp_path / "plain").touch()
-    with whole_file(tmp_path / "whole") as file:
-        file.write("x")
-    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_file_is_unchanged_if_writing_fails(tmp_path: Path) -> None:
-    path = tmp_path / "scan.json"
-    path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
-        file.write("half of the n")
-        raise KeyboardInterrupt
-    assert (path.read_text(), names(tmp_path)) == ("old", ["scan.json"])
-
-
-def test_two_writers_of_a_file_do_not_mix(tmp_path: Path) -> None:
-    path = tmp_path / "scan.json"
-    with whole_file(path) as first, whole_file(path) as second:
-        first.write("first " * 10_000)
-        second.write("second")
-    assert path.read_text() == "first " * 10_000  # of the writer that finished last
-    assert names(tmp_path) == ["scan.json"]
 
 
 def test_folder_appears_when_it_is_complete_and_replaces_an_older_one(entry: Path) -> None:

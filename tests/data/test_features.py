@@ -331,3 +331,32 @@ def test_phase_that_trains_the_backbone_has_no_features(tmp_path: Path, data: Pr
     everything = dataclasses.replace(HEAD, trainable="all")
     assert find_phase_features(everything, small_settings(), data, MADE_WITH, first_pixels) == NO_FEATURES
     assert not (tmp_path / "features").exists()
+
+
+def test_features_damaged_on_the_disk_are_computed_again_with_one_line(
+    images: np.memmap, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.arange(6)
+    open_features(images, rows, KEY, Backbone(), quiet=True)
+    (folder,) = caches(tmp_path)
+    values = np.load(folder / "features.npy", mmap_mode="r+")
+    values[3, 2] += 1
+    values.flush()
+    backbone = Backbone()
+    found = open_features(images, rows, KEY, backbone)
+    assert backbone.asked == [3]
+    np.testing.assert_array_equal(found.values[rows], features_of(rows))
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"The features of 1 images in {folder} are damaged: computing them again"]
+    open_features(images, rows, KEY, backbone, quiet=True)
+    assert backbone.asked == [3]
+
+
+def test_features_of_an_earlier_version_have_no_checksums_and_are_used(images: np.memmap, tmp_path: Path) -> None:
+    open_features(images, np.arange(4), KEY, Backbone(), quiet=True)
+    (folder,) = caches(tmp_path)
+    (folder / "checksums.npy").unlink()
+    backbone = Backbone()
+    open_features(images, np.arange(6), KEY, backbone, quiet=True)
+    open_features(images, np.arange(6), KEY, backbone, quiet=True)
+    assert backbone.asked == [4, 5]

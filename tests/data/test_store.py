@@ -438,6 +438,88 @@ def test_nothing_is_filled_from_a_source_without_images(write_images: WriteImage
         assert staged == ()
 
 
+def test_store_damaged_on_the_disk_is_built_again_with_one_line(
+    write_images: WriteImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, manifest = scanned(write_images({"cat": 4, "dog": 4}), tmp_path)
+    expected = np.array(open_store(source, manifest, settings_of(tmp_path), quiet=True))
+    (store,) = stores(tmp_path)
+    content = bytearray((store / IMAGES_FILE).read_bytes())
+    content[-5] ^= 1  # a single bit, which neither size nor shape shows
+    (store / IMAGES_FILE).write_bytes(content)
+    capsys.readouterr()
+    assert np.array_equal(open_store(source, manifest, settings_of(tmp_path)), expected)
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("The decoded")] == [
+        f"The decoded images in {store} are damaged: decoding them again"
+    ]
+    open_store(source, manifest, settings_of(tmp_path))
+    assert capsys.readouterr().err == ""
+
+
+def test_store_of_an_earlier_version_has_no_checksum_and_is_used(write_images: WriteImages, tmp_path: Path) -> None:
+    source, manifest = scanned(write_images({"cat": 4, "dog": 4}), tmp_path)
+    open_store(source, manifest, settings_of(tmp_path), quiet=True)
+    (store,) = stores(tmp_path)
+    (store / "checksum.txt").unlink()
+    before = (store / IMAGES_FILE).stat().st_ino
+    open_store(source, manifest, settings_of(tmp_path), quiet=True)
+    assert (store / IMAGES_FILE).stat().st_ino == before
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o077])
+def test_cache_obeys_the_umask(write_images: WriteImages, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        source, manifest = scanned(write_images({"cat": 4, "dog": 4}), tmp_path)
+        open_store(source, manifest, settings_of(tmp_path), quiet=True)
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
+    assert {path.name for path in files} >= {"images.npy", "checksum.txt"}
+
+
+def refuse_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of another user: root, in whom tests run in containers, may write anywhere."""
+
+    def refuse(entry: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{entry}.lock")
+
+    monkeypatch.setattr(store_module, "wait_for_lock", refuse)
+    monkeypatch.setattr(store_module, "lock_of", refuse)
+
+
+def test_store_of_another_user_is_read(
+    write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, manifest = scanned(write_images({"cat": 4, "dog": 4}), tmp_path)
+    expected = np.array(open_store(source, manifest, settings_of(tmp_path), quiet=True))
+    refuse_locks(monkeypatch)
+    assert np.array_equal(open_store(source, manifest, settings_of(tmp_path), quiet=True), expected)
+
+
+def test_cache_of_another_user_without_the_images_is_refused_in_one_line(
+    write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, manifest = scanned(write_images({"cat": 4, "dog": 4}), tmp_path)
+    refuse_locks(monkeypatch)
+    with staged_stores(source, settings_of(tmp_path), for_crops=False, quiet=True) as staged:
+        assert staged == ()
+    with pytest.raises(UserError, match=r"^data\.cache_folder: .*you cannot write.*name a folder of yours"):
+        open_store(source, manifest, settings_of(tmp_path), quiet=True)
+
+
+def test_scan_goes_on_if_it_cannot_be_kept(
+    write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tandem.data.manifest.whole_file", refuse)
+    _, manifest = scanned(write_images({"cat": 4, "dog": 4}), tmp_path)
+    assert len(manifest.images) == 8
+
+
 def write_ordinary_images(root: Path) -> None:
     """Two images of each kind that was read before pixels of other ranges were."""
     random = np.random.default_rng(5)

@@ -197,3 +197,12 @@ def test_too_little_memory_is_recognised_on_every_backend(backend: str) -> None:
     done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"{backend} wrong: []"
+
+
+def test_files_of_the_user_do_not_change_the_arithmetic() -> None:
+    keras.config.set_floatx("float16")  # as ~/.keras/keras.json does at the import
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_epsilon(1e-3)
+    set_flags(AccelerationSettings())
+    assert (keras.config.floatx(), keras.config.image_data_format()) == ("float32", "channels_last")
+    assert keras.config.epsilon() == 1e-7

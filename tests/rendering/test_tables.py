@@ -365,3 +365,13 @@ def test_shortened_tables_are_whole_in_csv_files(tmp_path: Path) -> None:
     lines = {kind: (tmp_path / f"summary.{kind}").read_text().count("0.5") for kind in ("md", "tex", "csv")}
     assert lines == {"md": 0, "tex": 0, "csv": 1}
     assert "0.5000" not in (tmp_path / "tables.md").read_text()
+
+
+def test_cells_from_others_are_neither_formulas_nor_html() -> None:
+    column = Column(key="class", heading="class")
+    evil = "<img src=x onerror=alert(1)>"
+    table = Table(name="t", title="t", columns=(column,), rows=(("=1+1",), (evil,), ("a < b & c",), ("&lt;b&gt;",)))
+    assert render_csv(table).splitlines()[1] == "'=1+1"
+    lines = render_markdown(table).splitlines()
+    assert "| &lt;img src=x onerror=alert(1)>" in lines[5]
+    assert "| a < b & c" in lines[6] and "| &amp;lt;b&amp;gt;" in lines[7]

@@ -56,7 +56,7 @@ def test_run_ends_finished_and_prints_where_to_look(pair: Runs, framework: str) 
     assert run.run.info.end_time >= run.run.info.start_time
     assert run.tags[vocabulary.BACKEND] == {"torch": "torch", "keras": "tensorflow"}[framework]
     output = run.process.stdout
-    assert "python mlflow_server/serve.py" in output and run.id in output
+    assert "mlflow_server/serve.py" in output and run.id in output
     assert f"{run.metrics['test/accuracy']:.4f}" in output
     assert "Traceback" not in run.process.stderr and "warning: " not in run.process.stderr
 

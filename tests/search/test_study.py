@@ -280,3 +280,26 @@ def test_folder_that_cannot_be_created_is_one_line(tmp_path: Path) -> None:
 
 def test_all_states_but_two_have_ended() -> None:
     assert set(TrialState) - set(HAVE_ENDED) == {TrialState.RUNNING, TrialState.WAITING}
+
+
+def test_cut_last_line_of_a_journal_is_dropped_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = open_in(tmp_path)
+    trial = begin_trial(study, DIMENSIONS, 3)
+    assert trial is not None
+    journal = tmp_path / "study.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":5,"worker_id":"0123')  # of a killed process
+    again = open_in(tmp_path)
+    assert (
+        capsys.readouterr().err
+        == f"warning: the last line of {journal} is dropped: a process was killed while it wrote it\n"
+    )
+    assert [found.number for found in again.trials] == [0]
+    assert begin_trial(again, DIMENSIONS, 3) is not None
+    assert len(open_in(tmp_path).trials) == 2
+
+
+@pytest.mark.parametrize("storage", ["zzz", "mongodb://host/db", "http://host:5000", "postgresql://a:[b@host:99999/db"])
+def test_storage_that_is_no_database_is_refused(storage: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^sweep\.storage: .*sqlite:///FILE\.db and postgresql://"):
+        open_in(tmp_path, storage=storage)

@@ -25,6 +25,7 @@ from tandem.protocol.parser import change_settings, read_settings
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import Settings, SweepSettings
 from tandem.recording.run import PhaseOutcome
+from tandem.search import sweep as sweep_module
 from tandem.search.sweep import Trainer, objective_of, run_sweep
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
@@ -377,3 +378,18 @@ def test_process_restarts_after_its_trials_and_continues(settings: Settings, tmp
     parent, trials = runs_of(settings)
     assert [run.info.status for run in (parent, *trials)] == ["FINISHED"] * 6
     assert len({run.data.params["learning_rate"] for run in trials}) == 5
+
+
+def test_process_starts_again_only_if_it_runs_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_restart(*words: object) -> None:
+        raise AssertionError(words)
+
+    monkeypatch.setattr(sweep_module.os, "execv", no_restart)
+    monkeypatch.setattr(sweep_module.sys, "argv", ["train_keras.py", "--sweep.num_trials", "20"])
+    # in a notebook, %run puts the script into the kernel's process
+    monkeypatch.setattr(sweep_module.sys, "orig_argv", ["python", "-m", "ipykernel_launcher", "-f", "kernel.json"])
+    assert not sweep_module._is_main_program()
+    monkeypatch.setattr(
+        sweep_module.sys, "orig_argv", ["python", "-X", "dev", "train_keras.py", "--sweep.num_trials", "20"]
+    )
+    assert sweep_module._is_main_program()

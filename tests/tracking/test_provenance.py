@@ -18,7 +18,7 @@ from tandem.protocol.settings import (
     settings_hash,
 )
 from tandem.tracking import vocabulary
-from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml, without_password
+from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml
 
 PHASES = [PhaseSettings(trainable="head"), PhaseSettings(trainable="last", blocks=2, learning_rate=1e-4)]
 
@@ -93,18 +93,6 @@ def test_passwords_of_the_store_and_of_a_sweeps_study_are_hidden() -> None:
     assert shown.tracking.uri == "http://me:***@host:5000"
     assert shown.sweep.storage == "postgresql://me:***@host/optuna"
     assert hide_password(Settings()) == Settings()
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("https://anna:se:cret@tracking.example.org:5000/mlflow", "https://anna:***@tracking.example.org:5000/mlflow"),
-        ("http://tracking.example.org:5000", "http://tracking.example.org:5000"),
-        ("sqlite:///x.db", "sqlite:///x.db"),
-    ],
-)
-def test_password_of_a_uri_is_hidden(uri: str, shown: str) -> None:
-    assert without_password(uri) == shown
 
 
 def test_settings_hash_ignores_sweeps_and_range_tests() -> None:

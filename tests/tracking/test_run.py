@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonargparse
@@ -25,8 +26,9 @@ from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings, flatten
+from tandem.tracking import run as run_module
 from tandem.tracking import vocabulary
-from tandem.tracking.run import Run, start_run
+from tandem.tracking.run import Run, check_places, start_run
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
 
@@ -300,7 +302,7 @@ def test_where_to_look_has_the_address_of_the_run(
     with start_run(settings, **START) as run:
         pass
     command, page, folder = run.where_to_look()
-    assert command.endswith("python mlflow_server/serve.py")
+    assert command.endswith("/mlflow_server/serve.py")
     address = f"http://127.0.0.1:5000/#/experiments/{recorded(run).info.experiment_id}/runs/{run.id}"
     assert page.endswith(f"{address}?workflowType=machine_learning")
     assert folder.endswith(str(run.folder))
@@ -382,3 +384,36 @@ def test_four_processes_share_a_new_database_and_signals_end_them_as_killed(tmp_
     dead = client.get_run(started[2][0])
     assert (dead.info.status, dead.data.metrics["a"]) == ("KILLED", 1)
     assert dead.info.end_time - dead.info.start_time < 60_000
+
+
+def test_places_are_checked(recorded_at: Callable[..., Settings], tmp_path: Path) -> None:
+    check_places(recorded_at())
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^cannot make a folder for the run in tracking\.folder"):
+        check_places(recorded_at(folder=str(tmp_path / "file")))
+    with pytest.raises(UserError, match="MLflow"):
+        check_places(recorded_at(uri="http://127.0.0.1:1"))
+
+
+def test_almost_full_disk_is_named_before_hours_of_work(
+    recorded_at: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=3_000_000))
+    with pytest.raises(
+        UserError, match=r"^tracking\.folder: the disk of .* has 3 MB free, .* at least 50 MB; make room"
+    ):
+        check_places(recorded_at())
+
+
+@pytest.mark.parametrize("name", ["..", "../../outside", "x" * 250, "/tmp/outside"])
+def test_experiment_never_decides_where_files_go(
+    name: str, recorded_at: Callable[..., Settings], tmp_path: Path
+) -> None:
+    before = {path for path in tmp_path.parent.rglob("*") if tmp_path not in (path, *path.parents)}
+    settings = recorded_at(experiment=name, run_name=name)
+    with start_run(settings, framework="torch", backend="torch", versions={}) as run:
+        (run.folder / "x").touch()
+        run.log_artifact(run.folder / "x")
+    assert run.folder.parent.parent == tmp_path / "runs"
+    assert {path for path in tmp_path.parent.rglob("*") if tmp_path not in (path, *path.parents)} == before
+    assert not Path("/tmp/outside").exists()

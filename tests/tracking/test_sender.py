@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+from mlflow.tracking import MlflowClient
 
+from tandem.protocol.settings import Settings, TrackingSettings
 from tandem.tracking import sender
 from tandem.tracking.journal import Entry, Journal, read_journal
 from tandem.tracking.mlflow_store import Outage
+from tandem.tracking.replay import replay
+from tandem.tracking.run import start_run
 from tandem.tracking.sender import Sender
+from tests.local_server import Server
 
 
 class Writer:
@@ -19,6 +26,8 @@ class Writer:
     def __init__(self) -> None:
         self.answers = True
         self.refuses = False
+        self.hangs_until: threading.Event | None = None
+        self.reachable = True
         self.attempts: list[float] = []
         self.sent: list[int] = []
 
@@ -26,6 +35,8 @@ class Writer:
         if not pending:
             return
         self.attempts.append(time.monotonic())
+        if self.hangs_until is not None:
+            self.hangs_until.wait(30)
         if not self.answers:
             raise Outage("no route")
         while pending:
@@ -35,6 +46,9 @@ class Writer:
             else:
                 self.sent.append(entry.number)
                 journal.mark_sent(entry.number, entry.number)
+
+    def is_reachable(self) -> bool:
+        return self.reachable
 
 
 @pytest.fixture
@@ -142,3 +156,59 @@ def test_entries_that_cannot_be_sent_at_the_end_stay_in_the_journal(
     log(sending, journal, 3)
     sending.close()
     assert [entry.number for entry in read_journal(journal.path).unsent()] == [1, 2, 3]
+
+
+def test_server_that_never_answers_is_not_waited_for(
+    start: Callable[..., Sender],
+    writer: Writer,
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sender, "SECONDS_WITHOUT_PROGRESS", 0.05)
+    writer.hangs_until, writer.reachable = threading.Event(), False
+    sending = start()
+    sending.put(journal.append("tags", values={"a": "b"}))
+    begun = time.monotonic()
+    sending.close()
+    assert time.monotonic() - begun < 5
+    assert "accepts connections but does not answer: not waiting any longer for it" in capsys.readouterr().err
+    assert [entry.number for entry in read_journal(journal.path).unsent()] == [1]
+    writer.hangs_until.set()
+    sending._thread.join()
+
+
+def test_slow_upload_to_a_server_that_answers_is_waited_for(
+    start: Callable[..., Sender], writer: Writer, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "SECONDS_WITHOUT_PROGRESS", 0.02)
+    writer.hangs_until = threading.Event()
+    sending = start()
+    sending.put(journal.append("tags", values={"a": "b"}))
+    threading.Timer(0.5, writer.hangs_until.set).start()
+    sending.close()
+    assert writer.sent == [1]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(120)
+def test_run_on_a_frozen_server_ends_within_half_a_minute(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], own_environment: None
+) -> None:
+    settings = Settings(tracking=TrackingSettings(uri=server.uri, system_interval=60))
+    with start_run(settings, framework="torch", backend="torch", versions={}) as run:
+        run.log_metrics({"train/loss": 1.0})
+        time.sleep(3)
+        processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+        for process in processes:
+            process.suspend()  # the system accepts connections for it, and nobody answers
+        run.log_metrics({"train/loss": 0.5}, step=1)
+        begun = time.monotonic()
+    seconds = time.monotonic() - begun
+    for process in processes:
+        process.resume()
+    assert seconds < 30
+    assert "not waiting any longer for it" in capsys.readouterr().err
+    assert replay(run.folder) > 0
+    history = MlflowClient(server.uri).get_metric_history(run.id, "train/loss")
+    assert [metric.value for metric in sorted(history, key=lambda metric: metric.step)] == [1.0, 0.5]
