@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 from tandem.comparison.comparison import Comparison, GroupComparison
 from tandem.comparison.recommended import recommended_row, recommended_run
 from tandem.errors import UserError
-from tandem.rendering.tables import format_value
+from tandem.rendering.tables import Kind, Value, format_value
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import explained
 
@@ -60,18 +60,15 @@ def register_recommended(comparison: Comparison, experiment: str, name: str) -> 
 def describe(group: GroupComparison, experiment: str) -> str:
     """The description of the version in Markdown: the recommendation, and the row's numbers."""
     row = recommended_row(group)
-    numbers = [
-        f"- {name}: {format_value(value, kind)}"
-        for name, value, kind in (
-            ("accuracy", row.score("accuracy"), "score"),
-            ("macro F1", row.score("f1_macro"), "score"),
-            ("lowest F1 of a class", row.score("f1_min"), "score"),
-            ("training", row.mean(vocabulary.TRAIN_SECONDS), "seconds"),
-            ("latency", row.mean(vocabulary.LATENCY_MILLISECONDS), "milliseconds"),
-            ("parameters", row.mean(vocabulary.PARAMETERS), "amount"),
-        )
-        if value is not None
-    ]
+    measured: tuple[tuple[str, Value, Kind], ...] = (
+        ("accuracy", row.score("accuracy"), "score"),
+        ("macro F1", row.score("f1_macro"), "score"),
+        ("lowest F1 of a class", row.score("f1_min"), "score"),
+        ("training", row.mean(vocabulary.TRAIN_SECONDS), "seconds"),
+        ("latency", row.mean(vocabulary.LATENCY_MILLISECONDS), "milliseconds"),
+        ("parameters", row.mean(vocabulary.PARAMETERS), "amount"),
+    )
+    numbers = [f"- {name}: {format_value(value, kind)}" for name, value, kind in measured if value is not None]
     text = (
         f"{row.label}, recommended by compare.py for {group.group.title} among the {len(group.analysis.rows)} rows of "
         f"the experiment {experiment}.\n\n" + "\n".join(numbers)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from tandem.serving.image_model import DESCRIPTION_FILE, NETWORK_FOLDER, PROBABILITY_PREFIX, Description
 from tandem.serving.shipped_code import needed_packages, ship
@@ -57,7 +57,7 @@ def _signature(description: Description) -> ModelSignature:
     There is no schema of the input, since MLflow's know no input that is a path, bytes or an array: with one, it would
     refuse all but one of them.
     """
-    columns = [ColSpec(DataType.string, "class"), ColSpec(DataType.float, "probability")]
+    columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "class"), ColSpec(DataType.float, "probability")]
     columns += [ColSpec(DataType.float, PROBABILITY_PREFIX + name) for name in description.classes]
     return ModelSignature(outputs=Schema(columns))
 
