@@ -2,7 +2,7 @@
 
     python compare.py --experiment demo --html report.html
 
-prints a recommendation and the main tables, writes all tables to comparison/ as Markdown, CSV and LaTeX, and writes
+prints a recommendation and the main table, writes all tables to comparison/ as Markdown, CSV and LaTeX, and writes
 tables and figures to one page. It needs neither PyTorch nor Keras.
 """
 
@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tandem.errors import UserError, run_program
+from tandem.evaluation.margin import MARGIN, checked_margin
 from tandem.protocol.settings import TrackingSettings
 
 
@@ -38,6 +39,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     # The name in version 0.2.0 and earlier.
     parser.add_argument("--tracking_uri", dest="tracking_uri", help=argparse.SUPPRESS)
+    parser.add_argument("--all", action="store_true", help="print all tables, not only the main one")
     parser.add_argument(
         "--output",
         type=Path,
@@ -62,6 +64,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "and the reasons in its description",
     )
     parser.add_argument(
+        "--margin",
+        type=float,
+        default=MARGIN,
+        help="largest difference in accuracy at which two rows count as equally good; they are called equivalent if "
+        "the test images show that they differ by less (default: %(default)s, one point)",
+    )
+    parser.add_argument(
         "--published",
         metavar="NAME",
         help="show the results of a document beside these runs and judge its claims: birds, cifar100_lightweight, "
@@ -73,6 +82,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    margin = checked_margin(arguments.margin)
     # After parsing, so that --help does not wait for MLflow, which takes seconds to import.
     from tandem.comparison.comparison import compare_runs
     from tandem.comparison.output import print_comparison, print_published, write_comparison_tables
@@ -95,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
         raise
     with tempfile.TemporaryDirectory(prefix="tandem-compare-") as name:
         folder = Path(name)
-        comparison = compare_runs(runs, lambda configurations: read_predictions(configurations, folder))
+        comparison = compare_runs(runs, lambda configurations: read_predictions(configurations, folder), margin=margin)
         if document is not None:
             comparison = replace(comparison, published=published_tables(document, comparison.groups, metric_history))
         if not comparison.groups and no_runs is None:
@@ -103,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
                 f"experiment {arguments.experiment!r} has no finished run with results on test images; "
                 "wait for one to finish, or start one with train_torch.py or train_keras.py"
             )
-        print_comparison(comparison, arguments.output)
+        print_comparison(comparison, arguments.output, all_tables=arguments.all)
         if no_runs is not None and document is None:
             raise no_runs
         write_comparison_tables(comparison, arguments.experiment, arguments.output)

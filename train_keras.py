@@ -19,7 +19,6 @@ if __name__ == "__main__":
     SETTINGS = begin("keras")  # before the slow imports: answers --help, refuses invalid settings, starts repeats
 
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +132,7 @@ def train_phase(
             steps_per_epoch=steps_per_epoch,
             shuffle=False,  # the stream shuffles
             callbacks=[on_keras.CountEpochs(training), on_keras.LogEpochs(curves, phase), *schedule, early_stopping],
-            verbose=1 if sys.stdout.isatty() else 0,
+            verbose=0,  # LogEpochs prints a line per epoch
         )
     return meter.outcome(
         epochs=len(history.epoch),

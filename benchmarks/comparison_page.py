@@ -213,7 +213,8 @@ def _pair(first: Row, second: Row) -> Pair:
         p_value=0.5,
         p_holm=0.5,
         significant=abs(value) > 0.015,
-        test="mcnemar",
+        verdict="undecided" if abs(value) <= 0.015 else "better" if value > 0 else "worse",
+        of_networks=True,
     )
     return Pair(first=first, second=second, tested={"accuracy": difference})
 

@@ -5,29 +5,57 @@ This is the only place that addresses the arrays of tandem.evaluation by index; 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
-from scipy import stats
+from typing import Literal
 
 from tandem.comparison.configurations import ACCURACY, FIRST_PHASE, Configuration
 from tandem.comparison.pairing import framework_pairs, scratch_pairs
 from tandem.comparison.predictions import SavedPredictions
-from tandem.comparison.rows import ClassDifference, Ensemble, Pair, PairedDifference, Row, estimate_of
+from tandem.comparison.rows import ClassDifference, Ensemble, Pair, PairedDifference, Row, estimate_of, reversed_verdict
 from tandem.evaluation.ensemble import ensemble
-from tandem.evaluation.intervals import score_interval
-from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.resampling import ResampledScores, align, resample_scores, resamples_for
-from tandem.evaluation.significance import ALPHA, PairedTest, paired_tests, tied_groups
+from tandem.evaluation.intervals import SCORES, chosen_interval, score_interval
+from tandem.evaluation.margin import MARGIN
+from tandem.evaluation.power import PairPower
+from tandem.evaluation.predictions import Predictions, align
+from tandem.evaluation.scored_rows import ScoredRows
+from tandem.evaluation.significance import PairedTest, TiedGroups, Verdict, paired_tests, tied_groups
 from tandem.evaluation.ties import highest, merge_ties
 from tandem.evaluation.transfer import compare_with_scratch
+from tandem.rendering.tables import Estimate
 
-# 496 pairs: their tests take seconds, and corrected for so many they find little.
+# 496 pairs: corrected for so many, tests find little.
 MOST_TESTED = 32
 TESTED_SCORES = ("accuracy", "f1_macro")
-POWER = 0.8  # Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences", section 2.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undecided:
+    """A row that these images cannot tell from the best."""
+
+    disagreement: float
+    """Share of images that only one of the two gets right, on average over their runs."""
+    images_needed: int | None
+    """Number of test images with which the tests of all pairs find a difference of the margin in four of five test
+    sets. None without disagreement, and where more images alone do not help."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Best:
+    """Statements about the most accurate row that depend on the other rows."""
+
+    num_candidates: int
+    """Number of rows that might be the best in another test set: it and those not significantly worse."""
+    interval: Estimate | None
+    """Interval of the accuracy that allows for the choice of the best of these. None where it would be too wide to be
+    of use."""
+    disagreement: float
+    """Share of images that only one of the two most accurate rows gets right, on average over their runs."""
+    detectable: float | None
+    """Difference in accuracy between these two that the tests of all pairs find in four of five such test sets. None
+    where no difference is found so often."""
+    undecided: Mapping[Row, Undecided]
+    """The rows that these images cannot tell from the best."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,14 +81,19 @@ class Analysis:
     """All runs together, the two rows of each pair of frameworks, and the runs of each row with several."""
     num_images: int = 0
     """Number of test images; 0 without predictions."""
-    disagreement: float | None = None
-    """Share of images that only one of the two most accurate rows gets right, by the first run of each; None if fewer
-    than two rows have predictions."""
+    margin: float = MARGIN
+    """Rows whose accuracy differs by less are equivalent."""
+    best: Best | None = None
+    """None if fewer than two rows have predictions."""
 
     @property
     def tested(self) -> tuple[Row, ...]:
         """The rows with predictions, in the order of the tables."""
         return tuple(row for row in self.rows if row.predictions)
+
+    def against_best(self, verdict: Verdict) -> list[Row]:
+        """The rows with a verdict against the most accurate one, the most accurate of them first."""
+        return [row for row in self.ranking if row.against_best == verdict]
 
     def difference(self, first: Row, second: Row) -> PairedDifference | None:
         """Accuracy of one row minus that of another, tested; None without a test of the two.
@@ -81,13 +114,14 @@ def choose_tested(configurations: Sequence[Configuration]) -> list[Configuration
     return [configurations[index] for index in sorted(order[:MOST_TESTED])]
 
 
-def analyse(configurations: Sequence[Configuration], saved: SavedPredictions) -> Analysis:
+def analyse(configurations: Sequence[Configuration], saved: SavedPredictions, margin: float = MARGIN) -> Analysis:
     """Computes all intervals and tests of a group.
 
     Args:
         configurations: All configurations of the group.
         saved: Predictions of some or all of its runs. A configuration with a run without predictions becomes a row
             without intervals and tests.
+        margin: Rows whose accuracy differs by less are equivalent; above 0.
     """
     known = [one for one in configurations if all(run.run_id in saved.final for run in one.runs)]
     predictions = _align([[saved.final[run.run_id] for run in one.runs] for one in known])
@@ -95,57 +129,100 @@ def analyse(configurations: Sequence[Configuration], saved: SavedPredictions) ->
         rows = tuple(Row(configuration=one) for one in configurations)
         return Analysis(
             rows=rows,
-            frameworks=_test(framework_pairs(rows)),
-            thawing=_thawing(rows, saved),
-            transfer=_test(scratch_pairs(rows)),
+            frameworks=_test(framework_pairs(rows), margin),
+            thawing=_thawing(rows, saved, margin),
+            transfer=_test(scratch_pairs(rows), margin),
+            margin=margin,
         )
 
-    resampled = resample_scores(predictions, num_resamples=resamples_for(math.comb(len(known), 2)))
-    tests = {score: paired_tests(resampled, score) for score in TESTED_SCORES}
-    ties = {score: tied_groups(resampled, of_pairs) for score, of_pairs in tests.items() if of_pairs}
+    scored = ScoredRows(predictions)
+    tests = {score: paired_tests(scored, score, margin=margin) for score in TESTED_SCORES}
+    ties = {score: tied_groups(scored, of_pairs) for score, of_pairs in tests.items() if of_pairs}
     ranking = ties["accuracy"].ranking if ties else (0,)
     tested = [
         Row(
             configuration=configuration,
             predictions=of_runs,
-            intervals={name: estimate_of(score_interval(resampled, name, place)) for name in resampled.estimates},
+            intervals=intervals,
+            without_interval=reasons,
             letters=ties["accuracy"].letters[place] if ties else None,
             tied_with_best=frozenset(score for score, tied in ties.items() if place in tied.tied_with_best),
+            against_best=_against_best(tests["accuracy"], place, ranking[0]),
         )
         for place, (configuration, of_runs) in enumerate(zip(known, predictions, strict=True))
+        for intervals, reasons in [_intervals(scored, place)]
     ]
     row_of = {row.label: row for row in tested}
     rows = tuple(row_of.get(one.label, Row(configuration=one)) for one in configurations)
-    thawing = _thawing(rows, saved)
-    frameworks = _test(framework_pairs(rows), tested, resampled)
+    thawing = _thawing(rows, saved, margin)
+    frameworks = _test(framework_pairs(rows), margin, tested, scored)
     return Analysis(
         rows=rows,
         ranking=tuple(tested[place] for place in ranking),
         pairs=_every_pair(tested, tests),
         frameworks=frameworks,
         thawing=thawing,
-        first_phases=_first_phases(tested[ranking[0]], thawing),
+        first_phases=_first_phases(tested[ranking[0]], thawing, margin),
         ensembles=_ensembles(tested, frameworks),
-        transfer=tuple(map(_with_classes, _test(scratch_pairs(rows), tested, resampled, ("accuracy",)))),
-        num_images=resampled.correct[0].shape[1],
-        disagreement=_disagreement([resampled.correct[place][0] for place in ranking[:2]]),
+        transfer=tuple(map(_with_classes, _test(scratch_pairs(rows), margin, tested, scored, ("accuracy",)))),
+        num_images=scored.num_images,
+        margin=margin,
+        best=_best(scored, tested, ties["accuracy"], len(tests["accuracy"]), margin) if ties else None,
+    )
+
+
+def _intervals(scored: ScoredRows, place: int) -> tuple[dict[str, Estimate], dict[str, str]]:
+    """The scores of a row that have an interval, and the reasons why others have none."""
+    found = {name: score_interval(scored, name, place) for name in SCORES}
+    return (
+        {name: estimate_of(interval) for name, interval in found.items() if interval.why_not is None},
+        {name: interval.why_not for name, interval in found.items() if interval.why_not is not None},
+    )
+
+
+def _against_best(tests: Sequence[PairedTest], place: int, best: int) -> Verdict | Literal["best"] | None:
+    """The verdict of one row against the most accurate one, of tests of all pairs."""
+    if place == best and tests:
+        return "best"
+    for test in tests:
+        if {test.first, test.second} == {place, best}:
+            return test.verdict if test.first == place else reversed_verdict(test.verdict)
+    return None
+
+
+def _best(scored: ScoredRows, rows: Sequence[Row], ties: TiedGroups, num_tests: int, margin: float) -> Best:
+    best, second = ties.ranking[:2]
+    num_candidates = len(ties.tied_with_best)
+    interval = chosen_interval(scored, "accuracy", best, num_candidates)
+    return Best(
+        num_candidates=num_candidates,
+        interval=None if interval is None else estimate_of(interval),
+        disagreement=scored.disagreement(best, second),
+        detectable=PairPower(scored, best, second, num_tests).detectable(),
+        undecided={
+            row: Undecided(disagreement=power.disagreement, images_needed=power.images_needed(margin))
+            for place, row in enumerate(rows)
+            if row.against_best == "undecided"
+            for power in [PairPower(scored, best, place, num_tests)]
+        },
     )
 
 
 def _every_pair(rows: Sequence[Row], tests: Mapping[str, Sequence[PairedTest]]) -> tuple[Pair, ...]:
     return tuple(
-        Pair(
-            first=rows[of_scores[0].first],
-            second=rows[of_scores[0].second],
-            tested={test.score: PairedDifference.of(test) for test in of_scores},
-        )
+        _pair(rows[of_scores[0].first], rows[of_scores[0].second], of_scores)
         for of_scores in zip(*tests.values(), strict=True)
     )
 
 
-def _disagreement(correct: Sequence[np.ndarray]) -> float | None:
-    """Share of images that one of two runs gets right and the other wrong; None for a single run."""
-    return float(np.mean(correct[0] != correct[1])) if len(correct) == 2 else None
+def _pair(first: Row, second: Row, tests: Sequence[PairedTest]) -> Pair:
+    """A pair with its tests, one per score."""
+    return Pair(
+        first=first,
+        second=second,
+        tested={test.score: PairedDifference.of(test) for test in tests if test.difference.why_not is None},
+        untested={test.score: test.difference.why_not for test in tests if test.difference.why_not is not None},
+    )
 
 
 def _align(predictions: Sequence[Sequence[Predictions]]) -> list[tuple[Predictions, ...]]:
@@ -156,27 +233,29 @@ def _align(predictions: Sequence[Sequence[Predictions]]) -> list[tuple[Predictio
 
 def _test(
     pairs: Sequence[tuple[Row, Row]],
+    margin: float,
     tested: Sequence[Row] = (),
-    resampled: ResampledScores | None = None,
+    scored: ScoredRows | None = None,
     scores: Sequence[str] = TESTED_SCORES,
 ) -> tuple[Pair, ...]:
     """Tests the pairs whose rows both have predictions and corrects these tests together; other pairs have no tests.
 
     Args:
         pairs: (first, second); differences are the first minus the second.
-        tested: The rows with predictions, in the order of `resampled`.
-        resampled: None without such rows.
+        margin: Rows that differ by less are equivalent.
+        tested: The rows with predictions, in the order of `scored`.
+        scored: None without such rows.
         scores: Each is a family of tests of its own.
     """
     place = {row: index for index, row in enumerate(tested)}
     known = [(first, second) for first, second in pairs if first in place and second in place]
-    found: dict[tuple[Row, Row], dict[str, PairedDifference]] = {pair: {} for pair in pairs}
-    if resampled is not None:
+    found: dict[tuple[Row, Row], list[PairedTest]] = {pair: [] for pair in pairs}
+    if scored is not None:
+        places = [(place[first], place[second]) for first, second in known]
         for score in scores:
-            tests = paired_tests(resampled, score, [(place[first], place[second]) for first, second in known])
-            for pair, test in zip(known, tests, strict=True):
-                found[pair][score] = PairedDifference.of(test)
-    return tuple(Pair(first=first, second=second, tested=found[first, second]) for first, second in pairs)
+            for pair, test in zip(known, paired_tests(scored, score, places, margin=margin), strict=True):
+                found[pair].append(test)
+    return tuple(_pair(first, second, found[first, second]) for first, second in pairs)
 
 
 def _with_classes(pair: Pair) -> Pair:
@@ -187,7 +266,7 @@ def _with_classes(pair: Pair) -> Pair:
     return replace(pair, classes=tuple(ClassDifference.of(one) for one in transfer.classes))
 
 
-def _thawing(rows: Sequence[Row], saved: SavedPredictions) -> tuple[Pair, ...]:
+def _thawing(rows: Sequence[Row], saved: SavedPredictions, margin: float) -> tuple[Pair, ...]:
     """Each two_stage row that has scores after the first phase, paired with a row of these."""
     thawed = [
         row for row in rows if row.configuration.regime == "two_stage" and row.mean(FIRST_PHASE + ACCURACY) is not None
@@ -199,24 +278,24 @@ def _thawing(rows: Sequence[Row], saved: SavedPredictions) -> tuple[Pair, ...]:
         if row.predictions and all(run.run_id in saved.first_phase for run in row.configuration.runs)
     ]
     if not known:
-        return _test(list(before.items()))
+        return _test(list(before.items()), margin)
     of_first_phases = [[saved.first_phase[run.run_id] for run in row.configuration.runs] for row in known]
     predictions = _align([*(row.predictions for row in known), *of_first_phases])
-    resampled = resample_scores(predictions, num_resamples=resamples_for(len(known)))
+    scored = ScoredRows(predictions)
     for place, row in enumerate(known, start=len(known)):
-        interval = estimate_of(score_interval(resampled, "accuracy", place))
+        interval = estimate_of(score_interval(scored, "accuracy", place))
         before[row] = replace(before[row], predictions=predictions[place], intervals={"accuracy": interval})
-    return _test(list(before.items()), [*known, *(before[row] for row in known)], resampled)
+    return _test(list(before.items()), margin, [*known, *(before[row] for row in known)], scored)
 
 
-def _first_phases(best: Row, thawing: Sequence[Pair]) -> tuple[Pair, ...]:
+def _first_phases(best: Row, thawing: Sequence[Pair], margin: float) -> tuple[Pair, ...]:
     """The most accurate row, paired with each other two_stage row after its first phase, if that has predictions."""
     others = [pair.second for pair in thawing if pair.tested and pair.first is not best]
     if not others:
         return ()
     tested = [best, *others]
-    resampled = resample_scores(_align([row.predictions for row in tested]), num_resamples=resamples_for(len(others)))
-    return _test([(best, other) for other in others], tested, resampled, ("accuracy",))
+    scored = ScoredRows(_align([row.predictions for row in tested]))
+    return _test([(best, other) for other in others], margin, tested, scored, ("accuracy",))
 
 
 def _ensembles(rows: Sequence[Row], frameworks: Sequence[Pair]) -> tuple[Ensemble, ...]:
@@ -235,43 +314,18 @@ def _ensembles(rows: Sequence[Row], frameworks: Sequence[Pair]) -> tuple[Ensembl
     best = [highest(members, lambda row: row.accuracy) or members[0] for _, members in found.values()]
     together = [ensemble([run for row in members for run in row.predictions]) for _, members in found.values()]
     singles = list(dict.fromkeys(best))
-    resampled = resample_scores(
-        _align([*((one,) for one in together), *(row.predictions for row in singles)]),
-        num_resamples=resamples_for(len(found)),
-    )
+    scored = ScoredRows(_align([*((one,) for one in together), *(row.predictions for row in singles)]))
     pairs = [(place, len(together) + singles.index(row)) for place, row in enumerate(best)]
     return tuple(
         Ensemble(
             members=members,
             label=label,
             predictions=together[place],
-            intervals={name: estimate_of(score_interval(resampled, name, place)) for name in resampled.estimates},
+            intervals=_intervals(scored, place)[0],
             best=best[place],
             gain=PairedDifference.of(test),
         )
         for place, ((label, members), test) in enumerate(
-            zip(found.values(), paired_tests(resampled, "accuracy", pairs), strict=True)
+            zip(found.values(), paired_tests(scored, "accuracy", pairs), strict=True)
         )
     )
-
-
-def detectable_difference(num_images: int, disagreement: float) -> float | None:
-    """Difference in accuracy that McNemar's test at 0.05 finds with a probability of 0.8.
-
-    Solves n d^2 = (z_0.975 sqrt(p) + z_0.8 sqrt(p - d^2))^2 for the difference d, where n is the number of images and p
-    the share of images that only one of two runs gets right (Connor 1987, "Sample size for testing differences in
-    proportions for the paired-sample design", equation 3). It holds for one pair that was chosen beforehand; the
-    correction for many pairs makes it larger.
-
-    Args:
-        num_images: Size of the test set.
-        disagreement: The share p, 0..1.
-
-    Returns:
-        The difference; None if there is no disagreement, or if the difference is larger, which none can be.
-    """
-    z_alpha, z_power = stats.norm.ppf(1 - ALPHA / 2), stats.norm.ppf(POWER)
-    a, b = z_alpha * math.sqrt(disagreement), num_images + z_power**2
-    root = math.sqrt(max(a**2 * num_images - b * (a**2 - z_power**2 * disagreement), 0.0))
-    difference = float((a * math.sqrt(num_images) + root) / b)
-    return difference if 0 < difference <= disagreement else None

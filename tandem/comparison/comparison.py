@@ -26,6 +26,7 @@ from tandem.comparison.group_tables import (
 )
 from tandem.comparison.predictions import Images, SavedPredictions, images_of
 from tandem.comparison.recommendation import recommend
+from tandem.evaluation.margin import MARGIN
 from tandem.rendering.tables import Table
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import RunRecord
@@ -70,7 +71,10 @@ def _no_predictions(configurations: Sequence[Configuration]) -> SavedPredictions
 
 
 def compare_runs(
-    runs: Sequence[RunRecord], read: Callable[[Sequence[Configuration]], SavedPredictions] = _no_predictions
+    runs: Sequence[RunRecord],
+    read: Callable[[Sequence[Configuration]], SavedPredictions] = _no_predictions,
+    *,
+    margin: float = MARGIN,
 ) -> Comparison:
     """Compares the runs of an experiment.
 
@@ -78,6 +82,7 @@ def compare_runs(
         runs: Runs of one experiment, in any order and of any status.
         read: Reads the predictions of configurations of one group. Called once per group, with at most 32 of them; by
             default there are no predictions, and so neither intervals nor tests.
+        margin: Rows whose accuracy differs by less are equivalent; above 0.
 
     Returns:
         The tables that the runs can fill, for each group of runs with the same test images and over all groups.
@@ -95,7 +100,7 @@ def compare_runs(
             )
         saved = read(chosen).with_equal_classes()
         more_notes += saved.notes
-        compared.append(_compare_group(group, analyse(group.configurations, saved)))
+        compared.append(_compare_group(group, analyse(group.configurations, saved, margin)))
     over_data_sets, ranks = data_set_tables(groups)
     return Comparison(
         groups=tuple(compared), over_data_sets=over_data_sets, ranks=ranks, notes=(*notes, *dict.fromkeys(more_notes))

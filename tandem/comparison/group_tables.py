@@ -12,13 +12,14 @@ from tandem.comparison.configurations import FIRST_PHASE, has_folds_of_training,
 from tandem.comparison.differences import differences_sentence
 from tandem.comparison.recommendation import thawing_sentence
 from tandem.comparison.rows import ClassDifference, Ensemble, Pair, Row
-from tandem.evaluation.intervals import NOT_SMOOTH
+from tandem.evaluation.margin import points
+from tandem.evaluation.transfer import fewest_images_for_flag
 from tandem.rendering.tables import MISSING, Column, Field, Kind, Table, Value, table_of
 from tandem.tracking import vocabulary
 
 CLASSES_NAMED = 5
 
-_LOWER_IS_BETTER = ("calibration_error", "log_loss")
+_LOWER_IS_BETTER = ("calibration_error", "rms_calibration_error", "log_loss")
 _SCORES = {
     "accuracy": "accuracy",
     "top5_accuracy": "top-5 accuracy",
@@ -33,6 +34,7 @@ _SCORES = {
     "f1_min": "worst-class F1",
     "recall_at_half": "recall at 0.5",
     "calibration_error": "calibration error",
+    "rms_calibration_error": "RMS calibration error",
     "log_loss": "log loss",
 }
 _IMAGENET_SCORES: dict[str, tuple[str, Kind]] = {
@@ -117,27 +119,38 @@ _NUM_RUNS: RowField = (
 def summary_table(analysis: Analysis) -> Table:
     """Accuracy, F1 and main costs of each row."""
     rows = analysis.rows
-    tied: list[RowField] = [(Column(key="tied", heading="tied"), attrgetter("letters"))] if analysis.pairs else []
+    verdicts: list[RowField] = []
     notes = []
     if analysis.num_images:
-        notes.append(f"In brackets: 95 % intervals over the {analysis.num_images:,} test images.")
+        notes.append(
+            f"In brackets: 95 % intervals over the {analysis.num_images:,} test images, and over seeds where there are "
+            "several; that of the best row does not allow for its choice."
+        )
     if any(has_folds_of_training(run) for row in rows for run in row.configuration.runs):
         notes.append("Rows with several folds of the training images are means over these, as over seeds.")
     notes += _version_notes(rows)
     if analysis.pairs:
+        verdicts = [
+            (Column(key="tied", heading="letters"), attrgetter("letters")),
+            (Column(key="against_best", heading="against the best"), attrgetter("against_best")),
+        ]
         notes.append(
-            "Rows that share a letter do not differ significantly in accuracy (0.05, corrected over "
-            f"{len(analysis.pairs)} pairs)."
+            "Rows without a common letter differ significantly in accuracy (0.05, corrected over "
+            f"{len(analysis.pairs)} pairs). A common letter, like an underline, does not show that they are equal."
         )
+        notes.append(
+            f"Against the best, corrected over the same pairs: worse, significantly; {_verdict_words(analysis.margin)}."
+        )
+    notes += _interval_notes(rows, ("accuracy", "f1_macro"))
     return table_of(
         rows,
         (
             *_NAMES,
             *_setting_fields(rows, costs=True),
             _score_field("accuracy"),
-            *tied,
+            *verdicts,
             _score_field("f1_macro"),
-            # Without its interval, which is only a rough one.
+            # Without its interval, which is very wide.
             (_score_column("f1_min"), _mean(vocabulary.TEST_PREFIX + "f1_min")),
             *_cost_fields(rows, _IN_SUMMARY),
             _NUM_RUNS,
@@ -169,17 +182,29 @@ def _version_notes(rows: Sequence[Row]) -> list[str]:
 def scores_table(analysis: Analysis) -> Table:
     """All scores of each row with their intervals."""
     rows = analysis.rows
-    scores = [score for score in _SCORES if any(row.mean(vocabulary.TEST_PREFIX + score) is not None for row in rows)]
-    rough = ", ".join(_SCORES[score] for score in scores if score in NOT_SMOOTH)
+    scores = [score for score in _SCORES if any(row.score(score) is not None for row in rows)]
     return table_of(
         rows,
         (*_NAMES, *_setting_fields(rows, costs=True), *map(_score_field, scores)),
         name="scores",
         title="All scores",
-        notes=[
-            *([f"Intervals of {rough} are rough, because these scores are not smooth."] if analysis.tested else []),
-            *([_LOG_LOSS_NOTE] if "log_loss" in scores else []),
-        ],
+        notes=[*_interval_notes(rows, scores), *([_LOG_LOSS_NOTE] if "log_loss" in scores else [])],
+    )
+
+
+def _interval_notes(rows: Sequence[Row], scores: Sequence[str]) -> list[str]:
+    """The reasons why scores have no interval."""
+    without: dict[str, dict[str, None]] = {}
+    for score in scores:
+        for row in rows:
+            if score in row.without_interval:
+                without.setdefault(row.without_interval[score], {})[_SCORES[score]] = None
+    return [f"No interval keeps its promise for {some(list(names))}: {reason}." for reason, names in without.items()]
+
+
+def _verdict_words(margin: float) -> str:
+    return (
+        f"equivalent, shown to differ by less than {points(margin)} ({margin:g}); undecided, these images cannot tell"
     )
 
 
@@ -196,6 +221,7 @@ def framework_table(analysis: Analysis) -> Table:
             (Column(key="accuracy_keras", heading="keras accuracy", kind="score"), _first_accuracy),
             (Column(key="accuracy_difference", heading="difference", kind="difference"), _difference("accuracy")),
             *_p_value_fields(pairs),
+            *_verdict_fields(pairs, better="Keras better", worse="PyTorch better"),
             (
                 Column(key="f1_macro_difference", heading="macro F1 difference", kind="difference"),
                 _difference("f1_macro"),
@@ -221,7 +247,10 @@ def framework_table(analysis: Analysis) -> Table:
 
 def _framework_notes(analysis: Analysis) -> list[str]:
     pairs = analysis.frameworks
-    notes = ["Differences are Keras minus PyTorch; training time is Keras divided by PyTorch.", *_p_value_notes(pairs)]
+    notes = [
+        "Differences are Keras minus PyTorch; training time is Keras divided by PyTorch.",
+        *_test_notes(pairs, analysis.margin),
+    ]
     if not all(pair.same_costs for pair in pairs):
         notes.append(
             "Times are compared only on the same hardware and devices with the same threads and settings of speed."
@@ -290,6 +319,7 @@ def thawing_table(analysis: Analysis) -> Table:
                 _difference("accuracy"),
             ),
             *_p_value_fields(pairs),
+            *_verdict_fields(pairs, better="better", worse="worse"),
             (
                 Column(key="f1_macro_difference", heading="macro F1 difference", kind="difference", better="higher"),
                 _difference("f1_macro"),
@@ -310,7 +340,7 @@ def thawing_table(analysis: Analysis) -> Table:
         ),
         name="thawing",
         title="Effect of thawing in two_stage",
-        notes=[thawing_sentence(pairs), *_p_value_notes(pairs)] if pairs else (),
+        notes=[thawing_sentence(pairs), *_test_notes(pairs, analysis.margin)] if pairs else (),
     )
 
 
@@ -320,12 +350,13 @@ def transfer_table(analysis: Analysis) -> Table:
     notes = [
         "Differences are pretrained minus from scratch, with the same backbone and framework; training time is "
         "pretrained divided by from scratch.",
-        *_p_value_notes(pairs),
+        *_test_notes(pairs, analysis.margin),
     ]
     if any(pair.tested for pair in pairs):
         notes.append(
             "Worse and better classes have a significantly lower or higher recall, corrected over the classes."
         )
+    notes += _small_class_notes(pairs)
     return table_of(
         pairs,
         (
@@ -337,7 +368,7 @@ def transfer_table(analysis: Analysis) -> Table:
                 _difference("accuracy"),
             ),
             *_p_value_fields(pairs),
-            (Column(key="verdict", heading="transfer"), _transfer_verdict),
+            *_verdict_fields(pairs, better="positive", worse="negative"),
             *_learning_fields(pairs),
             (
                 Column(key="classes_worse", heading="classes worse", kind="number"),
@@ -384,12 +415,20 @@ def _learning_fields(pairs: Sequence[Pair]) -> list[PairField]:
     return [(column, value_of) for column, value_of in fields if any(value_of(pair) is not None for pair in pairs)]
 
 
-def _transfer_verdict(pair: Pair) -> str | None:
-    if not pair.tested:
-        return None
-    if pair.better is None:
-        return "not significant"
-    return "positive" if pair.better is pair.first else "negative"
+def _small_class_notes(pairs: Sequence[Pair]) -> list[str]:
+    """A word on classes that are too small for any difference between two single runs to be significant."""
+    small: dict[tuple[int, int], set[str]] = {}
+    for pair in pairs:
+        if len(pair.first.predictions) == len(pair.second.predictions) == 1:
+            needed = fewest_images_for_flag(len(pair.classes))
+            names = {one.name for one in pair.classes if one.num_images < needed}
+            small.setdefault((len(pair.classes), needed), set()).update(names)
+    return [
+        f"With one run per row, a class needs {needed} test images to be able to differ significantly, corrected over "
+        f"{num_classes} classes; {len(names)} of them {'has' if len(names) == 1 else 'have'} fewer."
+        for (num_classes, needed), names in small.items()
+        if names
+    ]
 
 
 def _changed(pair: Pair, change: str) -> list[ClassDifference]:
@@ -570,9 +609,28 @@ def _p_value_fields(pairs: Sequence[Pair]) -> list[PairField]:
     ]
 
 
-def _p_value_notes(pairs: Sequence[Pair]) -> list[str]:
-    tests = {pair.tested["accuracy"].test for pair in pairs if pair.tested}
-    if not tests:
+def _verdict_fields(pairs: Sequence[Pair], *, better: str, worse: str) -> list[PairField]:
+    """A column with the verdict of each pair, if any pair is tested.
+
+    Args:
+        pairs: Of a table.
+        better: Word for a first row that is better.
+        worse: Word for a first row that is worse.
+    """
+    if not any(pair.tested for pair in pairs):
         return []
-    words = "McNemar's exact test" + (", or the paired bootstrap for several seeds" if "bootstrap" in tests else "")
-    return [f"p of equal accuracy: {words}; corrected over the rows of this table by Holm's method."]
+    words = {"better": better, "worse": worse}
+    return [(Column(key="verdict", heading="verdict"), lambda pair: words.get(pair.verdict or "", pair.verdict))]
+
+
+def _test_notes(pairs: Sequence[Pair], margin: float) -> list[str]:
+    of_networks = [pair.tested["accuracy"].of_networks for pair in pairs if pair.tested]
+    if not of_networks:
+        return []
+    words = "McNemar's test" + ("" if all(of_networks) else ", over seeds too where there are several")
+    notes = [
+        f"p of equal accuracy: {words}; corrected over the rows of this table by Holm's method. Verdicts on accuracy, "
+        f"corrected likewise: {_verdict_words(margin)}; otherwise the difference is significant."
+    ]
+    reasons = dict.fromkeys((reason, _SCORES[score]) for pair in pairs for score, reason in pair.untested.items())
+    return notes + [f"No test keeps its promise for {score}: {reason}." for reason, score in reasons]

@@ -3,37 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from tandem.comparison.comparison import Comparison
 from tandem.errors import UserError
-from tandem.rendering.tables import Table, print_table, write_tables
+from tandem.rendering.tables import Table, write_tables
+from tandem.rendering.terminal import print_table
 
-PRINTED_TABLES = ("summary", "frameworks", "thawing")  # the others are only in the files and on the page
+PRINTED_TABLES = ("summary",)  # the others are in the files and on the page, and printed on request
 MOST_PRINTED_ROWS = 60  # of a table of published results
 
 
-def print_comparison(comparison: Comparison, folder: Path) -> None:
-    """Prints the main tables, the recommendations and the notes.
+def print_comparison(comparison: Comparison, folder: Path, *, all_tables: bool = False) -> None:
+    """Prints the recommendations, the main tables and the notes.
 
     Args:
         comparison: Of the experiment.
         folder: Where all tables will be written.
+        all_tables: Print every table.
     """
+    console = Console()
     for compared in comparison.groups:
-        for name in PRINTED_TABLES:
-            if name in compared.tables:
-                print_table(compared.tables[name])
         print(f"Recommendation: {compared.group.title}")
         for sentence in compared.recommendation:
-            print(f"- {sentence}")
+            _print_item(sentence, console)
         print()
+        for name, table in compared.tables.items():
+            if all_tables or name in PRINTED_TABLES:
+                print_table(table, console, file=f"{folder / table.name}.md")
     for table in comparison.over_data_sets:
-        print_table(table)
+        print_table(table, console, file=f"{folder / table.name}.md")
     print_published(comparison.published, folder)
     for note in comparison.notes:
         print(note)
+
+
+def _print_item(sentence: str, console: Console) -> None:
+    """Prints an item of a list; on a terminal broken between words, with its lines aligned."""
+    if not console.is_terminal:
+        print(f"- {sentence}")
+        return
+    lines = textwrap.wrap(sentence, max(20, console.width - 3), break_on_hyphens=False)
+    print("\n".join([f"- {lines[0]}", *(f"  {line}" for line in lines[1:])]))
 
 
 def print_published(tables: Sequence[Table], folder: Path | None) -> None:
@@ -45,7 +60,7 @@ def print_published(tables: Sequence[Table], folder: Path | None) -> None:
     """
     for table in tables:
         if len(table.rows) <= MOST_PRINTED_ROWS:
-            print_table(table)
+            print_table(table, file="" if folder is None else f"{folder / table.name}.md")
         elif folder is not None:
             print(f"{table.title}: {len(table.rows)} rows, in {folder / table.name}.md\n")
 

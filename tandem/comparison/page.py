@@ -41,13 +41,13 @@ METHODS = (
     "Scores: computed from saved predictions by the same code for both frameworks. Precision, recall and F1 are 0 if "
     "their denominator is 0; macro is the mean over classes, worst-class the minimum; the calibration error has 15 "
     "bins of equal width (Guo et al. 2017).",
-    "Intervals: 95 %, from resamples of the test images that are the same for all rows (bias-corrected percentiles, "
-    "Efron 1987; Clopper and Pearson 1934 for accuracies of 0 and 1). For the worst-class F1, images are resampled "
-    "within their classes; its intervals and those of the calibration error are rough, because neither score is "
-    "smooth. With several seeds a row is the mean over its runs, which are resampled too (Rao and Wu 1988).",
-    "Tests: McNemar's exact test for accuracies of single runs, the paired bootstrap otherwise; corrected by Holm's "
-    "method (1979), for ties over all pairs, in every other table over its rows. Letters: Piepho 2004. Ranks over data "
-    "sets: Friedman's and Nemenyi's tests (Demšar 2006).",
+    "Intervals: 95 %, over test images and, with several seeds, over seeds (Gallas 2006; Clopper and Pearson 1934 for "
+    "shares; Takahashi et al. 2022 for macro F1). With one run per row they are about that trained network. Scores "
+    "without an interval have none that keeps its promise.",
+    "Tests: from the intervals of paired differences (Tango 1998); for accuracies of single runs this is McNemar's "
+    "test. Equivalence: two one-sided tests (Schuirmann 1987). Corrected by Holm's method (1979), in the summary over "
+    "all pairs, in every other table over its rows. Letters: Piepho 2004. Ranks over data sets: Friedman's and "
+    "Nemenyi's tests (Demšar 2006).",
     "Costs: training time covers training and validation of all phases, excluding evaluation. Latency is the median "
     "time to predict one image, over up to 20 calls. MACs are multiply-accumulates of convolutions and dense layers "
     "for one image.",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from tandem.comparison.analysis import Analysis, detectable_difference
+from tandem.comparison.analysis import Analysis, Best
 from tandem.comparison.configurations import same_costs, some
 from tandem.comparison.differences import MOST_CLAUSES, differences_sentence
 from tandem.comparison.rows import Pair, Row
+from tandem.evaluation.margin import points
 from tandem.evaluation.ties import TOLERANCE, highest, is_above
 from tandem.rendering.tables import Estimate, Kind, format_value
 from tandem.tracking import vocabulary
@@ -17,21 +19,21 @@ SMALL_GAIN = 0.01
 SENTENCES_ALIKE = 5
 
 RULES = (
-    "Best: the row with the highest accuracy on the test images. Rows that are not significantly less accurate are "
-    "tied with it (McNemar's exact test, or the paired bootstrap for several seeds, at 0.05, corrected by Holm's "
-    "method over all pairs).",
-    "Cheapest: of the best row and the rows tied with it that ran on the same hardware with the same settings of "
+    "Best: the row with the highest accuracy on the test images. Each other row is compared with it by a paired test "
+    "over test images and seeds, at 0.05, corrected by Holm's method over all pairs. It is worse if it is "
+    "significantly less accurate; equivalent if the test shows that the two differ by less than the margin (--margin); "
+    "otherwise these images cannot tell.",
+    "Cheapest: of the best row and the rows equivalent to it that ran on the same hardware with the same settings of "
     "speed, the one with the shortest training and the one with the lowest latency.",
-    "First phases: a network of two_stage after its first phase is as good as the best row if it is significantly less "
-    "accurate neither than that nor than the thawed network, and then may be the cheapest. Stop there if thawing does "
-    "not change the accuracy significantly; do not thaw if it lowers it significantly. These tests are corrected over "
-    "all first phases.",
+    "First phases: a network of two_stage after its first phase that is equivalent to the best row may be the "
+    "cheapest. Stop there if the thawed network is equivalent to it; do not thaw if that is significantly less "
+    "accurate. These tests are corrected over all first phases.",
     "Avoid: pretrained networks that are significantly less accurate than the same backbone trained from scratch in "
     "the same framework; and networks that are significantly less accurate than one whose training on the same "
-    "hardware took no longer.",
+    "hardware took no longer. Rows that are equivalent are not avoided.",
     "Ensembles: the most accurate one with the best row in it, if it is significantly more accurate than that.",
-    "Undecided: pairs without a significant difference; differences between methods with one run each; and differences "
-    "that are too small for the number of test images.",
+    "Undecided: pairs that are neither significantly different nor equivalent; differences between methods with one "
+    "run each; and differences that are too small for the number of test images.",
 )
 
 
@@ -55,13 +57,13 @@ def recommend(analysis: Analysis) -> tuple[str, ...]:
             "predictions of at least two rows.",
             *_thawing(analysis),
         )
+    assert analysis.best is not None
     best = analysis.ranking[0]
-    tied = [row for row in analysis.tested if "accuracy" in row.tied_with_best]
-    phases = _phases_as_good(analysis, best)
     return (
-        _best(best, tied),
-        *_better_phase(analysis, best, phases),
-        *_cheapest(best, [*tied, *phases]),
+        _best(best, analysis.best),
+        *_better_phase(analysis, best),
+        *_as_good(analysis),
+        *_cannot_tell(analysis, analysis.best),
         *_thawing(analysis),
         *_negative_transfer(analysis),
         *_dominated(analysis),
@@ -87,68 +89,97 @@ def thawing_sentence(pairs: Sequence[Pair]) -> str:
     small = sum(abs(gain) < SMALL_GAIN - TOLERANCE for gain in gains)
     sentence += f": within 1 % in {small} of {len(gains)}"
     if any(pair.tested for pair in pairs):
-        better = sum(pair.better is pair.first for pair in pairs)
-        worse = sum(pair.better is pair.second for pair in pairs)
-        sentence += f", significantly better in {better}, significantly worse in {worse}"
+        number = Counter(pair.verdict for pair in pairs)
+        sentence += (
+            f"; significantly better in {number['better']}, significantly worse in {number['worse']}, equivalent in "
+            f"{number['equivalent']}, undecided in {number['undecided']}"
+        )
     return sentence + "."
 
 
-def _best(best: Row, tied: Sequence[Row]) -> str:
-    interval = best.intervals["accuracy"]
+def _best(row: Row, best: Best) -> str:
+    interval = best.interval or row.intervals["accuracy"]
     sentence = (
-        f"The most accurate is {best.label}: {_score(interval.value)} (95 % interval {_score(interval.low)} to "
-        f"{_score(interval.high)})"
+        f"The most accurate is {row.label}: {_score(interval.value)} (95 % interval {_score(interval.low)} to "
+        f"{_score(interval.high)}"
     )
-    others = [row.label for row in tied if row is not best]
-    if not others:
-        return sentence + "; all others are significantly less accurate."
-    return f"{sentence}; statistically tied with it: {some(others)}."
+    if best.num_candidates == 1:
+        return sentence + "); all others are significantly less accurate."
+    allows = "does not allow" if best.interval is None else "allows"
+    return f"{sentence}, which {allows} for the choice of the best of {best.num_candidates} candidates)."
 
 
-def _cheapest(best: Row, tied: Sequence[Row]) -> list[str]:
-    comparable = [row for row in tied if same_costs((row.configuration.costs, best.configuration.costs))]
-    sentences = []
-    kinds: tuple[tuple[str, Kind, str, str], ...] = (
-        (vocabulary.TRAIN_SECONDS, "seconds", "trains fastest", "trains faster"),
-        (vocabulary.LATENCY_MILLISECONDS, "milliseconds", "has the lowest latency", "has a lower latency"),
+def _as_good(analysis: Analysis) -> list[str]:
+    """The rows that are equivalent to the best one, and the cheapest of them; first phases are such rows too."""
+    best, equivalent = analysis.ranking[0], [*analysis.against_best("equivalent"), *_equivalent_phases(analysis)]
+    if not equivalent:
+        return []
+    within = f"within {points(analysis.margin)}"
+    others = [_name(row) for row in equivalent if row.configuration is not best.configuration]
+    sentences = [f"Equivalent to it {within} of accuracy: {some(others)}."] if others else []
+    comparable = [row for row in (best, *equivalent) if same_costs((row.configuration.costs, best.configuration.costs))]
+    kinds: tuple[tuple[str, Kind, str], ...] = (
+        (vocabulary.TRAIN_SECONDS, "seconds", "trains"),
+        (vocabulary.LATENCY_MILLISECONDS, "milliseconds", "predicts"),
     )
-    for metric, kind, fastest, faster in kinds:
+    for metric, kind, does in kinds:
         costs = {row: cost for row in comparable if (cost := row.mean(metric)) is not None}
         if best not in costs or len(costs) < 2:
             continue
         cheapest = min(costs, key=lambda row: costs[row])
         written, of_best = format_value(costs[cheapest], kind), format_value(costs[best], kind)
         if written == of_best:
-            sentences.append(f"No row tied with it {faster}: {written}.")
+            sentences.append(f"No row equivalent to it {does} faster: {written}.")
         elif cheapest.configuration is not best.configuration:  # else the sentence on thawing says it
-            sentences.append(f"{_name(cheapest)} is statistically as good and {fastest}: {written} against {of_best}.")
+            times = f"{costs[best] / costs[cheapest]:.1f} times" if costs[cheapest] else "many times"
+            sentences.append(
+                f"{_name(cheapest)} is equivalent {within} and {does} {times} faster: {written} against {of_best}."
+            )
     return sentences
 
 
-def _phases_as_good(analysis: Analysis, best: Row) -> list[Row]:
-    """First phases that are significantly less accurate neither than the best row nor than the thawed network."""
-    worse = {pair.worse for pair in (*analysis.thawing, *analysis.first_phases)}
-    tested = [pair.second for pair in analysis.first_phases if pair.tested]
-    tested += [pair.second for pair in analysis.thawing if pair.first is best and pair.tested]
-    return [row for row in tested if row not in worse]
-
-
-def _better_phase(analysis: Analysis, best: Row, phases: Sequence[Row]) -> list[str]:
-    """The most accurate first phase, if it is more accurate than the best row."""
-    phase = highest(phases, lambda row: row.accuracy)
-    if phase is None or not is_above(phase.accuracy, best.accuracy):
+def _cannot_tell(analysis: Analysis, best: Best) -> list[str]:
+    """The rows that may be as good as the best one or not, and the number of images that would show it."""
+    rows = analysis.against_best("undecided")
+    if not rows:
         return []
-    surely = any(pair.better is phase for pair in (*analysis.thawing, *analysis.first_phases) if pair.first is best)
-    significantly = "significantly" if surely else "though not significantly,"
-    return [f"{_name(phase)} is {significantly} more accurate than it: {_accuracy(phase)}."]
+    sentence = "These images cannot tell whether it is more accurate than " + some([row.label for row in rows])
+    needed = [images for row in rows if (images := best.undecided[row].images_needed) is not None]
+    if needed:
+        sentence += (
+            f". About {_about(max(needed))} test images would find a difference of {points(analysis.margin)} in four "
+            "of five test sets"
+        )
+    same = [row.label for row in rows if best.undecided[row].disagreement == 0]
+    if same:
+        sentence += f". These images show no disagreement between the best row and {some(same)}"
+    others = [row.label for row in rows if best.undecided[row].disagreement and not best.undecided[row].images_needed]
+    if others:
+        sentence += f". More images alone would not do for {some(others)}: add seeds"
+    return [sentence + "."]
+
+
+def _equivalent_phases(analysis: Analysis) -> list[Row]:
+    """First phases that are equivalent to the best row."""
+    best = analysis.ranking[0]
+    pairs = [*analysis.first_phases, *(pair for pair in analysis.thawing if pair.first is best)]
+    return [pair.second for pair in pairs if pair.verdict == "equivalent"]
+
+
+def _better_phase(analysis: Analysis, best: Row) -> list[str]:
+    """The most accurate first phase, if it is more accurate than the best row."""
+    pairs = [*analysis.first_phases, *(pair for pair in analysis.thawing if pair.first is best and pair.tested)]
+    pair = highest(pairs, lambda one: one.second.accuracy)
+    if pair is None or not is_above(pair.second.accuracy, best.accuracy):
+        return []
+    significantly = "significantly" if pair.better is pair.second else "though not significantly,"
+    return [f"{_name(pair.second)} is {significantly} more accurate than it: {_accuracy(pair.second)}."]
 
 
 def _thawing(analysis: Analysis) -> list[str]:
     """Networks of two_stage for which the first phase is enough, or better."""
     stop, keep_frozen = {}, {}
     for pair in analysis.thawing:
-        if not pair.tested or pair.better is pair.first:
-            continue
         thawed, first_phase = pair.first, pair.second
         accuracies = f"{_accuracy(first_phase)} after the first phase, {_accuracy(thawed)} at the end"
         ratio = pair.ratio(vocabulary.TRAIN_SECONDS)
@@ -159,10 +190,11 @@ def _thawing(analysis: Analysis) -> list[str]:
                 f"Do not thaw {thawed.label}: it became significantly less accurate ({accuracies}, corrected p "
                 f"{p_value}{f'; {times}' if ratio else ''})."
             )
-        else:
+        elif pair.verdict == "equivalent":
             cheaper = f", {ratio:.1f} times cheaper ({times})" if ratio else ""
             stop[thawed.label] = (
-                f"Stop {thawed.label} after the first phase: statistically tied ({accuracies}){cheaper}."
+                f"Stop {thawed.label} after the first phase: equivalent within {points(analysis.margin)} "
+                f"({accuracies}){cheaper}."
             )
     return [*_some(keep_frozen, "Do not thaw either"), *_some(stop, "Stop after the first phase, for the same reason")]
 
@@ -214,11 +246,12 @@ def _frameworks(analysis: Analysis) -> list[str]:
     tested = [pair for pair in analysis.frameworks if pair.tested]
     if not tested:
         return []
-    keras = sum(pair.better is pair.first for pair in tested)
-    torch = sum(pair.better is pair.second for pair in tested)
-    sentence = f"Keras and PyTorch differ significantly in accuracy in {keras + torch} of {len(tested)} pairs"
-    if keras or torch:
-        sentence += f": Keras is better in {keras}, PyTorch in {torch}"
+    number = Counter(pair.verdict for pair in tested)
+    sentence = (
+        f"Accuracy of {_count(len(tested), 'pair')} of Keras and PyTorch: Keras is significantly better in "
+        f"{number['better']}, PyTorch in {number['worse']}; equivalent within {points(analysis.margin)} "
+        f"{number['equivalent']}, undecided {number['undecided']}"
+    )
     return [f"{sentence}. {differences_sentence(tested, most=MOST_CLAUSES)}"]
 
 
@@ -238,15 +271,16 @@ def _ensemble(analysis: Analysis, best: Row) -> list[str]:
 
 def _undecided(analysis: Analysis) -> list[str]:
     sentences = []
-    num_open = sum(pair.better is None for pair in analysis.pairs)
-    if num_open:
+    number = Counter(pair.verdict for pair in analysis.pairs)
+    if number["equivalent"] or number["undecided"]:
         sentences.append(
-            f"On these test images, {num_open} of {len(analysis.pairs)} pairs of rows show no significant difference."
+            f"Accuracy of {_count(len(analysis.pairs), 'pair')} of rows: significantly different "
+            f"{number['better'] + number['worse']}, equivalent within {points(analysis.margin)} "
+            f"{number['equivalent']}, undecided {number['undecided']}."
         )
     if all(len(row.configuration.runs) == 1 for row in analysis.tested):
         sentences.append("With one run per row, tests compare two trained networks, not two methods: add seeds.")
-    if analysis.disagreement is not None:
-        sentences.append(_smallest_difference(analysis.num_images, analysis.disagreement))
+    sentences.append(_smallest_difference(analysis))
     if unread := [row for row in analysis.rows if not row.predictions]:
         sentences.append(_not_considered(unread, max(row.accuracy for row in analysis.tested)))
     return sentences
@@ -263,15 +297,33 @@ def _not_considered(unread: Sequence[Row], best: float) -> str:
     )
 
 
-def _smallest_difference(num_images: int, disagreement: float) -> str:
-    start = f"The two most accurate rows disagree on {disagreement:.1%} of the {num_images:,} test images: "
-    smallest = detectable_difference(num_images, disagreement)
-    if smallest is None:
-        return start + "no difference in accuracy between them would be found reliably."
+def _smallest_difference(analysis: Analysis) -> str:
+    best = analysis.best
+    assert best is not None
+    if not best.disagreement:
+        return (
+            f"The two most accurate rows are right on the same of the {analysis.num_images:,} test images: these "
+            "images show no disagreement, and not how small a difference they would find."
+        )
+    numbers = [len(row.predictions) for row in analysis.ranking[:2]]
+    runs = f"{numbers[0]} and {numbers[1]} runs" if numbers[0] != numbers[1] else f"{_count(numbers[0], 'run')} each"
+    setting = f"with {runs}, corrected over {_count(len(analysis.pairs), 'pair')}"
+    start = f"The two most accurate rows disagree on {best.disagreement:.1%} of the {analysis.num_images:,} test images"
+    if best.detectable is None:
+        return f"{start}: no difference in accuracy between them would be found reliably ({setting})."
     return (
-        f"{start}a difference in accuracy must be at least {_score(smallest)} to be found in four of five such test "
-        "sets, and larger where many rows are compared."
+        f"{start}: a difference in accuracy between them must be at least {_score(best.detectable)} to be found in "
+        f"four of five such test sets ({setting})."
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _about(number: int) -> str:
+    """A number with two significant digits."""
+    return f"{float(f'{number:.2g}'):,.0f}"
 
 
 def _most_accurate(rows: Sequence[Row]) -> Row:

@@ -7,7 +7,7 @@ tests of their differences. tandem.comparison.analysis makes both.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -17,7 +17,7 @@ from tandem.comparison.configurations import FIRST_PHASE, Configuration, same_co
 from tandem.evaluation.intervals import Interval
 from tandem.evaluation.metrics import per_class_table, scores
 from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.significance import PairedTest
+from tandem.evaluation.significance import PairedTest, Verdict
 from tandem.evaluation.transfer import ClassTransfer
 from tandem.rendering.tables import Estimate
 from tandem.tracking import vocabulary
@@ -33,11 +33,16 @@ class Row:
     """One per run in the order of the seeds, with images in the same order in all rows. Empty if a run has none."""
     intervals: Mapping[str, Estimate] = field(default_factory=dict)
     """Scores with their 95 % intervals, under the names of tandem.evaluation.metrics; empty without predictions."""
+    without_interval: Mapping[str, str] = field(default_factory=dict)
+    """Scores for which no interval keeps its promise, and why, in words that can follow a colon."""
     letters: str | None = None
     """Groups of tied rows, "a" for that of the best: two rows differ significantly in accuracy exactly if they share no
     letter. None without predictions, or if no other row has any."""
     tied_with_best: frozenset[str] = frozenset()
     """The tested scores in which the row is the best or not significantly worse than it."""
+    against_best: Verdict | Literal["best"] | None = None
+    """The row's accuracy compared with that of the most accurate row. None without predictions, or if no other row has
+    any."""
 
     @property
     def label(self) -> str:
@@ -77,26 +82,30 @@ class PairedDifference:
     p_holm: float
     """The p value corrected by Holm's method over all pairs of its table."""
     significant: bool
-    test: Literal["mcnemar", "bootstrap"]
+    """True if there is a difference, however small."""
+    verdict: Verdict
+    """The first row compared with the second."""
+    of_networks: bool
+    """True where a row has one run: the test is about that trained network."""
 
     @classmethod
     def of(cls, test: PairedTest) -> PairedDifference:
-        """Reads the result of a test."""
+        """Reads the result of a test, which has limits."""
+        assert test.p_value is not None and test.p_holm is not None
         return cls(
             value=estimate_of(test.difference),
             p_value=test.p_value,
             p_holm=test.p_holm,
             significant=test.significant,
-            test=test.test,
+            verdict=test.verdict,
+            of_networks=test.of_networks,
         )
 
     @property
     def reversed(self) -> PairedDifference:
         """The difference of the second row minus the first."""
         value = Estimate(value=-self.value.value, low=-self.value.high, high=-self.value.low)
-        return PairedDifference(
-            value=value, p_value=self.p_value, p_holm=self.p_holm, significant=self.significant, test=self.test
-        )
+        return replace(self, value=value, verdict=reversed_verdict(self.verdict))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +115,8 @@ class ClassDifference:
     name: str
     num_images: int
     recall: Estimate
-    f1: Estimate
+    f1: Estimate | float
+    """With its interval unless the class has too few images."""
     p_holm: float
     """Two-sided p value of no difference in recall, corrected by Holm's method over the classes."""
     change: Literal["worse", "better"] | None
@@ -119,7 +129,7 @@ class ClassDifference:
             name=transfer.name,
             num_images=transfer.support,
             recall=estimate_of(transfer.recall),
-            f1=estimate_of(transfer.f1),
+            f1=value_of(transfer.f1),
             p_holm=transfer.p_holm,
             change="worse" if transfer.worse else "better" if transfer.better else None,
         )
@@ -133,6 +143,9 @@ class Pair:
     second: Row
     tested: Mapping[str, PairedDifference] = field(default_factory=dict)
     """Accuracy and macro F1 (accuracy alone for transfer); empty unless both rows have predictions."""
+    untested: Mapping[str, str] = field(default_factory=dict)
+    """Scores of rows with predictions for which no test keeps its promise, and why, in words that can follow a
+    colon."""
     classes: tuple[ClassDifference, ...] = ()
     """For transfer: the classes with test images, largest loss of recall first."""
 
@@ -156,18 +169,25 @@ class Pair:
         return same_costs(row.configuration.costs for row in (self.first, self.second))
 
     @property
+    def verdict(self) -> Verdict | None:
+        """The accuracy of the first row compared with that of the second; None without a test."""
+        return self.tested["accuracy"].verdict if "accuracy" in self.tested else None
+
+    @property
     def better(self) -> Row | None:
-        """The row that is significantly more accurate; None if neither is, or without a test."""
-        accuracy = self.tested.get("accuracy")
-        if accuracy is None or not accuracy.significant:
-            return None
-        return self.first if accuracy.value.value > 0 else self.second
+        """The row that is significantly more accurate, and not equivalent; None if neither is, or without a test."""
+        return {"better": self.first, "worse": self.second}.get(self.verdict or "")
 
     @property
     def worse(self) -> Row | None:
-        """The row that is significantly less accurate; None if neither is, or without a test."""
-        better = self.better
-        return None if better is None else self.second if better is self.first else self.first
+        """The row that is significantly less accurate, and not equivalent; None if neither is, or without a test."""
+        return {"better": self.second, "worse": self.first}.get(self.verdict or "")
+
+
+def reversed_verdict(verdict: Verdict) -> Verdict:
+    """The verdict of the second row compared with the first."""
+    turned: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
+    return turned.get(verdict, verdict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -208,5 +228,11 @@ class Ensemble:
 
 
 def estimate_of(interval: Interval) -> Estimate:
-    """An interval as a value of tables and figures."""
+    """An interval with limits as a value of a table."""
+    assert interval.low is not None and interval.high is not None
     return Estimate(value=interval.estimate, low=interval.low, high=interval.high)
+
+
+def value_of(interval: Interval) -> Estimate | float:
+    """An interval as a value of a table; the number alone where there are no limits."""
+    return interval.estimate if interval.low is None else estimate_of(interval)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from tandem.secrets import hide_secrets
 
@@ -55,6 +55,14 @@ def on_all_cores(work: Callable[[T], R], items: Sequence[T], *, title: str, quie
     finally:
         # after an error or Ctrl-C only tasks that have begun are finished
         executor.shutdown(cancel_futures=True)
+
+
+def with_bar(items: Iterable[T], *, title: str, total: int, quiet: bool = False) -> Iterator[T]:
+    """The items, with a progress bar while they are taken if stderr is a terminal; it disappears at the end."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        return iter(items)
+    return iter(track(items, title, total=total, transient=True, console=console))
 
 
 def num_cores() -> int:

@@ -119,6 +119,11 @@ class Stream:
             )
 
     @property
+    def shuffles(self) -> bool:
+        """True for training images, which come in another order in each epoch."""
+        return self._shuffle
+
+    @property
     def num_images(self) -> int:
         """Images served per epoch."""
         single_left_over = self._shuffle and len(self._rows) % self.batch_size == 1

@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         write_report_tables,
     )
     from tandem.data_report.tables import remarks, shorten_table
-    from tandem.rendering.tables import print_table
+    from tandem.rendering.terminal import print_table
 
     settings = dataclasses.replace(arguments.data, source=arguments.source, on_bad_image="skip")
     data = prepare(settings)

@@ -24,7 +24,7 @@ def agreement(truth: np.ndarray, predicted: Sequence[np.ndarray]) -> Agreement:
     Args:
         truth: Class of each image, int64 of shape (images,).
         predicted: Predicted class of each image, int64 of shape (images,), for each run; in the same order of images
-            (see tandem.evaluation.resampling.align). A single run alone gets right all that it gets right.
+            (see tandem.evaluation.predictions.align). A single run alone gets right all that it gets right.
     """
     correct = np.array([one == truth for one in predicted])
     times = correct.sum(axis=0)

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.resampling import align
+from tandem.evaluation.predictions import Predictions, align
 
 
 def mean_probabilities(members: Sequence[np.ndarray]) -> np.ndarray:

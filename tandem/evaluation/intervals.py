@@ -1,111 +1,169 @@
-"""How sure a score is: intervals over test images, and over seeds.
+"""Intervals of scores and of their differences, over test images and seeds.
 
-Intervals over test images come from the scores on resamples (tandem.evaluation.resampling), by one of two rules.
-
-Smooth scores have the bias-corrected percentile interval (Efron 1987, "Better bootstrap confidence intervals"):
-resamples hold fewer distinct images than the test set, which moves macro and weighted precision and F1, and plain
-percentiles with them.
-
-The minima over classes and the calibration error, a sum of absolute values, are not smooth: resampling, noise on noise,
-lowers a minimum and raises an absolute value, often beyond all correction. They have the basic interval, which mirrors
-the percentiles at the estimate, and are marked as rough.
-
-Either is widened to hold the estimate and cut at the ends of the score's range.
+Accuracy and other scores between 0 and 1 have the intervals of tandem.evaluation.shares; the log loss and the
+calibration error, whose variance alone is known, have Student's, the log loss on a logarithmic scale. The smallest
+score of the classes has one that is sure but wide. Where no interval was found to keep its level
+(benchmarks/calibration.py), there is a reason instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
-from tandem.evaluation.metrics import TOP
-from tandem.evaluation.resampling import ResampledScores
+from tandem.evaluation.metrics import TOP, calibration_error
+from tandem.evaluation.scored_rows import CALIBRATION, CLASS_AVERAGES, MEANS, ScoredFolds, ScoredRows
+from tandem.evaluation.shares import ShareDifference, share_limits
 
 LEVEL = 0.95
-NOT_SMOOTH = frozenset({"precision_min", "recall_min", "f1_min", "calibration_error"})
-DECIMALS = 6  # below this a difference between scores is rounding: log losses are summed in float32
+MINIMA = ("precision_min", "recall_min", "f1_min")
+SCORES = (*MEANS, *CLASS_AVERAGES, *MINIMA, "calibration_error", CALIBRATION)
+"""The names of tandem.evaluation.metrics.scores."""
+
+# From so many runs on, or with one, an interval that allows for the choice of the row is not too wide to be of use.
+FEWEST_RUNS_FOR_CHOICE = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A number, and limits drawn so that in the share `level` of all test sets like this they hold the true value.
-
-    Args:
-        estimate: the score on the test images as they are, or a difference of two.
-        low: lower limit.
-        high: upper limit.
-        level: confidence level, 0..1.
-        smooth: False where the interval is a rough indication only.
-    """
+    """A number, and limits that hold the true value in the share `level` of all test sets like this, or a reason."""
 
     estimate: float
-    low: float
-    high: float
+    """The score on the test images, or a difference of two."""
+    low: float | None = None
+    high: float | None = None
+    """Both None where no interval keeps its promise."""
+    why_not: str | None = None
+    """Why there are no limits, in words that can follow a colon."""
     level: float = LEVEL
-    smooth: bool = True
 
 
-def score_interval(resampled: ResampledScores, score: str, cell: int) -> Interval:
-    """The interval of one cell's score.
+def score_interval(rows: ScoredRows | ScoredFolds, score: str, row: int) -> Interval:
+    """The interval of one row's score.
 
-    Shares of images that are exactly 0 or 1 have the exact binomial interval (Clopper and Pearson 1934) instead:
-    resamples of images that are all right cannot hold an error.
+    With one run it is about that trained network, with several about the mean of such runs.
 
     Args:
-        resampled: from tandem.evaluation.resampling.
-        score: a name of tandem.evaluation.metrics.scores.
-        cell: index of the cell.
+        rows: All rows.
+        score: A name of tandem.evaluation.metrics.scores; over folds one of MEANS or CLASS_AVERAGES.
+        row: Index of the row.
     """
-    estimate = float(resampled.estimates[score][cell])
-    if estimate in (0, 1) and _is_share(score, resampled.num_classes):
-        images = resampled.correct[cell].shape[1]
-        limits = stats.binomtest(round(estimate * images), images).proportion_ci(LEVEL, method="exact")
-        return Interval(estimate=estimate, low=float(limits.low), high=float(limits.high))
-    return bootstrap_interval(estimate, resampled.resampled[score][cell], score=score, smallest=0)
+    return _interval(rows, score, row, alpha=1 - LEVEL, lower_alpha=1 - LEVEL)
 
 
-def difference_interval(resampled: ResampledScores, score: str, first: int, second: int) -> Interval:
-    """The interval of the first cell's score minus the second's, on the same resamples.
+def chosen_interval(rows: ScoredRows | ScoredFolds, score: str, row: int, num_candidates: int) -> Interval | None:
+    """The interval of a row that was chosen because its score is the best of several.
+
+    The best score is too good by chance: its lower limit has the error of the level over the number of candidates
+    (Benjamini, Hechtlinger and Stark 2019, "Confidence intervals for selected parameters").
 
     Args:
-        resampled: from tandem.evaluation.resampling.
-        score: a name of tandem.evaluation.metrics.scores.
-        first: index of a cell.
-        second: index of a cell.
+        rows: All rows.
+        score: A share, of which more is better.
+        row: Index of the row.
+        num_candidates: Number of rows that might have been chosen in another test set, this one included.
+
+    Returns:
+        None for rows of two to four runs, whose limit would be too low to be of use.
     """
-    estimates, values = resampled.estimates[score], resampled.resampled[score]
-    estimate = float(estimates[first] - estimates[second])
-    return bootstrap_interval(estimate, values[first] - values[second], score=score, smallest=-1)
+    if 1 < rows.num_runs(row) < FEWEST_RUNS_FOR_CHOICE:
+        return None
+    return _interval(rows, score, row, alpha=1 - LEVEL, lower_alpha=(1 - LEVEL) / num_candidates)
 
 
-def bootstrap_interval(estimate: float, values: np.ndarray, *, score: str, smallest: int) -> Interval:
-    """The interval of a score, or of a difference of two, from its values on resamples.
+def difference_interval(rows: ScoredRows | ScoredFolds, score: str, first: int, second: int) -> Interval:
+    """The interval of the first row's score minus the second's, on the same images.
 
     Args:
-        estimate: on the images as they are.
-        values: on resamples, of shape (resamples,).
-        score: a name of tandem.evaluation.metrics.scores, or of a score of a class.
-        smallest: 0 for a score, -1 for a difference; the largest is 1. The log loss has no limits.
+        rows: All rows.
+        score: A name of MEANS or CLASS_AVERAGES.
+        first: Index of a row.
+        second: Index of a row.
     """
-    smooth = score not in NOT_SMOOTH
-    tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    if smooth:
-        # Values equal to the estimate, of which a share of few images has many, count half to each side. Sums in
-        # another order differ in the last bits.
-        above = np.round(values - estimate, DECIMALS)
-        share_below = np.mean(above < 0) + np.mean(above == 0) / 2
-        # Never 0 or 1, whose normal quantiles are infinite.
-        bias = stats.norm.ppf(np.clip(share_below, 1 / (len(values) + 1), len(values) / (len(values) + 1)))
-        low, high = np.quantile(values, stats.norm.cdf(2 * bias + stats.norm.ppf(tails)))
+    return difference_intervals(rows, score, [(first, second)])[0]
+
+
+def difference_intervals(
+    rows: ScoredRows | ScoredFolds, score: str, pairs: Sequence[tuple[int, int]]
+) -> list[Interval]:
+    """The intervals of several differences, first minus second.
+
+    Differences of averages over classes are corrected for the bias of small classes, so that they may differ in their
+    last digits from the difference of the scores.
+    """
+    scored = rows.score(score)
+    reasons = [scored.why_not[first] or scored.why_not[second] for first, second in pairs]
+    found = [
+        Interval(estimate=float(scored.estimates[first] - scored.estimates[second]), why_not=reason)
+        for (first, second), reason in zip(pairs, reasons, strict=True)
+    ]
+    known = [place for place, reason in enumerate(reasons) if reason is None]
+    differences = scored.differences([pairs[place][0] for place in known], [pairs[place][1] for place in known])
+    if score == "log_loss":
+        half = differences.half_width(1 - LEVEL)
+        low, high = differences.value - half, differences.value + half
     else:
-        low, high = 2 * estimate - np.quantile(values, tails[::-1])
-    if score != "log_loss":
-        low, high = np.clip([low, high], smallest, 1)
-    return Interval(estimate=estimate, low=min(float(low), estimate), high=max(float(high), estimate), smooth=smooth)
+        low, high = ShareDifference(differences).limits(1 - LEVEL)
+    for place, *numbers in zip(known, differences.value, low, high, strict=True):
+        found[place] = _around(*numbers)
+    return found
 
 
-def _is_share(score: str, num_classes: int) -> bool:
-    """Whether a score is a share of images that could have been less than 1."""
-    return score in ("accuracy", "recall_at_half") or (score == "top5_accuracy" and num_classes > TOP)
+def _interval(rows: ScoredRows | ScoredFolds, score: str, row: int, *, alpha: float, lower_alpha: float) -> Interval:
+    if isinstance(rows, ScoredRows):
+        if score in MINIMA:
+            return _lowest_class(rows, score.removesuffix("_min"), row)
+        if score == "calibration_error":
+            estimate = float(np.mean([calibration_error(run.predictions) for run in rows.runs[row]]))
+            return Interval(estimate=estimate, why_not="chance raises it, unlike the RMS calibration error")
+        if score == "top5_accuracy" and rows.split.num_classes <= TOP:
+            return Interval(estimate=1.0, low=1.0, high=1.0)
+    scored = rows.score(score)
+    estimate = float(scored.estimates[row])
+    if score == CALIBRATION:
+        estimate = float(np.sqrt(max(estimate, 0.0)))
+    if scored.why_not[row] is not None:
+        return Interval(estimate=estimate, why_not=scored.why_not[row])
+    of_row = scored.of([row])
+    if score == CALIBRATION:
+        half = of_row.half_width(alpha)
+        low, high = np.sqrt(np.maximum([of_row.value - half, of_row.value + half], 0.0))
+    elif score == "log_loss":
+        factor = np.exp(of_row.half_width(alpha) / estimate)
+        low, high = estimate / factor, estimate * factor
+    else:
+        low, high = share_limits(of_row, lower_alpha)[0], share_limits(of_row, alpha)[1]
+    return _around(estimate, low[0], high[0])
+
+
+def _around(estimate: float, low: float, high: float) -> Interval:
+    """Limits on either side of the estimate: corrected for its bias, they might both be on one."""
+    return Interval(estimate=float(estimate), low=float(min(low, estimate)), high=float(max(high, estimate)))
+
+
+def _lowest_class(rows: ScoredRows, measure: str, row: int) -> Interval:
+    """The interval of the smallest score of the classes, for one run.
+
+    The lower limit is the lowest lower limit of a class, the upper one the lowest upper limit with the error divided by
+    the number of classes (Bonferroni). Each class's limits are exact binomial ones (Clopper and Pearson 1934): of the
+    images of the class for recall, of those predicted as it for precision, and for F1 of those that are either, of
+    which the share s that is both gives F1 = 2 s / (1 + s).
+    """
+    tables = [run.of_classes for run in rows.runs[row]]
+    estimate = float(np.mean([table[measure].min() for table in tables]))
+    if len(tables) > 1:
+        return Interval(estimate=estimate, why_not="the worst class may be another in each run")
+    (run,), support = rows.runs[row], rows.split.support
+    right = np.bincount(rows.split.truth[run.right], minlength=len(support)).astype(np.float64)
+    predicted = np.bincount(run.predicted, minlength=len(support))
+    images = {"recall": support, "precision": predicted, "f1": support + predicted - right}[measure]
+    right, images = right[support > 0], images[support > 0]
+    alpha = (1 - LEVEL) / 2
+    low = special.betaincinv(np.maximum(right, 1e-12), images - right + 1, alpha).min()
+    high = special.betaincinv(right + 1, np.maximum(images - right, 1e-12), 1 - alpha / len(images)).min()
+    if measure == "f1":
+        low, high = 2 * low / (1 + low), 2 * high / (1 + high)
+    return _around(estimate, low, high)

@@ -34,6 +34,7 @@ def scores(predictions: Predictions) -> dict[str, float]:
         precision, recall and f1, each as _macro, _weighted and _min;
         log_loss (natural logarithm, mean over images);
         calibration_error (expected calibration error of the highest probability, 15 bins of equal width);
+        rms_calibration_error (root-mean-square calibration error, debiased: see `calibration_pairs`);
         recall_at_half (share of images whose true class has a probability above one half, as keras.metrics.Recall
         computes from one-hot labels).
     """
@@ -46,7 +47,8 @@ def scores(predictions: Predictions) -> dict[str, float]:
         result[f"{score}_weighted"] = float(np.average(of_classes, weights=table["support"]))
         result[f"{score}_min"] = float(of_classes.min())
     result["log_loss"] = float(of_images["log_loss"].mean())
-    result["calibration_error"] = _calibration_error(predictions)
+    result["calibration_error"] = calibration_error(predictions)
+    result["rms_calibration_error"] = rms_calibration_error(predictions)
     result["recall_at_half"] = float(of_images["recall_at_half"].mean())
     return result
 
@@ -85,10 +87,43 @@ def calibration_gaps(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     return bins, (predictions.predicted == predictions.truth) - confidence
 
 
-def _calibration_error(predictions: Predictions) -> float:
+def calibration_pairs(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The part of each image in the squared calibration error, debiased.
+
+    Images are sorted into 15 bins with as many images each, those of equal confidence into one. The mean gap of a bin,
+    squared, holds the square of each image's gap, which is chance; the mean product of the gaps of two different images
+    does not (Kumar et al. 2019, "Verified uncertainty calibration", section 4).
+
+    Args:
+        confidence: Highest probability of each image, of shape (images,).
+        right: True where the predicted class is the true one, of shape (images,).
+
+    Returns:
+        float64 of shape (images,): the image's gap times the mean gap of the other images of its bin. Its mean is the
+        squared calibration error, whose average over test sets is 0 for a calibrated network.
+    """
+    confidence = confidence.astype(np.float64)
+    gaps = right - confidence
+    limits = np.quantile(confidence, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1])
+    bins = np.searchsorted(limits, confidence, side="left")
+    images, sums = np.bincount(bins), np.bincount(bins, weights=gaps)
+    return gaps * (sums[bins] - gaps) / np.maximum(images[bins] - 1, 1)
+
+
+def calibration_error(predictions: Predictions) -> float:
+    """Expected calibration error: the mean distance of accuracy from confidence over 15 bins of equal width.
+
+    Chance raises it: that of a calibrated network is above 0 too, the more so the fewer the images.
+    """
     bins, gaps = calibration_gaps(predictions)
     # |accuracy - confidence| of a bin, weighted by its share of images, is its summed gap over the number of images.
     return float(np.abs(np.bincount(bins, weights=gaps, minlength=CALIBRATION_BINS)).sum() / len(bins))
+
+
+def rms_calibration_error(predictions: Predictions) -> float:
+    """Root-mean-square calibration error, debiased; 0 where the debiased mean square is negative."""
+    right = predictions.predicted == predictions.truth
+    return float(np.sqrt(max(calibration_pairs(predictions.probabilities.max(axis=1), right).mean(), 0.0)))
 
 
 def reliability_bins(predictions: Predictions) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +141,43 @@ class Predictions:
             )
         except (KeyError, ValueError) as error:
             raise UserError(f"{path} holds damaged predictions: {error}; download it from its run again") from error
+
+
+def align(predictions: Sequence[Predictions]) -> list[Predictions]:
+    """Brings the images of several runs into one order, that of their hashes.
+
+    Files may have been renamed between two runs: it is the bytes and the class that make an image the same.
+
+    Raises:
+        UserError: the runs were not tested on the same images, or have other classes.
+    """
+    aligned = [_in_order_of_hashes(one) for one in predictions]
+    for number, one in enumerate(aligned[1:], start=2):
+        first = aligned[0]
+        if one.classes != first.classes:
+            raise UserError(
+                f"the classes of runs 1 and {number} differ ({len(first.classes)} and {len(one.classes)} classes): "
+                "only runs with the same classes in the same order can be compared image by image"
+            )
+        if one.hashes != first.hashes or not np.array_equal(one.truth, first.truth):
+            raise UserError(
+                f"runs 1 and {number} were tested on different images ({len(first.hashes)} and {len(one.hashes)} "
+                "images): compare runs with the same test split"
+            )
+    return aligned
+
+
+def _in_order_of_hashes(predictions: Predictions) -> Predictions:
+    # Copies of an image in one class have the same outputs, so that their order among themselves is of no importance.
+    hashes, truth = predictions.hashes, predictions.truth
+    order = sorted(range(len(hashes)), key=lambda index: (hashes[index], truth[index]))
+    return Predictions(
+        keys=tuple(predictions.keys[index] for index in order),
+        hashes=tuple(hashes[index] for index in order),
+        truth=truth[order],
+        probabilities=predictions.probabilities[order],
+        classes=predictions.classes,
+    )
 
 
 def _describe(array: np.ndarray) -> str:

@@ -1,7 +1,12 @@
-"""Which differences between runs are more than chance, and which runs are tied.
+"""Verdicts on pairs of rows: different, equivalent, or undecided on these test images.
 
-Accuracy of two runs is compared with McNemar's exact test, every other score with the paired bootstrap. The p values of
-all pairs are corrected together by Holm's method.
+The tests of a score come from the intervals of its differences: a difference is significant at 0.05 exactly if its
+95 % interval excludes 0, before p values are corrected for testing many pairs. Of the accuracies of two runs this is
+McNemar's test without continuity correction.
+
+Two rows are equivalent if the interval of their difference lies within a margin on both sides of 0: two one-sided
+tests (Schuirmann 1987), each at half the level. Both kinds of statement are corrected by Holm's method, each over all
+pairs: the chance of any wrong "better" is at most 0.05, and that of any wrong "equivalent".
 """
 
 from __future__ import annotations
@@ -16,11 +21,16 @@ import numpy as np
 from scipy import stats
 
 from tandem.errors import UserError
-from tandem.evaluation.intervals import DECIMALS, Interval, difference_interval
-from tandem.evaluation.resampling import ResampledScores
+from tandem.evaluation.intervals import Interval, difference_intervals
+from tandem.evaluation.margin import MARGIN
+from tandem.evaluation.scored_rows import ScoredFolds, ScoredRows
+from tandem.evaluation.shares import ShareDifference
+from tandem.evaluation.ties import merge_ties_along
 
 ALPHA = 0.05
-LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
+
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+"""Of one row compared with another; docs/statistics.md explains them."""
 
 # On two data sets, not even the first and the last of models that are ranked alike on both differ by the critical
 # difference.
@@ -33,116 +43,91 @@ ENOUGH_DATA_SETS, ENOUGH_MODELS = 11, 6
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """The comparison of two cells on the same test images.
-
-    Args:
-        first: index of a cell.
-        second: index of another.
-        score: which score.
-        difference: of the score, first minus second.
-        p_value: two-sided, of no difference; 0..1, never 0.
-        p_holm: the same corrected for all tests that were made together.
-        test: what the p value comes from.
-    """
+    """The comparison of two rows on the same test images."""
 
     first: int
     second: int
+    """Indices of the rows."""
     score: str
     difference: Interval
-    p_value: float
-    p_holm: float
-    test: Literal["mcnemar", "bootstrap"]
+    """First minus second. Without limits there is no test."""
+    p_value: float | None
+    """Two-sided, of no difference."""
+    p_holm: float | None
+    """The same, corrected over all tests that were made together."""
+    p_equivalence: float | None
+    """Of a difference of the margin or more: below 0.05 exactly if the 95 % interval lies within the margin."""
+    p_equivalence_holm: float | None
+    """The same, corrected over all tests that were made together."""
+    margin: float
+    of_networks: bool
+    """True where a side has one run: the statement is about that trained network, not about its configuration."""
 
     @property
     def significant(self) -> bool:
-        """Whether the corrected p value is below 0.05."""
-        return self.p_holm < ALPHA
+        """True if the corrected p value of no difference is below 0.05."""
+        return self.p_holm is not None and self.p_holm < ALPHA
+
+    @property
+    def equivalent(self) -> bool:
+        """True if the corrected p value of a difference of the margin or more is below 0.05."""
+        return self.p_equivalence_holm is not None and self.p_equivalence_holm < ALPHA
+
+    @property
+    def verdict(self) -> Verdict:
+        """The first row compared with the second.
+
+        A difference may be both significant and shown to be smaller than the margin: then the rows are equivalent.
+        """
+        if self.equivalent:
+            return "equivalent"
+        if self.significant:
+            return "better" if self.difference.estimate > 0 else "worse"
+        return "undecided"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TiedGroups:
-    """Which cells are statistically tied.
-
-    Args:
-        ranking: indices of the cells, the best first.
-        tied_with_best: indices of the cells that are not significantly worse than the best, the best first.
-        letters: for each cell, in the order of the cells, the letters of its groups; two cells differ significantly
-            exactly if they share no letter. "a" is the group of the best.
-    """
+    """Groups of rows without a significant difference."""
 
     ranking: tuple[int, ...]
+    """Indices of the rows, the best first."""
     tied_with_best: tuple[int, ...]
+    """Indices of the rows that are not significantly worse than the best, the best first."""
     letters: tuple[str, ...]
+    """For each row the letters of its groups, "a" for that of the best: two rows differ significantly exactly if they
+    share no letter."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AverageRanks:
-    """How models rank over data sets.
-
-    Args:
-        average_ranks: float64 of shape (models,), 1 for the best; ties have their mean rank.
-        num_data_sets: that the ranks are averaged over.
-        friedman_p_value: of all models being alike.
-        p_values: Nemenyi's, of each pair of models, float64 of shape (models, models), 1 on the diagonal.
-        critical_difference: of two average ranks, at 0.05.
-        cliques: indices of models, by rank, for the bars of a critical-difference diagram: the largest sets of two or
-            more in which no two average ranks differ by the critical difference.
-        approximate: True for so few data sets or models that Friedman's chi-square is an approximation (Demšar 2006).
-    """
+    """Ranks of models over data sets, and tests of their differences."""
 
     average_ranks: np.ndarray
+    """float64 of shape (models,), 1 for the best; ties have their mean rank."""
     num_data_sets: int
     friedman_p_value: float
+    """Of all models being equal."""
     p_values: np.ndarray
+    """Nemenyi's, of each pair of models, float64 of shape (models, models), 1 on the diagonal."""
     critical_difference: float
+    """Smallest significant difference of two average ranks, at 0.05."""
     cliques: tuple[tuple[int, ...], ...]
+    """Indices of models, by rank, for the bars of a critical-difference diagram: the largest sets of two or more models
+    whose average ranks differ by less than the critical difference."""
     approximate: bool
-
-
-def mcnemar_p_value(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
-    """McNemar's exact test of equal accuracy: are the images that only one run gets right shared evenly?
-
-    Args:
-        first_correct: whether a run was right, bool of shape (images,).
-        second_correct: the same of another run on the same images.
-
-    Returns:
-        The two-sided p value; 1 where the runs are right on the same images.
-    """
-    only_first = int(np.sum(first_correct & ~second_correct))
-    only_second = int(np.sum(~first_correct & second_correct))
-    if only_first + only_second == 0:
-        return 1.0
-    return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
-
-
-def bootstrap_p_values(estimates: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Two-sided p values of no difference, from differences on B resamples.
-
-    The spread of the resamples around the estimate stands for that of the estimate around 0: p is (c + 1) / (B + 1),
-    where c counts the resamples that are as far from the estimate as the estimate is from 0. The 1 keeps it from being
-    0 (Phipson and Smyth 2010, "Permutation p-values should never be zero").
-
-    Args:
-        estimates: differences on the images as they are, of shape (...).
-        values: differences on resamples, of shape (..., B).
-
-    Returns:
-        float64 of shape (...), 1 / (B + 1) to 1.
-    """
-    distance = np.abs(values - estimates[..., None])
-    far = np.round(distance - np.abs(estimates)[..., None], DECIMALS) >= 0
-    return (far.sum(axis=-1) + 1) / (values.shape[-1] + 1)
+    """True for so few data sets or models that Friedman's chi-square is an approximation (Demšar 2006)."""
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Corrects p values of tests that are made together (Holm 1979, "A simple sequentially rejective procedure").
 
     Args:
-        p_values: of shape (tests,).
+        p_values: Of shape (tests,).
 
     Returns:
-        float64 of shape (tests,): below alpha where the test is significant with the chance of any false one at alpha.
+        float64 of shape (tests,). Calling those below alpha significant has a chance of at most alpha to be wrong in
+        any of them.
     """
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values, kind="stable")
@@ -152,75 +137,80 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def paired_tests(
-    resampled: ResampledScores, score: str, pairs: Sequence[tuple[int, int]] | None = None
+    rows: ScoredRows | ScoredFolds,
+    score: str,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    *,
+    margin: float = MARGIN,
 ) -> tuple[PairedTest, ...]:
-    """Tests pairs of cells for a difference in a score, corrected together.
-
-    Accuracy of cells of one run each is tested with McNemar's exact test; other scores, and cells of several runs, with
-    the paired bootstrap, whose resamples hold what differs from seed to seed.
+    """Compares pairs of rows in a score, corrected together.
 
     Args:
-        resampled: with `resamples_for(number of pairs)` resamples; with fewer the bootstrap may find nothing.
-        score: a name of tandem.evaluation.metrics.scores.
-        pairs: of indices of cells; by default every pair.
+        rows: All rows.
+        score: A score between 0 and 1 of which more is better, no minimum over classes.
+        pairs: Indices of rows; by default every pair.
+        margin: Largest difference at which two rows count as equivalent, above 0.
 
     Returns:
-        One test a pair, in their order.
+        One test per pair, in their order.
     """
     if pairs is None:
-        pairs = tuple(itertools.combinations(range(len(resampled.correct)), 2))
-    results = [_p_value(resampled, score, first, second) for first, second in pairs]
-    corrected = holm([p_value for p_value, _ in results])
-    return tuple(
-        PairedTest(
-            first=first,
-            second=second,
-            score=score,
-            difference=difference_interval(resampled, score, first, second),
-            p_value=p_value,
-            p_holm=float(p_holm),
-            test=test,
-        )
-        for (first, second), (p_value, test), p_holm in zip(pairs, results, corrected, strict=True)
+        pairs = tuple(itertools.combinations(range(len(rows)), 2))
+    intervals = difference_intervals(rows, score, pairs)
+    tested = [place for place, interval in enumerate(intervals) if interval.why_not is None]
+    first, second = ([pairs[place][side] for place in tested] for side in (0, 1))
+    differences = ShareDifference(rows.score(score).differences(first, second))
+    p_values = differences.p_value(0.0)
+    inside = np.abs(differences.crossed.value) < margin
+    p_equivalence = np.where(inside, np.maximum(differences.p_value(margin), differences.p_value(-margin)), 1.0)
+    of_tested = dict(
+        zip(tested, zip(p_values, holm(p_values), p_equivalence, holm(p_equivalence), strict=True), strict=True)
     )
+    results = []
+    for place, ((one, other), interval) in enumerate(zip(pairs, intervals, strict=True)):
+        found = [float(value) for value in of_tested[place]] if place in of_tested else [None] * 4
+        results.append(
+            PairedTest(
+                first=one,
+                second=other,
+                score=score,
+                difference=interval,
+                p_value=found[0],
+                p_holm=found[1],
+                p_equivalence=found[2],
+                p_equivalence_holm=found[3],
+                margin=margin,
+                of_networks=min(rows.num_runs(one), rows.num_runs(other)) == 1,
+            )
+        )
+    return tuple(results)
 
 
-def _p_value(
-    resampled: ResampledScores, score: str, first: int, second: int
-) -> tuple[float, Literal["mcnemar", "bootstrap"]]:
-    if score == "accuracy" and len(resampled.correct[first]) == len(resampled.correct[second]) == 1:
-        return mcnemar_p_value(resampled.correct[first][0], resampled.correct[second][0]), "mcnemar"
-    estimates, values = resampled.estimates[score], resampled.resampled[score]
-    p_value = bootstrap_p_values(estimates[first] - estimates[second], values[first] - values[second])
-    return float(p_value), "bootstrap"
+def tied_groups(rows: ScoredRows | ScoredFolds, tests: Sequence[PairedTest]) -> TiedGroups:
+    """Groups rows that do not differ significantly.
 
-
-def tied_groups(resampled: ResampledScores, tests: Sequence[PairedTest]) -> TiedGroups:
-    """Groups cells that do not differ significantly.
-
-    Two cells share a letter exactly if their corrected p value is 0.05 or more: a compact letter display by insertion
+    Two rows share a letter exactly if their corrected p value is 0.05 or more: a compact letter display by insertion
     and absorption (Piepho 2004, "An algorithm for a letter-based representation of all-pairwise comparisons").
 
     Args:
-        resampled: that the tests were made from.
-        tests: of every pair of cells, in one score.
+        rows: All rows.
+        tests: Of every pair of rows, in one score.
     """
     score = tests[0].score if tests else "accuracy"
-    estimates = resampled.estimates[score]
-    ranking = np.argsort(estimates if score in LOWER_IS_BETTER else -estimates, kind="stable").tolist()
+    ranking = np.argsort(-merge_ties_along(rows.score(score).estimates), kind="stable").tolist()
     different = {frozenset((test.first, test.second)) for test in tests if test.significant}
 
     groups = [frozenset(ranking)]
     for pair in sorted(different, key=sorted):
         split = [part for group in groups for part in ((group - {one} for one in pair) if pair <= group else (group,))]
         groups = [group for group in dict.fromkeys(split) if not any(group < other for other in split)]
-    groups.sort(key=lambda group: [rank for rank, cell in enumerate(ranking) if cell in group])
+    groups.sort(key=lambda group: [rank for rank, row in enumerate(ranking) if row in group])
     return TiedGroups(
         ranking=tuple(ranking),
-        tied_with_best=tuple(cell for cell in ranking if frozenset((cell, ranking[0])) not in different),
+        tied_with_best=tuple(row for row in ranking if frozenset((row, ranking[0])) not in different),
         letters=tuple(
-            " ".join(_letter(number) for number, group in enumerate(groups) if cell in group)
-            for cell in range(len(ranking))
+            " ".join(_letter(number) for number, group in enumerate(groups) if row in group)
+            for row in range(len(ranking))
         ),
     )
 
@@ -234,11 +224,11 @@ def rank_over_data_sets(scores: np.ndarray) -> AverageRanks:
     """Friedman's test of models over several data sets, with Nemenyi's test of each pair (Demšar 2006).
 
     Args:
-        scores: float64 of shape (data sets, models), higher is better; a score where lower is better has to be negated.
+        scores: float64 of shape (data sets, models); higher is better.
 
     Raises:
-        UserError: fewer than 3 data sets or 3 models.
-        ValueError: a score is missing.
+        UserError: There are fewer than 3 data sets or 3 models.
+        ValueError: A score is missing.
     """
     data_sets, models = scores.shape
     if data_sets < SMALLEST_NUM_DATA_SETS or models < SMALLEST_NUM_MODELS:
@@ -249,9 +239,10 @@ def rank_over_data_sets(scores: np.ndarray) -> AverageRanks:
         )
     if not np.isfinite(scores).all():
         raise ValueError(f"every model needs a score on every data set. Received: {scores.tolist()}")
-    average = stats.rankdata(-scores, axis=1).mean(axis=0)
-    all_tied = bool((scores == scores[:, :1]).all())  # 0 / 0 in the statistic
-    friedman = 1.0 if all_tied else float(stats.friedmanchisquare(*scores.T).pvalue)
+    merged = merge_ties_along(scores)
+    average = stats.rankdata(-merged, axis=1).mean(axis=0)
+    all_tied = bool((merged == merged[:, :1]).all())  # 0 / 0 in the statistic
+    friedman = 1.0 if all_tied else float(stats.friedmanchisquare(*merged.T).pvalue)
 
     # Nemenyi's statistic is distributed like the studentized range of `models` normal variables, over the root of 2.
     unit = np.sqrt(models * (models + 1) / (6 * data_sets))
@@ -270,7 +261,7 @@ def rank_over_data_sets(scores: np.ndarray) -> AverageRanks:
 
 
 def _cliques(average_ranks: np.ndarray, critical_difference: float) -> tuple[tuple[int, ...], ...]:
-    order = np.argsort(average_ranks, kind="stable")
+    order = np.argsort(merge_ties_along(average_ranks), kind="stable")
     ranks = average_ranks[order]
     cliques: list[tuple[int, ...]] = []
     last_end = 0

@@ -1,140 +1,153 @@
-"""Negative transfer: where pretrained weights made a network worse than training from scratch.
+"""Negative transfer: classes in which pretrained weights made a network worse than training from scratch.
 
-Classes are resampled within their own images. A class's recall is tested with McNemar's exact test on its images, and
-corrected over all classes by Holm's method. F1 has an interval but no test: for hundreds of classes a test by
-resampling would need more resamples than it is worth.
+Each class is compared on its own images like rows are on all: its recall by Tango's score method, corrected over all
+classes by Holm's method. Its F1, on the images of the class and those taken for it, has an interval but no test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from tandem.evaluation.intervals import Interval, bootstrap_interval
+from tandem.evaluation.contributions import ClassSplit, Size, f1_of_classes, recall_of_classes
+from tandem.evaluation.crossed import Crossed, Side, quantile
+from tandem.evaluation.intervals import LEVEL, Interval
 from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.resampling import (
-    NUM_RESAMPLES,
-    SEED,
-    align,
-    class_counts,
-    class_scores,
-    class_support,
-    mean_of_drawn_runs,
-    resample_scores,
-    resamples_for,
-    weight_blocks,
-)
-from tandem.evaluation.significance import ALPHA, PairedTest, bootstrap_p_values, holm, mcnemar_p_value, paired_tests
+from tandem.evaluation.scored_rows import ScoredRows
+from tandem.evaluation.shares import ShareDifference
+from tandem.evaluation.significance import ALPHA, PairedTest, holm, paired_tests
+
+FEWEST_IMAGES_FOR_F1 = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTransfer:
-    """One class with pretrained weights against from scratch.
-
-    Args:
-        name: of the class.
-        support: its number of test images.
-        recall: difference, pretrained minus scratch, resampled within each class.
-        f1: the same.
-        p_value: two-sided, of no difference in recall.
-        p_holm: the same corrected over all classes with test images.
-    """
+    """One class with pretrained weights against from scratch."""
 
     name: str
     support: int
+    """Number of test images."""
     recall: Interval
+    """Pretrained minus scratch."""
     f1: Interval
+    """Pretrained minus scratch."""
     p_value: float
+    """Two-sided, of no difference in recall."""
     p_holm: float
+    """The same, corrected over all classes with test images."""
 
     @property
     def worse(self) -> bool:
-        """Whether the pretrained network finds significantly fewer images of the class."""
+        """True if the pretrained row finds significantly fewer images of the class."""
         return self.p_holm < ALPHA and self.recall.estimate < 0
 
     @property
     def better(self) -> bool:
-        """Whether the pretrained network finds significantly more images of the class."""
+        """True if the pretrained row finds significantly more images of the class."""
         return self.p_holm < ALPHA and self.recall.estimate > 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Pretrained weights against training from scratch, on the same test images.
-
-    Args:
-        accuracy: difference, pretrained minus scratch, and its test.
-        classes: those with test images, the one that lost most recall first.
-    """
+    """Pretrained weights against training from scratch, on the same test images."""
 
     accuracy: PairedTest
+    """Pretrained minus scratch."""
     classes: tuple[ClassTransfer, ...]
+    """Those with test images, the one that lost most recall first."""
 
     @property
     def negative(self) -> bool:
-        """Whether the pretrained network is significantly less accurate."""
+        """True if the pretrained row is significantly less accurate."""
         return self.accuracy.significant and self.accuracy.difference.estimate < 0
 
 
-def compare_with_scratch(
-    pretrained: Sequence[Predictions], scratch: Sequence[Predictions], *, seed: int = SEED
-) -> Transfer:
-    """Compares a pretrained cell with one that was trained from scratch, over all images and class by class.
+def compare_with_scratch(pretrained: Sequence[Predictions], scratch: Sequence[Predictions]) -> Transfer:
+    """Compares a pretrained row with one that was trained from scratch, over all images and class by class.
 
     Args:
-        pretrained: predictions of one or more runs, ordered by their seeds.
-        scratch: the same, on the same test images. With several runs in either cell, recall is tested with the paired
-            bootstrap over images and runs.
-        seed: of the resamples.
+        pretrained: Predictions of one or more runs.
+        scratch: The same, on the same test images.
 
     Raises:
-        UserError: the runs were not tested on the same images.
+        UserError: The runs were not tested on the same images.
     """
-    (accuracy,) = paired_tests(resample_scores((pretrained, scratch), seed=seed), "accuracy")
-    runs = align([*pretrained, *scratch])
-    truth, classes = runs[0].truth, runs[0].classes
-    one_run_each = len(runs) == 2
-    num_resamples = NUM_RESAMPLES if one_run_each else resamples_for(len(classes))
-
-    counts, ones = [class_counts(run) for run in runs], np.ones((len(truth), 1))
-    support = class_support(truth, len(classes)) @ ones  # within a class, the same in every resample
-    observed = [class_scores(matrix @ ones, support) for matrix in counts]
-    values = {name: np.empty((len(runs), len(classes), num_resamples), np.float32) for name in ("recall", "f1")}
-    for columns, weights in weight_blocks(truth, num_resamples, seed, within_class=True):
-        for index, matrix in enumerate(counts):
-            of_classes = class_scores(matrix @ weights, support)
-            for name, of_runs in values.items():
-                of_runs[index, :, columns] = of_classes[name]
-
-    cut = len(pretrained)
-    estimates, differences = {}, {}
-    for name, of_runs in values.items():
-        mean_pretrained = np.mean([scores[name] for scores in observed[:cut]], axis=0)
-        mean_scratch = np.mean([scores[name] for scores in observed[cut:]], axis=0)
-        estimates[name] = (mean_pretrained - mean_scratch)[:, 0]
-        differences[name] = mean_of_drawn_runs(of_runs[:cut], seed) - mean_of_drawn_runs(of_runs[cut:], seed)
-
-    present = np.flatnonzero(support)
-    if one_run_each:
-        first, second = (run.predicted == truth for run in runs)
-        p_values = np.array([mcnemar_p_value(first[truth == index], second[truth == index]) for index in present])
-    else:
-        p_values = bootstrap_p_values(estimates["recall"][present], differences["recall"][present])
+    rows = ScoredRows((pretrained, scratch))
+    (accuracy,) = paired_tests(rows, "accuracy", [(0, 1)])
+    recall, f1 = (_differences(rows, of_classes) for of_classes in (recall_of_classes, f1_of_classes))
+    p_values = recall.p_value(0.0)
+    present = np.flatnonzero(rows.split.support)
+    names = rows.runs[0][0].predictions.classes
     found = [
         ClassTransfer(
-            name=classes[index],
-            support=int(support[index, 0]),
-            recall=_interval("recall", estimates["recall"][index], differences["recall"][index]),
-            f1=_interval("f1", estimates["f1"][index], differences["f1"][index]),
+            name=names[index],
+            support=int(rows.split.support[index]),
+            recall=of_recall,
+            f1=of_f1,
             p_value=float(p_value),
             p_holm=float(p_holm),
         )
-        for index, p_value, p_holm in zip(present, p_values, holm(p_values), strict=True)
+        for index, of_recall, of_f1, p_value, p_holm in zip(
+            present, _intervals(recall), _intervals(f1, FEWEST_IMAGES_FOR_F1), p_values, holm(p_values), strict=True
+        )
     ]
     return Transfer(accuracy=accuracy, classes=tuple(sorted(found, key=lambda one: one.recall.estimate)))
 
 
-def _interval(score: str, estimate: float, values: np.ndarray) -> Interval:
-    return bootstrap_interval(float(estimate), values.astype(np.float64), score=score, smallest=-1)
+def fewest_images_for_flag(num_classes: int) -> int:
+    """The smallest class that two single runs can differ in significantly.
+
+    Even if one run gets all its images right and the other none.
+
+    Args:
+        num_classes: Number of classes that are tested together.
+    """
+    # Of n images that only one run gets right, McNemar's statistic is the root of n.
+    return int(quantile(ALPHA / num_classes, np.inf) ** 2) + 1
+
+
+def _differences(
+    rows: ScoredRows, of_classes: Callable[[ClassSplit, np.ndarray], tuple[np.ndarray, sparse.csr_array]]
+) -> ShareDifference:
+    """The first row minus the second, for each class with test images."""
+    present = np.flatnonzero(rows.split.support)
+    values, means, sides = [], [], []
+    for runs in rows.runs:
+        scores, contributions = zip(*(of_classes(rows.split, run.predicted) for run in runs), strict=True)
+        mean = sum(contributions[1:], contributions[0]) / len(runs)
+        noise = np.sum([(own - mean).power(2).sum(axis=1) for own in contributions], axis=0)
+        spread = np.square(scores - np.mean(scores, axis=0)).sum(axis=0)
+        divisor = max(len(runs) - 1, 1) * len(runs)
+        sides.append(
+            Side(
+                num_runs=np.full(len(present), len(runs)),
+                spread=spread[present] / divisor,
+                noise=noise[present] / divisor,
+            )
+        )
+        values.append(np.mean(scores, axis=0)[present])
+        means.append(mean)
+    support = rows.split.support[present]
+    return ShareDifference(
+        Crossed(
+            value=values[0] - values[1],
+            images=(means[0] - means[1]).power(2).sum(axis=1)[present],
+            sides=tuple(sides),
+            size=Size(images=support, step=1 / support),
+        )
+    )
+
+
+def _intervals(differences: ShareDifference, fewest_images: int = 1) -> list[Interval]:
+    low, high = differences.limits(1 - LEVEL)
+    return [
+        Interval(estimate=float(value), low=float(one), high=float(other))
+        if images >= fewest_images
+        else Interval(estimate=float(value), why_not=f"fewer than {fewest_images} test images")
+        for value, one, other, images in zip(
+            differences.crossed.value, low, high, np.asarray(differences.crossed.size.images), strict=True
+        )
+    ]

@@ -11,7 +11,8 @@ from tandem.launch.parent import start_parent_run
 from tandem.launch.scripts import start_process, training_command
 from tandem.protocol.repeats import Repeat, repeats_of
 from tandem.protocol.settings import Settings
-from tandem.rendering.tables import Column, Table, print_table
+from tandem.rendering.tables import Column, Table
+from tandem.rendering.terminal import print_table
 from tandem.tracking import vocabulary
 
 SHOWN = {"accuracy": "accuracy", "f1_macro": "macro F1", "f1_min": "lowest F1"}

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tandem.errors import run_program
+from tandem.launch.start_up import StartUpMessages
 from tandem.output import protect_output
 from tandem.protocol.environment import prepare_environment
 from tandem.protocol.parser import Framework, parse_settings
 from tandem.protocol.repeats import repeats_of
 from tandem.protocol.settings import Settings
+
+_start_up: list[StartUpMessages] = []  # from begin() to run_script()
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal that a process gets when its parent dies
 
@@ -34,12 +37,17 @@ def begin(framework: Framework) -> Settings:
 
         run_script(framework, lambda settings: run_repeats(framework, settings, sys.argv[1:]), settings)
         sys.exit()
+    is_quiet = framework == "keras" and "TF_CPP_MIN_LOG_LEVEL" not in os.environ
     prepare_environment(settings)
+    if is_quiet:
+        _start_up.append(StartUpMessages())
     return settings
 
 
 def run_script(framework: Framework, main: Callable[[Settings], None], settings: Settings) -> None:
     """Calls a training script's main(settings); what a user can fix ends in one line and exit status 2."""
+    while _start_up:
+        _start_up.pop().stop()
     run_program(training_script(framework).name, lambda _: main(settings))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tandem.data.console import with_bar
 from tandem.data.stream import Batch, Stream
 
 
@@ -35,7 +36,9 @@ class StreamLoader(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         if self._next != (self.epoch, index):
-            self._ahead = self.stream.epoch(self.epoch, start=index)
+            batches = self.stream.epoch(self.epoch, start=index)
+            title, total = f"epoch {self.epoch + 1}", len(self) - index
+            self._ahead = with_bar(batches, title=title, total=total, quiet=not self.stream.shuffles)
         self._next = self.epoch, index + 1
         return next(self._ahead)
 

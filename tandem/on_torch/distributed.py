@@ -212,7 +212,7 @@ def train_along(
         wait_for_first("data")
         data = prepare(settings.data, settings.augmentation, quiet=True)
         network = build_network(dataclasses.replace(settings, weights="random"), data, None)
-        curves = Curves(_Silence())  # type: ignore[arg-type]
+        curves = Curves(_Silence(), quiet=True)  # type: ignore[arg-type]
         for phase in phases_of(settings):
             train_phase(network, phase, settings, data, curves)
         with contextlib.suppress(RuntimeError):  # the first process may have ended already
@@ -334,6 +334,7 @@ class Share(StreamLoader):
         super().__init__(stream, pin_memory=pin_memory, share_of=self._part_of)
         self._rank = rank
         self._num_processes = num_processes
+        self.quiet = self.quiet or rank > 0
 
     def __len__(self) -> int:
         """Number of batches that this process has a part of."""

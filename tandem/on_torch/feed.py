@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from tandem.data.console import with_bar
 from tandem.data.stream import Batch, ShareOf, Stream
 
 NUM_COPIED_AHEAD = 2  # batches on the GPU besides the current one
@@ -30,6 +31,8 @@ class StreamLoader:
         """
         self.stream = stream
         self.pin_memory = pin_memory
+        self.quiet = not stream.shuffles
+        """True for no progress bar; validation has none."""
         self._share_of = share_of
         self.epoch = 0
 
@@ -39,7 +42,8 @@ class StreamLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # in a generator: Lightning makes iterators that it does not use, which must not count as epochs
         epoch, self.epoch = self.epoch, self.epoch + 1
-        batches = (batch for batch in self.stream.epoch(epoch, share_of=self._share_of) if len(batch[1]))
+        own = (batch for batch in self.stream.epoch(epoch, share_of=self._share_of) if len(batch[1]))
+        batches = with_bar(own, title=f"epoch {epoch + 1}", total=len(self), quiet=self.quiet)
         if self.pin_memory:
             yield from copied_ahead(batches, torch.device("cuda", torch.cuda.current_device()))
         else:

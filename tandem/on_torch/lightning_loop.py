@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -28,7 +27,7 @@ def trainer_options(settings: Settings, phase: Phase) -> dict[str, Any]:
         "logger": False,
         "enable_checkpointing": False,
         "enable_model_summary": False,
-        "enable_progress_bar": sys.stdout.isatty(),
+        "enable_progress_bar": False,  # the loader has one that both frameworks share
         "num_sanity_val_steps": 0,
     }
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from tandem.evaluation.imagenet import letters_and_digits
 from tandem.evaluation.intervals import LEVEL
-from tandem.evaluation.predictions import Predictions
+from tandem.evaluation.predictions import Predictions, align
 from tandem.evaluation.resampling import (
     NUM_RESAMPLES,
     SEED,
-    align,
     class_counts,
     class_scores,
     class_support,
@@ -168,7 +167,7 @@ def _in_resamples(
         because: The numbers on the test images themselves.
     """
     truth, places = runs[0].truth, _places(runs[0].classes, names) or []
-    blocks = weight_blocks(truth, NUM_RESAMPLES, SEED, within_class=True)
+    blocks = weight_blocks(truth, NUM_RESAMPLES, SEED)
     share = float(np.mean(np.concatenate([is_so(weights, runs, places) for _, weights in blocks])))
     because = f"{because}; so in {100 * share:.0f} % of resamples"
     return undecided(because) if 1 - LEVEL < share < LEVEL else judged(share >= LEVEL, because)

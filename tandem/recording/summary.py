@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from tandem.rendering.tables import Column, Table, print_table
+from tandem.rendering.tables import Column, Table
+from tandem.rendering.terminal import print_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ _COLUMNS = (
     Column(key="phase", heading="phase", kind="number"),
     Column(key="trainable", heading="trained"),
     Column(key="epochs", heading="epochs", kind="number"),
-    Column(key="best_epoch", heading="best epoch (from 0)", kind="number"),
+    Column(key="best_epoch", heading="best epoch", kind="number"),
     Column(key="train_seconds", heading="training", kind="seconds"),
     Column(key="accuracy", heading="test accuracy", kind="score"),
     Column(key="f1_macro", heading="macro F1", kind="score"),
@@ -54,7 +55,7 @@ def print_summary(
             phase.number,
             phase.trainable,
             phase.epochs,
-            phase.best_epoch,
+            phase.best_epoch + 1 if phase.epochs else None,
             phase.train_seconds,
             phase.scores["accuracy"],
             phase.scores["f1_macro"],

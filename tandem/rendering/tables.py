@@ -1,4 +1,4 @@
-"""Tables and their output formats: terminal, Markdown, CSV and LaTeX (HTML is in tandem.rendering.page)."""
+"""Tables and their files: Markdown, CSV and LaTeX (the terminal is in terminal.py, HTML in page.py)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ import io
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
-
-import rich.box
-import rich.console
-import rich.table
-from rich.console import Console
-from rich.measure import Measurement
-from rich.text import Text
 
 from tandem.files import csv_cell, write_text
 
@@ -29,9 +22,8 @@ LATEX_ROWS_ON_A_PAGE = 40
 
 # Texts of at least so many characters are prose: they are broken into lines where a table has to be narrow.
 PROSE = 60
-PROSE_WIDTH = 160  # characters per line of a table with prose, in a file or a pipe
 
-MARKS_NOTE = "Bold is best; underlined is statistically tied with the best."
+MARKS_NOTE = "Bold is best; underlined is not significantly worse, which does not show that it is as good."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +126,43 @@ class Table:
         return cells
 
 
+# Kinds of values that describe a row; equal measurements are a result, and stay in their column.
+_DESCRIBING: tuple[Kind, ...] = ("text", "number", "amount")
+
+
+def without_constant_columns(table: Table) -> tuple[Table, tuple[str, ...]]:
+    """Takes the columns that say the same in every row out of a table.
+
+    Args:
+        table: With one or two rows, or with no other columns, it is left unchanged.
+
+    Returns:
+        The table without them, and each of them as "heading value".
+    """
+    constant = {
+        column.key: f"{column.heading} {texts.pop()}"
+        for index, column in enumerate(table.columns)
+        if column.kind in _DESCRIBING
+        and len(texts := {format_value(row[index], column.kind) for row in table.rows}) == 1
+    }
+    if len(table.rows) < 3 or len(constant) == len(table.columns):
+        return table, ()
+    return with_columns(table, [column.key for column in table.columns if column.key not in constant]), tuple(
+        constant.values()
+    )
+
+
+def with_columns(table: Table, keys: Sequence[str]) -> Table:
+    """The table with some of its columns, in their order there."""
+    kept = [index for index, column in enumerate(table.columns) if column.key in keys]
+    return replace(
+        table,
+        columns=tuple(table.columns[index] for index in kept),
+        rows=tuple(tuple(row[index] for index in kept) for row in table.rows),
+        tied=frozenset((row, key) for row, key in table.tied if key in keys),
+    )
+
+
 Item = TypeVar("Item")
 Field = tuple[Column, Callable[[Item], Value]]
 """A column, and the function that gives its value for an item."""
@@ -224,53 +253,6 @@ def _three_digits(number: float) -> str:
     if abs(number) >= 99.95:
         return f"{number:,.0f}"
     return f"{number:.1f}" if abs(number) >= 0.995 else f"{number:.2g}"
-
-
-def render_terminal(table: Table, *, compact: bool = False) -> rich.console.Group:
-    """The table for rich's console: best values bold, values tied with them underlined.
-
-    Args:
-        table: The content.
-        compact: Narrow gaps and one word of a heading per line, for narrow terminals.
-    """
-    best, tied, prose = table.best_cells(), table.tied_cells(), table.prose
-    cells = rich.table.Table(
-        box=rich.box.SIMPLE_HEAD, show_edge=False, padding=(0, 0 if compact else 1, 0, 0), leading=1 if prose else 0
-    )
-    for column in table.columns:
-        heading = column.heading.replace(" ", "\n") if compact else column.heading
-        # In a narrow terminal long names of backbones and settings break; numbers never do.
-        is_text = column.kind == "text"
-        cells.add_column(
-            Text(heading),
-            justify="left" if is_text else "right",
-            no_wrap=not is_text,
-            overflow="fold",
-            vertical="top" if prose else "bottom",
-        )
-    for row, values in enumerate(table.rows):
-        written = []
-        for index, (value, column) in enumerate(zip(values, table.columns, strict=True)):
-            style = "bold" if (row, index) in best else "underline" if (row, index) in tied else ""
-            # Styles the text and not the cell, whose padding would be underlined.
-            written.append(Text.assemble((format_value(value, column.kind), style)))
-        cells.add_row(*written)
-    # Not rich's own title and caption, which break at the width of the table.
-    notes: list[Text | str] = ["", *(Text(note) for note in table.all_notes)] if table.all_notes else []
-    return rich.console.Group(Text(table.title, style="bold"), "", cells, *notes, "")
-
-
-def print_table(table: Table, console: Console | None = None) -> None:
-    """Prints a table; in a file or a pipe as wide as its content, but at most 160 characters if it has prose."""
-    console = console or Console()
-    rendered = render_terminal(table)
-    width = Measurement.get(console, console.options.update(max_width=10_000), rendered).maximum
-    if not console.is_terminal:
-        width = min(width, PROSE_WIDTH) if table.prose else width
-        console = Console(file=console.file, width=max(console.width, width))
-    elif width > console.width:
-        rendered = render_terminal(table, compact=True)
-    console.print(rendered)
 
 
 def render_markdown(table: Table) -> str:

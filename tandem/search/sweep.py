@@ -29,7 +29,8 @@ from tandem.protocol.search_space import Dimension, read_space
 from tandem.protocol.settings import Settings, SweepSettings, settings_hash, with_values
 from tandem.recording.run import PhaseOutcome
 from tandem.rendering.page import write_page
-from tandem.rendering.tables import Column, Table, format_value, print_table, render_csv
+from tandem.rendering.tables import Column, Table, format_value, render_csv
+from tandem.rendering.terminal import print_table
 from tandem.search.page import make_sweep_page
 from tandem.search.record import SweepRun, start_sweep_run
 from tandem.search.study import (
@@ -276,7 +277,7 @@ def _train(sweep: Sweep, trial: Trial, images: _Images) -> float:
     ) as run:
         trial.set_user_attr(RUN, run.id)
         run.set_tags({vocabulary.DATA_NAME: data.name, vocabulary.SPLIT_HASH: data.split.hash})
-        curves = Curves(run, report)
+        curves = Curves(run, report, quiet=True)  # the sweep prints a line per trial
         try:
             outcome = sweep.trainer.train(settings, data, run, curves)
         except TrainingPruned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,22 @@ class Curves:
     Args:
         run: The run that logs the metrics.
         after_epoch: Called with each new row, such as by a sweep; an exception it raises ends the training.
+        quiet: Print no line per epoch.
 
     Attributes:
         rows: One dictionary per epoch: `epoch` counted from 0 over all phases, `phase` from 1, and the metrics.
     """
 
-    def __init__(self, run: Run, after_epoch: Callable[[Mapping[str, float]], None] = lambda row: None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        after_epoch: Callable[[Mapping[str, float]], None] = lambda row: None,
+        *,
+        quiet: bool = False,
+    ) -> None:
         self.run = run
         self.after_epoch = after_epoch
+        self.quiet = quiet
         self.rows: list[dict[str, float]] = []
 
     def add(
@@ -41,7 +50,7 @@ class Curves:
         val_loss: float,
         val_accuracy: float,
     ) -> None:
-        """Logs an epoch of a phase.
+        """Logs an epoch of a phase, and prints its line.
 
         Raises:
             TrainingDiverged: A loss is infinite or not a number.
@@ -58,9 +67,12 @@ class Curves:
         step = len(self.rows)
         self.rows.append({"epoch": step, "phase": phase.number, **metrics})
         self.run.log_metrics(metrics, step=step)
+        if not self.quiet:
+            number = len(self.seconds_of(phase))
+            print(in_words(phase, number, train_loss, val_loss, val_accuracy, seconds), file=sys.stderr, flush=True)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise TrainingDiverged(
-                f"training diverged in epoch {step} of the run: train loss {train_loss}, val loss {val_loss}; "
+                f"training diverged in epoch {step + 1} of the run: train loss {train_loss}, val loss {val_loss}; "
                 f"use a learning_rate below {learning_rate:g}"
             )
         self.after_epoch(self.rows[-1])
@@ -68,3 +80,22 @@ class Curves:
     def seconds_of(self, phase: Phase) -> list[float]:
         """Seconds of training and validation for each epoch of a phase."""
         return [row[vocabulary.EPOCH_SECONDS] for row in self.rows if row["phase"] == phase.number]
+
+
+def in_words(phase: Phase, number: int, train_loss: float, val_loss: float, val_accuracy: float, seconds: float) -> str:
+    """An epoch in one line: `epoch 3/30  loss 0.310  val_loss 0.472  val_acc 0.750  4.2 s`.
+
+    Args:
+        phase: From the second on, its number is in the line.
+        number: The epoch's within the phase, from 1.
+        train_loss: Mean over the training images.
+        val_loss: Mean over the validation images.
+        val_accuracy: Share of the validation images, 0..1.
+        seconds: Of training and validation.
+    """
+    of_phase = f"phase {phase.number}, " if phase.number > 1 else ""
+    figures = len(str(phase.max_epochs))
+    return (
+        f"{of_phase}epoch {number:{figures}}/{phase.max_epochs}  loss {train_loss:.3f}  val_loss {val_loss:.3f}  "
+        f"val_acc {val_accuracy:.3f}  {seconds:.3g} s"
+    )

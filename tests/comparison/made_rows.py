@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tandem.comparison.configurations import Configuration
 from tandem.comparison.rows import Pair, PairedDifference, Row
+from tandem.evaluation.significance import Verdict
 from tandem.rendering.tables import Estimate
 from tandem.tracking.reader import RunRecord
 
@@ -67,14 +68,22 @@ def row(
 
 
 def difference(
-    value: float, *, below: float = 0.02, above: float = 0.01, significant: bool = False
+    value: float,
+    *,
+    below: float = 0.02,
+    above: float = 0.01,
+    significant: bool = False,
+    verdict: Verdict | None = None,
 ) -> PairedDifference:
+    """A tested difference; its verdict is that of its significance unless given."""
+    of_significance: Verdict = "undecided" if not significant else "better" if value > 0 else "worse"
     return PairedDifference(
         value=Estimate(value=value, low=value - below, high=value + above),
         p_value=0.5,
         p_holm=0.6,
         significant=significant,
-        test="mcnemar",
+        verdict=verdict or of_significance,
+        of_networks=True,
     )
 
 

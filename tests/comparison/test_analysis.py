@@ -5,13 +5,17 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from tandem.comparison.analysis import MOST_TESTED, Analysis, analyse, choose_tested, detectable_difference
+from tandem.comparison.analysis import MOST_TESTED, Analysis, analyse, choose_tested
 from tandem.comparison.configurations import group_runs
 from tandem.comparison.predictions import SavedPredictions
 from tandem.comparison.rows import Pair, PairedDifference, Row
+from tandem.evaluation.power import PairPower
+from tandem.evaluation.scored_rows import ScoredRows
+from tandem.rendering.tables import Estimate
 from tests.compared import MakePredictions, MakeRun, right_images
 
 IMAGES = 200
@@ -33,7 +37,7 @@ def accuracy(pairs: Sequence[Pair]) -> list[PairedDifference]:
 
 def oracle(first: Sequence[bool], second: Sequence[bool]) -> float:
     a, b = np.array(first), np.array(second)
-    return float(mcnemar([[0, np.sum(a & ~b)], [np.sum(~a & b), 0]], exact=True).pvalue)
+    return float(mcnemar([[0, np.sum(a & ~b)], [np.sum(~a & b), 0]], exact=False, correction=False).pvalue)
 
 
 @pytest.fixture
@@ -183,9 +187,103 @@ def test_difference_of_two_rows_is_that_of_the_table_that_shows_both(analysed: C
     assert analysis.difference(scratch, scratch) is None
 
 
+@pytest.mark.parametrize(
+    ("images", "margin", "verdict"),
+    [(400, 0.01, "equivalent"), (370, 0.01, "undecided"), (200, 0.02, "equivalent"), (180, 0.02, "undecided")],
+)
+def test_rows_right_on_the_same_images_are_equivalent_if_there_are_enough(
+    make_run: MakeRun, make_predictions: MakePredictions, images: int, margin: float, verdict: str
+) -> None:
+    """Tango's limits are z^2 / (images + z^2) away: 0.0095 for 400 images, 0.0103 for 370, 0.0188, 0.0209."""
+    predictions = make_predictions(right_images(0.8, images=images))
+    runs = [make_run("torch"), make_run("keras")]
+    (group,), _ = group_runs(runs)
+    saved = SavedPredictions(final={run.run_id: predictions for run in runs})
+    analysis = analyse(group.configurations, saved, margin)
+    (pair,) = analysis.pairs
+    assert (pair.verdict, analysis.margin) == (verdict, margin)
+    assert analysis.frameworks[0].verdict == verdict
+    assert [row.against_best for row in analysis.ranking] == ["best", verdict]
+    assert analysis.best is not None and (analysis.best.disagreement, analysis.best.detectable) == (0, None)
+
+
+def test_equivalence_is_corrected_over_all_pairs(analysed: Callable[..., Analysis]) -> None:
+    same, other = right_images(0.8, images=400), right_images(0.3, images=400)
+    analysis = analysed({("torch", "frozen"): same, ("keras", "frozen"): same, ("torch", "scratch"): other}, {})
+    # Alone they are equivalent. z^2 / (400 + z^2) is 0.01 for z = 2.01, p = 0.0444, and three times this is above 0.05.
+    assert [row.against_best for row in analysis.ranking] == ["best", "undecided", "worse"]
+    (pair,) = analysis.frameworks
+    assert pair.verdict == "equivalent"
+
+
+def test_certain_difference_below_the_margin_is_equivalent(analysed: Callable[..., Analysis]) -> None:
+    images = 10_000
+    more, less = ([index < number for index in range(images)] for number in (9_000, 8_970))
+    analysis = analysed({("torch", "frozen"): more, ("torch", "finetune"): less}, {})
+    (pair,) = analysis.pairs
+    # 30 images that only one row gets right: z = 5.5. The difference is 0.003.
+    assert pair.tested["accuracy"].significant and {row.letters for row in analysis.rows} == {"a", "b"}
+    assert pair.verdict == "equivalent" and pair.better is pair.worse is None
+    assert analysis.against_best("equivalent") == [analysis.ranking[1]] and not analysis.against_best("worse")
+
+
+def test_interval_of_the_best_row_allows_for_the_choice(analysed: Callable[..., Analysis]) -> None:
+    outcomes = {
+        ("torch", "frozen"): right(0.9),
+        ("keras", "frozen"): right(0.89, 5),
+        ("torch", "finetune"): right(0.88, 10),
+        ("torch", "scratch"): right(0.3),
+    }
+    best = analysed(outcomes, {}).best
+    assert best is not None and best.num_candidates == 3
+    test = binomtest(round(0.9 * IMAGES), IMAGES)
+    low = test.proportion_ci(1 - 0.05 / 3, method="exact").low
+    assert best.interval == Estimate(
+        value=0.9, low=pytest.approx(low), high=pytest.approx(test.proportion_ci(0.95, method="exact").high)
+    )
+
+
+def test_choice_among_rows_of_few_seeds_has_no_interval(make_run: MakeRun, make_predictions: MakePredictions) -> None:
+    runs = [make_run(framework, seed=seed) for framework in ("torch", "keras") for seed in range(2)]
+    (group,), _ = group_runs(runs)
+    final = {run.run_id: make_predictions(right(0.8, 7 * number)) for number, run in enumerate(runs)}
+    best = analyse(group.configurations, SavedPredictions(final=final)).best
+    assert best is not None and best.num_candidates == 2 and best.interval is None
+
+
+def test_power_is_that_of_the_tests_of_all_pairs(
+    analysed: Callable[..., Analysis], make_predictions: MakePredictions
+) -> None:
+    best = analysed(OUTCOMES, {}).best
+    scored = ScoredRows([[make_predictions(OUTCOMES[key])] for key in (("torch", "finetune"), ("keras", "finetune"))])
+    of_ten = PairPower(scored, 0, 1, num_tests=10)
+    assert best is not None and best.detectable == of_ten.detectable() != PairPower(scored, 0, 1, 1).detectable()
+    two = {key: OUTCOMES[key] for key in (("torch", "scratch"), ("keras", "scratch"))}
+    analysis = analysed(two, {})
+    scored = ScoredRows([[make_predictions(outcome)] for outcome in two.values()])
+    assert analysis.best is not None
+    ((row, undecided),) = analysis.best.undecided.items()
+    assert row.label == "scratch torch" and undecided.disagreement == pytest.approx(0.12)
+    assert undecided.images_needed == PairPower(scored, 0, 1, 1).images_needed(0.01)
+
+
+def test_scores_without_an_interval_have_a_reason(make_run: MakeRun, make_predictions: MakePredictions) -> None:
+    runs = [make_run("torch"), make_run("keras")]
+    (group,), _ = group_runs(runs)
+    saved = SavedPredictions(final={run.run_id: make_predictions(right_images(0.5, images=8)) for run in runs})
+    analysis = analyse(group.configurations, saved)
+    row = analysis.rows[0]
+    assert row.without_interval["f1_macro"] == "fewer than 4 test images per class"
+    assert row.without_interval["precision_macro"] == "fewer than 15 test images per class"
+    assert "accuracy" in row.intervals and not row.without_interval.keys() & row.intervals.keys()
+    (pair,) = analysis.frameworks
+    assert pair.tested.keys() == {"accuracy"} and pair.untested == {"f1_macro": "fewer than 4 test images per class"}
+
+
 def test_disagreement_is_of_the_two_most_accurate_rows(analysed: Callable[..., Analysis]) -> None:
-    best, second = OUTCOMES["torch", "finetune"], OUTCOMES["keras", "finetune"]
-    assert analysed(OUTCOMES, {}).disagreement == np.mean(np.array(best) != np.array(second))
+    first, second = OUTCOMES["torch", "finetune"], OUTCOMES["keras", "finetune"]
+    best = analysed(OUTCOMES, {}).best
+    assert best is not None and best.disagreement == np.mean(np.array(first) != np.array(second))
 
 
 def test_row_with_a_run_without_predictions_has_no_tests(make_run: MakeRun, make_predictions: MakePredictions) -> None:
@@ -204,7 +302,7 @@ def test_row_with_a_run_without_predictions_has_no_tests(make_run: MakeRun, make
 def test_without_predictions_there_are_pairs_but_no_tests(make_run: MakeRun) -> None:
     (group,), _ = group_runs([make_run(), make_run("keras")])
     analysis = analyse(group.configurations, SavedPredictions())
-    assert not analysis.tested and not analysis.pairs and analysis.disagreement is None
+    assert not analysis.tested and not analysis.pairs and analysis.best is None
     assert [(labels(pair), dict(pair.tested)) for pair in analysis.frameworks] == [
         (("finetune keras", "finetune torch"), {})
     ]
@@ -223,18 +321,3 @@ def test_ties_at_the_limit_are_chosen_in_their_order_whatever_the_last_bit(make_
     runs = [make_run(accuracy=one, params={"learning_rate": str(number)}) for number, one in enumerate(accuracies)]
     (group,), _ = group_runs(runs)
     assert choose_tested(group.configurations) == list(group.configurations[:MOST_TESTED])
-
-
-def test_smallest_detectable_difference_needs_disagreement() -> None:
-    assert detectable_difference(100, 0.0) is None
-
-
-@pytest.mark.parametrize(("images", "disagreement"), [(200, 0.24), (1000, 0.1)])
-def test_detectable_difference_is_found_four_times_in_five(images: int, disagreement: float) -> None:
-    difference = detectable_difference(images, disagreement)
-    assert difference is not None
-    only_first, only_second = (disagreement + difference) / 2, (disagreement - difference) / 2
-    counts = np.random.default_rng(0).multinomial(images, [only_first, only_second, 1 - disagreement], 2000)[:, :2]
-    # McNemar's asymptotic test, for which the formula is; the exact one is a little weaker.
-    found = (counts[:, 0] - counts[:, 1]) ** 2 / counts.sum(axis=1) > 1.959964**2
-    assert found.mean() == pytest.approx(0.8, abs=0.03)

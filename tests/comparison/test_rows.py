@@ -52,6 +52,8 @@ def test_difference_is_the_first_row_minus_the_second() -> None:
 
 def test_reversed_difference_has_its_interval_turned_around() -> None:
     turned = difference(0.2, below=0.02, above=0.01, significant=True).reversed
+    assert turned.verdict == "worse" and turned.reversed.verdict == "better"
+    assert difference(0.2, verdict="equivalent").reversed.verdict == "equivalent"
     assert (turned.value.value, turned.value.low, turned.value.high) == pytest.approx((-0.2, -0.21, -0.18))
     assert turned.significant and (turned.p_value, turned.p_holm) == (0.5, 0.6)
 
@@ -65,9 +67,14 @@ def test_better_and_worse_row_differ_significantly(value: float, significant: bo
     assert (made.worse and made.worse.label) == {"a": "b", "b": "a", None: None}[better]
 
 
+def test_equivalent_pair_has_no_better_row_even_if_it_differs_significantly() -> None:
+    made = pair(row("a"), row("b"), difference(0.002, significant=True, verdict="equivalent"))
+    assert made.verdict == "equivalent" and made.better is made.worse is None
+
+
 def test_untested_pair_has_no_better_row() -> None:
     made = pair(row("a", accuracy=0.9), row("b", accuracy=0.1))
-    assert made.better is made.worse is None
+    assert made.verdict is made.better is made.worse is None
 
 
 def test_times_have_a_ratio_only_on_equal_hardware() -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tandem.data import console
-from tandem.data.console import num_cores, on_all_cores, say
+from tandem.data.console import num_cores, on_all_cores, say, with_bar
 
 
 def test_lines_go_to_stderr_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,6 +58,18 @@ def test_no_bar_is_drawn_where_stderr_is_no_terminal(capsys: pytest.CaptureFixtu
     list(on_all_cores(lambda item: item, range(10), title="Working", quiet=False))
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_bar_shows_how_many_items_were_taken_on_a_terminal_only(
+    quiet: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(with_bar(range(3), title="epoch 2", total=3, quiet=quiet)) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert list(with_bar(range(3), title="epoch 2", total=3, quiet=quiet)) == [0, 1, 2]
+    captured = capsys.readouterr()
+    assert captured.out == "" and ("epoch 2" in captured.err) is not quiet
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are given to processes on Linux only")

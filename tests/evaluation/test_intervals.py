@@ -1,157 +1,200 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn import metrics as sklearn_metrics
 from statsmodels.stats.proportion import proportion_confint
 
 from tandem.evaluation.intervals import (
-    NOT_SMOOTH,
-    bootstrap_interval,
+    MINIMA,
+    Interval,
+    chosen_interval,
     difference_interval,
+    difference_intervals,
     score_interval,
 )
-from tandem.evaluation.metrics import scores
+from tandem.evaluation.metrics import per_class_table, scores
 from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.resampling import resample_scores
+from tandem.evaluation.scored_rows import CALIBRATION, CLASS_AVERAGES, MEANS, ScoredFolds, ScoredRows
 
 MakeRun = Callable[..., Predictions]
 
 
-@pytest.mark.parametrize("score", ["accuracy", "recall_at_half", "log_loss", "f1_macro"])
-def test_intervals_of_smooth_scores_agree_with_scipy(make_run: MakeRun, score: str) -> None:
-    run = make_run(0, images=300)
-    of_truth = run.probabilities[np.arange(300), run.truth]
-
-    def statistic(rows: np.ndarray) -> float:
-        if score == "f1_macro":
-            return float(sklearn_metrics.f1_score(run.truth[rows], run.predicted[rows], average="macro"))
-        of_images = {"accuracy": run.predicted == run.truth, "recall_at_half": of_truth > 0.5}
-        return float((of_images[score] if score in of_images else -np.log(of_truth))[rows].mean())
-
-    # scipy's BCa also corrects the skew, which at 300 images is small.
-    expected = stats.bootstrap(
-        (np.arange(300),), statistic, vectorized=False, n_resamples=1500, rng=np.random.default_rng(0), method="BCa"
-    ).confidence_interval
-    interval = score_interval(resample_scores([[run]], num_resamples=8000), score, 0)
-    tolerance = 0.08 * (expected.high - expected.low)
-    assert interval.low == pytest.approx(expected.low, abs=tolerance)
-    assert interval.high == pytest.approx(expected.high, abs=tolerance)
-    assert interval.estimate == pytest.approx(scores(run)[score])
-    assert (interval.smooth, interval.level) == (True, 0.95)
+def limits(interval: Interval) -> tuple[float, float]:
+    assert interval.low is not None and interval.high is not None
+    return interval.low, interval.high
 
 
-def test_interval_of_a_mean_is_the_normal_one_for_many_images(make_run: MakeRun) -> None:
-    run = make_run(0, images=3000)
-    interval = score_interval(resample_scores([[run]], num_resamples=4000), "accuracy", 0)
-    low, high = proportion_confint(int((run.predicted == run.truth).sum()), 3000, method="normal")
-    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.05 * (high - low))
-
-
-def test_bias_of_resamples_is_corrected() -> None:
-    # Normal values of which 69.15 % lie below the estimate, half a standard deviation: Efron's limits are the
-    # percentiles at Phi(2 * 0.5 - 1.96) and Phi(2 * 0.5 + 1.96), that is 1.96 deviations around one above the center.
-    values = stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000) * 0.01 + 0.5
-    interval = bootstrap_interval(0.505, values, score="f1_macro", smallest=0)
-    assert (interval.low, interval.high) == pytest.approx((0.51 - 0.0196, 0.51 + 0.0196), abs=1e-4)
-
-
-def test_rough_scores_have_percentiles_mirrored_at_the_estimate() -> None:
-    values = np.linspace(0.20, 0.40, 1001)  # percentiles 0.205 and 0.395
-    interval = bootstrap_interval(0.38, values, score="f1_min", smallest=0)
-    assert (interval.low, interval.high) == pytest.approx((2 * 0.38 - 0.395, 2 * 0.38 - 0.205))
-    assert not interval.smooth
-
-
-def test_limits_hold_the_estimate_and_stay_within_the_scores_range() -> None:
-    values = np.linspace(0.20, 0.40, 1001)
-    assert bootstrap_interval(0.5, values, score="f1_min", smallest=0).low == 0.5
-    assert bootstrap_interval(0.5, values, score="f1_macro", smallest=0).high == 0.5
-    assert bootstrap_interval(0.8, values, score="f1_min", smallest=0).high == 1
-    assert bootstrap_interval(0.05, values, score="calibration_error", smallest=0).low == 0
-    assert bootstrap_interval(0.05, values, score="calibration_error", smallest=-1).low == pytest.approx(-0.295)
-    assert bootstrap_interval(2.0, values + 1.7, score="log_loss", smallest=0).high > 2
-
-
-def test_every_score_has_an_interval_that_holds_it(make_run: MakeRun) -> None:
-    resampled = resample_scores([[make_run(0)], [make_run(1), make_run(2)]], num_resamples=300)
-    for score in scores(make_run(0)):
-        for cell in (0, 1):
-            interval = score_interval(resampled, score, cell)
-            assert interval.low <= interval.estimate <= interval.high
-            assert interval.low < interval.high
-            assert interval.smooth == (score not in NOT_SMOOTH)
-    assert {"f1_min", "precision_min", "recall_min"} < NOT_SMOOTH
+def test_accuracy_of_one_run_has_the_exact_binomial_interval(make_run: MakeRun) -> None:
+    run = make_run(0, images=400)
+    right = int((run.predicted == run.truth).sum())
+    interval = score_interval(ScoredRows([[run]]), "accuracy", 0)
+    assert limits(interval) == pytest.approx(proportion_confint(right, 400, method="beta"))
+    assert (interval.estimate, interval.level) == (right / 400, 0.95)
 
 
 def test_share_without_an_error_has_the_exact_binomial_interval(make_run: MakeRun) -> None:
-    run = make_run(0, images=40, skill=60)
-    resampled = resample_scores([[run]], num_resamples=20)
+    rows = ScoredRows([[make_run(0, images=40, skill=60)]])
     low, high = proportion_confint(40, 40, method="beta")
     for score in ("accuracy", "top5_accuracy", "recall_at_half"):
-        interval = score_interval(resampled, score, 0)
-        assert (interval.estimate, interval.low, interval.high) == pytest.approx((1, low, high))
-    assert low == pytest.approx(0.025 ** (1 / 40))
+        interval = score_interval(rows, score, 0)
+        assert (interval.estimate, *limits(interval)) == pytest.approx((1, low, high))
 
 
 def test_top5_of_five_classes_is_surely_right(make_run: MakeRun) -> None:
-    resampled = resample_scores([[make_run(0, num_classes=5)]], num_resamples=20)
-    interval = score_interval(resampled, "top5_accuracy", 0)
-    assert (interval.estimate, interval.low, interval.high) == (1, 1, 1)
+    interval = score_interval(ScoredRows([[make_run(0, num_classes=5)]]), "top5_accuracy", 0)
+    assert (interval.estimate, *limits(interval)) == (1, 1, 1)
 
 
-def test_difference_of_a_run_to_itself_is_surely_zero(make_run: MakeRun) -> None:
-    resampled = resample_scores([[make_run(0)], [make_run(0)]], num_resamples=100)
-    for score in resampled.estimates:
-        interval = difference_interval(resampled, score, 0, 1)
-        assert (interval.estimate, interval.low, interval.high) == (0, 0, 0)
+def test_macro_f1_agrees_with_the_bootstrap_where_classes_are_large(make_run: MakeRun) -> None:
+    run = make_run(0, images=1500, num_classes=4)
+    random = np.random.default_rng(0)
+    of_classes = [np.flatnonzero(run.truth == index) for index in range(4)]
+    resampled = []
+    for _ in range(400):
+        drawn = np.concatenate([random.choice(own, len(own)) for own in of_classes])
+        one = replace(run, truth=run.truth[drawn], probabilities=run.probabilities[drawn])
+        resampled.append(per_class_table(one)["f1"].mean())
+    low, high = limits(score_interval(ScoredRows([[run]]), "f1_macro", 0))
+    assert high - low == pytest.approx(2 * 1.96 * np.std(resampled), rel=0.12)
+
+
+def test_every_score_has_an_interval_that_holds_it_or_a_reason(make_run: MakeRun) -> None:
+    one, two = make_run(0, images=240), [make_run(1, images=240), make_run(2, images=240)]
+    rows = ScoredRows([[one], two])
+    for score in scores(one):
+        for row in (0, 1):
+            interval = score_interval(rows, score, row)
+            if score == "calibration_error" or (score in MINIMA and row == 1):
+                assert interval.why_not and interval.low is None and interval.high is None
+                assert interval.estimate == pytest.approx(np.mean([scores(run)[score] for run in ([one], two)[row]]))
+            else:
+                low, high = limits(interval)
+                assert low <= interval.estimate <= high
+                assert low < high
+
+
+def test_score_without_enough_images_has_a_reason_and_no_limits(make_run: MakeRun) -> None:
+    rows = ScoredRows([[make_run(0, images=30, num_classes=10)], [make_run(1, images=30, num_classes=10)]])
+    for interval in (score_interval(rows, "f1_macro", 0), difference_interval(rows, "f1_macro", 0, 1)):
+        assert (interval.low, interval.high) == (None, None)
+        assert interval.why_not == "fewer than 4 test images per class"
+
+
+def test_lowest_class_by_hand() -> None:
+    # Class 0: 18 of 20 right, 4 images of class 1 taken for it; class 1: 6 of 10 right, 2 taken for it.
+    truth = np.repeat([0, 1], [20, 10])
+    predicted = np.concatenate([np.zeros(18), np.ones(2), np.zeros(4), np.ones(6)]).astype(int)
+    probabilities = np.where(np.eye(2)[predicted] > 0, 0.8, 0.2).astype(np.float32)
+    names = tuple(f"{image:02}" for image in range(30))
+    run = Predictions(keys=names, hashes=names, truth=truth, probabilities=probabilities, classes=("a", "b"))
+    rows = ScoredRows([[run]])
+    recall = score_interval(rows, "recall_min", 0)
+    assert recall.estimate == pytest.approx(0.6)
+    low, _ = proportion_confint(6, 10, method="beta", alpha=0.05)
+    _, high = proportion_confint(6, 10, method="beta", alpha=0.025)
+    assert limits(recall) == pytest.approx((low, high))
+    precision = score_interval(rows, "precision_min", 0)
+    assert limits(precision)[0] == pytest.approx(proportion_confint(6, 8, method="beta")[0])
+    # F1 of class 1 is 12 / 18; 6 images are right of 12 that are of the class or taken for it.
+    f1 = score_interval(rows, "f1_min", 0)
+    assert f1.estimate == pytest.approx(2 / 3)
+    low, _ = proportion_confint(6, 12, method="beta", alpha=0.05)
+    _, high = proportion_confint(6, 12, method="beta", alpha=0.025)
+    assert limits(f1) == pytest.approx((2 * low / (1 + low), 2 * high / (1 + high)))
+
+
+def test_log_loss_has_students_interval_of_its_logarithm(make_run: MakeRun) -> None:
+    run = make_run(0, images=300)
+    losses = -np.log(run.probabilities[np.arange(300), run.truth].astype(np.float64))
+    factor = np.exp(1.959964 * losses.std() / 300**0.5 / losses.mean())
+    interval = score_interval(ScoredRows([[run]]), "log_loss", 0)
+    assert limits(interval) == pytest.approx((losses.mean() / factor, losses.mean() * factor))
+
+
+def test_interval_of_several_runs_holds_what_differs_from_seed_to_seed(make_run: MakeRun) -> None:
+    alike = [make_run(seed, images=1000) for seed in range(4)]
+    unlike = [make_run(seed, images=1000, skill=skill) for seed, skill in enumerate((1.2, 1.8, 2.2, 2.8))]
+    rows = ScoredRows([alike, unlike])
+    first, second = (limits(score_interval(rows, "accuracy", row)) for row in (0, 1))
+    assert second[1] - second[0] > 3 * (first[1] - first[0])
+    spread = np.std([scores(run)["accuracy"] for run in unlike], ddof=1) / 2
+    student = 2 * stats.t.ppf(0.975, 3) * spread
+    assert second[1] - second[0] == pytest.approx(student, rel=0.1)
 
 
 def test_difference_changes_its_sign_with_the_order(make_run: MakeRun) -> None:
-    resampled = resample_scores([[make_run(0)], [make_run(1, skill=2.5)]], num_resamples=2000)
-    for score in ("accuracy", "f1_macro", "f1_min", "log_loss"):
-        forward, backward = difference_interval(resampled, score, 0, 1), difference_interval(resampled, score, 1, 0)
+    rows = ScoredRows([[make_run(0)], [make_run(1, skill=2.5), make_run(2)]])
+    for score in (*MEANS, *CLASS_AVERAGES):
+        forward, backward = difference_interval(rows, score, 0, 1), difference_interval(rows, score, 1, 0)
         assert forward.estimate == pytest.approx(-backward.estimate)
-        assert (forward.low, forward.high) == pytest.approx((-backward.high, -backward.low), abs=1e-3)
+        assert limits(forward) == pytest.approx((-limits(backward)[1], -limits(backward)[0]), abs=1e-9)
 
 
-def test_difference_of_accuracies_agrees_with_the_paired_standard_error(make_run: MakeRun) -> None:
-    first, second = make_run(0, images=2000), make_run(1, images=2000, skill=2.3)
-    resampled = resample_scores([[first], [second]], num_resamples=4000)
-    of_images = (first.predicted == first.truth).astype(float) - (second.predicted == second.truth)
-    low, high = stats.norm.interval(0.95, of_images.mean(), of_images.std(ddof=1) / 2000**0.5)
-    interval = difference_interval(resampled, "accuracy", 0, 1)
-    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.05 * (high - low))
-    # Unpaired, the interval would be wider: the runs fail on the same images.
-    unpaired = np.hypot(
-        *(score_interval(resampled, "accuracy", cell).high - resampled.estimates["accuracy"][cell] for cell in (0, 1))
-    )
-    assert high - low < 0.95 * 2 * unpaired
+def test_differences_of_no_pairs_are_none(make_run: MakeRun) -> None:
+    assert difference_intervals(ScoredRows([[make_run(0)]]), "accuracy", []) == []
 
 
-def test_intervals_hold_the_true_score_nearly_as_often_as_they_say(make_run: MakeRun) -> None:
-    truth = scores(make_run(0, images=100_000, num_classes=4, test_set=99))
-    hits: dict[str, list[bool]] = {score: [] for score in ("accuracy", "f1_macro", "precision_weighted", "log_loss")}
-    for number in range(200):
-        run = make_run(number, images=120, num_classes=4, test_set=100 + number)
-        resampled = resample_scores([[run]], num_resamples=200)
-        for score, found in hits.items():
-            interval = score_interval(resampled, score, 0)
-            found.append(interval.low <= truth[score] <= interval.high)
-    for score, found in hits.items():
-        # Three standard errors of 200 trials at 0.95 are 0.046; 200 resamples give limits that are a little narrow.
-        assert 0.89 < np.mean(found) <= 0.995, score
+def test_chosen_row_has_a_lower_limit_that_allows_for_the_choice(make_run: MakeRun) -> None:
+    run = make_run(0, images=400)
+    right = int((run.predicted == run.truth).sum())
+    rows = ScoredRows([[run], [make_run(1, images=400)]])
+    plain, chosen = score_interval(rows, "accuracy", 0), chosen_interval(rows, "accuracy", 0, 8)
+    assert chosen is not None and chosen.high == plain.high
+    assert chosen.low == pytest.approx(proportion_confint(right, 400, alpha=0.05 / 8, method="beta")[0])
+    assert chosen_interval(rows, "accuracy", 0, 1) == plain
 
 
-def test_intervals_of_cells_hold_what_differs_from_seed_to_seed(make_run: MakeRun) -> None:
-    alike = [make_run(seed, images=1000) for seed in range(4)]
-    unlike = [make_run(seed, images=1000, skill=skill) for seed, skill in enumerate((1.2, 1.8, 2.2, 2.8))]
-    resampled = resample_scores([alike, unlike], num_resamples=2000)
-    first, second = (score_interval(resampled, "accuracy", cell) for cell in (0, 1))
-    spread = np.std([scores(run)["accuracy"] for run in unlike], ddof=1) / 2
-    assert resampled.resampled["accuracy"][1].std() == pytest.approx(spread, rel=0.05)
-    assert resampled.resampled["accuracy"][1].std() > spread  # the images differ as well
-    assert second.high - second.low > 2 * (first.high - first.low)
+@pytest.mark.parametrize(("runs", "known"), [(1, True), (2, False), (4, False), (5, True)])
+def test_chosen_row_of_few_runs_has_no_interval(make_run: MakeRun, runs: int, known: bool) -> None:
+    rows = ScoredRows([[make_run(seed) for seed in range(runs)]])
+    assert (chosen_interval(rows, "accuracy", 0, 3) is not None) == known
+
+
+def test_mean_over_folds_is_known_better_than_each_fold(make_run: MakeRun) -> None:
+    folds = [ScoredRows([[make_run(0, test_set=fold)], [make_run(1, test_set=fold)]]) for fold in range(5)]
+    together = limits(score_interval(ScoredFolds(tuple(folds)), "accuracy", 0))
+    alone = [limits(score_interval(fold, "accuracy", 0)) for fold in folds]
+    widths = np.mean([high - low for low, high in alone])
+    assert together[1] - together[0] == pytest.approx(widths / 5**0.5, rel=0.1)
+    difference = difference_interval(ScoredFolds(tuple(folds)), "accuracy", 0, 1)
+    own = [difference_interval(fold, "accuracy", 0, 1).estimate for fold in folds]
+    assert difference.estimate == pytest.approx(np.mean(own))
+
+
+def test_calibrated_network_may_have_no_calibration_error() -> None:
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.5, 1, 2000)
+    intervals = []
+    for shift in (0.0, 0.2):
+        right = random.random(2000) < confidence - shift
+        predicted = np.where(right, 0, 1)
+        probabilities = np.zeros((2000, 2), np.float32)
+        probabilities[np.arange(2000), predicted] = confidence
+        probabilities[np.arange(2000), 1 - predicted] = 1 - confidence
+        names = tuple(f"{image:04}" for image in range(2000))
+        run = Predictions(
+            keys=names, hashes=names, truth=np.zeros(2000, int), probabilities=probabilities, classes=("a", "b")
+        )
+        intervals.append(score_interval(ScoredRows([[run]]), CALIBRATION, 0))
+    assert intervals[0].low == 0
+    assert limits(intervals[1])[0] < 0.2 < limits(intervals[1])[1]
+    assert limits(intervals[1])[0] > 0.15
+
+
+def test_one_image_against_thousands_is_a_reason_and_no_overflow(make_run: MakeRun) -> None:
+    runs = []
+    for seed in (0, 1):
+        run = make_run(seed, images=3000, num_classes=2)
+        kept = np.concatenate([np.flatnonzero(run.truth == 0), np.flatnonzero(run.truth == 1)[:1]])
+        names = tuple(f"{image:04}" for image in kept)
+        runs.append(
+            [replace(run, keys=names, hashes=names, truth=run.truth[kept], probabilities=run.probabilities[kept])]
+        )
+    rows = ScoredRows(runs)
+    for score in CLASS_AVERAGES:
+        of_row, of_pair = score_interval(rows, score, 0), difference_interval(rows, score, 0, 1)
+        assert (of_row.why_not is None) == (of_pair.why_not is None) == score.endswith("weighted"), score

@@ -12,6 +12,7 @@ from sklearn.calibration import calibration_curve
 
 from tandem.evaluation.metrics import (
     SMALLEST_PROBABILITY,
+    calibration_pairs,
     classification_report,
     confusion_matrix,
     image_scores,
@@ -207,6 +208,39 @@ def test_calibration_error_of_sure_and_right_predictions_is_zero() -> None:
     assert scores(from_counts([[3, 0], [0, 3]]))["calibration_error"] == 0
 
 
+def test_debiased_calibration_error_by_hand() -> None:
+    # All images have confidence 0.8 and are in one bin: 8 of 12 are right. By Kumar et al. 2019, section 4, the square
+    # of the gap is (8/12 - 0.8)^2 less 8/12 * 4/12 / 11, which is below 0; with 4 of 12 right it is not.
+    for right, expected in ((8, 0.0), (4, ((0.8 - 4 / 12) ** 2 - 4 / 12 * 8 / 12 / 11) ** 0.5)):
+        truth = [0] * right + [1] * (12 - right)
+        result = scores(make_predictions(truth, [[0.8, 0.2]] * 12))
+        assert result["rms_calibration_error"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_calibrated_network_has_a_debiased_calibration_error_near_zero() -> None:
+    random = np.random.default_rng(0)
+    usual, squares = [], []
+    for _ in range(200):
+        confidence = random.uniform(0.5, 1, 300)
+        truth = (random.random(300) >= confidence).astype(int)
+        predictions = make_predictions(truth.tolist(), np.column_stack([confidence, 1 - confidence]))
+        usual.append(scores(predictions)["calibration_error"])
+        squares.append(calibration_pairs(confidence, truth == 0).mean())
+    # Of the usual error chance alone makes 0.07.
+    assert np.mean(usual) > 0.05
+    assert np.mean(squares) == pytest.approx(0, abs=3 * np.std(squares) / 200**0.5)
+    assert abs(np.mean(squares)) ** 0.5 < 0.02
+
+
+def test_images_of_equal_confidence_are_in_one_bin_whatever_their_order() -> None:
+    confidence = np.repeat([0.6, 0.9, 1.0], [40, 50, 210])
+    right = np.random.default_rng(0).random(300) < 0.8
+    order = np.random.default_rng(1).permutation(300)
+    assert calibration_pairs(confidence, right)[order].tolist() == pytest.approx(
+        calibration_pairs(confidence[order], right[order]).tolist()
+    )
+
+
 def test_reliability_bins_by_hand() -> None:
     # 0.61 and 0.65 in (9/15, 10/15], one right; 0.95 and 1 in (14/15, 1], both right; 0.5 in (7/15, 8/15], wrong.
     bins = reliability_bins(
@@ -255,7 +289,7 @@ def test_recall_at_half_needs_more_than_one_half() -> None:
 def test_every_score_is_a_plain_finite_number() -> None:
     result = scores(make_random_predictions(7, 6, 50))
     assert all(type(value) is float and math.isfinite(value) for value in result.values())
-    assert len(result) == 14
+    assert len(result) == 15
 
 
 def test_evaluation_needs_no_framework() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tandem.errors import TrainingDiverged, UserError
-from tandem.evaluation.predictions import Predictions, softmax
+from tandem.evaluation.predictions import Predictions, align, softmax
 
 STRANGE_NAMES = ("key", "truth", "a,b", "c/d", "probability:key", "ääh 鳥 🐦", "", "0", 'quote"s', "predicted")
 
@@ -145,3 +147,29 @@ def test_file_that_lacks_a_class_is_refused(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(path).drop_columns(["probability:c/d"]), path)
     with pytest.raises(UserError, match=r"damaged predictions.*c/d"):
         Predictions.read(path)
+
+
+def test_aligned_runs_stand_image_by_image(make_run: Callable[..., Predictions]) -> None:
+    run, other = make_run(0), make_run(1)
+    order = np.random.default_rng(0).permutation(len(other.keys))
+    shuffled = replace(
+        other,
+        keys=tuple(other.keys[row] for row in order),
+        hashes=tuple(other.hashes[row] for row in order),
+        truth=other.truth[order],
+        probabilities=other.probabilities[order],
+    )
+    first, second = align([run, shuffled])
+    assert first.hashes == second.hashes == tuple(sorted(run.hashes))
+    assert first.keys == second.keys
+    row = first.keys.index("17.png")
+    np.testing.assert_array_equal(first.probabilities[row], run.probabilities[17])
+    np.testing.assert_array_equal(second.probabilities[row], other.probabilities[17])
+
+
+def test_runs_of_other_images_or_classes_are_not_aligned(make_run: Callable[..., Predictions]) -> None:
+    run = make_run(0)
+    with pytest.raises(UserError, match="different images"):
+        align([run, make_run(0, test_set=1)])
+    with pytest.raises(UserError, match="classes of runs 1 and 2 differ"):
+        align([run, replace(run, classes=run.classes[::-1])])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -13,12 +13,10 @@ from statsmodels.stats.multitest import multipletests
 from tandem.errors import UserError
 from tandem.evaluation.intervals import Interval
 from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.resampling import ResampledScores, resample_scores, resamples_for
+from tandem.evaluation.scored_rows import ScoredFolds, ScoredRows
 from tandem.evaluation.significance import (
     PairedTest,
-    bootstrap_p_values,
     holm,
-    mcnemar_p_value,
     paired_tests,
     rank_over_data_sets,
     tied_groups,
@@ -48,93 +46,62 @@ DEMSAR = np.array(
 )
 
 
-def right_and_wrong(both: int, only_first: int, only_second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-    counts = (both, only_first, only_second, neither)
-    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+IMAGES = 400
 
 
-def resampled_with(accuracies: list[float], log_losses: list[float]) -> ResampledScores:
-    cells = len(accuracies)
-    return ResampledScores(
-        estimates={"accuracy": np.array(accuracies), "log_loss": np.array(log_losses)},
-        resampled={"accuracy": np.zeros((cells, 1)), "log_loss": np.zeros((cells, 1))},
-        correct=(np.ones((1, 1), bool),) * cells,
-        num_classes=2,
-    )
+@pytest.fixture
+def outcomes() -> Callable[..., ScoredRows]:
+    """Makes rows from which of 400 images, of one class each half, each run gets right."""
+
+    def make(*rows: Sequence[np.ndarray]) -> ScoredRows:
+        truth = np.repeat([0, 1], IMAGES // 2)
+        names = tuple(f"{image:03}" for image in range(IMAGES))
+        return ScoredRows(
+            [
+                [
+                    Predictions(
+                        keys=names,
+                        hashes=names,
+                        truth=truth,
+                        probabilities=np.eye(2, dtype=np.float32)[np.where(right, truth, 1 - truth)],
+                        classes=("a", "b"),
+                    )
+                    for right in runs
+                ]
+                for runs in rows
+            ]
+        )
+
+    return make
 
 
-def made_tests(cells: int, different: set[tuple[int, int]], score: str = "accuracy") -> list[PairedTest]:
-    nothing = Interval(estimate=0, low=0, high=0)
+def wrong(*images: int) -> np.ndarray:
+    """All images but these are right."""
+    right = np.ones(IMAGES, dtype=bool)
+    right[list(images)] = False
+    return right
+
+
+def with_accuracies(outcomes: Callable[..., ScoredRows], accuracies: Sequence[float]) -> ScoredRows:
+    return outcomes(*([np.arange(IMAGES) < accuracy * IMAGES] for accuracy in accuracies))
+
+
+def made_tests(rows: int, different: set[tuple[int, int]]) -> list[PairedTest]:
     return [
         PairedTest(
             first=first,
             second=second,
-            score=score,
-            difference=nothing,
+            score="accuracy",
+            difference=Interval(estimate=0, low=0, high=0),
             p_value=0.001,
             p_holm=0.01 if (first, second) in different else 0.2,
-            test="mcnemar",
+            p_equivalence=1.0,
+            p_equivalence_holm=1.0,
+            margin=0.01,
+            of_networks=True,
         )
-        for first, second in itertools.combinations(range(cells), 2)
+        for first, second in itertools.combinations(range(rows), 2)
     ]
-
-
-@pytest.mark.parametrize(
-    "table", [(90, 1, 8, 5), (90, 8, 1, 5), (0, 3, 3, 0), (5, 0, 1, 0), (1000, 40, 70, 200), (3, 0, 12, 9)]
-)
-def test_mcnemar_agrees_with_statsmodels(table: tuple[int, int, int, int]) -> None:
-    both, only_first, only_second, neither = table
-    expected = mcnemar([[both, only_first], [only_second, neither]], exact=True).pvalue
-    assert mcnemar_p_value(*right_and_wrong(*table)) == pytest.approx(expected)
-
-
-def test_mcnemar_by_hand() -> None:
-    # Of 9 images that one run alone gets right, 1 or fewer, or 8 or more, fall to one of them: 2 * (1 + 9) / 2^9.
-    assert mcnemar_p_value(*right_and_wrong(90, 1, 8, 5)) == pytest.approx(20 / 512)
-
-
-def test_mcnemar_of_runs_that_are_right_on_the_same_images_is_one() -> None:
-    assert mcnemar_p_value(*right_and_wrong(7, 0, 0, 3)) == 1
-
-
-def test_bootstrap_p_value_counts_by_its_rule() -> None:
-    random = np.random.default_rng(0)
-    estimates, values = np.array([0.02, -0.01, 0.0]), random.normal(0.01, 0.02, (3, 400))
-    for estimate, of_resamples, p_value in zip(estimates, values, bootstrap_p_values(estimates, values), strict=True):
-        count = 0
-        for value in of_resamples:
-            count += abs(value - estimate) >= abs(estimate)
-        assert p_value == (count + 1) / 401
-        assert float(bootstrap_p_values(estimate, of_resamples)) == p_value
-    assert bootstrap_p_values(estimates, values)[2] == 1
-
-
-def test_bootstrap_p_value_is_never_zero_and_takes_rounding_for_a_tie() -> None:
-    assert float(bootstrap_p_values(np.float64(0.5), np.full(999, 0.5))) == 1 / 1000
-    assert float(bootstrap_p_values(np.float64(0.1 + 0.2), np.full(999, 0.6 - 1e-12))) == 1
-
-
-def test_bootstrap_p_value_agrees_with_the_normal_test_for_many_images(make_run: MakeRun) -> None:
-    first, second = make_run(0, images=2000), make_run(1, images=2000, skill=2.13)
-    of_images = (first.predicted == first.truth).astype(float) - (second.predicted == second.truth)
-    expected = 2 * stats.norm.sf(abs(of_images.mean()) / of_images.std() * 2000**0.5)
-    values = resample_scores([[first], [second]], num_resamples=6000)
-    estimates, resampled = values.estimates["accuracy"], values.resampled["accuracy"]
-    assert 0.001 < expected < 0.2
-    p_value = bootstrap_p_values(estimates[0] - estimates[1], resampled[0] - resampled[1])
-    assert float(p_value) == pytest.approx(expected, abs=4 * (expected / 6000) ** 0.5 + 0.1 * expected)
-
-
-def test_equally_skilled_runs_differ_significantly_about_one_time_in_twenty(make_run: MakeRun) -> None:
-    found: dict[str, list[bool]] = {"f1_macro": [], "accuracy": []}
-    for number in range(150):
-        runs = [[make_run(1000 + 2 * number + which, images=120, num_classes=4, test_set=number)] for which in (0, 1)]
-        resampled = resample_scores(runs, num_resamples=200)
-        for score, significant in found.items():
-            significant += [test.p_value < 0.05 for test in paired_tests(resampled, score)]
-    # Three standard errors of 150 trials at 0.05 are 0.053; McNemar's exact test is on the safe side of 0.05.
-    assert 0.01 < np.mean(found["f1_macro"]) < 0.104
-    assert np.mean(found["accuracy"]) < 0.104
 
 
 @pytest.mark.parametrize(
@@ -156,65 +123,126 @@ def test_holm_keeps_the_order_and_never_lowers_a_p_value() -> None:
 
 def test_accuracy_of_single_runs_is_tested_with_mcnemar_and_corrected_over_all_pairs(make_run: MakeRun) -> None:
     runs = [make_run(seed, skill=skill) for seed, skill in enumerate((1.0, 2.0, 2.1, 3.5))]
-    tests = paired_tests(resample_scores([[run] for run in runs], num_resamples=200), "accuracy")
+    tests = paired_tests(ScoredRows([[run] for run in runs]), "accuracy")
     assert [(test.first, test.second) for test in tests] == list(itertools.combinations(range(4), 2))
     expected = []
     for first, second in itertools.combinations(runs, 2):
         right = [(run.predicted == run.truth) for run in (first, second)]
-        table = [[(right[0] & right[1]).sum(), (right[0] & ~right[1]).sum()], [(~right[0] & right[1]).sum(), 0]]
-        expected.append(mcnemar(table, exact=True).pvalue)
+        table = [[0, (right[0] & ~right[1]).sum()], [(~right[0] & right[1]).sum(), 0]]
+        expected.append(mcnemar(table, exact=False, correction=False).pvalue)
     assert [test.p_value for test in tests] == pytest.approx(expected)
     assert [test.p_holm for test in tests] == pytest.approx(multipletests(expected, method="holm")[1].tolist())
-    assert [test.significant for test in tests] == [test.p_holm < 0.05 for test in tests]
     assert {test.significant for test in tests} == {True, False}
-    assert {test.test for test in tests} == {"mcnemar"}
     difference = np.mean(runs[0].predicted == runs[0].truth) - np.mean(runs[3].predicted == runs[3].truth)
     assert tests[2].difference.estimate == pytest.approx(difference)
+    assert all(test.of_networks for test in tests)
 
 
 def test_chosen_pairs_alone_are_tested_and_corrected(make_run: MakeRun) -> None:
-    resampled = resample_scores([[make_run(seed, skill=1 + seed)] for seed in range(4)], num_resamples=200)
-    every = {(test.first, test.second): test for test in paired_tests(resampled, "accuracy")}
-    (chosen,) = paired_tests(resampled, "accuracy", [(2, 0)])
+    rows = ScoredRows([[make_run(seed, skill=1 + seed)] for seed in range(4)])
+    every = {(test.first, test.second): test for test in paired_tests(rows, "accuracy")}
+    (chosen,) = paired_tests(rows, "accuracy", [(2, 0)])
     assert (chosen.first, chosen.second) == (2, 0)
     assert chosen.p_holm == chosen.p_value == pytest.approx(every[0, 2].p_value)
     assert chosen.difference.estimate == pytest.approx(-every[0, 2].difference.estimate)
+    assert paired_tests(rows, "accuracy", []) == ()
 
 
-@pytest.mark.parametrize("score", ["accuracy", "f1_macro", "f1_min", "log_loss", "calibration_error"])
-def test_identical_runs_do_not_differ(make_run: MakeRun, score: str) -> None:
-    (test,) = paired_tests(resample_scores([[make_run(0)], [make_run(0)]], num_resamples=100), score)
+@pytest.mark.parametrize("score", ["accuracy", "f1_macro", "recall_macro"])
+def test_test_and_interval_never_contradict_each_other(make_run: MakeRun, score: str) -> None:
+    cells = [[make_run(8 * row + seed, skill=2 + 0.3 * row) for seed in range(1 + row % 3)] for row in range(7)]
+    tests = paired_tests(ScoredRows(cells), score, margin=0.1)
+    seen = set()
+    for test in tests:
+        assert test.difference.low is not None and test.difference.high is not None and test.p_value is not None
+        assert (test.p_value < 0.05) == (not test.difference.low <= 0 <= test.difference.high)
+        within = test.difference.low > -0.1 and test.difference.high < 0.1
+        assert test.p_equivalence is not None
+        assert (test.p_equivalence < 0.05) == within
+        seen.add(test.p_value < 0.05)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("score", ["accuracy", "f1_macro"])
+def test_identical_runs_do_not_differ_but_might_on_other_images(make_run: MakeRun, score: str) -> None:
+    (test,) = paired_tests(ScoredRows([[make_run(0)], [make_run(0)]]), score)
     assert (test.p_value, test.p_holm, test.significant) == (1, 1, False)
-    assert (test.difference.estimate, test.difference.low, test.difference.high) == (0, 0, 0)
+    assert test.difference.estimate == 0
+    assert test.difference.low is not None and test.difference.low == pytest.approx(-test.difference.high, abs=1e-6)
+    assert test.difference.low < -0.01
+    assert test.verdict == "undecided"
 
 
-def test_cells_of_several_runs_are_tested_over_images_and_runs(make_run: MakeRun) -> None:
+def test_verdicts_by_hand(outcomes: Callable[..., ScoredRows]) -> None:
+    # Of 400 images: 2 wrong, other 2 wrong, 40 wrong.
+    rows = outcomes([wrong(0, 1)], [wrong(1, 2)], [wrong(*range(40))])
+    first, second, third = paired_tests(rows, "accuracy", margin=0.03)
+    assert (first.verdict, second.verdict, third.verdict) == ("equivalent", "better", "better")
+    assert not first.significant and not second.equivalent
+    assert paired_tests(rows, "accuracy", [(2, 0)], margin=0.03)[0].verdict == "worse"
+    # Ten images are 0.025 of 400, which these images cannot tell from 0.01 or 0.05.
+    close = outcomes([wrong(*range(3))], [wrong(*range(2, 8))])
+    assert paired_tests(close, "accuracy", margin=0.01)[0].verdict == "undecided"
+
+
+def test_small_but_certain_difference_is_equivalent_within_a_large_margin(outcomes: Callable[..., ScoredRows]) -> None:
+    rows = outcomes([wrong(0)], [wrong(*range(9))])
+    (test,) = paired_tests(rows, "accuracy", margin=0.06)
+    assert test.significant and test.equivalent
+    assert test.verdict == "equivalent"
+    assert paired_tests(rows, "accuracy", margin=0.02)[0].verdict == "better"
+
+
+def test_equivalence_is_corrected_over_all_pairs(outcomes: Callable[..., ScoredRows]) -> None:
+    rows = outcomes(*([wrong(row, row + 1)] for row in range(10)))
+    alone = paired_tests(rows, "accuracy", [(0, 1)], margin=0.017)[0]
+    together = paired_tests(rows, "accuracy", margin=0.017)[0]
+    assert alone.equivalent and not together.equivalent
+    tests = paired_tests(rows, "accuracy", margin=0.017)
+    expected = multipletests([test.p_equivalence for test in tests], method="holm")[1]
+    assert [test.p_equivalence_holm for test in tests] == pytest.approx(expected.tolist())
+
+
+def test_rows_of_several_runs_are_tested_over_images_and_runs(make_run: MakeRun) -> None:
     weak = [make_run(seed, images=400, skill=skill) for seed, skill in enumerate((1.0, 2.0, 3.0))]
     strong = [make_run(10 + seed, images=400, skill=skill) for seed, skill in enumerate((2.2, 1.5, 3.4))]
-    (test,) = paired_tests(resample_scores([weak, strong]), "accuracy")
-    assert test.test == "bootstrap"
+    (test,) = paired_tests(ScoredRows([weak, strong]), "accuracy")
     accuracies = [[np.mean(run.predicted == run.truth) for run in cell] for cell in (weak, strong)]
     assert test.difference.estimate == pytest.approx(np.mean(accuracies[0]) - np.mean(accuracies[1]))
-    # The first runs alone differ clearly, but which cell is ahead changes from seed to seed.
-    (of_first,) = paired_tests(resample_scores([weak[:1], strong[:1]]), "accuracy")
+    assert not test.of_networks
+    # The first runs alone differ clearly, but which row is ahead changes from seed to seed.
+    (of_first,) = paired_tests(ScoredRows([weak[:1], strong[:1]]), "accuracy")
     assert of_first.significant
     assert not test.significant
 
 
-def test_bootstrap_of_twelve_runs_can_survive_the_correction(make_run: MakeRun) -> None:
-    cells = [[make_run(seed, num_classes=3, skill=0.2 if seed else 9.0)] for seed in range(12)]
-    tests = paired_tests(resample_scores(cells, num_resamples=resamples_for(66)), "f1_macro")
-    assert all(test.significant for test in tests if test.first == 0)
+def test_score_without_an_interval_is_not_tested(make_run: MakeRun) -> None:
+    rows = ScoredRows([[make_run(seed, images=30, num_classes=10, skill=1 + 3 * seed)] for seed in range(2)])
+    (test,) = paired_tests(rows, "f1_macro")
+    assert (test.p_value, test.p_holm, test.p_equivalence, test.significant, test.equivalent) == (None,) * 3 + (
+        False,
+    ) * 2
+    assert test.verdict == "undecided"
+    assert test.difference.why_not is not None
 
 
-def test_cells_share_a_letter_exactly_if_they_do_not_differ() -> None:
+def test_rows_are_tested_over_folds(make_run: MakeRun) -> None:
+    folds = [ScoredRows([[make_run(0, test_set=fold)], [make_run(1, test_set=fold, skill=2.9)]]) for fold in range(5)]
+    (together,) = paired_tests(ScoredFolds(tuple(folds)), "accuracy")
+    alone = [paired_tests(fold, "accuracy")[0] for fold in folds]
+    assert together.significant and together.verdict == "worse"
+    assert together.p_value is not None
+    assert all(test.p_value is not None and together.p_value < test.p_value for test in alone)
+
+
+def test_rows_share_a_letter_exactly_if_they_do_not_differ(outcomes: Callable[..., ScoredRows]) -> None:
     random = np.random.default_rng(0)
     for _ in range(60):
         cells = int(random.integers(2, 9))
         pairs = list(itertools.combinations(range(cells), 2))
         different = {pair for pair in pairs if random.random() < 0.5}
-        accuracies = random.random(cells).tolist()
-        groups = tied_groups(resampled_with(accuracies, accuracies), made_tests(cells, different))
+        accuracies = random.permutation(np.arange(cells) * 0.1 + 0.1).tolist()
+        groups = tied_groups(with_accuracies(outcomes, accuracies), made_tests(cells, different))
         letters = [set(own.split()) for own in groups.letters]
         assert all(letters)
         for first, second in pairs:
@@ -226,25 +254,28 @@ def test_cells_share_a_letter_exactly_if_they_do_not_differ() -> None:
         }
 
 
-def test_letters_of_a_chain_by_hand() -> None:
+def test_letters_of_a_chain_by_hand(outcomes: Callable[..., ScoredRows]) -> None:
     # 0.9 and 0.8 are tied, 0.8 and 0.7 are, but 0.9 and 0.7 are not; 0.1 is worse than all.
-    resampled = resampled_with([0.7, 0.9, 0.1, 0.8], [0.5, 0.4, 0.9, 0.3])
+    rows = with_accuracies(outcomes, [0.7, 0.9, 0.1, 0.8])
     different = {(0, 1), (0, 2), (1, 2), (2, 3)}
-    groups = tied_groups(resampled, made_tests(4, different))
+    groups = tied_groups(rows, made_tests(4, different))
     assert groups.ranking == (1, 3, 0, 2)
     assert groups.tied_with_best == (1, 3)
     assert groups.letters == ("b", "a", "c", "a b")
 
 
-def test_of_losses_the_lowest_is_the_best() -> None:
-    resampled = resampled_with([0.7, 0.9, 0.8], [0.5, 0.4, 0.3])
-    groups = tied_groups(resampled, made_tests(3, {(0, 2)}, score="log_loss"))
-    assert (groups.ranking, groups.tied_with_best, groups.letters) == ((2, 1, 0), (2, 1), ("b", "a b", "a"))
-
-
-def test_one_cell_is_tied_with_itself() -> None:
-    groups = tied_groups(resampled_with([0.7], [0.5]), [])
+def test_one_row_is_tied_with_itself(outcomes: Callable[..., ScoredRows]) -> None:
+    groups = tied_groups(with_accuracies(outcomes, [0.7]), [])
     assert (groups.ranking, groups.tied_with_best, groups.letters) == ((0,), (0,), ("a",))
+
+
+def test_ranking_does_not_depend_on_the_last_bit(outcomes: Callable[..., ScoredRows]) -> None:
+    # The mean of 0.9, 0.8 and 0.7 is 0.8, but sums in another order differ in the last bit.
+    levels = [np.arange(IMAGES) < share * IMAGES for share in (0.9, 0.8, 0.7)]
+    assert np.mean([0.9, 0.8, 0.7]) != np.mean([0.7, 0.8, 0.9])
+    for order in itertools.permutations(range(3)):
+        rows = outcomes(levels, [levels[place] for place in order], [levels[1]])
+        assert tied_groups(rows, made_tests(3, set())).ranking == (0, 1, 2)
 
 
 def test_ranks_of_a_published_table() -> None:
@@ -300,3 +331,17 @@ def test_too_few_data_sets_or_models_are_refused(shape: tuple[int, int]) -> None
 def test_missing_score_is_refused() -> None:
     with pytest.raises(ValueError, match="every model needs a score"):
         rank_over_data_sets(np.array([[0.1, 0.2, 0.3], [0.1, np.nan, 0.3], [0.1, 0.2, 0.3]]))
+
+
+def test_average_ranks_do_not_depend_on_the_last_bit() -> None:
+    scores = np.array([[0.8, 0.7, 0.6], [0.5, 0.9, 0.2], [0.3, 0.3, 0.7], [0.1, 0.2, 0.2]])
+    almost = scores.copy()
+    almost[2, 1] = 0.1 + 0.2
+    almost[3, 2] = np.nextafter(0.2, 1)
+    assert not np.array_equal(scores, almost)
+    exact, rounded = rank_over_data_sets(scores), rank_over_data_sets(almost)
+    assert exact.average_ranks.tolist() == rounded.average_ranks.tolist()
+    assert exact.friedman_p_value == rounded.friedman_p_value
+    same = np.full((4, 3), 0.3)
+    same[1, 2] = 0.1 + 0.2
+    assert rank_over_data_sets(same).friedman_p_value == 1

@@ -191,7 +191,61 @@ MUTATIONS = (
         new='between = float(history["epoch"].iloc[index])',
         tests="recording/test_figures.py",
     ),
+    Mutation(
+        file="tandem/evaluation/significance.py",
+        old="p_equivalence, holm(p_equivalence), strict=True",
+        new="p_equivalence, p_equivalence, strict=True",
+        tests="evaluation/test_significance.py",
+    ),
+    Mutation(
+        file="tandem/evaluation/crossed.py",
+        old="np.maximum(self.images - self.noise, 0.0)",
+        new="self.images",
+        tests="evaluation/test_crossed.py",
+    ),
     # comparison and published
+    Mutation(
+        file="tandem/comparison/analysis.py",
+        old="detectable=PairPower(scored, best, second, num_tests)",
+        new="detectable=PairPower(scored, best, second, 1)",
+        tests="comparison/test_analysis.py",
+    ),
+    Mutation(
+        file="tandem/comparison/analysis.py",
+        old='chosen_interval(scored, "accuracy", best, num_candidates)',
+        new='chosen_interval(scored, "accuracy", best, 1)',
+        tests="comparison/test_analysis.py",
+    ),
+    Mutation(
+        file="tandem/comparison/analysis.py",
+        old="test.verdict if test.first == place else reversed_verdict(test.verdict)",
+        new="test.verdict",
+        tests="comparison/test_analysis.py",
+    ),
+    Mutation(
+        file="tandem/comparison/rows.py",
+        old='{"better": self.first, "worse": self.second}.get(self.verdict or "")',
+        new='{"better": self.first, "equivalent": self.first, "worse": self.second}.get(self.verdict or "")',
+        tests="comparison/test_rows.py",
+    ),
+    Mutation(
+        file="tandem/comparison/recommendation.py",
+        old='[*analysis.against_best("equivalent"), ',
+        new='[*analysis.against_best("undecided"), ',
+        tests="comparison/test_recommendation.py",
+    ),
+    Mutation(
+        file="tandem/comparison/recommendation.py",
+        old="_about(max(needed))",
+        new="_about(min(needed))",
+        tests="comparison/test_recommendation.py",
+    ),
+    Mutation(
+        file="tandem/comparison/group_tables.py",
+        old="one.num_images < needed",
+        new="one.num_images <= needed",
+        tests="comparison/test_group_tables.py",
+    ),
     Mutation(
         file="tandem/comparison/pairing.py",
         old='("scratch", "off_the_shelf")',

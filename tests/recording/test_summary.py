@@ -24,6 +24,6 @@ def test_summary_has_one_row_per_phase_and_says_where_to_look() -> None:
     phases = [make_phase(1, "head", 0.7), make_phase(2, "all", 0.9)]
     print_summary("a run", phases, where, Console(file=file, width=60))
     lines = [line.split() for line in file.getvalue().splitlines()]
-    assert ["1", "head", "12", "9", "2.5", "min", "0.7000", "0.8123", "0.2500"] in lines
-    assert ["2", "all", "12", "9", "2.5", "min", "0.9000", "0.8123", "0.2500"] in lines
+    assert ["1", "head", "12", "10", "2.5", "min", "0.7000", "0.8123", "0.2500"] in lines
+    assert ["2", "all", "12", "10", "2.5", "min", "0.9000", "0.8123", "0.2500"] in lines
     assert file.getvalue().splitlines()[-2:] == where

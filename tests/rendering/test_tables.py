@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from pylatexenc.latex2text import LatexNodes2Text
 from pylatexenc.latexwalker import LatexEnvironmentNode, LatexNode, LatexWalker
-from rich.console import Console
 
 from tandem.rendering.tables import (
     MARKS_NOTE,
@@ -19,7 +18,6 @@ from tandem.rendering.tables import (
     Table,
     escape_latex,
     format_value,
-    print_table,
     render_csv,
     render_latex,
     render_markdown,
@@ -62,12 +60,6 @@ INTERVALS = Table(
 )
 
 
-def print_plainly(table: Table, *, width: int, terminal: bool = False) -> str:
-    file = io.StringIO()
-    print_table(table, Console(file=file, width=width, force_terminal=terminal, color_system=None))
-    return file.getvalue()
-
-
 def test_markdown_table() -> None:
     # 0.9123 is best twice: values that read the same share the first place.
     assert render_markdown(TABLE).splitlines() == [
@@ -90,52 +82,6 @@ def test_csv_keeps_every_digit_and_leaves_gaps_empty() -> None:
     assert rows[1] == ["a|b", "0.912345", "300.0", "12"]
     assert rows[2][0] == "c,d"
     assert rows[3] == ["e", "", "4.0", ""]
-
-
-def test_terminal_table_marks_the_best_in_bold() -> None:
-    file = io.StringIO()
-    print_table(TABLE, Console(file=file, width=100, force_terminal=True, color_system="standard"))
-    bold = [part.split("\x1b[0m")[0].strip() for part in file.getvalue().split("\x1b[1m")]
-    assert [text for text in bold if text[:1].isdigit()] == ["0.9123", "0.9123", "4.0 s"]
-
-
-def test_lines_are_not_broken_outside_a_terminal() -> None:
-    long = "a_backbone_with_a_name_that_is_much_longer_than_a_line"
-    table = Table(name="x", title="x", columns=TABLE.columns, rows=((long, 0.5, 1.0, 1),), notes=("a note " * 20,))
-    lines = print_plainly(table, width=40).splitlines()
-    assert [line.split() for line in lines if long in line] == [[long, "0.5000", "1.0", "s", "1"]]
-    assert ("a note " * 20).strip() in [line.strip() for line in lines]
-
-
-def test_numbers_do_not_break_in_a_narrow_terminal() -> None:
-    file = io.StringIO()
-    table = Table(
-        name="x",
-        title="x",
-        columns=(
-            Column(key="backbone", heading="backbone"),
-            *(Column(key=str(index), heading="train seconds", kind="seconds") for index in range(4)),
-        ),
-        rows=(("mobilenet_v2_with_a_long_name", 300.0, 4.25, 50.0, 7200.0),),
-    )
-    print_table(table, Console(file=file, width=45, force_terminal=True, color_system=None))
-    lines = file.getvalue().splitlines()
-    assert max(len(line) for line in lines) <= 45
-    (row,) = [line.split() for line in lines if " min " in line]
-    assert row[-8:] == ["5.0", "min", "4.2", "s", "50.0", "s", "2.0", "h"]
-
-
-def test_square_brackets_are_printed_as_they_are() -> None:
-    table = Table(
-        name="x",
-        title="[bold]title",
-        columns=(Column(key="hidden", heading="[red]hidden"),),
-        rows=(("[256]",), ("[/]",)),
-        notes=("[dim]",),
-    )
-    printed = print_plainly(table, width=80)
-    for text in ("[bold]title", "[red]hidden", "[256]", "[/]", "[dim]"):
-        assert text in printed
 
 
 def test_nothing_is_best_if_all_values_read_the_same() -> None:
@@ -203,13 +149,6 @@ def test_markdown_underlines_and_explains_values_tied_with_the_best() -> None:
         "",
         f"- {MARKS_NOTE}",
     ]
-
-
-def test_terminal_underlines_values_tied_with_the_best() -> None:
-    file = io.StringIO()
-    print_table(INTERVALS, Console(file=file, width=100, force_terminal=True, color_system="standard"))
-    assert re.findall(r"\x1b\[4m(.*?)\x1b\[0m", file.getvalue()) == ["0.9100 [0.9000, 0.9200]"]
-    assert MARKS_NOTE in file.getvalue()
 
 
 def test_csv_has_three_columns_for_a_value_with_an_interval() -> None:
@@ -303,16 +242,6 @@ PROSE_TABLE = Table(
     ),
     rows=(("a claim of many words " * 5, "holds", "the numbers that decide " * 10, 0.5), ("short", "fails", "b", 0.75)),
 )
-
-
-def test_prose_is_broken_into_lines_in_a_pipe_beside_its_row() -> None:
-    file = io.StringIO()
-    print_table(PROSE_TABLE, Console(file=file, width=80))
-    lines = file.getvalue().splitlines()
-    assert 120 < max(map(len, lines)) <= 160
-    (first,) = [line for line in lines if "holds" in line]
-    assert first.startswith("a claim of many words") and first.rstrip().endswith("0.5000")
-    assert "the numbers that decide" in first
 
 
 def test_prose_shares_the_line_in_latex() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -56,7 +57,7 @@ def test_diverged_epoch_is_logged_but_not_reported(train_loss: float, val_loss: 
     run = RecordingRun()
     curves = Curves(run, seen.append)  # type: ignore[arg-type]
     add(curves, HEAD, 1.0)
-    with pytest.raises(TrainingDiverged, match=r"diverged in epoch 1 of the run: .*use a learning_rate below 0\.1"):
+    with pytest.raises(TrainingDiverged, match=r"diverged in epoch 2 of the run: .*use a learning_rate below 0\.1"):
         add(curves, HEAD, val_loss, train_loss=train_loss)
     assert [row["epoch"] for row in seen] == [0]
     assert [step for step, _ in run.logged] == [0, 1]
@@ -68,3 +69,24 @@ def test_seconds_are_those_of_the_phase() -> None:
         add(curves, phase, 1.0, seconds=seconds)
     assert curves.seconds_of(HEAD) == [1.5, 2.5]
     assert curves.seconds_of(ALL) == [4.0]
+
+
+def test_each_epoch_is_a_line_that_counts_from_1_within_its_phase(capsys: pytest.CaptureFixture[str]) -> None:
+    head, everything = (dataclasses.replace(phase, max_epochs=30) for phase in (HEAD, ALL))
+    curves = Curves(RecordingRun())  # type: ignore[arg-type]
+    numbers = {"learning_rate": 0.1, "train_accuracy": 0.9}
+    curves.add(head, seconds=4.2, train_loss=0.31, val_loss=0.4719, val_accuracy=0.75, **numbers)
+    curves.add(head, seconds=12.345, train_loss=0.25, val_loss=0.4, val_accuracy=0.8, **numbers)
+    curves.add(everything, seconds=0.05, train_loss=0.2, val_loss=0.3, val_accuracy=0.85, **numbers)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [
+        "epoch  1/30  loss 0.310  val_loss 0.472  val_acc 0.750  4.2 s",
+        "epoch  2/30  loss 0.250  val_loss 0.400  val_acc 0.800  12.3 s",
+        "phase 2, epoch  1/30  loss 0.200  val_loss 0.300  val_acc 0.850  0.05 s",
+    ]
+
+
+def test_quiet_curves_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    add(Curves(RecordingRun(), quiet=True), HEAD, 1.0)  # type: ignore[arg-type]
+    assert capsys.readouterr() == ("", "")
