@@ -15,7 +15,7 @@ from tandem.evaluation.resampling import resample_scores
 from tandem.protocol.backbones import find_backbone
 from tandem.protocol.parser import Framework
 from tandem.protocol.settings import Settings, flatten
-from tandem.rendering.tables import Column, Estimate, Table, render_markdown
+from tandem.rendering.tables import Column, Estimate, Table, format_value, render_markdown
 from tandem.tracking import vocabulary
 
 LIBRARIES: dict[Framework, str] = {"torch": "pytorch", "keras": "keras"}
@@ -102,14 +102,19 @@ def weights_licence(settings: Settings, framework: Framework) -> tuple[str, str]
     return licence, f"{begin}, under {licence}. {terms}"
 
 
-def _scores(predictions: Predictions) -> dict[str, Estimate]:
+def _scores(predictions: Predictions) -> dict[str, Estimate | float]:
     resampled = resample_scores([[predictions]])
     intervals = {name: score_interval(resampled, name, 0) for name in SCORES if name in resampled.estimates}
-    return {name: Estimate(value=each.estimate, low=each.low, high=each.high) for name, each in intervals.items()}
+    return {
+        name: each.estimate
+        if each.low is None or each.high is None
+        else Estimate(value=each.estimate, low=each.low, high=each.high)
+        for name, each in intervals.items()
+    }
 
 
 def _metadata(
-    licence: str, framework: Framework, data: PreparedData, scores: Mapping[str, Estimate], title: str
+    licence: str, framework: Framework, data: PreparedData, scores: Mapping[str, Estimate | float], title: str
 ) -> dict[str, Any]:
     names = [name for name in list(SCORES)[:2] if name in scores]
     return {
@@ -128,7 +133,7 @@ def _metadata(
                             {
                                 "type": {"accuracy": "accuracy", "f1_macro": "f1"}[name],
                                 "name": SCORES[name],
-                                "value": round(scores[name].value, 6),
+                                "value": round(_number(scores[name]), 6),
                             }
                             for name in names
                         ],
@@ -139,14 +144,18 @@ def _metadata(
     }
 
 
-def _summary(settings: Settings, framework: Framework, data: PreparedData, scores: Mapping[str, Estimate]) -> str:
-    accuracy = scores["accuracy"]
+def _summary(
+    settings: Settings, framework: Framework, data: PreparedData, scores: Mapping[str, Estimate | float]
+) -> str:
     return (
         f"An image classifier for {len(data.classes)} classes: {settings.backbone} in "
         f"{'PyTorch' if framework == 'torch' else 'Keras'}, trained on {data.name} ({settings.regime}). Accuracy on "
-        f"{len(data.rows('test')):,} test images: {accuracy.value:.4f} (95 % interval {accuracy.low:.4f} to "
-        f"{accuracy.high:.4f})."
+        f"{len(data.rows('test')):,} test images, with its 95 % interval: {format_value(scores['accuracy'], 'score')}."
     )
+
+
+def _number(score: Estimate | float) -> float:
+    return score.value if isinstance(score, Estimate) else score
 
 
 def _about_data(settings: Settings, data: PreparedData) -> str:
@@ -165,7 +174,7 @@ def _about_data(settings: Settings, data: PreparedData) -> str:
     return "\n".join(lines)
 
 
-def _scores_table(scores: Mapping[str, Estimate], num_images: int) -> str:
+def _scores_table(scores: Mapping[str, Estimate | float], num_images: int) -> str:
     table = Table(
         name="scores",
         title="Scores",
