@@ -11,7 +11,7 @@ from tandem.data.prepare import PreparedData
 from tandem.evaluation.intervals import score_interval
 from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.resampling import resample_scores
+from tandem.evaluation.scored_rows import ScoredRows
 from tandem.protocol.backbones import find_backbone
 from tandem.protocol.parser import Framework
 from tandem.protocol.settings import Settings, flatten
@@ -103,8 +103,8 @@ def weights_licence(settings: Settings, framework: Framework) -> tuple[str, str]
 
 
 def _scores(predictions: Predictions) -> dict[str, Estimate | float]:
-    resampled = resample_scores([[predictions]])
-    intervals = {name: score_interval(resampled, name, 0) for name in SCORES if name in resampled.estimates}
+    scored = ScoredRows([[predictions]])
+    intervals = {name: score_interval(scored, name, 0) for name in SCORES}
     return {
         name: each.estimate
         if each.low is None or each.high is None
