@@ -53,6 +53,10 @@ _COSTS: tuple[tuple[str, Column], ...] = (
         Column(key="latency_milliseconds", heading="latency", kind="milliseconds", better="lower"),
     ),
     (
+        vocabulary.ONNX_LATENCY_MILLISECONDS,
+        Column(key="onnx_latency_milliseconds", heading="latency in ONNX", kind="milliseconds", better="lower"),
+    ),
+    (
         vocabulary.IMAGES_PER_SECOND,
         Column(key="inference_images_per_second", heading="images per second", kind="number", better="higher"),
     ),
@@ -479,8 +483,17 @@ def cost_table(analysis: Analysis) -> Table:
         title="Time and cost",
         notes=(
             "Training includes validation and excludes evaluation; regimes with one phase have only a first phase.",
+            *_about_onnx(rows),
         ),
     )
+
+
+def _about_onnx(rows: Sequence[Row]) -> list[str]:
+    tags = [run.tags.get(vocabulary.ONNX_HARDWARE) for row in rows for run in row.configuration.runs]
+    hardware = sorted({tag for tag in tags if tag})
+    if not hardware:
+        return []
+    return [f"Latency in ONNX: of exported networks, in ONNX Runtime on one thread of {' or '.join(hardware)}."]
 
 
 def _hardware(row: Row) -> str | None:

@@ -22,6 +22,7 @@ from tandem.files import csv_cell
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
 from tandem.recording.grad_cam import FeaturesAndGradients, GradCam, choose_images, draw_contact_sheet, make_grad_cam
+from tandem.recording.model_card import model_card
 from tandem.recording.page import write_run_page
 from tandem.recording.summary import PhaseResult, print_summary, untrained
 from tandem.tracking import vocabulary
@@ -274,7 +275,7 @@ def record_end(
     *,
     framework: str,
 ) -> None:
-    """Records costs and test scores of the whole run and its page, and prints a summary.
+    """Records costs and test scores of the whole run, its page and its model card, and prints a summary.
 
     Args:
         run: The run that is being recorded.
@@ -320,4 +321,16 @@ def record_end(
         settings=flatten(hide_password(settings)),
     )
     run.log_artifact(page, remove=True)  # 5 MB, most of it plotly.js
+    card = run.folder / vocabulary.MODEL_CARD_FILE
+    text = model_card(
+        title=title,
+        run_id=run.id,
+        framework=run.framework,
+        settings=settings,
+        data=data,
+        predictions=predictions,
+        costs=costs,
+    )
+    card.write_text(text, encoding="utf-8")
+    run.log_artifact(card)
     print_summary(title, results or [untrained(test_scores)], run.where_to_look())

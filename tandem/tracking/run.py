@@ -29,6 +29,7 @@ from tandem.errors import TrainingPruned, UserError, one_line
 from tandem.files import write_text
 from tandem.output import warn
 from tandem.protocol.addresses import absolute
+from tandem.protocol.parser import Framework
 from tandem.protocol.settings import Settings, flatten
 from tandem.secrets import hide_secrets, shown_uri
 from tandem.tracking import vocabulary
@@ -53,8 +54,11 @@ LEAST_FREE_BYTES = 50_000_000  # for the files of a run: a page of 5 MB, weights
 class Run:
     """Open run. Its methods may be called from any thread."""
 
-    def __init__(self, client: MlflowClient, *, run_id: str, experiment_id: str, name: str, folder: Path) -> None:
+    def __init__(
+        self, client: MlflowClient, *, run_id: str, experiment_id: str, name: str, framework: Framework, folder: Path
+    ) -> None:
         self.id = run_id
+        self.framework = framework
         self.folder = folder
         self._uri = client.tracking_uri
         self._experiment_id = experiment_id
@@ -217,7 +221,7 @@ def _folder_of_runs(settings: Settings) -> Path:
 def start_run(
     settings: Settings,
     *,
-    framework: str,
+    framework: Framework,
     backend: str,
     versions: Mapping[str, str],
     not_compared: Mapping[str, str] | None = None,
@@ -271,7 +275,7 @@ def start_run(
 
 
 def _create_run(
-    client: MlflowClient, experiment_id: str, settings: Settings, framework: str, tags: dict[str, str]
+    client: MlflowClient, experiment_id: str, settings: Settings, framework: Framework, tags: dict[str, str]
 ) -> Run:
     started = time.time()
     title = f"{settings.backbone}-{settings.regime}-{framework}"
@@ -284,7 +288,7 @@ def _create_run(
         timestamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started))
         folder = parent / f"{timestamp}-{vocabulary.file_name(title)}-{run_id[:8]}"
         folder.mkdir()
-        return Run(client, run_id=run_id, experiment_id=experiment_id, name=name, folder=folder)
+        return Run(client, run_id=run_id, experiment_id=experiment_id, name=name, framework=framework, folder=folder)
     except BaseException:
         client.set_terminated(run_id, "FAILED")
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tandem.data.features import NO_FEATURES
 from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
+from tandem.evaluation.architecture import Layer
 from tandem.experiment import Framework, PhaseMeter
 from tandem.protocol.backbones import Backbone
 from tandem.protocol.learning_rate_finder import LearningRateFinder
@@ -31,6 +33,7 @@ class LinearNetwork:
     """Of shape (pixels, features)."""
     head: np.ndarray
     """Of shape (features, outputs)."""
+    pixels: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(scaling="unit"))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1) / 255 @ self.backbone @ self.head
@@ -82,6 +85,9 @@ class MadePackage:
     def count_macs(self, network: LinearNetwork) -> int:
         return network.backbone.size + network.head.size
 
+    def layers_of(self, network: LinearNetwork, image_shape: tuple[int, ...]) -> list[Layer]:
+        return [Layer(name="backbone", kind="Matrix", output_shape=(4,), parameters=network.backbone.size)]
+
     def features_and_gradients(
         self, network: LinearNetwork, images: np.ndarray, classes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -97,6 +103,7 @@ class MadePackage:
     ) -> None:
         folder.mkdir()
         (folder / "MLmodel").write_text(f"{image_shape} {num_classes}")
+        (folder / "requirements.txt").write_text("mlflow==3\nnumpy==2\n")
 
 
 @dataclass

@@ -23,11 +23,6 @@ if keras.backend.backend() != "jax":
     limit_threads(1)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # MLflow warns about its own types when it is imported
-    config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType:UserWarning")
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(os.environ["KERAS_HOME"])
 
