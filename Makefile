@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # on two cores, two processes with two threads each are many times slower than with one thread each
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo serve test test-long kills test-common test-torch test-keras lint types audit clean
+.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types audit clean kills test-gpu bench-gpu
 
 help:
 	@echo "make demo        five runs per framework on handwritten digits, then their comparison (under 5 minutes)"
@@ -16,6 +16,8 @@ help:
 	@echo "make test        the tests (under 10 minutes)"
 	@echo "make test-long   the tests that take minutes each"
 	@echo "make kills       kills 50 runs per framework at random moments, and continues them (an hour or two)"
+	@echo "make test-gpu    sixteen checks on one NVIDIA GPU (8 minutes), in an environment that has a framework"
+	@echo "make bench-gpu   throughput on one NVIDIA GPU, on one page"
 	@echo "make lint types  ruff and mypy"
 	@echo "make audit       known vulnerabilities of the installed versions (pip-audit)"
 	@echo "make clean       removes $(VENV); runs and caches are unchanged"
@@ -64,6 +66,15 @@ test-long: $(VENV)/requirements-dev.done
 kills: $(VENV)/requirements-dev.done
 	$(BIN)/python -m tests.scripts.kills --kills 50
 	$(BIN)/python -m tests.scripts.kills --kills 20 --during checkpoints
+
+# Not from requirements.txt, which has no CUDA packages for Keras: GPU_PYTHON is a Python with a framework for the GPU.
+GPU_PYTHON ?= $(shell test -x .venv-torch/bin/python && echo .venv-torch/bin/python || echo $(BIN)/python)
+
+test-gpu:
+	$(GPU_PYTHON) -m tests.on_gpu $(ARGUMENTS)
+
+bench-gpu:
+	$(GPU_PYTHON) -m benchmarks.gpu $(ARGUMENTS)
 
 lint: $(VENV)/requirements-dev.done
 	$(BIN)/ruff check .

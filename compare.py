@@ -58,6 +58,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="write the figures to the folder figures in --output in this format; needs Chrome or Chromium",
     )
     parser.add_argument(
+        "--register",
+        metavar="NAME",
+        help="register the recommended model under this name in MLflow's model registry, with the alias recommended "
+        "and the reasons in its description",
+    )
+    parser.add_argument(
         "--margin",
         type=float,
         default=MARGIN,
@@ -68,8 +74,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--published",
         metavar="NAME",
         help="show the results of a document beside these runs and judge its claims: birds, cifar100_lightweight, "
-        "eight_datasets, imagenette or mobilenet_vs_efficientnetv2; works without any runs, unless --html or --figures "
-        "is given",
+        "eight_datasets, imagenette or mobilenet_vs_efficientnetv2; works without any runs, unless --html, --figures "
+        "or --register is given",
     )
     return parser.parse_args(argv)
 
@@ -111,8 +117,12 @@ def main(argv: list[str] | None = None) -> None:
         if no_runs is not None and document is None:
             raise no_runs
         write_comparison_tables(comparison, arguments.experiment, arguments.output)
-        if no_runs is not None and (arguments.html or arguments.figures):
+        if no_runs is not None and (arguments.html or arguments.figures or arguments.register):
             raise no_runs
+        if arguments.register is not None:
+            from tandem.comparison.registration import register_recommended
+
+            print(register_recommended(comparison, arguments.experiment, arguments.register))
         if no_runs is not None:
             print(no_runs)
         elif arguments.html or arguments.figures:

@@ -66,7 +66,17 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
     experiment.save_network(FRAMEWORK, network, settings, data, run)
     cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
     experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
-    experiment.record_end(run, settings, data, progress.curves, progress.outcomes, progress.results, predictions, cost)
+    experiment.record_end(
+        run,
+        settings,
+        data,
+        progress.curves,
+        progress.outcomes,
+        progress.results,
+        predictions,
+        cost,
+        framework="keras",
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- network

@@ -69,7 +69,17 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
     experiment.save_network(FRAMEWORK, network, settings, data, run)
     cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
     experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
-    experiment.record_end(run, settings, data, progress.curves, progress.outcomes, progress.results, predictions, cost)
+    experiment.record_end(
+        run,
+        settings,
+        data,
+        progress.curves,
+        progress.outcomes,
+        progress.results,
+        predictions,
+        cost,
+        framework="torch",
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- network
@@ -143,7 +153,7 @@ def train_phase(
         precision=PRECISIONS[settings.precision],
         **on_torch.trainer_options(settings, phase),
     )
-    compile_seconds = on_torch.warm_up(trained, steps.forward_pass, settings, training.stream, validation.stream)
+    compile_seconds = on_torch.warm_up(trained, steps.forward_pass, settings, training, validation)
     with meter.training(checkpoints.seconds), on_torch.keyboard_interrupts():
         trainer.fit(steps, training, validation)
     on_torch.to_device(network, settings).eval()  # Lightning has moved it off the GPU

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import statistics
 import subprocess
@@ -29,6 +30,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"tf32": False, "channels_last": False, "fused_optimizer": False, "cudnn_autotune": False, "compile": False},
     ),
     "float32, defaults": ("float32", {}),
+    "float32, channels_first": ("float32", {"channels_last": False}),
+    "float32, channels_last": ("float32", {"channels_last": True}),
     "float32, compiled": ("float32", {"compile": True}),
     "bfloat16, nothing": (
         "bfloat16",
@@ -54,6 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch_size", type=int, default=32, help="(default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=6, help="compared pairs (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: the framework's)")
+    parser.add_argument("--json", action="store_true", help="print the numbers of a single variant as JSON")
     arguments = parser.parse_args(argv)
     if arguments.variant and len(arguments.variant) == 1:
         measure(arguments)
@@ -72,7 +76,7 @@ def has_gpu() -> bool:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Prints the line of one variant."""
+    """Prints the line of one variant, or its numbers as JSON."""
     (variant,) = arguments.variant
     arguments.precision, changes = VARIANTS[variant]
     case = dataclasses.replace(
@@ -83,6 +87,10 @@ def measure(arguments: argparse.Namespace) -> None:
     images = case.batch_size * case.num_batches
     rates = [statistics.median(images / epoch.clock for epoch in epochs) for epochs in (script, bare)]
     ratios = [one.clock / other.clock for one, other in zip(bare, script, strict=True)]
+    if arguments.json:
+        numbers = {"script": rates[0], "bare": rates[1], "ratio": statistics.median(ratios)}
+        print(json.dumps(numbers), flush=True)
+        return
     ratio = f"{statistics.median(ratios):.3f} ({quartiles(ratios, '.3f')})"
     print(f"{variant:22} {rates[0]:16,.1f} {rates[1]:8,.1f} {ratio:>26}", flush=True)
 

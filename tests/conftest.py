@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import signal
 import socket
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from tandem.evaluation.predictions import Predictions
     from tandem.tracking.reader import RunRecord
     from tests.local_server import Server
+
+# read by the frameworks at their import, here and in the programs that tests start: the tests are those of a machine
+# without a GPU, and tests/on_gpu has the checks of one
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["JAX_PLATFORMS"] = "cpu"
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -148,6 +148,7 @@ class RecordingRun:
     """Keeps what is logged, where a test needs no MLflow."""
 
     def __init__(self, folder: Path = Path("unused")) -> None:
+        self.id = "0123456789abcdef"
         self.folder = folder
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.tags: dict[str, str] = {}

@@ -24,6 +24,12 @@ def test_signals():
 """
 
 
+def test_gpus_are_hidden_from_tests_and_their_children() -> None:
+    code = "import os; print(repr(os.environ['CUDA_VISIBLE_DEVICES']), os.environ['JAX_PLATFORMS'])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["''", "cpu"]
+
+
 def test_tests_and_their_children_receive_signals_that_nohup_or_a_background_job_ignores(tmp_path: Path) -> None:
     (tmp_path / "test_signals.py").write_text(TEST)
 

@@ -26,6 +26,9 @@ ALLOWED = {
     "protocol": set(),
     "rendering": set(),
     "data": {"protocol"},
+    "serving": {"protocol", "data", "evaluation", "tracking"},
+    "export": {"protocol", "data", "evaluation", "tracking", "serving", "on_torch", "on_keras"},
+    "predict": {"protocol", "data", "evaluation", "tracking", "rendering", "serving", "comparison"},
     "evaluation": {"protocol"},
     "tracking": {"protocol"},
     "on_torch": {"protocol", "data", "evaluation", "tracking"},
@@ -35,7 +38,7 @@ ALLOWED = {
     "comparison": {"protocol", "data", "evaluation", "tracking", "rendering", "recording"},
     "published": {"protocol", "data", "evaluation", "tracking", "rendering", "recording", "comparison"},
     "search": {"protocol", "data", "evaluation", "tracking", "rendering", "recording"},
-    "experiment": {"protocol", "data", "evaluation", "tracking", "recording", "data_report", "search"},
+    "experiment": {"protocol", "data", "evaluation", "tracking", "recording", "data_report", "search", "serving"},
     "launch": {"protocol", "tracking", "rendering"},
     "grid": {"protocol", "tracking", "rendering", "launch"},
 }

@@ -15,11 +15,12 @@ from tandem.comparison.rows import Pair, Row
 from tandem.comparison.styles import REGIME_COLORS, RunStyle, shaded
 from tandem.evaluation.ties import merge_ties
 from tandem.rendering.tables import Estimate
-from tandem.rendering.theme import LIGHT, NEUTRAL_COLOR, plain
+from tandem.rendering.theme import LIGHT, NEUTRAL_COLOR, arrange_panels, plain, wrapped
 from tandem.tracking import vocabulary
 
 _INTERVAL = {"thickness": 1.2, "width": 4}
-_LEGEND_BELOW = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.16, "yanchor": "top"}
+# At the lower edge of the figure, whatever its height: on a phone the entries need more lines.
+_LEGEND_BELOW = {"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0, "yanchor": "bottom"}
 _CURVES = (
     (1, 1, vocabulary.TRAIN_LOSS, "loss, training images"),
     (1, 2, vocabulary.VAL_LOSS, "loss, validation images"),
@@ -32,6 +33,9 @@ _TIME_MARKS = (
     ("h", 3600, (1, 2, 5, 10, 20, 50, 100)),
 )
 _TEST_ACCURACY = "accuracy on test images"
+
+RELIABILITY_COLUMNS = 4  # panels side by side
+RELIABILITY_NARROWEST = 160  # width of a panel in pixels
 
 _RANKS_WIDTH = 1000  # pixels of the critical-difference diagram
 
@@ -51,8 +55,55 @@ def pareto_front(costs: Sequence[float], accuracy: Sequence[float]) -> list[int]
     return front
 
 
+def accuracies(rows: Sequence[Row], styles: Mapping[str, RunStyle]) -> go.Figure:
+    """Accuracy of each row with its interval, the best on top, and a band over the interval of the best.
+
+    Rows that are tied with the best are filled.
+
+    Args:
+        rows: With an accuracy, the best first.
+        styles: From run_styles.
+    """
+    figure = go.Figure()
+    best = _accuracy(rows[0])
+    if best.high > best.low:
+        figure.add_vrect(
+            x0=best.low, x1=best.high, fillcolor=NEUTRAL_COLOR, opacity=0.15, line={"width": 0}, layer="below"
+        )
+    for row in rows:
+        style, accuracy = styles[row.label], _accuracy(row)
+        is_tied = row is rows[0] or "accuracy" in row.tied_with_best
+        figure.add_scatter(
+            x=[accuracy.value],
+            y=[wrapped(row.label)],
+            error_x=_error_bars([accuracy]) | {"color": style.color},
+            mode="markers",
+            marker={
+                "symbol": style.symbol if is_tied else f"{style.symbol}-open",
+                "size": 11,
+                "color": style.color,
+                "line": {"width": 2, "color": style.color},
+            },
+            name=plain(row.label),
+            showlegend=False,
+            hovertemplate=f"{plain(row.label)}<br>accuracy %{{x:.4f}} [{accuracy.low:.4f}, {accuracy.high:.4f}]"
+            "<extra></extra>",
+        )
+    order = [wrapped(row.label) for row in rows]
+    figure.update_xaxes(title=_TEST_ACCURACY, zeroline=False)
+    figure.update_yaxes(
+        type="category", categoryorder="array", categoryarray=order, autorange="reversed", ticksuffix="  "
+    )
+    lines = max(label.count("<br>") + 1 for label in order)
+    figure.update_layout(template=LIGHT, height=90 + (16 + 16 * lines) * len(order))
+    return figure
+
+
 def curves_over_runs(histories: Mapping[str, pd.DataFrame], styles: Mapping[str, RunStyle]) -> go.Figure:
     """Loss and accuracy per epoch, one line per row, with a star where the backbone was thawed.
+
+    Rows with several phases are wide lines below the others, because their first phase may be the same as the whole
+    training of another row.
 
     Args:
         histories: By label; one line per epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss,
@@ -62,14 +113,14 @@ def curves_over_runs(histories: Mapping[str, pd.DataFrame], styles: Mapping[str,
     figure = make_subplots(
         rows=2,
         cols=2,
-        shared_xaxes=True,
+        shared_xaxes="all",
         shared_yaxes="rows",
         horizontal_spacing=0.04,
-        vertical_spacing=0.1,
+        vertical_spacing=0.12,
         subplot_titles=[title for *_, title in _CURVES],
     )
     any_thawed = False
-    for label, history in histories.items():
+    for label, history in sorted(histories.items(), key=lambda item: item[1]["phase"].nunique(), reverse=True):
         phases = history["phase"].to_numpy()
         thawed = history.iloc[1:][phases[1:] != phases[:-1]]
         any_thawed = any_thawed or len(thawed) > 0
@@ -77,30 +128,31 @@ def curves_over_runs(histories: Mapping[str, pd.DataFrame], styles: Mapping[str,
     if any_thawed:
         _legend_entry(figure, "first epoch after thawing", marker={"symbol": "star", "size": 11})
     figure.update_xaxes(title="epoch", row=2)
-    figure.update_xaxes(tickformat="d")
+    figure.update_xaxes(tickformat="d", showticklabels=True)
     figure.update_yaxes(rangemode="tozero", row=1)
     # The legend is below, because names are long; a click on an entry hides its row.
-    figure.update_layout(
-        template=LIGHT, height=560 + 12 * len(histories), legend=_LEGEND_BELOW | {"y": -0.12}, hovermode="closest"
-    )
+    figure.update_layout(template=LIGHT, legend=_LEGEND_BELOW, hovermode="closest", margin={"t": 40})
+    arrange_panels(figure, panels=4, columns=2, panel_height=240, around=100 + 22 * (len(histories) + 1), narrowest=300)
     return figure
 
 
 def _add_curves(figure: go.Figure, label: str, history: pd.DataFrame, thawed: pd.DataFrame, style: RunStyle) -> None:
+    is_wide = len(thawed) > 0
     for row, column, metric, _ in _CURVES:
         place: dict[str, Any] = {"row": row, "col": column, "legendgroup": label, "name": plain(label)}
         figure.add_scatter(
-            x=history["epoch"].to_numpy(),
+            x=history["epoch"].to_numpy() + 1,  # people count from 1
             y=history[metric].to_numpy(),
             mode="lines",
-            line={"color": style.color, "width": 2, "dash": style.dash},
+            line={"color": style.color, "width": 6 if is_wide else 2, "dash": style.dash},
+            opacity=0.55 if is_wide else 1,
             showlegend=(row, column) == (1, 1),
             hovertemplate="epoch %{x}: %{y:.4f}",
             **place,
         )
         if len(thawed):
             figure.add_scatter(
-                x=thawed["epoch"].to_numpy(),
+                x=thawed["epoch"].to_numpy() + 1,
                 y=thawed[metric].to_numpy(),
                 mode="markers",
                 marker={"symbol": "star", "size": 11, "color": style.color},
@@ -184,25 +236,32 @@ def _accuracy_against(
 
 
 def reliability_over_runs(bins: Mapping[str, pd.DataFrame], styles: Mapping[str, RunStyle]) -> go.Figure:
-    """Accuracy against confidence, the probability that a network gives its own prediction; one line per row.
+    """Accuracy against confidence, the probability that a network gives its own prediction; one panel per row.
 
     Args:
         bins: By label; from tandem.evaluation.metrics.reliability_bins. Bins without images are left out.
         styles: From run_styles.
     """
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        line={"color": NEUTRAL_COLOR, "width": 1, "dash": "dot"},
-        name="calibrated",
-        hoverinfo="skip",
+    columns = min(RELIABILITY_COLUMNS, len(bins))
+    figure = make_subplots(
+        rows=-(-len(bins) // columns),
+        cols=columns,
+        horizontal_spacing=0.05,
+        subplot_titles=[wrapped(label) for label in bins],
     )
-    for label, all_bins in bins.items():
+    for panel, (label, all_bins) in enumerate(bins.items()):
         filled = all_bins[all_bins["images"] > 0]
         share = filled["images"] / filled["images"].sum()
         style = styles[label]
+        place: dict[str, Any] = {"row": panel // columns + 1, "col": panel % columns + 1}
+        figure.add_scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            line={"color": NEUTRAL_COLOR, "width": 1, "dash": "dot"},
+            hoverinfo="skip",
+            **place,
+        )
         figure.add_scatter(
             x=filled["confidence"].to_numpy(),
             y=filled["accuracy"].to_numpy(),
@@ -213,16 +272,26 @@ def reliability_over_runs(bins: Mapping[str, pd.DataFrame], styles: Mapping[str,
             marker={
                 "symbol": style.symbol,
                 "color": style.color,
-                "size": (4 + 20 * np.sqrt(share)).to_numpy(),
+                "size": (4 + 16 * np.sqrt(share)).to_numpy(),
                 "line": {"width": 0},
             },
             name=plain(label),
             hovertemplate="confidence %{x:.3f}<br>accuracy %{y:.3f}<br>images %{customdata}",
+            **place,
         )
-    figure.update_xaxes(title="confidence", range=[0, 1.02], constrain="domain", constraintoward="left")
-    figure.update_yaxes(title="accuracy", range=[0, 1.02], scaleanchor="x", constrain="domain")
-    # Narrower than the page, so that the legend is near the lines.
-    figure.update_layout(template=LIGHT, height=520, width=800, hovermode="closest")
+    figure.update_xaxes(range=[0, 1.05], tickvals=[0, 0.5, 1], ticktext=["0", "0.5", "1"])
+    figure.update_yaxes(range=[0, 1.05], tickvals=[0, 0.5, 1], ticktext=["0", "0.5", "1"])
+    figure.update_annotations(font={"size": 13})
+    lines = max(wrapped(label).count("<br>") + 1 for label in bins)
+    figure.update_layout(template=LIGHT, hovermode="closest", showlegend=False, margin={"t": 8 + 18 * lines, "b": 40})
+    arrange_panels(
+        figure,
+        panels=len(bins),
+        columns=columns,
+        panel_height=210 + 16 * lines,
+        around=48 + 18 * lines,
+        narrowest=RELIABILITY_NARROWEST,
+    )
     return figure
 
 
@@ -242,7 +311,7 @@ def accuracy_differences(pairs: Sequence[Pair], title: str) -> go.Figure:
         color = REGIME_COLORS["frozen"] if significant else NEUTRAL_COLOR
         figure.add_scatter(
             x=[difference.value for difference in differences],
-            y=[plain(pair.first.label) for pair in shown],
+            y=[wrapped(pair.first.label) for pair in shown],
             error_x=_error_bars(differences) | {"color": color},
             customdata=[[difference.low, difference.high] for difference in differences],
             mode="markers",
@@ -251,12 +320,12 @@ def accuracy_differences(pairs: Sequence[Pair], title: str) -> go.Figure:
             hovertemplate="%{y}<br>%{x:+.4f} [%{customdata[0]:+.4f}, %{customdata[1]:+.4f}]<extra></extra>",
         )
     figure.add_vline(x=0, line={"color": NEUTRAL_COLOR, "width": 1})
-    order = [plain(pair.first.label) for pair in pairs]
+    order = [wrapped(pair.first.label) for pair in pairs]
     figure.update_xaxes(title=title, tickformat="+.3~f", zeroline=False)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=order, autorange="reversed")
     figure.update_layout(
         template=LIGHT,
-        height=130 + 30 * len(order),
+        height=130 + (14 + 16 * max(label.count("<br>") + 1 for label in order)) * len(order),
         margin={"t": 40},
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
     )
@@ -328,6 +397,8 @@ def critical_difference_diagram(
         showlegend=False,
         hovermode="closest",
         margin={"l": 10, "r": 10, "t": 20, "b": 10},
+        # The room for the names is a share of the width.
+        meta={"zoomed": True},
     )
     return figure
 

@@ -13,6 +13,7 @@ from tandem.comparison.differences import differences_sentence
 from tandem.comparison.recommendation import thawing_sentence
 from tandem.comparison.rows import ClassDifference, Ensemble, Pair, Row
 from tandem.evaluation.margin import points
+from tandem.evaluation.metrics import SCORE_NAMES
 from tandem.evaluation.transfer import fewest_images_for_flag
 from tandem.rendering.tables import MISSING, Column, Field, Kind, Table, Value, table_of
 from tandem.tracking import vocabulary
@@ -20,23 +21,6 @@ from tandem.tracking import vocabulary
 CLASSES_NAMED = 5
 
 _LOWER_IS_BETTER = ("calibration_error", "rms_calibration_error", "log_loss")
-_SCORES = {
-    "accuracy": "accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "precision_macro": "macro precision",
-    "recall_macro": "macro recall",
-    "f1_macro": "macro F1",
-    "precision_weighted": "weighted precision",
-    "recall_weighted": "weighted recall",
-    "f1_weighted": "weighted F1",
-    "precision_min": "worst-class precision",
-    "recall_min": "worst-class recall",
-    "f1_min": "worst-class F1",
-    "recall_at_half": "recall at 0.5",
-    "calibration_error": "calibration error",
-    "rms_calibration_error": "RMS calibration error",
-    "log_loss": "log loss",
-}
 _IMAGENET_SCORES: dict[str, tuple[str, Kind]] = {
     "imagenet_accuracy": ("accuracy over all 1000 classes", "score"),
     "imagenet_precision_macro": ("macro precision", "score"),
@@ -67,6 +51,10 @@ _COSTS: tuple[tuple[str, Column], ...] = (
     (
         vocabulary.LATENCY_MILLISECONDS,
         Column(key="latency_milliseconds", heading="latency", kind="milliseconds", better="lower"),
+    ),
+    (
+        vocabulary.ONNX_LATENCY_MILLISECONDS,
+        Column(key="onnx_latency_milliseconds", heading="latency in ONNX", kind="milliseconds", better="lower"),
     ),
     (
         vocabulary.IMAGES_PER_SECOND,
@@ -178,7 +166,7 @@ def _version_notes(rows: Sequence[Row]) -> list[str]:
 def scores_table(analysis: Analysis) -> Table:
     """All scores of each row with their intervals."""
     rows = analysis.rows
-    scores = [score for score in _SCORES if any(row.score(score) is not None for row in rows)]
+    scores = [score for score in SCORE_NAMES if any(row.score(score) is not None for row in rows)]
     return table_of(
         rows,
         (*_NAMES, *_setting_fields(rows, costs=True), *map(_score_field, scores)),
@@ -194,7 +182,7 @@ def _interval_notes(rows: Sequence[Row], scores: Sequence[str]) -> list[str]:
     for score in scores:
         for row in rows:
             if score in row.without_interval:
-                without.setdefault(row.without_interval[score], {})[_SCORES[score]] = None
+                without.setdefault(row.without_interval[score], {})[SCORE_NAMES[score]] = None
     return [f"No interval keeps its promise for {some(list(names))}: {reason}." for reason, names in without.items()]
 
 
@@ -495,8 +483,17 @@ def cost_table(analysis: Analysis) -> Table:
         title="Time and cost",
         notes=(
             "Training includes validation and excludes evaluation; regimes with one phase have only a first phase.",
+            *_about_onnx(rows),
         ),
     )
+
+
+def _about_onnx(rows: Sequence[Row]) -> list[str]:
+    tags = [run.tags.get(vocabulary.ONNX_HARDWARE) for row in rows for run in row.configuration.runs]
+    hardware = sorted({tag for tag in tags if tag})
+    if not hardware:
+        return []
+    return [f"Latency in ONNX: of exported networks, in ONNX Runtime on one thread of {' or '.join(hardware)}."]
 
 
 def _hardware(row: Row) -> str | None:
@@ -523,7 +520,7 @@ def _setting_fields(rows: Sequence[Row], *, costs: bool) -> list[RowField]:
 def _score_column(score: str) -> Column:
     return Column(
         key=score,
-        heading=_SCORES[score],
+        heading=SCORE_NAMES[score],
         kind="score",
         better="lower" if score in _LOWER_IS_BETTER else "higher",
     )
@@ -619,5 +616,5 @@ def _test_notes(pairs: Sequence[Pair], margin: float) -> list[str]:
         f"p of equal accuracy: {words}; corrected over the rows of this table by Holm's method. Verdicts on accuracy, "
         f"corrected likewise: {_verdict_words(margin)}; otherwise the difference is significant."
     ]
-    reasons = dict.fromkeys((reason, _SCORES[score]) for pair in pairs for score, reason in pair.untested.items())
+    reasons = dict.fromkeys((reason, SCORE_NAMES[score]) for pair in pairs for score, reason in pair.untested.items())
     return notes + [f"No test keeps its promise for {score}: {reason}." for reason, score in reasons]

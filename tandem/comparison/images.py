@@ -31,7 +31,6 @@ class _TestImage:
     """A test image in a list."""
 
     key: str
-    hash: str
     truth: str
     """Name of its true class."""
     predicted: str
@@ -46,7 +45,6 @@ class _TestImage:
 
 _KEY: Field[_TestImage] = (Column(key="image", heading="image"), attrgetter("key"))
 _TRUTH: Field[_TestImage] = (Column(key="truth", heading="true class"), attrgetter("truth"))
-_HASH: Field[_TestImage] = (Column(key="hash", heading="hash"), lambda image: image.hash[:12])
 
 
 def read_grad_cam(rows: Sequence[Row], folder: Path) -> dict[str, GradCam]:
@@ -91,7 +89,6 @@ def image_blocks(rows: Sequence[Row], maps: Mapping[str, GradCam]) -> list[Block
         ((most_frequent, num_rows),) = Counter(int(of_row[image]) for of_row in predicted).most_common(1)
         return _TestImage(
             key=first.keys[image],
-            hash=first.hashes[image],
             truth=first.classes[first.truth[image]],
             predicted=first.classes[most_frequent],
             num_rows=num_rows,
@@ -137,7 +134,6 @@ def _wrong_table(images: Sequence[_TestImage], total: int, num_images: int) -> T
             _TRUTH,
             (Column(key="predicted", heading="mostly predicted as"), attrgetter("predicted")),
             (Column(key="rows", heading="by rows", kind="number"), attrgetter("num_rows")),
-            _HASH,
         ),
         name="all_wrong",
         title=f"Wrong in all rows: {total} of {num_images} images",
@@ -148,7 +144,7 @@ def _wrong_table(images: Sequence[_TestImage], total: int, num_images: int) -> T
 def _right_table(images: Sequence[_TestImage], total: int, num_images: int) -> Table:
     return table_of(
         images,
-        ((Column(key="row", heading="only right row"), attrgetter("only_right")), _KEY, _TRUTH, _HASH),
+        ((Column(key="row", heading="only right row"), attrgetter("only_right")), _KEY, _TRUTH),
         name="only_right",
         title=f"Right in only one row: {total} of {num_images} images",
         notes=(f"The first {MOST_LISTED_OF_A_ROW} of each row.",) if len(images) < total else (),

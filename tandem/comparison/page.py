@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tandem.comparison.comparison import Comparison, GroupComparison
 from tandem.comparison.configurations import Configuration, same_costs, some
 from tandem.comparison.data_set_tables import ModelRanks
 from tandem.comparison.figures import (
+    accuracies,
     accuracy_against_parameters,
     accuracy_against_time,
     accuracy_differences,
@@ -27,15 +29,29 @@ from tandem.comparison.figures import (
 )
 from tandem.comparison.images import image_blocks, map_blocks, read_grad_cam
 from tandem.comparison.recommendation import RULES
+from tandem.comparison.rows import Row
 from tandem.comparison.styles import RunStyle, run_styles
-from tandem.evaluation.metrics import reliability_bins
+from tandem.evaluation.metrics import TOP, reliability_bins
 from tandem.rendering.page import Block, Page, Plot, Section, Text
-from tandem.rendering.tables import Column, Field, Table, table_of
+from tandem.rendering.tables import (
+    DECIMALS,
+    Column,
+    Field,
+    Table,
+    sorted_by,
+    supported_decimals,
+    table_of,
+    with_columns,
+)
 from tandem.tracking import vocabulary
 from tandem.tracking.reader import RunRecord, metric_history
 
 # For 300 classes, twelve confusion matrices are 3 MB of a page.
 MOST_CONFUSION_MATRICES = 12
+MOST_HEADLINES = 3  # groups whose result is in large type
+MOST_IN_FIGURE = 40  # rows of the figure of accuracies
+# Columns by which tables of rows are sorted on the page.
+_SORTED_BY = {"summary": "accuracy", "scores": "accuracy", "cost": "train_seconds"}
 
 METHODS = (
     "Scores: computed from saved predictions by the same code for both frameworks. Precision, recall and F1 are 0 if "
@@ -90,6 +106,17 @@ def make_plots(compared: GroupComparison, histories: Mapping[str, pd.DataFrame])
     analysis = compared.analysis
     styles = run_styles(compared.group.configurations)
     plots = {}
+    ordered = sorted((row for row in analysis.rows if row.score("accuracy") is not None), key=_minus_accuracy)
+    if len(ordered) > 1:
+        shown = ordered[:MOST_IN_FIGURE]
+        caption = "Accuracy on the test images"
+        if analysis.tested:
+            caption += " with 95 % intervals; the band is that of the best row"
+        if analysis.pairs:
+            caption += ". Filled marks: not significantly less accurate than the best"
+        if left_out := len(ordered) - len(shown):
+            caption += f". The {left_out} least accurate rows are left out"
+        plots["accuracy"] = Plot(figure=accuracies(shown, styles), caption=f"{caption}.")
     timed = [row for row in analysis.rows if row.mean(vocabulary.TRAIN_SECONDS) and row.score("accuracy") is not None]
     if timed:
         plots["accuracy_time"] = Plot(
@@ -111,8 +138,8 @@ def make_plots(compared: GroupComparison, histories: Mapping[str, pd.DataFrame])
     if histories:
         plots["curves"] = Plot(
             figure=curves_over_runs(histories, styles),
-            caption="The run with the lowest seed of each row, over all phases. A star marks the first epoch after "
-            "thawing.",
+            caption="The run with the lowest seed of each row. Wide lines: regimes of several phases, whose first "
+            "phase may be the same as the training of another row; a star marks the first epoch after thawing.",
         )
     if tested := [pair for pair in analysis.frameworks if pair.tested]:
         plots["frameworks"] = Plot(
@@ -157,8 +184,8 @@ def _prediction_plots(analysis: Analysis, styles: Mapping[str, RunStyle]) -> dic
         ),
         "reliability": Plot(
             figure=reliability_over_runs(bins, styles),
-            caption="How often predictions of a certain confidence are right: below the dotted line a network is too "
-            "confident. The area of a mark is the number of images.",
+            caption="Accuracy (vertical) of the predictions of a certain confidence (horizontal): below the dotted "
+            "line a network is too confident. The area of a mark is the number of images.",
         ),
     }
 
@@ -201,7 +228,7 @@ def make_page(comparison: Comparison, plots: Sequence[Mapping[str, Plot]], *, ex
     if comparison.over_data_sets:
         sections.append(_data_set_section(comparison))
     for compared, of_group in zip(comparison.groups, plots, strict=True):
-        sections += _group_sections(compared, of_group, folder, several=len(comparison.groups) > 1)
+        sections += _group_sections(compared, of_group, folder, comparison)
     if comparison.published:
         sections.append(Section(title="Published results", anchor="published", blocks=comparison.published))
     if comparison.notes:
@@ -211,7 +238,12 @@ def make_page(comparison: Comparison, plots: Sequence[Mapping[str, Plot]], *, ex
     methods = (rules, _run_table(runs), _settings_table(runs))
     sections.append(Section(title="Methods, settings, versions", anchor="methods", blocks=methods, folded=True))
     lead = "; ".join(compared.group.title for compared in comparison.groups)
-    return Page(title=f"Comparison: {experiment}", lead=f"{len(runs)} runs. {lead}.", sections=tuple(sections))
+    return Page(
+        title=f"Comparison: {experiment}",
+        lead=f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}. {lead}.",
+        headline=_headline(comparison),
+        sections=tuple(sections),
+    )
 
 
 def _data_set_section(comparison: Comparison) -> Section:
@@ -222,15 +254,33 @@ def _data_set_section(comparison: Comparison) -> Section:
     return Section(title="Data sets", anchor="data-sets", blocks=blocks)
 
 
+def _headline(comparison: Comparison) -> tuple[str, ...]:
+    """The best row of each group; empty with many groups, for which the page starts with tables over all of them."""
+    groups = comparison.groups
+    if len(groups) > MOST_HEADLINES:
+        return ()
+    return tuple((f"{one.group.name}: " if len(groups) > 1 else "") + one.recommendation[0] for one in groups)
+
+
 def _group_sections(
-    compared: GroupComparison, plots: Mapping[str, Plot], folder: Path, *, several: bool
+    compared: GroupComparison, plots: Mapping[str, Plot], folder: Path, comparison: Comparison
 ) -> list[Section]:
     group, analysis = compared.group, compared.analysis
-    table, plot = compared.tables.get, plots.get
+    sentences = compared.recommendation[1:] if _headline(comparison) else compared.recommendation
+    table, plot = _page_tables(compared).get, plots.get
     maps = read_grad_cam(analysis.rows, folder)
     contents: tuple[tuple[str, str, Sequence[Block | None]], ...] = (
-        ("Recommendation", "recommendation", [Text(paragraphs=compared.recommendation)]),
-        ("Summary", "summary", [table("summary"), plot("accuracy_time"), plot("accuracy_parameters"), table("scores")]),
+        ("Summary", "summary", [plot("accuracy"), table("summary")]),
+        (
+            "Recommendation",
+            "recommendation",
+            [
+                Text(paragraphs=sentences) if sentences else None,
+                plot("accuracy_time"),
+                plot("accuracy_parameters"),
+            ],
+        ),
+        ("All scores", "scores", [table("scores")]),
         ("Keras against PyTorch", "frameworks", [table("frameworks"), plot("frameworks")]),
         ("Ensembles", "ensembles", [table("ensembles")]),
         ("Off the shelf", "off-the-shelf", [table("off_the_shelf")]),
@@ -247,9 +297,30 @@ def _group_sections(
     sections = []
     for title, anchor, blocks in contents:
         if shown := tuple(block for block in blocks if block is not None):
-            full_title = f"{title}: {group.name}" if several else title
+            full_title = f"{title}: {group.name}" if len(comparison.groups) > 1 else title
             sections.append(Section(title=full_title, anchor=anchor + group.suffix, blocks=shown))
     return sections
+
+
+def _page_tables(compared: GroupComparison) -> dict[str, Table]:
+    """The group's tables as the page shows them: sorted, and with as many decimals as the test images support."""
+    analysis = compared.analysis
+    decimals = supported_decimals(analysis.num_images) if analysis.num_images else DECIMALS
+    tables = {name: replace(table, decimals=decimals) for name, table in compared.tables.items()}
+    for name, key in _SORTED_BY.items():
+        if name in tables and any(column.key == key for column in tables[name].columns):
+            tables[name] = sorted_by(tables[name], key)
+    if "scores" in tables and analysis.tested and len(analysis.tested[0].predictions[0].classes) <= TOP:
+        scores = tables["scores"]
+        kept = [column.key for column in scores.columns if column.key != "top5_accuracy"]
+        if len(kept) < len(scores.columns):
+            note = f"Top-{TOP} accuracy is 1 in every row, because there are no more than {TOP} classes."
+            tables["scores"] = replace(with_columns(scores, kept), notes=(*scores.notes, note))
+    return tables
+
+
+def _minus_accuracy(row: Row) -> float:
+    return -row.accuracy
 
 
 def _run_table(runs: Sequence[RunRecord]) -> Table:

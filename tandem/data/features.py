@@ -58,7 +58,7 @@ class Features:
     cached_seconds: float
     """The part of `seconds` that earlier runs spent."""
     compile_seconds: float
-    """Extra time of the first batch in this run's pass, which is tracing and compiling."""
+    """Time of this run's first pass over a batch of each size: tracing, compiling and first use of a GPU's kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class PhaseFeatures:
     cached_seconds: float = 0.0
     """The part of `seconds` that earlier runs spent."""
     compile_seconds: float = 0.0
-    """Time that this run spent on tracing and compiling the pass; not part of `seconds`."""
+    """Time that this run spent on a first pass over a batch of each size; not part of `seconds`."""
 
 
 NO_FEATURES = PhaseFeatures()
@@ -107,12 +107,15 @@ def find_phase_features(
     }
     whole = backbone_pass(lambda rows: np.ascontiguousarray(data.images[rows]))
     rows = {part: data.rows(part) for part in ("train", "val")}
+    used_sizes: set[int] = set()  # one network computes all views
     if settings.augmentation == AugmentationSettings():
-        found = open_features(data.images, np.concatenate([rows["train"], rows["val"]]), key, whole)
+        found = open_features(
+            data.images, np.concatenate([rows["train"], rows["val"]]), key, whole, used_sizes=used_sizes
+        )
         views, validation, opened = [found], found, [found]
     else:
-        views = [_open_view(view, phase, settings, data, key, backbone_pass) for view in range(num_views)]
-        validation = open_features(data.images, rows["val"], key, whole)
+        views = [_open_view(view, phase, settings, data, key, backbone_pass, used_sizes) for view in range(num_views)]
+        validation = open_features(data.images, rows["val"], key, whole, used_sizes=used_sizes)
         opened = [*views, validation]
     result = PhaseFeatures(
         training=tuple(view.values for view in views),
@@ -132,6 +135,7 @@ def _open_view(
     data: PreparedData,
     key: Mapping[str, Any],
     backbone_pass: Callable[[ImagesOf], Compute],
+    used_sizes: set[int],
 ) -> Features:
     """Features of the training images as the stream augments them in the epoch with the view's number."""
     rows = data.rows("train")
@@ -145,7 +149,7 @@ def _open_view(
         "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
     }
     compute = backbone_pass(lambda wanted: stream.images_at(view, np.searchsorted(rows, wanted)))
-    return open_features(data.training_images, rows, view_key, compute)
+    return open_features(data.training_images, rows, view_key, compute, used_sizes=used_sizes)
 
 
 def _tell(features: PhaseFeatures, settings: Settings) -> None:
@@ -156,9 +160,18 @@ def _tell(features: PhaseFeatures, settings: Settings) -> None:
 
 
 def open_features(
-    images: np.memmap, rows: np.ndarray, key: Mapping[str, Any], compute: Compute, *, quiet: bool = False
+    images: np.memmap,
+    rows: np.ndarray,
+    key: Mapping[str, Any],
+    compute: Compute,
+    *,
+    used_sizes: set[int] | None = None,
+    quiet: bool = False,
 ) -> Features:
     """Features of stored images; those that no run has computed yet are computed first.
+
+    The first batch of each size is computed twice, and the second time counts: at its first use a size is compiled,
+    and a GPU chooses its algorithms.
 
     If two processes need the same features, one computes them and the other waits. If they cannot be written, they are
     kept in memory, and one line says so.
@@ -168,23 +181,25 @@ def open_features(
         rows: Rows of the images, int64 of shape (n,).
         key: Everything else that the features depend on, in plain JSON values.
         compute: Computes the features of missing rows.
+        used_sizes: Sizes of batches that the same network has computed before; new ones are added.
         quiet: Prints nothing and shows no progress bar.
     """
     assert isinstance(images.filename, str | os.PathLike)
     store = Path(images.filename).parent
     folder = store.parent.parent / "features" / hash_of([FORMAT_VERSION, store.name, dict(key)])[:32]
     num_images = len(images)
+    timed = _TimedPass(compute, set() if used_sizes is None else used_sizes, quiet=quiet)
     try:
-        return _from_disk(folder, num_images, rows, compute, quiet=quiet)
+        return _from_disk(folder, num_images, rows, timed, quiet=quiet)
     except NoRoom as error:
         say(f"Features cannot be kept in {folder} ({error}): they stay in memory, for this run alone", quiet=quiet)
-    return _in_memory(num_images, rows, compute, quiet=quiet)
+    return _in_memory(num_images, rows, timed)
 
 
-def _from_disk(folder: Path, num_images: int, rows: np.ndarray, compute: Compute, *, quiet: bool) -> Features:
+def _from_disk(folder: Path, num_images: int, rows: np.ndarray, timed: _TimedPass, *, quiet: bool) -> Features:
     seconds = _read_seconds(folder, num_images)
     _forget_damaged(folder, seconds, rows, quiet=True)
-    cached_seconds, compile_seconds = _sum(seconds[rows]), 0.0
+    cached_seconds = _sum(seconds[rows])
     if np.isnan(seconds[rows]).any():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -198,70 +213,51 @@ def _from_disk(folder: Path, num_images: int, rows: np.ndarray, compute: Compute
             missing = rows[np.isnan(seconds[rows])]
             if len(missing):
                 remove_leftovers(folder.parent, lambda path: not (path / SECONDS_FILE).exists(), but=folder)
-                compile_seconds = _compute_missing(folder, seconds, missing, compute, quiet=quiet)
+                _compute_missing(folder, seconds, missing, timed)
     values = np.load(folder / FEATURES_FILE, mmap_mode="r")
     return Features(
         values=values,
         seconds=_sum(seconds[rows]),
         cached_seconds=cached_seconds,
-        compile_seconds=compile_seconds,
+        compile_seconds=timed.first_use_seconds,
     )
 
 
-def _in_memory(num_images: int, rows: np.ndarray, compute: Compute, *, quiet: bool) -> Features:
+def _in_memory(num_images: int, rows: np.ndarray, timed: _TimedPass) -> Features:
     values, seconds = np.empty(0), np.full(num_images, np.nan)
-    first: np.ndarray | None = None
-    for batch_rows, features, batch_seconds in _timed(rows, compute, quiet=quiet):
+    for batch_rows, features, batch_seconds in timed.batches(rows):
         if not len(values):
             values = np.empty((num_images, features.shape[1]), np.float32)  # untouched rows take no memory
         values[batch_rows] = features
         seconds[batch_rows] = batch_seconds / len(batch_rows)
-        first = batch_rows if first is None else first
-    compile_seconds = _take_compiling_off(seconds, first, rows)
-    return Features(values=values, seconds=_sum(seconds), cached_seconds=0.0, compile_seconds=compile_seconds)
+    return Features(values=values, seconds=_sum(seconds), cached_seconds=0.0, compile_seconds=timed.first_use_seconds)
 
 
-def _take_compiling_off(seconds: np.ndarray, first: np.ndarray | None, rows: np.ndarray) -> float:
-    """Lowers the first batch's time to the median of the others; returns the difference, or 0 without others."""
-    if first is None or len(first) == len(rows):
-        return 0.0
-    usual = float(np.median(seconds[np.setdiff1d(rows, first)]))
-    surplus = max(0.0, float(seconds[first[0]]) - usual)
-    seconds[first] -= surplus
-    return surplus * len(first)
-
-
-def _compute_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compute: Compute, *, quiet: bool) -> float:
+def _compute_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, timed: _TimedPass) -> None:
     """Writes the features of missing rows to the cache, and their times, one per image, into `seconds`.
-
-    Returns:
-        Time of tracing and compiling, which is not in `seconds`.
 
     Raises:
         NoRoom: They cannot be written. A cache that did not exist before is removed.
     """
     try:
-        return _write_missing(folder, seconds, missing, compute, quiet=quiet)
+        _write_missing(folder, seconds, missing, timed)
     except NoRoom:
         if not (folder / SECONDS_FILE).exists():
             shutil.rmtree(folder, ignore_errors=True)  # otherwise it would keep the disk full
         raise
 
 
-def _write_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compute: Compute, *, quiet: bool) -> float:
+def _write_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, timed: _TimedPass) -> None:
     file, offset = -1, 0
-    first: np.ndarray | None = None
     checksums = _read_checksums(folder, len(seconds))
     try:
-        for rows, features, batch_seconds in _timed(missing, compute, quiet=quiet):
+        for rows, features, batch_seconds in timed.batches(missing):
             if file < 0:
                 check_room(folder.parent, len(missing) * features[0].nbytes, what="they")
                 file, offset = _open_for_writing(folder, (len(seconds), features.shape[1]))
             _write(file, offset, rows, features)
             checksums[rows] = [_checksum(values) for values in features]
             seconds[rows] = batch_seconds / len(rows)
-            first = rows if first is None else first
-        compile_seconds = _take_compiling_off(seconds, first, missing)
         try:
             os.fsync(file)
             with whole_file(folder / CHECKSUMS_FILE, "wb", sync=True) as checksums_file:
@@ -270,24 +266,38 @@ def _write_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, compu
                 np.save(seconds_file, seconds)
         except OSError as error:
             raise NoRoom(error.strerror or str(error)) from None
-        return compile_seconds
     finally:
         if file >= 0:
             os.close(file)
 
 
-def _timed(rows: np.ndarray, compute: Compute, *, quiet: bool) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-    """Rows, their features, and the seconds that these took, batch by batch."""
-    console = Console(stderr=True)
-    batches, done = compute(rows), 0
-    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        bar = progress.add_task("Computing features", total=len(rows))
-        while done < len(rows):
-            start = time.perf_counter()
-            features = np.ascontiguousarray(next(batches), dtype=np.float32)
-            yield rows[done : done + len(features)], features, time.perf_counter() - start
-            done += len(features)
-            progress.advance(bar, len(features))
+class _TimedPass:
+    """Computes features and measures the time, apart from that of the first use of each batch size."""
+
+    def __init__(self, compute: Compute, used_sizes: set[int], *, quiet: bool) -> None:
+        self._compute = compute
+        self._used_sizes = used_sizes
+        self._quiet = quiet
+        self.first_use_seconds = 0.0
+
+    def batches(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+        """Rows, their features, and the seconds that these took, batch by batch."""
+        console = Console(stderr=True)
+        computed, done = self._compute(rows), 0
+        with Progress(console=console, transient=True, disable=self._quiet or not console.is_terminal) as progress:
+            bar = progress.add_task("Computing features", total=len(rows))
+            while done < len(rows):
+                start = time.perf_counter()
+                features = np.ascontiguousarray(next(computed), dtype=np.float32)
+                batch = rows[done : done + len(features)]
+                if len(batch) not in self._used_sizes:
+                    self._used_sizes.add(len(batch))
+                    self.first_use_seconds += time.perf_counter() - start
+                    start = time.perf_counter()
+                    features = np.concatenate(list(self._compute(batch))).astype(np.float32, copy=False)
+                yield batch, features, time.perf_counter() - start
+                done += len(batch)
+                progress.advance(bar, len(batch))
 
 
 def _open_for_writing(folder: Path, shape: tuple[int, int]) -> tuple[int, int]:

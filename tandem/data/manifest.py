@@ -133,7 +133,7 @@ def _scan_one(source: Source, image: SourceImage, keep: Callable[[str, Image.Ima
         levels = _levels_of(decoded)
         pixels = to_rgb(decoded, PixelRange(per_image=True))
     except Exception as error:  # Pillow's readers raise many kinds for bytes that are not an image
-        problem = _describe(error, file)
+        problem = describe_problem(error, file)
         return _Scanned(hash=file_hash, height=0, width=0, mode="", num_bytes=num_bytes, problem=problem)
     if keep is not None and levels is None:
         keep(image.key, pixels)
@@ -159,7 +159,13 @@ def _levels_of(decoded: Decoded) -> list[float] | None:
     return [float(colours.min()), float(colours.max())]
 
 
-def _describe(error: Exception, file: bytes) -> str:
+def describe_problem(error: Exception, file: bytes) -> str:
+    """The reason why a file is no readable image, in a few words.
+
+    Args:
+        error: Raised while the file was read or decoded.
+        file: Its content; empty if it could not be read.
+    """
     if package := missing_package(file):
         return f"pip install {package} reads its content"
     if isinstance(error, PIL.UnidentifiedImageError):

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tandem.data.console import num_cores
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Augmentation, Stream
+from tandem.protocol.processes import num_local_processes
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings
 
@@ -29,7 +31,9 @@ def training_stream(
         seed=(settings.seed, phase.number),
         shuffle=shuffle,
         augmentation=Augmentation(
-            settings=settings.augmentation, size=data.images.shape[1:3], threads=settings.threads
+            settings=settings.augmentation,
+            size=data.images.shape[1:3],
+            threads=settings.threads or max(1, num_cores() // num_local_processes()),
         ),
         features=features,
     )

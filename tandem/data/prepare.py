@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from tandem.data.console import say
+from tandem.data.decoding import PixelRange
 from tandem.data.manifest import Manifest, is_scanned, scan
 from tandem.data.source import Source
 from tandem.data.sources import find_source
@@ -64,6 +65,8 @@ class PreparedData:
     """Lines on what was assumed, and on images that are used although their files are unusual."""
     duplicates: pd.DataFrame
     """One row per image that has an exact copy: hash, key, class, part, note."""
+    pixel_range: PixelRange | None = None
+    """Range of pixels with more than 8 bits; None if no image has such pixels."""
 
     def rows(self, part: str) -> np.ndarray:
         """Rows of the images in train, val, test or unused, in ascending order: int64 of shape (images of the
@@ -135,6 +138,7 @@ def prepare(
         passed_over=source.passed_over,
         remarks=(*notes, *manifest.remarks),
         duplicates=duplicates,
+        pixel_range=manifest.pixel_range,
     )
     _summarize(prepared, quiet=quiet)
     return prepared

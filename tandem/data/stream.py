@@ -111,6 +111,8 @@ class Stream:
         self._changers = ThreadPoolExecutor(self._num_threads, thread_name_prefix="augmentation")
         self._plan: _Plan | None = None
         self._first_epoch_digests: dict[int, bytes] = {}
+        self.needs_hash = True
+        """False if nothing reads first_epoch_hash: in the first epoch too, only shares of batches are made then."""
         smallest = min(self._size)
         if self._augmentation.crop_padding >= smallest:
             raise UserError(
@@ -139,7 +141,8 @@ class Stream:
         Args:
             epoch: Counted from 0.
             index: 0 to len(self) - 1.
-            share_of: Returns only this share of the batch. The other images are made in epoch 0 alone, for its hash.
+            share_of: Returns only this share of the batch. The other images are made in epoch 0 alone, for its hash,
+                if that is needed.
 
         Returns:
             Images, contiguous uint8 of shape (batch, height, width, 3), or their features, contiguous float32 of shape
@@ -148,7 +151,7 @@ class Stream:
         if share_of is None:
             return self.batches(epoch, index, index + 1)
         own = share_of(min(self.batch_size, self.num_images - index * self.batch_size))
-        if epoch == 0:
+        if epoch == 0 and self.needs_hash:
             images, labels = self.batches(epoch, index, index + 1)
             return images[own], labels[own]
         first = index * self.batch_size

@@ -47,7 +47,7 @@ def class_bars(counts: pd.DataFrame) -> go.Figure:
     )
     figure.update_layout(template=LIGHT, height=400, barmode="stack", bargap=0.3 if len(names) <= 30 else 0.1)
     figure.update_layout(legend={**LEGEND, "traceorder": "normal"}, margin={"t": 50, "r": 80})
-    figure.update_xaxes(**class_axis(names, 1000), tickangle=-90 if len(names) > 12 else 0)
+    figure.update_xaxes(**class_axis(names, 1000), tickangle=-90 if len(names) > 12 else None)
     figure.update_yaxes(title="images", range=[0, 1.1 * float(counts[ALL].max())])
     return figure
 
@@ -120,7 +120,7 @@ def file_size_boxes(sizes: pd.DataFrame) -> go.Figure:
         )
     )
     figure.update_layout(template=LIGHT, height=420, margin={"t": 50}, legend=LEGEND)
-    figure.update_xaxes(**class_axis(names, 1000), tickangle=-90 if len(names) > 12 else 0)
+    figure.update_xaxes(**class_axis(names, 1000), tickangle=-90 if len(names) > 12 else None)
     if classes["max"].max() >= 10 * classes["min"].min():
         figure.update_yaxes(title="bytes, logarithmic", type="log", tickformat="~s", dtick="D2")
     else:

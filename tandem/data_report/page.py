@@ -99,7 +99,7 @@ def _examples(data: PreparedData) -> Gallery:
     num_classes = len(data.classes)
     per_class = int(np.clip(MOST_EXAMPLES // num_classes, 1, EXAMPLES_PER_CLASS))
     by_class = example_rows(data, per_class)
-    note = "The images with the lowest hashes in each class, as they are stored for the networks."
+    note = "A random choice that is always the same, as the images are stored for the networks."
     if num_classes > MOST_EXAMPLES:
         chosen = np.linspace(0, num_classes - 1, MOST_EXAMPLES).astype(int)
         by_class = [by_class[label] for label in chosen]

@@ -25,6 +25,25 @@ CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Netwo
 # float32 holds with all of its digits. Above it, the log loss is the cross entropy of the logits.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
+SCORE_NAMES = {
+    "accuracy": "accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "precision_macro": "macro precision",
+    "recall_macro": "macro recall",
+    "f1_macro": "macro F1",
+    "precision_weighted": "weighted precision",
+    "recall_weighted": "weighted recall",
+    "f1_weighted": "weighted F1",
+    "precision_min": "worst-class precision",
+    "recall_min": "worst-class recall",
+    "f1_min": "worst-class F1",
+    "recall_at_half": "recall at 0.5",
+    "calibration_error": "calibration error",
+    "rms_calibration_error": "RMS calibration error",
+    "log_loss": "log loss",
+}
+"""Names of the scores for people, in the order of tables."""
+
 
 def scores(predictions: Predictions) -> dict[str, float]:
     """Computes all scores of a network, by the names they are logged under.

@@ -29,6 +29,7 @@ def predict_test(framework: Framework, network: Network, settings: Settings, dat
 
 def logits_of_test(framework: Framework, network: Network, settings: Settings, data: PreparedData) -> np.ndarray:
     """Logits of shape (test images, outputs), in the order of data.rows("test")."""
+    framework.package.reset_peak_gpu_memory()  # measure_inference_cost reads it
     batch_size = eval_batch_size(settings, gpu=framework.package.uses_gpu(settings))
     stream = Stream(
         data.images, data.labels, data.rows("test"), batch_size=batch_size, seed=(settings.seed,), shuffle=False
@@ -57,7 +58,10 @@ def evaluate_off_the_shelf(
 def measure_inference_cost(
     framework: Framework, network: Network, settings: Settings, data: PreparedData
 ) -> dict[str, float]:
-    """Cost of a prediction by the vocabulary's names: parameters, multiply-accumulates, latency, throughput, memory."""
+    """Cost of a prediction by the vocabulary's names: parameters, multiply-accumulates, latency, throughput, memory.
+
+    The memory is the peak since predict_test has begun.
+    """
     images = np.asarray(data.images[data.rows("test")[: settings.batch_size]])
     predict = functools.partial(framework.predict_batch, network, settings)
     latency, throughput = measure_inference(predict, images, settings.batch_size)
@@ -66,7 +70,7 @@ def measure_inference_cost(
         vocabulary.MACS: framework.package.count_macs(network),
         vocabulary.LATENCY_MILLISECONDS: latency,
         vocabulary.IMAGES_PER_SECOND: throughput,
-        vocabulary.PEAK_GPU_MEMORY_MEGABYTES: framework.package.peak_gpu_memory_megabytes(),
+        vocabulary.EVALUATION_PEAK_GPU_MEMORY_MEGABYTES: framework.package.peak_gpu_memory_megabytes(),
     }
 
 

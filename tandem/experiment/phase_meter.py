@@ -1,4 +1,4 @@
-"""Measures a phase: the weights before and after it, and its seconds."""
+"""Measures a phase: the weights before and after it, its seconds and its memory."""
 
 from __future__ import annotations
 
@@ -36,17 +36,20 @@ class PhaseMeter:
         self._frozen_before = package.hash_weights(*self._frozen)
         self.backbone_before = package.hash_weights(network.backbone)
         self._seconds = 0.0
+        self._peak_gpu_memory_megabytes = 0.0
 
     @contextlib.contextmanager
     def training(self, seconds_before: float = 0.0) -> Iterator[None]:
-        """Times the with block, which trains and validates all epochs.
+        """Measures the with block, which trains and validates all epochs.
 
         Args:
             seconds_before: Time that this took before an interruption.
         """
+        self._package.reset_peak_gpu_memory()
         start = time.perf_counter()
         yield
         self._seconds = seconds_before + time.perf_counter() - start
+        self._peak_gpu_memory_megabytes = self._package.peak_gpu_memory_megabytes()
 
     def outcome(
         self, *, epochs: int, best_epoch: int, compile_seconds: float, features: PhaseFeatures, stream: Stream
@@ -75,4 +78,5 @@ class PhaseMeter:
             first_epoch_hash=stream.first_epoch_hash,
             feature_seconds=features.seconds,
             cached_feature_seconds=features.cached_seconds,
+            peak_gpu_memory_megabytes=self._peak_gpu_memory_megabytes,
         )

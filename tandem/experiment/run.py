@@ -7,13 +7,16 @@ import functools
 from collections.abc import Iterator, Mapping
 from itertools import chain, count
 
+from tandem.data.console import say
 from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data_report.report import record_data_report_after_run
 from tandem.evaluation.imagenet import match_classes
+from tandem.evaluation.out_of_memory import does_not_fit
 from tandem.experiment.first_weights import first_network
 from tandem.experiment.framework import Framework
 from tandem.protocol.backbones import find_backbone
+from tandem.protocol.devices import device_line
 from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.search_space import varied_backbones
@@ -44,7 +47,7 @@ def run_experiment(framework: Framework, settings: Settings) -> None:
         match_classes(data.classes, settings.imagenet_classes)  # raises UserError for unknown classes
     if settings.find_learning_rate:
         return find_learning_rate(framework, settings, data)
-    with _start_run(framework, settings) as run:
+    with _start_run(framework, settings) as run, _in_one_line_if_too_large(framework, settings):
         record_data(run, data)
         framework.train_and_evaluate(settings, data, run)
     if settings.tracking.data_report:
@@ -60,7 +63,25 @@ def _start_run(
         settings, framework=framework.name, backend=backend, versions=versions, not_compared=not_compared
     ) as run:
         _tag_device(framework, settings, run)
+        _say_device(framework, settings)
         yield run
+
+
+@contextlib.contextmanager
+def _in_one_line_if_too_large(framework: Framework, settings: Settings) -> Iterator[None]:
+    """Raises UserError for too little memory. A sweep takes the original error: it fails one trial, and goes on."""
+    try:
+        yield
+    except Exception as error:
+        if not framework.package.is_out_of_memory(error):
+            raise
+        raise does_not_fit(settings, gpu=framework.package.uses_gpu(settings)) from error
+
+
+def _say_device(framework: Framework, settings: Settings) -> None:
+    backend, uses_gpu = framework.package.backend(), framework.package.uses_gpu(settings)
+    version = framework.package.versions()[backend]
+    say(device_line(uses_gpu=uses_gpu, backend=backend, version=version), quiet=False)
 
 
 def _tag_device(framework: Framework, settings: Settings, run: Run) -> None:
@@ -69,7 +90,10 @@ def _tag_device(framework: Framework, settings: Settings, run: Run) -> None:
 
 def find_learning_rate(framework: Framework, settings: Settings, data: PreparedData) -> None:
     """Runs the learning-rate range test of the first phase: it suggests a rate, and keeps no weights."""
-    with _start_run(framework, settings, not_compared={vocabulary.RANGE_TEST: "under way"}) as run:
+    with (
+        _start_run(framework, settings, not_compared={vocabulary.RANGE_TEST: "under way"}) as run,
+        _in_one_line_if_too_large(framework, settings),
+    ):
         record_data(run, data)
         network = first_network(framework, settings, data, run)
         phase, finder = phases_of(settings)[0], LearningRateFinder()
@@ -81,6 +105,7 @@ def find_learning_rate(framework: Framework, settings: Settings, data: PreparedD
 def _run_sweep(framework: Framework, settings: Settings) -> None:
     from tandem.search.sweep import Trainer, run_sweep  # imports Optuna, which other runs do not need
 
+    _say_device(framework, settings)
     trainer = Trainer(
         framework=framework.name,
         backend=framework.package.backend(),

@@ -6,21 +6,54 @@ import shutil
 
 from tandem.data.prepare import PreparedData
 from tandem.experiment.framework import Framework, Network
+from tandem.protocol.backbones import Scaling
 from tandem.protocol.settings import Settings
 from tandem.recording.architecture import record_architecture
+from tandem.serving.image_model import Description
+from tandem.serving.logged_model import save_image_model
 from tandem.tracking.run import Run
 
 
 def save_network(framework: Framework, network: Network, settings: Settings, data: PreparedData, run: Run) -> None:
-    """Logs the layers, the weights, which later runs can start from, and the network as a model that can be served."""
+    """Logs the layers, the weights, which later runs can start from, and a model that takes images as they come."""
     record_architecture(run, framework.package.layers_of(network, data.images.shape[1:]))
-    folder = run.folder / "weights"
-    if settings.tracking.log_weights and not run.is_logged(folder):
-        shutil.rmtree(folder, ignore_errors=True)  # a killed process may have left a part
-        framework.package.save_weights(network, folder)
-        run.log_artifact(folder, remove=True)
-    folder = run.folder / "model"
+    weights, bare, folder = (run.folder / name for name in ("weights", "network", "model"))
+    if settings.tracking.log_weights and not run.is_logged(weights):
+        shutil.rmtree(weights, ignore_errors=True)  # a killed process may have left a part
+        framework.package.save_weights(network, weights)
+        run.log_artifact(weights, remove=True)
     if settings.tracking.log_model and not run.is_logged(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        framework.package.save_model(network, folder, image_shape=data.images.shape[1:], num_classes=len(data.classes))
+        for part in (bare, folder):
+            shutil.rmtree(part, ignore_errors=True)
+        description = describe(framework, network, settings, data, run)
+        framework.package.save_model(
+            network, bare, image_shape=description.image_shape, num_classes=len(description.classes)
+        )
+        save_image_model(bare, description, folder)
         run.log_model(folder, remove=True)
+
+
+def describe(framework: Framework, network: Network, settings: Settings, data: PreparedData, run: Run) -> Description:
+    """The description of a run's network."""
+    _, height, width, _ = data.images.shape
+    return Description(
+        classes=data.classes,
+        height=height,
+        width=width,
+        resize=settings.data.resize,
+        pixel_range=data.pixel_range,
+        max_pixels=settings.data.max_pixels,
+        batch_size=settings.batch_size,
+        framework=framework.name,
+        backbone=settings.backbone,
+        regime=settings.regime,
+        image_size=settings.data.image_size,
+        scaling=_in_words(network.pixels.scaling),
+        data=data.name,
+        split_hash=data.split.hash,
+        run_id=run.id,
+    )
+
+
+def _in_words(scaling: Scaling) -> str:
+    return scaling if isinstance(scaling, str) else f"mean {list(scaling.mean)}, std {list(scaling.std)}"

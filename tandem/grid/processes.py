@@ -14,18 +14,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 import psutil
-import pynvml
 
 from tandem.errors import UserError
 from tandem.grid.file import GridCell
 from tandem.launch.scripts import start_process, training_command
+from tandem.protocol.environment import MEMORY_AS_NEEDED
 from tandem.tracking import vocabulary
 
 LOG_FOLDER = Path("grid")
 POLL_SECONDS = 0.1  # between two checks for cells that have ended
-
-# For cells that share a GPU: TensorFlow and JAX would allocate its whole memory at their start.
-SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +162,7 @@ class Share:
             return {}
         variables = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
         if self.is_shared:
-            variables |= SHARED_GPU
+            variables |= MEMORY_AS_NEEDED
         return variables
 
 
@@ -192,18 +189,6 @@ def divide(jobs: int, gpus: Sequence[str], num_cores: int, threads: int | None =
             mine = (gpus[number % len(gpus)],)
         shares.append(Share(gpus=mine, is_shared=bool(gpus) and not each, threads=threads))
     return shares
-
-
-def visible_gpus() -> list[str]:
-    """GPUs that this process may use, as in CUDA_VISIBLE_DEVICES."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
-    try:
-        pynvml.nvmlInit()
-        return [str(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
 
 
 def num_cores() -> int:

@@ -31,13 +31,13 @@ from tandem.grid.finished import Identity, identity_of, settle_earlier_attempts
 from tandem.grid.machines import ROOT, check_stores, code_hash, default_threads, variables_for_cells
 from tandem.grid.processes import (
     POLL_SECONDS,
-    SHARED_GPU,
     CellProcess,
     Outcome,
     command_of,
     log_file,
     threads_option,
 )
+from tandem.protocol.environment import MEMORY_AS_NEEDED
 from tandem.tracking.mlflow_store import connect, resolve_uri
 
 MAX_RETRIES = 3  # of a cell whose machine is lost repeatedly; Ray's default
@@ -87,7 +87,7 @@ class RayTasks:
         self.gpus, self.cpus = gpus, cpus
         self._jobs = jobs
         self._cells: dict[Any, GridCell] = {}
-        variables = variables_for_cells() | (SHARED_GPU if 0 < gpus < 1 else {})
+        variables = variables_for_cells() | (MEMORY_AS_NEEDED if 0 < gpus < 1 else {})
         self._site = Site(
             folder=os.getcwd(), code_hash=code_hash(), variables=variables, since=time.time_ns() // 1_000_000
         )

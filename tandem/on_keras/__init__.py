@@ -18,6 +18,7 @@ from tandem.on_keras.backends import (
     limit_threads,
     peak_gpu_memory_megabytes,
     random_state,
+    reset_peak_gpu_memory,
     restore_random_state,
     trials_per_process,
     uses_gpu,

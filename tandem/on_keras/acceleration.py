@@ -50,13 +50,17 @@ def set_flags(settings: AccelerationSettings) -> None:
     backend, module = keras.backend.backend(), backend_module()
     if backend == "tensorflow":
         module.config.experimental.enable_tensor_float_32_execution(settings.tf32)
+        if settings.deterministic:
+            module.config.experimental.enable_op_determinism()
     elif backend == "jax":
         # JAX's own default is TF32 too; "high" is TF32 on a GPU, "highest" is float32 on any device
         module.config.update("jax_default_matmul_precision", "high" if settings.tf32 else "highest")
     else:
         module.backends.cuda.matmul.allow_tf32 = settings.tf32
         module.backends.cudnn.allow_tf32 = settings.tf32
-        module.backends.cudnn.benchmark = settings.cudnn_autotune
+        module.backends.cudnn.benchmark = settings.cudnn_autotune and not settings.deterministic
+        module.backends.cudnn.deterministic = settings.deterministic
+        module.use_deterministic_algorithms(settings.deterministic, warn_only=True)
 
 
 def jit_compile(settings: Settings) -> bool | str:

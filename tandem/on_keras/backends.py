@@ -70,15 +70,29 @@ def limit_threads(threads: int) -> None:
         )
 
 
+def reset_peak_gpu_memory() -> None:
+    """Starts the measurement of peak_gpu_memory_megabytes, except on JAX, which has no such function."""
+    if not has_gpu():
+        return
+    if backend() == "tensorflow":
+        backend_module().config.experimental.reset_memory_stats("GPU:0")
+    elif backend() == "torch":
+        backend_module().cuda.reset_peak_memory_stats()
+
+
 def peak_gpu_memory_megabytes() -> float:
-    """Peak memory that the backend has held on the GPU since the process began, in 10^6 bytes; 0 without a GPU."""
+    """Peak memory that the backend has held on the GPU since the last reset, in 10^6 bytes; 0 if it is unknown.
+
+    On JAX since the process began.
+    """
     if not has_gpu():
         return 0.0
     module = backend_module()
     if backend() == "tensorflow":
         return module.config.experimental.get_memory_info("GPU:0")["peak"] / 1e6
     if backend() == "jax":
-        return module.devices()[0].memory_stats()["peak_bytes_in_use"] / 1e6
+        # None with some of its allocators
+        return (module.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 1e6
     return module.cuda.max_memory_allocated() / 1e6
 
 

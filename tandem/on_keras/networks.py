@@ -30,6 +30,7 @@ class Pixels:
 
     def __init__(self, image_size: int, scaling: Scaling) -> None:
         self.image_size = image_size
+        self.scaling = scaling
         self.to_bgr = scaling == "caffe"
         scale, offset = scale_and_offset(scaling)
         self.resizing = keras.layers.Resizing(

@@ -18,7 +18,7 @@ from tandem.on_torch.acceleration import (
 from tandem.on_torch.architecture import layers_of
 from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.checkpoints import KeepCheckpoints
-from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes
+from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes, reset_peak_gpu_memory
 from tandem.on_torch.distributed import is_first, join_processes, let_others_begin, train_along
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
 from tandem.on_torch.features import HeadOnFeatures, find_features

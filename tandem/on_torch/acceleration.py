@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
 import shutil
 import time
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tandem.data.stream import Stream
+from tandem.data.stream import Batch
 from tandem.errors import UserError
 from tandem.evaluation.out_of_memory import says_out_of_memory
 from tandem.on_torch.networks import Classifier, inference_mode_of
 from tandem.protocol.devices import check_gpu
+from tandem.protocol.gpus import compute_capability, gpu_names
 from tandem.protocol.settings import AccelerationSettings, Settings
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -24,6 +27,13 @@ COMPILERS = ("c++", "g++", "clang++")
 
 PAD_BATCHES = False
 """Predicting a smaller batch costs no compilation, so it is predicted as it is."""
+
+
+class Batches(Protocol):
+    """A stream, or a loader that serves it."""
+
+    def batch_of_each_size(self) -> list[Batch]: ...
+
 
 # mallopt's parameters, from glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -44,14 +54,43 @@ def device_of(settings: Settings) -> torch.device:
 
 
 def check_device(settings: Settings) -> None:
-    """Raises UserError if `device` or `precision` needs a GPU and torch finds none."""
+    """Raises UserError if `device` or `precision` needs a GPU and torch finds none, or has no code for the GPU."""
     check_gpu(settings, has_gpu=torch.cuda.is_available(), backend="torch")
+    if uses_gpu(settings):
+        _check_card()
+
+
+def _check_card() -> None:
+    # without this, the first kernel fails with "no kernel image is available for execution on the device"
+    capability, built_for = compute_capability(), torch.cuda.get_arch_list()
+    if capability is None or not built_for:
+        return
+    for name in built_for:  # such as sm_90, sm_90a and compute_120
+        kind, _, digits = name.partition("_")
+        number = int(digits.rstrip("af"))
+        major, minor = divmod(number, 10)
+        # CUDA: binaries run on cards of the same major number and a minor one not below theirs, PTX on newer cards
+        if (minor <= capability[1] and major == capability[0]) or (kind == "compute" and (major, minor) <= capability):
+            return
+    raise UserError(
+        f"device: torch {torch.__version__} has no code for {gpu_names()[0]} (compute capability "
+        f"{capability[0]}.{capability[1]}), only for {', '.join(built_for)}; install torch for an older CUDA "
+        "(docs/gpu.md), or give --device cpu"
+    )
 
 
 def to_device(network: Classifier, settings: Settings) -> Classifier:
     """Moves the network to the run's device, with its convolution weights in the memory format of the settings."""
-    memory_format = torch.channels_last if settings.acceleration.channels_last else torch.contiguous_format
+    memory_format = torch.channels_last if uses_channels_last(settings) else torch.contiguous_format
     return network.to(device_of(settings)).to(memory_format=memory_format)
+
+
+def uses_channels_last(settings: Settings) -> bool:
+    """The setting channels_last, or its default, which depends on device and precision."""
+    if settings.acceleration.channels_last is not None:
+        return settings.acceleration.channels_last
+    # torch's own depthwise kernel is for contiguous float32; cuDNN's, for lower precision, is for channels_last
+    return not (uses_gpu(settings) and settings.precision == "float32")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -73,7 +112,9 @@ def set_flags(settings: AccelerationSettings) -> None:
     # not torch.set_float32_matmul_precision, which also changes the arithmetic on a CPU
     torch.backends.cuda.matmul.allow_tf32 = settings.tf32
     torch.backends.cudnn.allow_tf32 = settings.tf32
-    torch.backends.cudnn.benchmark = settings.cudnn_autotune
+    torch.backends.cudnn.benchmark = settings.cudnn_autotune and not settings.deterministic
+    torch.backends.cudnn.deterministic = settings.deterministic
+    torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
     if settings.keep_memory:
         keep_freed_memory()
     if settings.compile and not any(map(shutil.which, COMPILERS)):
@@ -100,10 +141,15 @@ def keep_freed_memory() -> None:
 # -------------------------------------------------------------------------------------------------------------- passes
 
 
-def autocast(settings: Settings, device: torch.device) -> torch.autocast:
-    """Context for passes in the settings' precision; it changes nothing in float32."""
-    dtype = getattr(torch, settings.precision)
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+def autocast(settings: Settings, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Context for passes in the settings' precision.
+
+    The same as Lightning's, whose autocast has no cache, and which enters none in float32: torch.compile compiles again
+    where this differs.
+    """
+    if settings.precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, getattr(torch, settings.precision), cache_enabled=False)
 
 
 def forward_of(network: nn.Module, settings: AccelerationSettings) -> Callable[[Tensor], Tensor]:
@@ -121,8 +167,8 @@ def warm_up(
     network: nn.Module,
     forward_pass: Callable[[Tensor], Tensor],
     settings: Settings,
-    training: Stream,
-    validation: Stream,
+    training: Batches,
+    validation: Batches,
 ) -> float:
     """Takes a training and a validation step with each batch size, so that the epochs compile nothing.
 
@@ -132,15 +178,15 @@ def warm_up(
     Args:
         network: On its device, frozen or thawed for the phase.
         forward_pass: The function that its steps call.
-        settings: `precision`, `num_devices` and `acceleration.compile`.
-        training: The phase's training batches.
+        settings: `precision` and `acceleration.compile`.
+        training: The phase's training batches; in a run on several devices, this process's share of them.
         validation: The phase's validation batches.
 
     Returns:
-        Seconds spent; 0, and no step is taken, on a CPU without compilation and in runs on several devices.
+        Seconds spent; 0, and no step is taken, on a CPU without compilation.
     """
     device = next(network.parameters()).device
-    if settings.num_devices != 1 or (device.type == "cpu" and not settings.acceleration.compile):
+    if device.type == "cpu" and not settings.acceleration.compile:
         return 0.0
     start = time.perf_counter()
     statistics = {name: value.clone() for name, value in network.named_buffers()}
@@ -150,7 +196,8 @@ def warm_up(
             with autocast(settings, device):
                 loss = functional.cross_entropy(forward_pass(images), labels)
             loss.backward()
-    with inference_mode_of(network), torch.inference_mode(), autocast(settings, device):
+    # no_grad, as in Lightning's fit: torch.compile compiles again for inference_mode
+    with inference_mode_of(network), torch.no_grad(), autocast(settings, device):
         for batch in validation.batch_of_each_size():
             forward_pass(torch.from_numpy(batch[0]).to(device))
     network.zero_grad(set_to_none=True)

@@ -50,6 +50,12 @@ class _Counting(TorchFunctionMode):
         return output
 
 
+def reset_peak_gpu_memory() -> None:
+    """Starts the measurement of peak_gpu_memory_megabytes."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_gpu_memory_megabytes() -> float:
-    """Peak memory that torch has held on the GPU since the process began, in 10^6 bytes; 0 without a GPU."""
+    """Peak memory that torch has held on the GPU since the last reset, in 10^6 bytes; 0 without a GPU."""
     return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0

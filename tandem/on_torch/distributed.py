@@ -40,9 +40,10 @@ from torch.overrides import TorchFunctionMode
 
 from tandem.data.console import num_cores
 from tandem.data.prepare import PreparedData, prepare
-from tandem.data.stream import Stream
+from tandem.data.stream import Batch, Stream
 from tandem.errors import TrainingDiverged, UserError
-from tandem.on_torch.acceleration import uses_gpu
+from tandem.evaluation.out_of_memory import does_not_fit
+from tandem.on_torch.acceleration import is_out_of_memory, uses_gpu
 from tandem.on_torch.feed import StreamLoader
 from tandem.protocol.processes import check_shares, num_started_processes
 from tandem.protocol.regimes import Phase, phases_of
@@ -220,9 +221,11 @@ def train_along(
             distributed.destroy_process_group()
     except TrainingDiverged:  # all processes raise it
         sys.exit(2)
-    except Exception:
+    except Exception as error:
         if _another_has_failed():
             sys.exit(1)
+        if is_out_of_memory(error):
+            raise does_not_fit(settings, gpu=uses_gpu(settings)) from error
         raise
 
 
@@ -332,6 +335,7 @@ class Share(StreamLoader):
 
     def __init__(self, stream: Stream, *, pin_memory: bool, rank: int, num_processes: int) -> None:
         super().__init__(stream, pin_memory=pin_memory, share_of=self._part_of)
+        stream.needs_hash = rank == 0  # which records
         self._rank = rank
         self._num_processes = num_processes
         self.quiet = self.quiet or rank > 0
@@ -341,6 +345,10 @@ class Share(StreamLoader):
         num_batches = len(self.stream)
         last = self._part_of(self._num_images(num_batches - 1))
         return num_batches - (last.start == last.stop)
+
+    def batch_of_each_size(self) -> list[Batch]:
+        parts = [(batch, self._part_of(len(batch[1]))) for batch in self.stream.batch_of_each_size()]
+        return [(images[part], labels[part]) for (images, labels), part in parts if part.start < part.stop]
 
     def weight(self, index: int) -> float:
         """Factor of the mean loss of this process's part, by which averaged gradients become those of the whole batch.

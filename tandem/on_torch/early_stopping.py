@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -40,8 +41,13 @@ class EarlyStoppingWithBestWeights(EarlyStopping):
         if loss < self.lowest:
             self.lowest, self.best_epoch = loss, trainer.current_epoch
             if self.restore == "best":
-                self.best_weights = {name: value.clone() for name, value in module.state_dict().items()}
+                self.best_weights = on_cpu(module.state_dict())
 
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if self.best_weights:
             module.load_state_dict(self.best_weights)
+
+
+def on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of the weights in main memory, where they take none of the GPU's; Keras keeps its own there too."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tandem.data.features import PhaseFeatures, find_phase_features
 from tandem.data.prepare import PreparedData
-from tandem.data.stream import Stream
+from tandem.data.stream import Batch, Stream
 from tandem.evaluation.batching import computed_as_fits, in_batches
 from tandem.on_torch.acceleration import autocast, is_out_of_memory
 from tandem.on_torch.networks import Classifier
@@ -106,6 +106,10 @@ class FeatureLoader:
 
     def __len__(self) -> int:
         return len(self.stream)
+
+    def batch_of_each_size(self) -> list[Batch]:
+        """One batch of each size."""
+        return self.stream.batch_of_each_size()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, self.epoch = self.epoch, self.epoch + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -46,6 +47,10 @@ class StreamLoader:
     def __len__(self) -> int:
         return len(self.stream)
 
+    def batch_of_each_size(self) -> list[Batch]:
+        """One batch of each size that this process trains on."""
+        return self.stream.batch_of_each_size()
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # in a generator: Lightning makes iterators that it does not use, which must not count as epochs
         epoch, self.epoch = self.epoch, self.epoch + 1
@@ -65,7 +70,7 @@ def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[tup
     A copy runs beside computation only if it comes from pinned memory and runs in a CUDA stream of its own. Filling
     that memory in the training loop would take as long as the copy itself, so another thread fills it.
     """
-    copying = torch.cuda.Stream(device)
+    copying = _stream_for_copies(device)
 
     def copy(batch: Batch) -> tuple[Tensor, Tensor, torch.cuda.Event]:
         with torch.cuda.device(device), torch.cuda.stream(copying):
@@ -93,3 +98,9 @@ def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[tup
             yield arrived(waiting.popleft())
     finally:
         copier.shutdown(wait=False, cancel_futures=True)
+
+
+@functools.cache
+def _stream_for_copies(device: torch.device) -> torch.cuda.Stream:
+    """The CUDA stream for all copies of this process: torch keeps freed memory for each stream that has used it."""
+    return torch.cuda.Stream(device)

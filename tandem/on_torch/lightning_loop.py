@@ -87,11 +87,33 @@ class EpochSums:
 
 
 class LeanLightningModule(lightning.LightningModule):
-    """A LightningModule with a cheap way of noting the current hook.
+    """A LightningModule with a cheap way of noting the current hook, and schedules that count steps that were taken.
 
     Lightning sets the hook's name on it 44 times per step, and torch's __setattr__ searches parameters, buffers and
     modules each time.
     """
+
+    _loss_scale: float | None = None
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Steps a schedule, unless loss scaling has skipped the training step (float16). Keras counts in the same way.
+
+        Args:
+            scheduler: torch's.
+            metric: The monitored loss for a schedule by losses, otherwise None.
+        """
+        if metric is None and self._step_was_skipped():
+            return
+        super().lr_scheduler_step(scheduler, metric)
+
+    def _step_was_skipped(self) -> bool:
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is None:
+            return False
+        # GradScaler lowers its scale after a step with gradients that are not finite, and only then
+        before = self._loss_scale if self._loss_scale is not None else scaler._init_scale
+        self._loss_scale = scaler.get_scale()
+        return self._loss_scale < before
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_current_fx_name":

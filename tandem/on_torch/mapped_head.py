@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,11 +21,17 @@ class MappedHead(nn.Module):
     def __init__(self, head: nn.Module, outputs: Sequence[Sequence[int]]) -> None:
         super().__init__()
         self.head = head
-        self.outputs = [list(members) for members in outputs]
+        # Of shape (classes, most outputs of a class), and True where a class has fewer. Kept on the device, since
+        # indexing by Python's numbers would copy them there in each call.
+        width = max(len(members) for members in outputs)
+        filled = [[*members, *members[:1] * (width - len(members))] for members in map(list, outputs)]
+        missing = [[place >= len(members) for place in range(width)] for members in outputs]
+        self.members = nn.Buffer(torch.tensor(filled), persistent=False)
+        self.missing = nn.Buffer(torch.tensor(missing), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         logits = self.head(features)
-        return torch.stack([logits[:, members].logsumexp(dim=1) for members in self.outputs], dim=1)
+        return logits[:, self.members].masked_fill(self.missing, -math.inf).logsumexp(dim=2)
 
 
 def map_head(classifier: Classifier, outputs: Sequence[Sequence[int]]) -> Classifier:
@@ -34,4 +41,5 @@ def map_head(classifier: Classifier, outputs: Sequence[Sequence[int]]) -> Classi
         classifier: With its ImageNet head of 1000 outputs.
         outputs: ImageNet outputs of each class, 0..999.
     """
-    return Classifier(classifier.pixels, classifier.backbone, MappedHead(classifier.head, outputs)).eval()
+    head = MappedHead(classifier.head, outputs).to(classifier.device)
+    return Classifier(classifier.pixels, classifier.backbone, head).eval()

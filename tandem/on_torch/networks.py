@@ -23,6 +23,7 @@ class Pixels(nn.Module):
     def __init__(self, image_size: int, scaling: Scaling) -> None:
         super().__init__()
         self.image_size = image_size
+        self.scaling = scaling
         self.to_bgr = scaling == "caffe"
         scale, offset = scale_and_offset(scaling)
         # not persistent: these are settings, and weights of the same network must load with any scaling

@@ -20,6 +20,11 @@ def num_started_processes() -> int:
     return 1
 
 
+def num_local_processes() -> int:
+    """Number of the run's processes on this machine, including this one; train_torch.py sets torchrun's variable."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def check_shares(batch_size: int, num_devices: int) -> None:
     """Raises UserError if a batch cannot be split equally across the devices."""
     if batch_size % num_devices:

@@ -269,8 +269,9 @@ class AccelerationSettings:
     """Compile the training and validation step before a phase: with torch.compile, which needs a C++ compiler, or with
     XLA in Keras. When not given, train_torch.py does not compile; train_keras.py leaves it to Keras, except with
     TensorFlow on a CPU, where XLA is slower and is off."""
-    channels_last: bool = setting(True, affects="cost", before=False)
-    """Use the memory layout channels_last in PyTorch, which tensor cores prefer; Keras always uses it."""
+    channels_last: bool | None = setting(None, affects="cost", before=False)
+    """Use the memory layout channels_last in PyTorch, which tensor cores prefer; Keras always uses it. When not given,
+    it is used except on a GPU in float32, where torch has no fast depthwise convolutions for it."""
     tf32: bool = setting(True, affects="numbers", before=True, changes_features=True)
     """Use TF32 in place of float32 (10 instead of 23 mantissa bits) in matrix products and convolutions, on GPUs that
     have it; set for both frameworks, whose defaults differ."""
@@ -280,6 +281,9 @@ class AccelerationSettings:
     cudnn_autotune: bool = setting(True, affects="cost", before=False)
     """Time the GPU's convolution algorithms and use the fastest ones; runs with the same seed then differ by
     rounding."""
+    deterministic: bool = setting(False, affects="cost", before=False)
+    """Use only algorithms whose results are the same to the last bit in each run on the same GPU, as far as the
+    framework has them (it warns of those that it lacks); slower, and without cudnn_autotune."""
     keep_memory: bool = setting(True, affects="cost", before=False)
     """Keep main memory that a step frees for the next step instead of returning it to the system: faster in PyTorch on
     a CPU with Linux; no effect in Keras."""

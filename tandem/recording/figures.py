@@ -16,6 +16,7 @@ from tandem.rendering.theme import (
     PAGE_WIDTH,
     TRAIN_COLOR,
     VAL_COLOR,
+    arrange_panels,
     class_axis,
     plain,
 )
@@ -42,7 +43,7 @@ def training_curves(history: pd.DataFrame) -> go.Figure:
     for column, split, metric, color in curves:
         figure.add_trace(
             go.Scatter(
-                x=history["epoch"],
+                x=history["epoch"] + 1,  # people count from 1
                 y=history[metric],
                 name=split,
                 legendgroup=split,
@@ -57,7 +58,7 @@ def training_curves(history: pd.DataFrame) -> go.Figure:
         )
     phases = history["phase"].to_numpy()
     for index in np.flatnonzero(phases[1:] != phases[:-1]):
-        between = float(history["epoch"].iloc[index] + history["epoch"].iloc[index + 1]) / 2
+        between = float(history["epoch"].iloc[index] + history["epoch"].iloc[index + 1]) / 2 + 1
         for column in (1, 2):
             figure.add_vline(
                 x=between,
@@ -70,8 +71,11 @@ def training_curves(history: pd.DataFrame) -> go.Figure:
             )
     figure.update_xaxes(title="epoch", tickformat="d")
     figure.update_yaxes(rangemode="tozero", row=1, col=1)
-    figure.update_layout(template=LIGHT, height=380, margin={"t": 40}, hovermode="x unified")
-    figure.update_layout(legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.18})
+    figure.update_layout(template=LIGHT, margin={"t": 40}, hovermode="x unified")
+    figure.update_layout(
+        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "yref": "container", "y": 0, "yanchor": "bottom"}
+    )
+    arrange_panels(figure, panels=2, columns=2, panel_height=260, around=120, narrowest=300)
     return figure
 
 
@@ -105,7 +109,7 @@ def confusion_heatmap(predictions: Predictions) -> go.Figure:
     width = min(side + 190 + names_room, PAGE_WIDTH)
     figure.update_layout(template=LIGHT, width=width, height=width - 80)
     axis = class_axis(predictions.classes, side)
-    figure.update_xaxes(**axis, title="predicted class", tickangle=-90 if num_classes > 6 else 0)
+    figure.update_xaxes(**axis, title="predicted class", tickangle=-90 if num_classes > 6 else None)
     figure.update_yaxes(**axis, title="true class", autorange="reversed", scaleanchor="x", constrain="domain")
     figure.update_xaxes(constrain="domain")
     return figure
@@ -130,10 +134,10 @@ def f1_bars(predictions: Predictions) -> go.Figure:
         y=mean,
         line={"color": VAL_COLOR, "width": 1, "dash": "dash"},
         annotation={"text": f"mean {mean:.4f}", "font": {"color": VAL_COLOR}},
-        annotation_position="top right",
+        annotation_position="top left",  # above the lowest bars
     )
     few = len(names) <= 30
     figure.update_layout(template=LIGHT, height=400, bargap=0.3 if few else 0.1)
-    figure.update_xaxes(**class_axis(table["class"], 1000), title="class", tickangle=-90 if len(names) > 12 else 0)
+    figure.update_xaxes(**class_axis(table["class"], 1000), title="class", tickangle=-90 if len(names) > 12 else None)
     figure.update_yaxes(title="F1", range=[0, 1.05])
     return figure

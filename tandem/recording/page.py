@@ -1,22 +1,28 @@
-"""HTML page of a run, which needs no network: scores, curves, confusions, classes, settings."""
+"""HTML page of a run, which needs no network: result, scores, curves, confusions, classes, images, settings."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tandem.evaluation.metrics import confusion_matrix, per_class_table, scores
+from tandem.evaluation.intervals import Interval, score_interval
+from tandem.evaluation.metrics import SCORE_NAMES, TOP, confusion_matrix, per_class_table
 from tandem.evaluation.predictions import Predictions
+from tandem.evaluation.scored_rows import ScoredRows
+from tandem.protocol.settings import Settings, flatten
 from tandem.recording.figures import confusion_heatmap, f1_bars, training_curves
-from tandem.rendering.page import Page, Plot, Section, write_page
-from tandem.rendering.tables import Column, Table
+from tandem.recording.grad_cam import GradCam
+from tandem.rendering.page import Block, Gallery, Page, Picture, Plot, Section, write_page
+from tandem.rendering.tables import Column, Estimate, Table, format_value, supported_decimals
+from tandem.tracking import vocabulary
 
 MOST_CONFUSIONS = 15
+MOST_WRONG_IMAGES = 24
 
 
 def write_run_page(
@@ -24,8 +30,11 @@ def write_run_page(
     *,
     title: str,
     history: pd.DataFrame,
+    train_seconds: float,
     predictions: Predictions,
     after_first_phase: Predictions | None = None,
+    image_of: Callable[[int], np.ndarray],
+    grad_cam: GradCam | None,
     settings: Mapping[str, Any],
 ) -> None:
     """Writes the page of a run.
@@ -35,12 +44,17 @@ def write_run_page(
         title: Of the page.
         history: One line per epoch with the columns epoch (from 0), phase (from 1), train/loss, val/loss,
             train/accuracy, val/accuracy; empty for a network that was not trained.
+        train_seconds: Training and validation of all phases, excluding evaluation.
         predictions: Of the trained network on the test images.
+        image_of: Gives a test image by its place in the predictions, uint8 of shape (height, width, 3).
+        grad_cam: Of some test images; None without maps.
         after_first_phase: Of the network after the first of several phases; None if there was only one.
         settings: By dotted name.
     """
+    intervals = _intervals(predictions)
+    images = (_wrong_images(predictions, image_of), *(_grad_cam(grad_cam) if grad_cam else ()))
     sections = (
-        Section(title="Scores", anchor="scores", blocks=(_scores(predictions),)),
+        Section(title="Scores", anchor="scores", blocks=(_scores(predictions, intervals),)),
         *(() if history.empty else (_training(history),)),
         Section(
             title="Confusion matrix",
@@ -62,10 +76,50 @@ def write_run_page(
                 _classes(predictions),
             ),
         ),
-        Section(title="Settings", anchor="settings", blocks=(_settings(settings),)),
+        Section(title="Images", anchor="images", blocks=images),
+        Section(title="Settings", anchor="settings", blocks=(_changed_settings(settings),)),
+        Section(title="All settings", anchor="all-settings", blocks=(_settings(settings),), folded=True),
     )
     lead = f"{len(predictions.keys):,} test images of {len(predictions.classes)} classes"
-    write_page(path, Page(title=title, lead=lead, sections=sections))
+    headline = (result_in_words(intervals["accuracy"], len(predictions.keys), history, train_seconds),)
+    write_page(path, Page(title=title, lead=lead, headline=headline, sections=sections))
+
+
+def result_in_words(accuracy: Interval, num_images: int, history: pd.DataFrame, train_seconds: float) -> str:
+    """The result of a run in one line.
+
+    Args:
+        accuracy: On the test images.
+        num_images: Number of test images.
+        history: See write_run_page.
+        train_seconds: Training time.
+    """
+    value, low, high = (
+        format_value(number, "score", supported_decimals(num_images))
+        for number in (accuracy.estimate, accuracy.low, accuracy.high)
+    )
+    result = f"Accuracy {value} (95 % interval {low} to {high})."
+    if history.empty:
+        return f"{result} The network was not trained."
+    # The network of the last phase's best epoch is the one that is evaluated.
+    last = history[history["phase"] == history["phase"].max()]
+    losses = last[vocabulary.VAL_LOSS].to_numpy()
+    best = ""
+    if not np.isnan(losses).all():
+        best = f" Best epoch: {int(last['epoch'].iloc[int(np.nanargmin(losses))]) + 1} of {len(history)}."
+    return f"{result}{best} Training took {format_value(train_seconds, 'seconds')}."
+
+
+def _intervals(predictions: Predictions) -> dict[str, Interval]:
+    """Each score with its interval, or with the reason why it has none."""
+    rows = ScoredRows([[predictions]])
+    return {name: score_interval(rows, name, 0) for name in SCORE_NAMES}
+
+
+def _value_of(interval: Interval) -> Estimate | float:
+    if interval.low is None or interval.high is None:
+        return interval.estimate
+    return Estimate(value=interval.estimate, low=interval.low, high=interval.high)
 
 
 def _first_phase(predictions: Predictions) -> Section:
@@ -82,13 +136,57 @@ def _training(history: pd.DataFrame) -> Section:
     return Section(title="Training", anchor="training", blocks=(figure,))
 
 
-def _scores(predictions: Predictions) -> Table:
+def _scores(predictions: Predictions, intervals: Mapping[str, Interval]) -> Table:
+    names = [name for name in SCORE_NAMES if name != "top5_accuracy" or len(predictions.classes) > TOP]
+    reasons: dict[str, list[str]] = {}
+    for name in names:
+        if why_not := intervals[name].why_not:
+            reasons.setdefault(why_not, []).append(SCORE_NAMES[name])
     return Table(
         name="scores",
         title="On the test images",
         columns=(Column(key="score", heading="score"), Column(key="value", heading="value", kind="score")),
-        rows=tuple(scores(predictions).items()),
+        rows=tuple((SCORE_NAMES[name], _value_of(intervals[name])) for name in names),
+        notes=(
+            f"In brackets: 95 % intervals of this trained network over the {len(predictions.keys):,} test images.",
+            *(f"No interval keeps its promise for {', '.join(of)}: {reason}." for reason, of in reasons.items()),
+        ),
+        decimals=supported_decimals(len(predictions.keys)),
     )
+
+
+def _wrong_images(predictions: Predictions, image_of: Callable[[int], np.ndarray]) -> Gallery:
+    """The wrong predictions in which the network is most confident."""
+    confidence = predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(predictions.predicted != predictions.truth)
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_WRONG_IMAGES]
+    pictures = tuple(
+        Picture(
+            image=image_of(int(row)),
+            caption=f"{predictions.classes[predictions.truth[row]]}\npredicted "
+            f"{predictions.classes[predictions.predicted[row]]}, {confidence[row]:.2f}\n{predictions.keys[row]}",
+        )
+        for row in shown
+    )
+    title = f"Wrong: {len(wrong):,} of {len(predictions.keys):,} test images"
+    first = f"The {len(shown)} with the highest probability" if len(shown) < len(wrong) else "Highest probability first"
+    note = f"{first}; the number is the probability of the predicted class." if pictures else ""
+    return Gallery(title=title, pictures=pictures, note=note)
+
+
+def _grad_cam(grad_cam: GradCam) -> tuple[Block, ...]:
+    pictures = []
+    tiles = zip(grad_cam.images, grad_cam.overlays, grad_cam.truth, grad_cam.predicted, strict=True)
+    for image, (of_predicted, of_truth), truth, predicted in tiles:
+        pictures.append(Picture(image=image, caption=grad_cam.classes[truth]))
+        pictures.append(Picture(image=of_predicted, caption=f"evidence for {grad_cam.classes[predicted]}, predicted"))
+        if truth != predicted:
+            pictures.append(Picture(image=of_truth, caption=f"evidence for {grad_cam.classes[truth]}, true"))
+    note = (
+        "Each image and the places that support the predicted class (Grad-CAM, Selvaraju et al. 2017); for wrong "
+        "predictions also those that support the true class. Light is strong support."
+    )
+    return (Gallery(title="Grad-CAM", pictures=tuple(pictures), note=note),)
 
 
 def _classes(predictions: Predictions) -> Table:
@@ -96,6 +194,7 @@ def _classes(predictions: Predictions) -> Table:
     return Table(
         name="classes",
         title="Classes, hardest first",
+        decimals=supported_decimals(len(predictions.keys)),
         columns=(
             Column(key="class", heading="class"),
             *(Column(key=key, heading=heading, kind="score", better="higher") for key, heading in _CLASS_SCORES),
@@ -132,6 +231,22 @@ def _confusions(predictions: Predictions, suffix: str = "") -> Table:
         ),
         rows=tuple(rows),
         notes=() if rows else ("None.",),
+    )
+
+
+def _changed_settings(settings: Mapping[str, Any]) -> Table:
+    defaults = flatten(Settings())
+    changed = [name for name in settings if name not in defaults or settings[name] != defaults[name]]
+    return Table(
+        name="changed_settings",
+        title="Settings that differ from the defaults",
+        columns=(
+            Column(key="setting", heading="setting"),
+            Column(key="value", heading="value"),
+            Column(key="default", heading="default"),
+        ),
+        rows=tuple((name, _setting(settings[name]), _setting(defaults.get(name))) for name in changed),
+        notes=() if changed else ("None.",),
     )
 
 

@@ -21,7 +21,8 @@ from tandem.evaluation.predictions import Predictions, softmax
 from tandem.files import csv_cell
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
-from tandem.recording.grad_cam import FeaturesAndGradients, choose_images, draw_contact_sheet, make_grad_cam
+from tandem.recording.grad_cam import FeaturesAndGradients, GradCam, choose_images, draw_contact_sheet, make_grad_cam
+from tandem.recording.model_card import model_card
 from tandem.recording.page import write_run_page
 from tandem.recording.summary import PhaseResult, print_summary, untrained
 from tandem.tracking import vocabulary
@@ -60,6 +61,8 @@ class PhaseOutcome:
     """The part of train_seconds for computing cached features."""
     cached_feature_seconds: float = 0.0
     """The part of feature_seconds that an earlier run spent."""
+    peak_gpu_memory_megabytes: float = 0.0
+    """Peak memory on the GPU in training and validation, in 10^6 bytes; 0 without a GPU."""
 
 
 def record_data(run: Run, data: PreparedData) -> None:
@@ -206,6 +209,7 @@ def record_phase(
                 vocabulary.BEST_EPOCH: outcome.best_epoch,
                 vocabulary.PARAMETERS: outcome.parameters,
                 vocabulary.TRAINABLE_PARAMETERS: outcome.trainable_parameters,
+                vocabulary.PEAK_GPU_MEMORY_MEGABYTES: outcome.peak_gpu_memory_megabytes,
                 vocabulary.START_ACCURACY: first_epoch[vocabulary.VAL_ACCURACY],
             }.items()
         }
@@ -268,8 +272,10 @@ def record_end(
     results: list[PhaseResult],
     predictions: Predictions,
     inference: dict[str, float],
+    *,
+    framework: str,
 ) -> None:
-    """Records costs and test scores of the whole run and its page, and prints a summary.
+    """Records costs and test scores of the whole run, its page and its model card, and prints a summary.
 
     Args:
         run: The run that is being recorded.
@@ -281,6 +287,7 @@ def record_end(
         predictions: Of the trained network.
         inference: Costs of the trained network under the names of the vocabulary: parameters, MACs, latency,
             throughput, GPU memory.
+        framework: torch or keras.
     """
     costs = {
         vocabulary.TRAIN_SECONDS: sum(outcome.train_seconds for outcome in outcomes),
@@ -290,21 +297,40 @@ def record_end(
         vocabulary.EPOCHS: sum(outcome.epochs for outcome in outcomes),
         vocabulary.TRAINABLE_PARAMETERS: outcomes[-1].trainable_parameters if outcomes else 0,
         vocabulary.PEAK_MEMORY_MEGABYTES: peak_memory_megabytes(),
+        vocabulary.PEAK_GPU_MEMORY_MEGABYTES: max(
+            (outcome.peak_gpu_memory_megabytes for outcome in outcomes),
+            default=inference[vocabulary.EVALUATION_PEAK_GPU_MEMORY_MEGABYTES],  # nothing was trained
+        ),
         **inference,
     }
     if curves.rows:
         costs[vocabulary.SECONDS_PER_EPOCH] = statistics.median(row[vocabulary.EPOCH_SECONDS] for row in curves.rows)
     run.log_metrics(costs)
     test_scores = record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
-    title = f"{settings.backbone}, {settings.regime}, {data.name}"
-    page = run.folder / vocabulary.RUN_PAGE_FILE
+    title = f"{settings.backbone}, {settings.regime}, {framework}, {data.name}"
+    page, maps, rows = run.folder / vocabulary.RUN_PAGE_FILE, run.folder / vocabulary.GRAD_CAM_FILE, data.rows("test")
     write_run_page(
         page,
         title=title,
         history=pd.DataFrame(curves.rows),
+        train_seconds=costs[vocabulary.TRAIN_SECONDS],
         predictions=predictions,
         after_first_phase=_after_first_phase(run) if len(outcomes) > 1 else None,
+        image_of=lambda row: np.asarray(data.images[rows[row]]),
+        grad_cam=GradCam.read(maps) if maps.exists() else None,
         settings=flatten(hide_password(settings)),
     )
     run.log_artifact(page, remove=True)  # 5 MB, most of it plotly.js
+    card = run.folder / vocabulary.MODEL_CARD_FILE
+    text = model_card(
+        title=title,
+        run_id=run.id,
+        framework=run.framework,
+        settings=settings,
+        data=data,
+        predictions=predictions,
+        costs=costs,
+    )
+    card.write_text(text, encoding="utf-8")
+    run.log_artifact(card)
     print_summary(title, results or [untrained(test_scores)], run.where_to_look())

@@ -1,11 +1,15 @@
-// Behaviour of a page: draws figures when they come into view, in the colours of the screen; sorts, filters and
-// shortens tables; shows everything on paper.
+// Behaviour of a page: draws figures when they come into view, in the colours and width of the screen; sorts, filters
+// and shortens tables; shows everything on paper.
 "use strict";
 (() => {
   const LONG = 30; // a table with more rows shows only the first and last ones
   const ENDS = 10; // number of rows shown at each end
   const FILTERED = 6; // a table with at least as many rows has a filter
   const PAPER_WIDTH = 700; // pixels between the margins of A4 and letter paper
+  const NARROW = 600; // pixels; narrower figures have no colour bar beside them
+  const LINE = 26; // most characters per line of the title of a narrow figure's axis
+  const SMALLEST_ZOOM = 0.6; // of figures that cannot be drawn for another width; below it their words are illegible
+  const PANEL_GAP = 84; // pixels between the panels of a column, for the marks of an axis and the next title
 
   // ---- figures
 
@@ -28,17 +32,96 @@
 
   const plots = [...document.querySelectorAll(".plot > div")];
   const template = () => (dark.matches ? templates.dark : templates.light);
+  const originals = new Map(); // plot -> the layout that it has at its full width
+  const page = document.documentElement;
+  let printing = false;
+  const room = () => (printing ? PAPER_WIDTH : document.querySelector("main").clientWidth);
+
+  // Places of the panels of a figure in as many columns as a width has room for, as changes of its layout.
+  const arranged = (layout, width) => {
+    const { panels, columns, narrowest, panelHeight, around } = layout.meta;
+    const fitting = Math.max(1, Math.min(columns, Math.floor(width / narrowest)));
+    const rows = Math.ceil(panels / fitting);
+    const [across, down] = [fitting > 1 ? 36 / width + 0.03 : 0, rows > 1 ? PANEL_GAP / (rows * panelHeight) : 0];
+    const [wide, high] = [(1 - across * (fitting - 1)) / fitting, (1 - down * (rows - 1)) / rows];
+    const changes = { height: around + rows * panelHeight };
+    for (let panel = 0; panel < panels; panel += 1) {
+      const [row, column] = [Math.floor(panel / fitting), panel % fitting];
+      const [left, top] = [column * (wide + across), 1 - row * (high + down)];
+      const number = panel ? panel + 1 : "";
+      changes[`xaxis${number}.domain`] = [left, left + wide];
+      changes[`yaxis${number}.domain`] = [Math.max(0, top - high), top];
+      changes[`xaxis${number}.showticklabels`] = true;
+      changes[`yaxis${number}.showticklabels`] = true;
+      if (!layout.annotations?.[panel]) continue; // without a title
+      changes[`annotations[${panel}].x`] = left + wide / 2;
+      changes[`annotations[${panel}].y`] = top;
+    }
+    return changes;
+  };
+
+  // Changes of a figure's layout for the room that it has.
+  const fitted = (plot) => {
+    const layout = originals.get(plot);
+    const [available, own, height] = [room(), layout.width ?? Infinity, layout.height ?? 450];
+    if (layout.meta?.zoomed) {
+      plot.style.zoom = Math.min(1, Math.max(available / own, printing ? 0 : SMALLEST_ZOOM));
+      plot.style.width = `${own}px`; // its box scrolls
+      return { width: own, height };
+    }
+    const width = Math.min(own, available);
+    const titles = titled(layout, width);
+    const changes = { ...titles, width, height: width < own && own < Infinity ? Math.round((height * width) / own) : height };
+    return layout.meta?.panels ? { ...changes, ...arranged(layout, width) } : changes;
+  };
+  // Titles of horizontal axes in lines that fit a narrow figure.
+  const titled = (layout, width) => {
+    const changes = {};
+    for (const [name, axis] of Object.entries(layout)) {
+      const text = name.startsWith("xaxis") && axis.title?.text;
+      if (!text) continue;
+      const lines = [""];
+      for (const word of width < NARROW ? text.split(" ") : [text]) {
+        const line = `${lines.at(-1)} ${word}`.trim();
+        if (line.length > LINE && lines.at(-1)) lines.push(word);
+        else lines[lines.length - 1] = line;
+      }
+      changes[`${name}.title.text`] = lines.join("<br>");
+    }
+    return changes;
+  };
+  const sized = (plot, changes) => {
+    plot.style.height = `${changes.height}px`;
+    return changes;
+  };
+  const scaled = () => ({ showscale: room() >= NARROW });
+  const heatmaps = (plot) => plot.data.flatMap((trace, index) => (trace.type === "heatmap" ? [index] : []));
 
   const draw = (plot) => {
     if (plot.dataset.state) return;
     plot.dataset.state = "drawing";
     const { data, layout } = resolve(parse(plot.dataset.figure));
-    layout.template = template();
+    originals.set(plot, layout);
+    const drawn = structuredClone(layout);
+    drawn.template = template();
     // A finger moving over a figure scrolls the page.
-    if (finger.matches) layout.dragmode = false;
-    Plotly.newPlot(plot, data, layout, { displaylogo: false, responsive: true }).then(() => {
-      plot.dataset.state = "drawn";
-    });
+    if (finger.matches) drawn.dragmode = false;
+    for (const trace of data) if (trace.type === "heatmap") Object.assign(trace, scaled());
+    const changes = sized(plot, fitted(plot));
+    Object.assign(drawn, { width: changes.width, height: changes.height });
+    Plotly.newPlot(plot, data, drawn, { displaylogo: false, displayModeBar: finger.matches ? false : "hover" })
+      .then(() => (layout.meta?.panels || changes.width < NARROW) && Plotly.relayout(plot, changes))
+      .then(() => {
+        plot.dataset.state = "drawn";
+      });
+  };
+
+  const redraw = (plot) => {
+    const colors = printing ? templates.light : template();
+    const changes = { ...sized(plot, fitted(plot)), template: colors };
+    const traces = heatmaps(plot);
+    if (traces.length) Plotly.update(plot, scaled(), changes, traces);
+    else Plotly.relayout(plot, changes);
   };
 
   const watch = new IntersectionObserver(
@@ -53,8 +136,14 @@
     { rootMargin: "400px" },
   );
   plots.forEach((plot) => watch.observe(plot));
-  dark.addEventListener("change", () => {
-    plots.filter((plot) => plot.dataset.state).forEach((plot) => Plotly.relayout(plot, { template: template() }));
+  const redrawAll = () => plots.filter((plot) => plot.dataset.state).forEach(redraw);
+  dark.addEventListener("change", redrawAll);
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    // Not while printing, and not when the browser of a phone hides its address bar.
+    if (printing || innerWidth === width) return;
+    width = innerWidth;
+    redrawAll();
   });
 
   // ---- tables
@@ -184,26 +273,30 @@
 
   let undo = [];
   addEventListener("beforeprint", () => {
-    if (undo.length) return;
+    if (printing) return;
+    printing = true;
     for (const section of document.querySelectorAll("details:not([open])")) {
       section.open = true;
       undo.push(() => (section.open = false));
     }
     for (const shower of showers) undo.push(shower(true));
-    for (const plot of plots) {
-      draw(plot);
-      // Figures without a width of their own are redrawn for the paper; the others are shrunk.
-      const { width } = plot.layout;
-      Plotly.relayout(plot, { template: templates.light, width: width ?? PAPER_WIDTH });
-      plot.style.zoom = Math.min(1, PAPER_WIDTH / (width ?? PAPER_WIDTH));
-      undo.push(() => {
-        plot.style.zoom = "";
-        Plotly.relayout(plot, { template: template(), width: width ?? null });
-      });
+    page.classList.add("paper");
+    undo.push(() => page.classList.remove("paper"));
+    for (const table of document.querySelectorAll(".table > table")) {
+      const box = table.parentElement;
+      box.style.width = `${PAPER_WIDTH}px`;
+      const zoom = Math.min(1, PAPER_WIDTH / table.offsetWidth);
+      box.style.width = "";
+      if (zoom < 1) table.style.zoom = zoom;
+      undo.push(() => (table.style.zoom = ""));
     }
+    plots.forEach(draw);
+    redrawAll();
   });
   addEventListener("afterprint", () => {
+    printing = false;
     undo.forEach((step) => step());
     undo = [];
+    redrawAll();
   });
 })();

@@ -15,6 +15,7 @@ import html
 import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,21 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from tandem.files import write_text
-from tandem.rendering.tables import Column, Estimate, Table, Value, format_interval, format_value, number_of
+from tandem.rendering.tables import (
+    Column,
+    Estimate,
+    Table,
+    Value,
+    format_interval,
+    number_of,
+    without_constant_columns,
+)
 from tandem.rendering.theme import DARK, LIGHT
 
 LARGEST_THUMBNAIL = 256  # pixels per side: twice the 128 at which it is shown, for sharp screens
 SMALL_IMAGE = 64  # largest side in pixels of images that are enlarged without blurring
 SHORT_TEXT = 32  # most characters of a table cell that stays on one line, except on a phone
+MINUS = "\N{MINUS SIGN}"
 SHARED_FROM = 200  # characters of JSON of the smallest part of a figure that is stored separately
 
 # The page cannot load anything, whatever it contains.
@@ -43,6 +53,13 @@ class Text:
     """Paragraphs of plain text."""
 
     paragraphs: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command line to be copied."""
+
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +92,7 @@ class Gallery:
     """A paragraph below the title."""
 
 
-Block = Text | Table | Plot | Gallery
+Block = Text | Command | Table | Plot | Gallery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +119,8 @@ class Page:
     title: str
     lead: str
     """One line below the title."""
+    headline: tuple[str, ...] = ()
+    """The results in large type, one paragraph each, above everything else."""
     sections: tuple[Section, ...]
     """More than one gets a table of contents."""
 
@@ -147,7 +166,9 @@ def render_page(page: Page) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{html.escape(page.title)}</title>",
             f"<style>{_beside('page.css')}</style></head>\n<body>",
-            f'<header><h1>{html.escape(page.title)}</h1><p class="quiet">{html.escape(page.lead)}</p></header>',
+            f'<header><h1>{html.escape(page.title)}</h1><p class="quiet">{_prose(page.lead)}</p>',
+            *(f'<p class="headline">{_prose(paragraph)}</p>' for paragraph in page.headline),
+            "</header>",
             contents,
             "<main>",
             *sections,
@@ -172,7 +193,9 @@ def _section(section: Section, figures: list[str], shared: dict[str, int]) -> st
     blocks = []
     for block in section.blocks:
         if isinstance(block, Text):
-            blocks += [f"<p>{html.escape(paragraph)}</p>" for paragraph in block.paragraphs]
+            blocks += [f"<p>{_prose(paragraph)}</p>" for paragraph in block.paragraphs]
+        elif isinstance(block, Command):
+            blocks.append(f"<pre><code>{html.escape(block.text)}</code></pre>")
         elif isinstance(block, Table):
             blocks.append(_table(block))
         elif isinstance(block, Gallery):
@@ -188,7 +211,7 @@ def _section(section: Section, figures: list[str], shared: dict[str, int]) -> st
 
 
 def _plot(plot: Plot, number: int) -> str:
-    caption = html.escape(plot.caption)
+    caption = _prose(plot.caption)
     # The height of the drawn figure, so that the content below does not jump.
     height = plot.figure.layout.height or 450
     return (
@@ -226,18 +249,34 @@ def _dump(node: Any) -> str:
     return json.dumps(node, ensure_ascii=False, separators=(",", ":"))
 
 
-def _table(table: Table) -> str:
+def _prose(text: str) -> str:
+    """A text as HTML, with minus signs, as in figures, for the hyphens before numbers."""
+    return html.escape(re.sub(r"(?<![\w.\-])-(?=\d)", MINUS, text))
+
+
+def _table(full: Table) -> str:
+    table, constant = without_constant_columns(full)
     best, tied = table.best_cells(), table.tied_cells()
-    heads = "".join(_head(column) for column in table.columns)
+    names = _name_columns(table)
     rows = []
     for row, values in enumerate(table.rows):
         cells = []
         for index, (value, column) in enumerate(zip(values, table.columns, strict=True)):
             mark = "strong" if (row, index) in best else "u" if (row, index) in tied else None
-            cells.append(_cell(value, column, mark))
+            attributes = ' class="short name"' if 0 < index < names else ""
+            if index == 0 and names > 1:
+                more = ", ".join(str(name) for name in values[1:names])
+                attributes = f' class="short" data-names="{html.escape(more)}"'
+            cells.append(_cell(table, value, column, mark, attributes))
         rows.append(f"<tr>{''.join(cells)}</tr>")
+    others = ", ".join(column.heading for column in table.columns[1:names])
+    heads = "".join(
+        _head(column, is_name=0 < index < names, others=others if index == 0 else "")
+        for index, column in enumerate(table.columns)
+    )
     title = html.escape(table.title)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.all_notes)
+    same = [f"In every row: {'; '.join(constant)}."] if constant else []
+    notes = "".join(f"<li>{_prose(note)}</li>" for note in (*same, *table.all_notes))
     return (
         # tabindex makes it scrollable by keyboard.
         f'<h3>{title}</h3>\n<div class="table" role="region" aria-label="{title}" tabindex="0"><table>'
@@ -248,25 +287,55 @@ def _table(table: Table) -> str:
     )
 
 
-def _head(column: Column) -> str:
-    kind = "" if column.kind == "text" else ' class="number"'
+def _name_columns(table: Table) -> int:
+    """Number of short texts at the start of each row, which together name it; on a phone they share one column."""
+    kinds = [column.kind == "text" for column in table.columns]
+    if all(kinds):
+        return 0
+    first_number = kinds.index(False)
+    texts = [row[index] for row in table.rows for index in range(first_number)]
+    return first_number if all(isinstance(text, str) and len(text) <= SHORT_TEXT for text in texts) else 0
+
+
+def _head(column: Column, *, is_name: bool, others: str) -> str:
+    """A heading; `others` are those of the columns that share its column on a phone."""
+    kind = (' class="name"' if is_name else "") if column.kind == "text" else ' class="number"'
     first = ' data-first="descending"' if column.better == "higher" else ""
-    return f'<th scope="col"{kind}{first}>{html.escape(column.heading)}</th>'
+    names = f' data-names="{html.escape(others)}"' if others else ""
+    return f'<th scope="col"{kind}{first}{names}>{html.escape(column.heading)}</th>'
 
 
-def _cell(value: Value, column: Column, mark: str | None) -> str:
+def _cell(table: Table, value: Value, column: Column, mark: str | None, attributes: str) -> str:
+    """A cell.
+
+    Args:
+        table: Of the cell.
+        value: Its value.
+        column: Its column.
+        mark: The element around the value; None for no mark.
+        attributes: Of a cell that names the row; "" for the others.
+    """
     number = number_of(value)
     interval = ""
     if isinstance(value, Estimate):
-        interval = f' <span class="interval">{html.escape(format_interval(value, column.kind))}</span>'
-    written = html.escape(format_value(value if isinstance(value, str) else number, column.kind))
-    kind = ' class="number"'
+        limits = format_interval(value, column.kind, table.decimals)
+        interval = f' <span class="interval">{html.escape(_number(limits))}</span>'
     if column.kind == "text":
-        kind = ' class="short"' if len(written) <= SHORT_TEXT else ""
+        written = html.escape(table.format(value, column))
+        attributes = attributes or (' class="short"' if len(written) <= SHORT_TEXT else "")
+    else:
+        written = html.escape(_number(table.format(value if isinstance(value, str) else number, column)))
+        attributes = ' class="number"'
     if mark:
         written = f"<{mark}>{written}</{mark}>"
     sorted_by = "" if number is None or math.isnan(number) else f' data-value="{number:.9g}"'
-    return f"<td{kind}{sorted_by}>{written}{interval}</td>"
+    return f"<td{attributes}{sorted_by}>{written}{interval}</td>"
+
+
+def _number(text: str) -> str:
+    """Formatted numbers with minus signs, as in figures, and zeros without a sign."""
+    text = re.sub(r"(?<![\w.])[+-](?=0(?:\.0+)?(?![\d.]))", "", text)
+    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, text)
 
 
 def _gallery(gallery: Gallery) -> str:

@@ -16,6 +16,8 @@ from tandem.files import csv_cell, write_text
 Kind = Literal["text", "score", "difference", "p_value", "ratio", "seconds", "milliseconds", "number", "amount"]
 
 MISSING = "-"
+DECIMALS = 4  # of scores and their differences, unless a table says otherwise
+LEAST_DECIMALS = 2
 
 # A longer table does not fit on a page of paper, and LaTeX has to break it.
 LATEX_ROWS_ON_A_PAGE = 40
@@ -72,6 +74,8 @@ class Table:
     tied: frozenset[tuple[int, str]] = frozenset()
     """(row, column key) of the cells that are statistically tied with the best of their column, by a test of the
     caller. They are underlined unless they are the best themselves."""
+    decimals: int = DECIMALS
+    """Of scores and differences."""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -118,12 +122,16 @@ class Table:
                 for row, values in enumerate(self.rows)
                 if (number := number_of(values[index])) is not None and not math.isnan(number)
             }
-            written = {row: format_value(number, column.kind) for row, number in numbers.items()}
+            written = {row: self.format(number, column) for row, number in numbers.items()}
             if len(set(written.values())) < 2:
                 continue
             best = max(numbers.values()) if column.better == "higher" else min(numbers.values())
-            cells.update((row, index) for row, text in written.items() if text == format_value(best, column.kind))
+            cells.update((row, index) for row, text in written.items() if text == self.format(best, column))
         return cells
+
+    def format(self, value: Value, column: Column) -> str:
+        """A value of a column for people."""
+        return format_value(value, column.kind, self.decimals)
 
 
 # Kinds of values that describe a row; equal measurements are a result, and stay in their column.
@@ -163,6 +171,24 @@ def with_columns(table: Table, keys: Sequence[str]) -> Table:
     )
 
 
+def sorted_by(table: Table, key: str) -> Table:
+    """The table with its rows sorted by a column, the best first and missing values last."""
+    ((index, column),) = [(index, column) for index, column in enumerate(table.columns) if column.key == key]
+    sign = -1 if column.better == "higher" else 1
+
+    def place(row: int) -> tuple[bool, float]:
+        number = number_of(table.rows[row][index])
+        is_missing = number is None or math.isnan(number)
+        return is_missing, 0.0 if is_missing or number is None else sign * number
+
+    order = sorted(range(len(table.rows)), key=place)
+    return replace(
+        table,
+        rows=tuple(table.rows[row] for row in order),
+        tied=frozenset((order.index(row), tied_key) for row, tied_key in table.tied),
+    )
+
+
 Item = TypeVar("Item")
 Field = tuple[Column, Callable[[Item], Value]]
 """A column, and the function that gives its value for an item."""
@@ -195,21 +221,27 @@ def number_of(value: Value) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def format_value(value: Value, kind: Kind) -> str:
-    """A value for people; with an interval: `0.9123 [0.9011, 0.9240]`."""
+def format_value(value: Value, kind: Kind, decimals: int = DECIMALS) -> str:
+    """A value for people; with an interval: `0.9123 [0.9011, 0.9240]`.
+
+    Args:
+        value: The value.
+        kind: Decides the format.
+        decimals: Of scores and differences.
+    """
     if value is None:
         return MISSING
     if isinstance(value, str):
         return value
     if isinstance(value, Estimate):
-        return f"{format_value(value.value, kind)} {format_interval(value, kind)}"
+        return f"{format_value(value.value, kind, decimals)} {format_interval(value, kind, decimals)}"
     if math.isnan(value):
         return "nan"
     match kind:
         case "score":
-            return f"{_without_noise(value):.4f}"
+            return f"{_without_noise(value):.{decimals}f}"
         case "difference":
-            return f"{_without_noise(value):+.4f}"
+            return f"{_without_noise(value):+.{decimals}f}"
         case "p_value":
             return f"{value:.4f}" if value >= 0.0001 else "<0.0001"
         case "ratio":
@@ -224,9 +256,18 @@ def format_value(value: Value, kind: Kind) -> str:
             return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
-def format_interval(estimate: Estimate, kind: Kind) -> str:
+def supported_decimals(num_images: int) -> int:
+    """Decimals of a score on so many images: enough to tell one image more or less apart, and at most 4.
+
+    Args:
+        num_images: At least 1.
+    """
+    return min(max(math.ceil(math.log10(num_images)), LEAST_DECIMALS), DECIMALS)
+
+
+def format_interval(estimate: Estimate, kind: Kind, decimals: int = DECIMALS) -> str:
     """The interval alone: `[0.9011, 0.9240]`."""
-    return f"[{format_value(estimate.low, kind)}, {format_value(estimate.high, kind)}]"
+    return f"[{format_value(estimate.low, kind, decimals)}, {format_value(estimate.high, kind, decimals)}]"
 
 
 def _without_noise(value: float) -> float:
@@ -252,7 +293,9 @@ def _amount(number: float) -> str:
 def _three_digits(number: float) -> str:
     if abs(number) >= 99.95:
         return f"{number:,.0f}"
-    return f"{number:.1f}" if abs(number) >= 0.995 else f"{number:.2g}"
+    if abs(number) >= 0.995 or number == 0:
+        return f"{number:.1f}" if number else "0"
+    return f"{number:#.2g}"  # 0.010 beside 0.0048, with two digits both
 
 
 def render_markdown(table: Table) -> str:
@@ -265,7 +308,7 @@ def render_markdown(table: Table) -> str:
     for row, values in enumerate(table.rows):
         cells = []
         for index, (value, column) in enumerate(zip(values, table.columns, strict=True)):
-            cell = _markdown_cell(format_value(value, column.kind))
+            cell = _markdown_cell(table.format(value, column))
             if (row, index) in best:
                 cell = f"**{cell}**"
             elif (row, index) in tied:
@@ -349,7 +392,7 @@ def render_latex(table: Table) -> str:
     for row, values in enumerate(table.rows):
         cells = []
         for index, (value, column) in enumerate(zip(values, table.columns, strict=True)):
-            cell = _latex_cell(value, column.kind)
+            cell = _latex_cell(table.format(value, column), value, column.kind)
             if (row, index) in best:
                 cell = rf"\textbf{{{cell}}}"
             elif (row, index) in tied:
@@ -388,10 +431,10 @@ def render_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _latex_cell(value: Value, kind: Kind) -> str:
+def _latex_cell(text: str, value: Value, kind: Kind) -> str:
     if value is None:
         return "--"
-    written = escape_latex(format_value(value, kind))
+    written = escape_latex(text)
     if isinstance(value, str):
         return written
     # Minus signs instead of hyphens, and numbers that stay with their units.

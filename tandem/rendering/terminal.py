@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.text import Text
 
-from tandem.rendering.tables import Table, format_value, with_columns, without_constant_columns
+from tandem.rendering.tables import Table, with_columns, without_constant_columns
 
 PROSE_WIDTH = 160  # characters per line of a table with prose, in a file or a pipe
 # Characters per line to which long texts break in a narrow terminal.
@@ -86,7 +86,7 @@ def _cells(table: Table, *, compact: bool) -> rich.table.Table:
     )
     for index, column in enumerate(table.columns):
         is_text = column.kind == "text"
-        texts = [format_value(row[index], column.kind) for row in table.rows]
+        texts = [table.format(row[index], column) for row in table.rows]
         longest = max(len(text) for text in (*texts, *(column.heading.split() if compact else (column.heading,))))
         cells.add_column(
             Text(column.heading.replace(" ", "\n") if compact else column.heading),
@@ -101,7 +101,7 @@ def _cells(table: Table, *, compact: bool) -> rich.table.Table:
         for index, (value, column) in enumerate(zip(values, table.columns, strict=True)):
             style = "bold" if (row, index) in best else "underline" if (row, index) in tied else ""
             # Styles the text and not the cell, whose padding would be underlined.
-            written.append(Text.assemble((format_value(value, column.kind), style)))
+            written.append(Text.assemble((table.format(value, column), style)))
         cells.add_row(*written)
     return cells
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import math
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,7 +37,15 @@ def _template(*, text: str, background: str, grid: str, raised: str, shares: lis
         shares: Colours of heat maps at 0, 1, 10, 50 and 100 per cent: steep at the low end, so that single confusions
             are visible.
     """
-    axis = {"gridcolor": grid, "linecolor": grid, "zerolinecolor": grid, "automargin": True, "title": {"standoff": 8}}
+    axis = {
+        "gridcolor": grid,
+        "linecolor": grid,
+        "zerolinecolor": grid,
+        "automargin": True,
+        "title": {"standoff": 8, "font": {"size": 14}},
+        # Without it, the first numbers of the two axes touch in the corner.
+        "ticklabelstandoff": 5,
+    }
     places = (0, 0.01, 0.1, 0.5, 1)
     return go.layout.Template(
         layout={
@@ -74,6 +84,58 @@ DARK = _template(
     raised="#20252b",
     shares=["#15181c", "#274766", "#33669a", "#5aa0d8", "#e3f1fc"],
 )
+
+
+def arrange_panels(
+    figure: go.Figure, *, panels: int, columns: int, panel_height: int, around: int, narrowest: int
+) -> None:
+    """Tells the page how to arrange the panels of a figure of make_subplots in fewer columns where it is narrow.
+
+    Args:
+        figure: With panels that fill its rows from left to right, with or without a title above each.
+        panels: Their number.
+        columns: Of the figure at its full width.
+        panel_height: Of each row of panels, in pixels.
+        around: Height of everything above and below the panels, in pixels.
+        narrowest: Width of a column in pixels below which the page uses fewer columns.
+    """
+    rows = -(-panels // columns)
+    meta = {"panels": panels, "columns": columns, "panelHeight": panel_height, "around": around, "narrowest": narrowest}
+    figure.update_layout(meta=meta, height=around + rows * panel_height)
+
+
+def mark_x(figure: go.Figure, x: float, text: str, *, color: str) -> None:
+    """Draws a dashed vertical line with a text at its top; also on a logarithmic axis.
+
+    Plotly's add_vline places its annotation at x itself, but on a logarithmic axis annotations are placed by the power
+    of ten.
+
+    Args:
+        figure: With its type of x axis set.
+        x: Place of the line, in the unit of the axis.
+        text: Beside the line.
+        color: Of line and text.
+    """
+    place = math.log10(x) if figure.layout.xaxis.type == "log" else x
+    figure.add_shape(
+        type="line", x0=x, x1=x, y0=0, y1=1, yref="y domain", line={"color": color, "width": 1.5, "dash": "dash"}
+    )
+    figure.add_annotation(
+        x=place,
+        y=1,
+        yref="y domain",
+        text=text,
+        showarrow=False,
+        xanchor="left",
+        yanchor="top",
+        xshift=4,
+        font={"color": color},
+    )
+
+
+def wrapped(name: str) -> str:
+    """A name beside an axis in lines of at most 24 characters, broken at spaces."""
+    return "<br>".join(plain(line) for line in textwrap.wrap(name, LONGEST_NAME, break_long_words=False) or [""])
 
 
 def class_axis(names: Iterable[str], pixels: int) -> dict[str, Any]:

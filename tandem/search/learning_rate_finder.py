@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import statistics
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 from rich.console import Console
 
 from tandem.protocol.learning_rate_finder import LearningRateFinder
-from tandem.rendering.page import Page, Plot, Section, Text, write_page
-from tandem.rendering.theme import NEUTRAL_COLOR, TRAIN_COLOR, VAL_COLOR
+from tandem.rendering.page import Page, Plot, Section, write_page
+from tandem.rendering.theme import LIGHT, NEUTRAL_COLOR, TRAIN_COLOR, VAL_COLOR, mark_x
 from tandem.tracking import vocabulary
 
 if TYPE_CHECKING:
     from tandem.tracking.run import Run
+
+NEIGHBOURS = 4  # on either side of a step, for the median in the figure
 
 
 def record_learning_rate_finder(run: Run, finder: LearningRateFinder, title: str) -> None:
@@ -37,11 +41,20 @@ def record_learning_rate_finder(run: Run, finder: LearningRateFinder, title: str
     words = in_words(finder)
     plot = Plot(
         figure=finder_figure(finder),
-        caption="Loss of each training step's batch, and its running mean, over the learning rate of the step.",
+        caption="Loss of each training step's batch over the learning rate of the step, and its median over "
+        f"{2 * NEIGHBOURS + 1} steps. The dashed line is the suggestion: there the running mean of the test, which "
+        "follows the loss with a delay, falls fastest.",
     )
-    section = Section(title="Loss", anchor="loss", blocks=(Text(paragraphs=(f"{words[0].upper()}{words[1:]}.",)), plot))
     page = run.folder / vocabulary.RANGE_TEST_PAGE_FILE
-    write_page(page, Page(title=f"Learning-rate range test: {title}", lead=words, sections=(section,)))
+    write_page(
+        page,
+        Page(
+            title=f"Learning-rate range test: {title}",
+            lead=f"{len(finder.losses)} training steps, each with a higher learning rate than the one before.",
+            headline=(f"{words[0].upper()}{words[1:]}.",),
+            sections=(Section(title="Loss", anchor="loss", blocks=(plot,)),),
+        ),
+    )
     for file_of_run in (table, page):
         run.log_artifact(file_of_run)
     suggestion = finder.suggestion()
@@ -70,12 +83,35 @@ def finder_figure(finder: LearningRateFinder) -> go.Figure:
     figure.add_scatter(
         x=finder.rates, y=finder.losses, name="loss", mode="lines", line={"color": NEUTRAL_COLOR, "width": 1}
     )
-    figure.add_scatter(x=finder.rates, y=finder.smoothed, name="smoothed", mode="lines", line={"color": TRAIN_COLOR})
-    suggestion = finder.suggestion()
-    if suggestion is not None:
-        figure.add_vline(suggestion, line={"color": VAL_COLOR, "dash": "dash"}, annotation_text=f"{suggestion:.2g}")
+    figure.add_scatter(
+        x=finder.rates,
+        y=centred_medians(finder.losses),
+        name=f"median over {2 * NEIGHBOURS + 1} steps",
+        mode="lines",
+        line={"color": TRAIN_COLOR, "width": 2.5},
+    )
     # an exploding loss would hide the rest
     highest = 1.5 * max(finder.smoothed[:1] + [value for value in finder.smoothed if value <= finder.smoothed[0]])
-    figure.update_xaxes(title="learning rate", type="log", exponentformat="power")
+    # one mark per power of ten
+    figure.update_xaxes(title="learning rate", type="log", exponentformat="power", dtick=1)
     figure.update_yaxes(title="loss of the batch", range=[0, highest])
+    figure.update_layout(
+        template=LIGHT, height=450, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    )
+    suggestion = finder.suggestion()
+    if suggestion is not None:
+        mark_x(figure, suggestion, f"{suggestion:.2g}", color=VAL_COLOR)
     return figure
+
+
+def centred_medians(losses: Sequence[float]) -> list[float]:
+    """Median of each loss and its neighbours on both sides, which follows the losses without a delay.
+
+    Args:
+        losses: Of consecutive steps. At the ends there are fewer neighbours, as many on either side.
+    """
+    medians = []
+    for step in range(len(losses)):
+        reach = min(NEIGHBOURS, step, len(losses) - 1 - step)
+        medians.append(statistics.median(losses[step - reach : step + reach + 1]))
+    return medians

@@ -358,7 +358,12 @@ def _write_results(sweep: Sweep) -> None:
         files += [sweep.folder / vocabulary.BEST_SETTINGS_FILE, sweep.folder / vocabulary.SWEEP_PAGE_FILE]
         files[1].write_text(best_settings_yaml(sweep, best), encoding="utf-8")
         page = make_sweep_page(
-            sweep.study, table, title=f"Sweep {sweep.study.study_name}", objective=sweep.settings.sweep.objective
+            sweep.study,
+            table,
+            title=f"Sweep {sweep.study.study_name}",
+            objective=sweep.settings.sweep.objective,
+            best_settings=_in_words(values_of(best)),
+            command=_command(sweep, files[1]),
         )
         write_page(files[2], page)
     sweep.run.log_results(files, {vocabulary.SWEEP_PREFIX + name: value for name, value in metrics.items()})
@@ -367,9 +372,11 @@ def _write_results(sweep: Sweep) -> None:
         sweep.console.print("No trial was completed, so there are no best settings")
         return
     sweep.console.print(f"Page of the sweep: {files[2]}")
-    sweep.console.print(
-        f"Train with the best settings: {script_command(f'train_{sweep.trainer.framework}.py', '--config', files[1])}"
-    )
+    sweep.console.print(f"Train with the best settings: {_command(sweep, files[1])}")
+
+
+def _command(sweep: Sweep, settings_file: Path) -> str:
+    return script_command(f"train_{sweep.trainer.framework}.py", "--config", settings_file)
 
 
 def best_settings_yaml(sweep: Sweep, best: FrozenTrial) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -60,7 +61,7 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
         NoRuns: There is no store yet, no such experiment, or no such run in it.
         UserError: MLflow does not answer.
     """
-    client = _connect_existing(resolve_uri(uri))
+    client = connect_existing(uri)
     place = shown_uri(client.tracking_uri)
     with explained(client.tracking_uri), _garbage_collector_paused():
         found = client.get_experiment_by_name(experiment)
@@ -80,20 +81,7 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRecord]:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            records += [
-                RunRecord(
-                    uri=client.tracking_uri,
-                    run_id=run.info.run_id,
-                    name=run.info.run_name,
-                    status=run.info.status,
-                    start_time=run.info.start_time,
-                    params=run.data.params,
-                    metrics=run.data.metrics,
-                    tags=run.data.tags,
-                    artifact_uri=run.info.artifact_uri,
-                )
-                for run in page
-            ]
+            records += [_record_of(run, client.tracking_uri) for run in page]
             token = page.token
             if not token:
                 break
@@ -149,14 +137,8 @@ def find_weights(uri: str | None, run: str, file: str) -> Path:
     if not matched:
         raise UserError(f"expected an earlier run as runs:/<run id>. Received: {run!r}")
     run_id = matched[1]
-    client = _connect_existing(resolve_uri(uri))
-    try:
-        artifact_uri = client.get_run(run_id).info.artifact_uri
-    except MlflowException as error:
-        raise UserError(
-            f"there is no run {run_id} in MLflow at {shown_uri(client.tracking_uri)}: copy the run id from the "
-            "MLflow UI, and check the tracking URI"
-        ) from error
+    client = connect_existing(uri)
+    artifact_uri = _get_run(client, run_id).artifact_uri
     with explained(client.tracking_uri):
         names = [file.path for file in client.list_artifacts(run_id)]
     if vocabulary.WEIGHTS_FOLDER not in names:
@@ -164,13 +146,50 @@ def find_weights(uri: str | None, run: str, file: str) -> Path:
             f"the run {run_id} has no artifact {vocabulary.WEIGHTS_FOLDER}: it has {', '.join(names) or 'none'}; "
             "give a finished run that logged its weights (tracking.log_weights; in a grid --keep_models)"
         )
-    folder = _download(client.tracking_uri, run_id, artifact_uri, vocabulary.WEIGHTS_FOLDER, _temporary_folder())
+    folder = _download(client.tracking_uri, run_id, artifact_uri, vocabulary.WEIGHTS_FOLDER, temporary_folder())
     if not (folder / file).is_file():
         raise UserError(
             f"the run {run_id} has the weights {', '.join(sorted(path.name for path in folder.iterdir()))}, but no "
             f"{file}: give a run of the same framework"
         )
     return folder / file
+
+
+def find_run(uri: str | None, run_id: str) -> RunRecord:
+    """Finds a training run by its id.
+
+    Args:
+        uri: The tracking URI; None as in the settings.
+        run_id: The id.
+
+    Raises:
+        UserError: There is no such run.
+    """
+    return _get_run(connect_existing(uri), run_id)
+
+
+def _get_run(client: MlflowClient, run_id: str) -> RunRecord:
+    try:
+        return _record_of(client.get_run(run_id), client.tracking_uri)
+    except MlflowException as error:
+        raise UserError(
+            f"there is no run {run_id} in MLflow at {shown_uri(client.tracking_uri)}: copy the run id from the "
+            "MLflow UI, and check the tracking URI"
+        ) from error
+
+
+def _record_of(run: MlflowRun, uri: str) -> RunRecord:
+    return RunRecord(
+        uri=uri,
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        start_time=run.info.start_time,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+        artifact_uri=run.info.artifact_uri,
+    )
 
 
 @contextlib.contextmanager
@@ -188,14 +207,24 @@ def _garbage_collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _connect_existing(uri: str) -> MlflowClient:
-    database = database_file(uri)
+def connect_existing(uri: str | None) -> MlflowClient:
+    """Connects to an MLflow that has runs.
+
+    Args:
+        uri: The tracking URI; None as in the settings.
+
+    Raises:
+        NoRuns: There is no database yet.
+        UserError: MLflow does not answer.
+    """
+    resolved = resolve_uri(uri)
+    database = database_file(resolved)
     if database and not database.exists():
         raise NoRuns(
             f"there are no runs yet: no file {database}; train some with {script_command('train_torch.py')}, or give "
             "the place of existing runs as the tracking URI or MLFLOW_TRACKING_URI"
         )
-    return connect(uri)
+    return connect(resolved)
 
 
 def _download(uri: str, run_id: str, artifact_uri: str, artifact_path: str, folder: Path) -> Path:
@@ -215,7 +244,8 @@ def _download(uri: str, run_id: str, artifact_uri: str, artifact_path: str, fold
         ) from error
 
 
-def _temporary_folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="tandem-weights-")
+def temporary_folder() -> Path:
+    """A new folder that is removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="tandem-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)

@@ -31,6 +31,7 @@ from tandem.errors import FULL_DISK, TrainingPruned, UserError, one_line
 from tandem.files import write_text
 from tandem.output import warn
 from tandem.protocol.addresses import absolute
+from tandem.protocol.parser import Framework
 from tandem.protocol.settings import Settings, flatten
 from tandem.secrets import hide_secrets, shown_uri
 from tandem.tracking import vocabulary
@@ -75,6 +76,7 @@ class Run:
         run_id: str,
         experiment_id: str,
         name: str,
+        framework: Framework,
         folder: Path,
         continued: Journal | None = None,
     ) -> None:
@@ -84,10 +86,12 @@ class Run:
             run_id: The run.
             experiment_id: Its experiment.
             name: Its name.
+            framework: torch or keras.
             folder: Its folder.
             continued: The open journal of an interrupted run that goes on: what it has is not logged again.
         """
         self.id = run_id
+        self.framework = framework
         self.folder = folder
         self.name = name
         self.checkpoints: Checkpoints | None = None
@@ -297,7 +301,7 @@ def _folder_of_runs(settings: Settings) -> Path:
 def start_run(
     settings: Settings,
     *,
-    framework: str,
+    framework: Framework,
     backend: str,
     versions: Mapping[str, str],
     not_compared: Mapping[str, str] | None = None,
@@ -335,7 +339,7 @@ def start_run(
         if unfinished is None:
             run = _create_run(client, experiment.experiment_id, shown, framework, tags, parent)
         else:
-            run = _continue_run(client, unfinished, settings)
+            run = _continue_run(client, unfinished, settings, framework)
         record = Record(
             run_id=run.id,
             experiment_id=experiment.experiment_id,
@@ -385,7 +389,12 @@ def start_run(
 
 
 def _create_run(
-    client: MlflowClient, experiment_id: str, settings: Settings, framework: str, tags: dict[str, str], parent: Path
+    client: MlflowClient,
+    experiment_id: str,
+    settings: Settings,
+    framework: Framework,
+    tags: dict[str, str],
+    parent: Path,
 ) -> Run:
     started = time.time()
     title = f"{settings.backbone}-{settings.regime}-{framework}"
@@ -397,13 +406,13 @@ def _create_run(
         timestamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started))
         folder = parent / f"{timestamp}-{vocabulary.file_name(title)}-{run_id[:8]}"
         folder.mkdir()
-        return Run(client, run_id=run_id, experiment_id=experiment_id, name=name, folder=folder)
+        return Run(client, run_id=run_id, experiment_id=experiment_id, name=name, framework=framework, folder=folder)
     except BaseException:
         client.set_terminated(run_id, "FAILED")
         raise
 
 
-def _continue_run(client: MlflowClient, unfinished: Unfinished, settings: Settings) -> Run:
+def _continue_run(client: MlflowClient, unfinished: Unfinished, settings: Settings, framework: Framework) -> Run:
     record = unfinished.record
     times = 1
     with explained(client.tracking_uri):
@@ -415,6 +424,7 @@ def _continue_run(client: MlflowClient, unfinished: Unfinished, settings: Settin
         run_id=record.run_id,
         experiment_id=record.experiment_id,
         name=record.name,
+        framework=framework,
         folder=unfinished.folder,
         continued=unfinished.journal,
     )

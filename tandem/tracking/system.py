@@ -13,21 +13,26 @@ from typing import Any
 import psutil
 import pynvml
 
+from tandem.protocol.gpus import gpu_handles, gpu_names
+
 MEGABYTE = 1_000_000
 
 
 def describe_hardware() -> str:
-    """Hardware in one line, such as "AMD EPYC 7713, 64 CPUs, 503 GB memory, 2 x NVIDIA A100-SXM4-80GB"."""
+    """Hardware in one line, such as "AMD EPYC 7713, 64 CPUs, 503 GB memory, 2 x NVIDIA A100-SXM4-80GB".
+
+    Its GPUs are those that this process may use, and not all of the machine.
+    """
     gigabytes = psutil.virtual_memory().total / 1e9
     parts = [_cpu_model(), f"{os.cpu_count()} CPUs", f"{gigabytes:.0f} GB memory"]
-    names = [pynvml.nvmlDeviceGetName(gpu) for gpu in _gpus()]
+    names = gpu_names()
     for name in dict.fromkeys(names):
         parts.append(f"{names.count(name)} x {name}")
     return ", ".join(parts)
 
 
 class SystemSampler:
-    """Thread that samples the use of CPU, memory and GPUs; the step is the sample's number."""
+    """Thread that samples the use of CPU, memory and the run's GPUs; the step is the sample's number."""
 
     def __init__(
         self, log: Callable[[Mapping[str, float], int], None], interval: float, *, first_number: int = 0
@@ -43,7 +48,7 @@ class SystemSampler:
         self._interval = interval
         self._first_number = first_number
         self._stopping = threading.Event()
-        self._gpus = _gpus()
+        self._gpus = gpu_handles()
         self._process = psutil.Process()
         psutil.cpu_percent()  # the first call starts the measurement
         self._thread = threading.Thread(target=self._sample_until_stopped, name="system-sampler", daemon=True)
@@ -80,14 +85,6 @@ class SystemSampler:
                 except pynvml.NVMLError:
                     continue
         return values
-
-
-def _gpus() -> list[Any]:
-    try:
-        pynvml.nvmlInit()
-        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
 
 
 def _cpu_model() -> str:

@@ -19,6 +19,7 @@ BATCHES_HASH = "tandem.batches_hash"  # of the bytes of the first epoch's batche
 DATA_NAME = "tandem.data"
 ENVIRONMENT = "tandem.environment"  # JSON of the frameworks' environment variables, by name
 HARDWARE = "tandem.hardware"
+ONNX_HARDWARE = "tandem.onnx_hardware"  # that of ONNX_LATENCY_MILLISECONDS; only on exported runs
 DEVICE = "tandem.device"  # cpu or gpu, whichever the framework used
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
 PROCESS = "tandem.process"  # host, boot, number and start time of the process that works on the run, as JSON
@@ -63,8 +64,13 @@ TRAINABLE_PARAMETERS = "cost/trainable_parameters"
 MACS = "cost/macs"  # multiply-accumulates per image in convolutions and dense layers
 LATENCY_MILLISECONDS = "cost/latency_milliseconds"  # median over single images
 IMAGES_PER_SECOND = "cost/inference_images_per_second"  # median over batches of the run's batch size
+# Added by python -m tandem.export, on one thread of a CPU, for images of any network in the same engine.
+ONNX_LATENCY_MILLISECONDS = "cost/onnx_latency_milliseconds"  # median over single images
+ONNX_IMAGES_PER_SECOND = "cost/onnx_images_per_second"  # median over batches of 32
 PEAK_MEMORY_MEGABYTES = "cost/peak_memory_megabytes"  # resident memory of the process
-PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"  # of the first GPU; 0 without a GPU
+# Of the first GPU, 0 without one: in training and validation of the phases; in evaluation and measurement of inference.
+PEAK_GPU_MEMORY_MEGABYTES = "cost/peak_gpu_memory_megabytes"
+EVALUATION_PEAK_GPU_MEMORY_MEGABYTES = "cost/evaluation_peak_gpu_memory_megabytes"
 BEST_EPOCH = "cost/best_epoch"  # per phase, counted from 0 within the phase
 START_ACCURACY = "val/start_accuracy"  # per phase: validation accuracy after its first epoch
 
@@ -93,6 +99,7 @@ IMAGENET_ANSWERS_FILE = "final/imagenet_answers.csv"  # the highest of all 1000 
 GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.recording.grad_cam
 GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
+MODEL_CARD_FILE = "model_card.md"
 ARCHITECTURE_FILE = "architecture.csv"  # one line per layer
 BEST_SETTINGS_FILE = "best.yaml"
 TRIALS_FILE = "trials.csv"

@@ -45,7 +45,7 @@ def test_figures_are_written_in_the_format(
 
     monkeypatch.setattr(module, "write_figures", write_figures)
     draw(comparison, tmp_path, kind="svg")
-    assert asked == [(["accuracy_time"], tmp_path / "figures", ("svg",))]
+    assert asked == [(["accuracy", "accuracy_time"], tmp_path / "figures", ("svg",))]
     assert capsys.readouterr().out == f"Written to {tmp_path}/figures/ (1 figure)\n"
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.comparison_page import made_page
 from tandem.comparison.figures import (
+    accuracies,
     accuracy_against_parameters,
     accuracy_against_time,
     accuracy_differences,
@@ -150,12 +152,14 @@ def test_curves_of_a_row_are_switched_together_and_thawing_is_marked() -> None:
 
     figure = curves_over_runs({SCRATCH: history([1, 1, 1]), TWO_STAGE: history([1, 1, 2])}, STYLES)
     curves = [trace for trace in figure.data if trace.mode == "lines"]
-    assert [trace.legendgroup for trace in curves] == [SCRATCH] * 4 + [TWO_STAGE] * 4
+    # The row with two phases is below the other, and wider, so that equal curves are both visible.
+    assert [trace.legendgroup for trace in curves] == [TWO_STAGE] * 4 + [SCRATCH] * 4
+    assert [trace.line.width for trace in curves] == [6] * 4 + [2] * 4
     assert [trace.showlegend for trace in curves] == [True, False, False, False] * 2
     assert [list(trace.y) for trace in curves[:4]] == [[0, 1, 2], [10, 11, 12], [20, 21, 22], [30, 31, 32]]
     stars = [trace for trace in figure.data if trace.mode == "markers" and trace.legendgroup]
     assert [(trace.legendgroup, trace.x.tolist(), trace.y.tolist()) for trace in stars] == [
-        (TWO_STAGE, [2], [2 + 10 * panel]) for panel in range(4)
+        (TWO_STAGE, [3], [2 + 10 * panel]) for panel in range(4)
     ]
     # Panels in reading order: each curve is below the title of its metric.
     panels = [f"{name}, {images} images" for name in ("loss", "accuracy") for images in ("training", "validation")]
@@ -166,7 +170,6 @@ def test_curves_of_a_row_are_switched_together_and_thawing_is_marked() -> None:
         ("x3", "y3"),
         ("x4", "y4"),
     ]
-    # Upper and lower panels share their horizontal axes.
     assert [figure.layout[axis].title.text for axis in ("xaxis3", "xaxis4")] == ["epoch", "epoch"]
 
 
@@ -175,10 +178,33 @@ def test_reliability_leaves_out_empty_bins() -> None:
     figure = reliability_over_runs({SCRATCH: bins}, STYLES)
     (line,) = named(figure, SCRATCH)
     assert (list(line.x), list(line.y), list(line.customdata)) == ([0.5, 0.9], [0.4, 0.95], [10, 30])
-    assert titles(figure) == ("confidence", "accuracy")
     # The area beyond the smallest size of 4 is proportional to the number of images.
     small, large = (np.array(line.marker.size) - 4) ** 2
     assert large / small == pytest.approx(3)
+
+
+def test_reliability_has_a_panel_per_row() -> None:
+    bins = pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [0.4, 0.95], "images": [10, 30]})
+    labels = list(STYLES)[:6]
+    figure = reliability_over_runs(dict.fromkeys(labels, bins), STYLES)
+    assert [trace.xaxis for trace in figure.data if trace.name] == ["x", "x2", "x3", "x4", "x5", "x6"]
+    assert [title.text.replace("<br>", " ") for title in figure.layout.annotations] == labels
+    assert (figure.layout.meta["panels"], figure.layout.meta["columns"]) == (6, 4)
+
+
+def test_accuracies_keep_their_order_and_rows_tied_with_the_best_are_filled() -> None:
+    best, tied, worse = (
+        timed(label, 1, value) for label, value in zip(list(STYLES)[:3], (0.9, 0.89, 0.6), strict=True)
+    )
+    tied = dataclasses.replace(tied, tied_with_best=frozenset({"accuracy"}))
+    figure = accuracies([best, tied, worse], STYLES)
+    assert [trace.marker.symbol for trace in figure.data] == ["circle", "square", "circle-open"]
+    assert [trace.x[0] for trace in figure.data] == [0.9, 0.89, 0.6]
+    assert [label.replace("<br>", " ") for label in figure.layout.yaxis.categoryarray] == list(STYLES)[:3]
+    assert figure.layout.yaxis.autorange == "reversed"
+    (band,) = figure.layout.shapes
+    assert (band.x0, band.x1) == pytest.approx((0.88, 0.91))
+    assert figure.data[0].error_x.array[0] == pytest.approx(0.01)
 
 
 def test_differences_are_in_the_given_order_and_significant_ones_are_filled() -> None:

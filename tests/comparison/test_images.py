@@ -53,13 +53,11 @@ def split(blocks: list[Block]) -> tuple[dict[str, Table], list[Gallery]]:
 
 def test_hard_images_and_those_that_one_row_gets_right_are_listed(rows: list[Row]) -> None:
     tables, galleries = split(image_blocks(rows, {}))
-    assert rows_of(tables["all_wrong"]) == [
-        {"image": "39.png", "truth": "class 3", "predicted": "class 0", "rows": 3, "hash": "00039"}
-    ]
+    assert rows_of(tables["all_wrong"]) == [{"image": "39.png", "truth": "class 3", "predicted": "class 0", "rows": 3}]
     assert tables["all_wrong"].title == "Wrong in all rows: 1 of 40 images"
     assert rows_of(tables["only_right"]) == [
-        {"row": "a", "image": "0.png", "truth": "class 0", "hash": "00000"},
-        {"row": "c", "image": "38.png", "truth": "class 2", "hash": "00038"},
+        {"row": "a", "image": "0.png", "truth": "class 0"},
+        {"row": "c", "image": "38.png", "truth": "class 2"},
     ]
     assert tables["only_right"].title == "Right in only one row: 2 of 40 images"
     assert galleries == []

@@ -15,7 +15,7 @@ from tandem.comparison.page import make_figures, make_page, make_plots, read_his
 from tandem.comparison.predictions import SavedPredictions
 from tandem.errors import UserError
 from tandem.recording.grad_cam import GradCam
-from tandem.rendering.page import Page
+from tandem.rendering.page import Page, Text
 from tandem.rendering.tables import Table
 from tandem.tracking.reader import RunRecord
 from tests.compared import MakePredictions, MakeRun, right_images, rows_of
@@ -91,20 +91,20 @@ def test_every_figure_that_applies_is_made(comparison: Comparison) -> None:
     (compared,) = comparison.groups
     plots = make_plots(compared, {"scratch torch": HISTORY})
     assert set(plots) == {
-        *("accuracy_time", "curves", "frameworks", "thawing", "transfer", "f1", "confusions", "reliability")
+        *("accuracy", "accuracy_time", "curves", "frameworks", "thawing", "transfer", "f1", "confusions", "reliability")
     }
     assert set(make_figures(comparison, [plots])) == set(plots)
 
 
 def test_without_predictions_only_accuracy_and_time_are_drawn(make_run: MakeRun) -> None:
     (compared,) = compare_runs([make_run(), make_run("keras")]).groups
-    assert set(make_plots(compared, {})) == {"accuracy_time"}
+    assert set(make_plots(compared, {})) == {"accuracy", "accuracy_time"}
 
 
 def test_parameters_are_drawn_where_they_differ(make_run: MakeRun) -> None:
     runs = [make_run(), make_run(params={"backbone": "resnet50"}, metrics={"cost/parameters": 25e6})]
     (compared,) = compare_runs(runs).groups
-    assert set(make_plots(compared, {})) == {"accuracy_time", "accuracy_parameters"}
+    assert set(make_plots(compared, {})) == {"accuracy", "accuracy_time", "accuracy_parameters"}
 
 
 def test_figures_say_what_is_subtracted_from_what(comparison: Comparison) -> None:
@@ -151,23 +151,40 @@ def test_methods_list_runs_versions_and_settings(comparison: Comparison, maps: N
     assert "tracking.experiment" not in values
 
 
-def test_recommendation_comes_first_and_methods_last(comparison: Comparison, maps: None, tmp_path: Path) -> None:
+def test_page_begins_with_the_winner_and_ends_with_methods(comparison: Comparison, maps: None, tmp_path: Path) -> None:
     page = page_of(comparison, tmp_path)
     assert [section.anchor for section in page.sections] == [
-        *(
-            "recommendation",
-            "summary",
-            "frameworks",
-            "ensembles",
-            "training",
-            "thawing",
-            "cost",
-            "classes",
-            "confusions",
-        ),
-        *("calibration", "transfer", "images", "grad-cam", "methods"),
+        *("summary", "recommendation", "scores", "frameworks", "ensembles", "training", "thawing", "cost", "classes"),
+        *("confusions", "calibration", "transfer", "images", "grad-cam", "methods"),
     ]
     assert page.lead == "4 runs. digits 5-9, 5 classes, 180 test images."
+    (compared,) = comparison.groups
+    assert page.headline == compared.recommendation[:1]
+    (rest, _) = page.sections[1].blocks
+    assert isinstance(rest, Text) and rest.paragraphs == compared.recommendation[1:]
+
+
+def test_tables_on_the_page_are_sorted_with_supported_decimals(
+    comparison: Comparison, maps: None, tmp_path: Path
+) -> None:
+    _, summary = page_of(comparison, tmp_path).sections[0].blocks
+    assert isinstance(summary, Table)
+    order = [(row["regime"], row["framework"]) for row in rows_of(summary)]
+    assert order == [("two_stage", "torch"), ("two_stage", "keras"), ("scratch", "torch"), ("finetune", "torch")]
+    assert summary.decimals == 2  # 40 images
+    # The marks move with their rows.
+    (compared,) = comparison.groups
+    before = {(rows_of(compared.tables["summary"])[row]["regime"], key) for row, key in compared.tables["summary"].tied}
+    assert {(order[row][0], key) for row, key in summary.tied} == before
+
+
+def test_groups_are_named_in_the_headline_unless_there_are_many(make_run: MakeRun, tmp_path: Path) -> None:
+    def headline(*names: str) -> tuple[str, ...]:
+        runs = [make_run(tags={"tandem.test_hash": name, "tandem.data": name}) for name in names]
+        return page_of(compare_runs(runs), tmp_path).headline
+
+    assert {sentence.partition(":")[0] for sentence in headline("birds", "cars")} == {"birds", "cars"}
+    assert headline("birds", "cars", "cats", "dogs") == ()
 
 
 def test_groups_have_sections_of_their_own(make_run: MakeRun, tmp_path: Path) -> None:

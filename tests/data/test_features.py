@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from tandem.data import features
 from tandem.data.features import NO_FEATURES, Compute, find_phase_features, open_features
 from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
@@ -61,7 +62,12 @@ def caches(tmp_path: Path) -> list[Path]:
 
 
 def open_quietly(images: np.memmap, rows: np.ndarray, compute: Compute, **key: str) -> np.ndarray:
-    return open_features(images, rows, {**KEY, **key}, compute, quiet=True).values[rows]
+    return open_features(images, rows, {**KEY, **key}, compute, used_sizes=used_before(), quiet=True).values[rows]
+
+
+def used_before() -> set[int]:
+    """All sizes of batches, so that none is computed a second time for its clock."""
+    return set(range(1, BATCH + 1))
 
 
 def test_features_are_computed_once_for_all_runs(images: np.memmap) -> None:
@@ -111,6 +117,51 @@ def test_cached_features_come_with_the_time_they_took(images: np.memmap) -> None
     assert second.seconds >= first.seconds + 0.05
     half = open_features(images, np.arange(4), KEY, backbone, quiet=True)
     assert half.seconds == half.cached_seconds == pytest.approx(first.seconds / 2, rel=0.9)
+
+
+# seconds: at its first use each size takes 1 s more than 0.2 ms per image
+@pytest.mark.parametrize(
+    ("num_images", "first_uses", "pads"),
+    [(505, 1, False), (600, 2, False), (1024, 1, False), (1300, 2, False), (600, 1, True), (1300, 1, True)],
+)
+def test_first_use_of_a_batch_size_is_not_among_the_seconds(
+    num_images: int, first_uses: int, pads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, known = 0.0, set[int]()
+    monkeypatch.setattr(features.time, "perf_counter", lambda: now)
+    path = tmp_path / "stores" / "some" / "images.npy"
+    path.parent.mkdir(parents=True)
+    np.save(path, np.zeros((num_images, 1, 1, 3), np.uint8))
+
+    def compute(rows: np.ndarray) -> Iterator[np.ndarray]:
+        nonlocal now
+        for start in range(0, len(rows), 512):
+            batch = rows[start : start + 512]
+            size = 512 if pads else len(batch)
+            now += 0.0002 * len(batch) + (size not in known)
+            known.add(size)
+            yield features_of(batch)
+
+    found = open_features(np.load(path, mmap_mode="r"), np.arange(num_images), KEY, compute, quiet=True)
+    assert found.seconds == pytest.approx(0.0002 * num_images)
+    assert found.compile_seconds == pytest.approx(first_uses, abs=0.3)
+    assert len(known) == first_uses
+    assert np.array_equal(found.values, features_of(np.arange(num_images)))
+
+
+def test_views_share_the_first_use_of_their_batch_size(tmp_path: Path, data: PreparedData) -> None:
+    calls: list[int] = []
+
+    def backbone_pass(images_of: Callable[[np.ndarray], np.ndarray]) -> Compute:
+        def compute(rows: np.ndarray) -> Iterator[np.ndarray]:
+            calls.append(len(rows))
+            yield np.zeros((len(rows), 2), np.float32)
+
+        return compute
+
+    settings = dataclasses.replace(small_settings(regime="frozen"), cache_views=3, augmentation=FLIPS)
+    find_phase_features(HEAD, settings, data, MADE_WITH, backbone_pass)
+    assert calls == [30, 30, 30, 30, 15, 15]  # three views of the training images, then the validation images
 
 
 def test_second_process_waits_for_the_first_ones_features(images: np.memmap, capfd: pytest.CaptureFixture) -> None:
@@ -343,7 +394,7 @@ def test_features_damaged_on_the_disk_are_computed_again_with_one_line(
     values[3, 2] += 1
     values.flush()
     backbone = Backbone()
-    found = open_features(images, rows, KEY, backbone)
+    found = open_features(images, rows, KEY, backbone, used_sizes=used_before())
     assert backbone.asked == [3]
     np.testing.assert_array_equal(found.values[rows], features_of(rows))
     said = capsys.readouterr().err.splitlines()
@@ -357,6 +408,6 @@ def test_features_of_an_earlier_version_have_no_checksums_and_are_used(images: n
     (folder,) = caches(tmp_path)
     (folder / "checksums.npy").unlink()
     backbone = Backbone()
-    open_features(images, np.arange(6), KEY, backbone, quiet=True)
-    open_features(images, np.arange(6), KEY, backbone, quiet=True)
+    open_quietly(images, np.arange(6), backbone)
+    open_quietly(images, np.arange(6), backbone)
     assert backbone.asked == [4, 5]

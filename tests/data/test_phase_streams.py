@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tandem.data import phase_streams
 from tandem.data.phase_streams import training_stream, validation_stream
 from tandem.data.prepare import PreparedData
-from tandem.data.stream import Stream
+from tandem.data.stream import Augmentation, Stream
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import AugmentationSettings, Settings
 from tests.small_runs import small_data, small_settings
@@ -71,3 +72,23 @@ def test_features_are_served_in_place_of_images(data: PreparedData) -> None:
         rows = values[:, 0].astype(int)
         assert set(rows) <= set(data.rows(part))
         assert np.array_equal(data.labels[rows], labels)
+
+
+def test_processes_of_a_machine_share_its_cores_for_augmentation(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int | None] = []
+
+    def keep_threads(*arguments: object, augmentation: Augmentation, **options: object) -> None:
+        threads.append(augmentation.threads)
+
+    monkeypatch.setattr(phase_streams, "Stream", keep_threads)
+    monkeypatch.setattr(phase_streams, "num_cores", lambda: 16)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    unlimited = dataclasses.replace(small_settings(), threads=None)
+    training_stream(unlimited, data, FIRST)
+    for processes in ("8", "32"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        training_stream(unlimited, data, FIRST)
+        training_stream(small_settings(), data, FIRST)  # threads: 1
+    assert threads == [16, 2, 1, 1, 1]

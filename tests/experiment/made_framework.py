@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tandem.data.features import NO_FEATURES
 from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
+from tandem.evaluation.architecture import Layer
 from tandem.experiment import Framework, PhaseMeter
 from tandem.protocol.backbones import Backbone
 from tandem.protocol.learning_rate_finder import LearningRateFinder
@@ -31,6 +33,7 @@ class LinearNetwork:
     """Of shape (pixels, features)."""
     head: np.ndarray
     """Of shape (features, outputs)."""
+    pixels: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(scaling="unit"))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1) / 255 @ self.backbone @ self.head
@@ -45,6 +48,8 @@ class MadePackage:
     def __init__(self) -> None:
         self.largest_batch = 1000
         """Images that fit into memory."""
+        self.peaks = [1000.0, 7.0, 9.0, 8.0]
+        """Peak memory, in megabytes, at the beginning and after each reset."""
 
     def backend(self) -> str:
         return "numpy"
@@ -58,8 +63,11 @@ class MadePackage:
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError)
 
+    def reset_peak_gpu_memory(self) -> None:
+        self.peaks = self.peaks[1:] or self.peaks
+
     def peak_gpu_memory_megabytes(self) -> float:
-        return 7.0
+        return self.peaks[0]
 
     def check_builder(self, entry: Backbone) -> None:
         if entry.name == "vgg16":
@@ -89,6 +97,9 @@ class MadePackage:
     def count_macs(self, network: LinearNetwork) -> int:
         return network.backbone.size + network.head.size
 
+    def layers_of(self, network: LinearNetwork, image_shape: tuple[int, ...]) -> list[Layer]:
+        return [Layer(name="backbone", kind="Matrix", output_shape=(4,), parameters=network.backbone.size)]
+
     def features_and_gradients(
         self, network: LinearNetwork, images: np.ndarray, classes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -104,6 +115,7 @@ class MadePackage:
     ) -> None:
         folder.mkdir()
         (folder / "MLmodel").write_text(f"{image_shape} {num_classes}")
+        (folder / "requirements.txt").write_text("mlflow==3\nnumpy==2\n")
 
 
 @dataclass
@@ -161,11 +173,15 @@ class MadeScript:
         return network(images)
 
     def train_and_evaluate(self, settings: Settings, data: PreparedData, run: Run) -> None:
+        if settings.batch_size > self.package.largest_batch:
+            raise MemoryError
         self.calls.append(f"run in {run.folder.parent.name}")
 
     def raise_learning_rate(
         self, network: LinearNetwork, phase: Phase, settings: Settings, batches: Any, finder: LearningRateFinder
     ) -> None:
+        if settings.batch_size > self.package.largest_batch:
+            raise MemoryError
         self.calls.append(f"raise the rate of {phase.words}")
         for _, (images, _) in finder.steps(batches):
             self.batches.append(len(images))

@@ -62,3 +62,8 @@ def test_error_in_the_training_is_passed_on(data: PreparedData) -> None:
     network = LinearNetwork(np.ones((2, 3)), np.ones((3, 5)))
     with pytest.raises(KeyboardInterrupt), PhaseMeter(MadePackage(), network, frozen=[]).training():
         raise KeyboardInterrupt
+
+
+def test_peak_memory_is_that_of_the_fit_alone(data: PreparedData) -> None:
+    # before the fit, features were computed in larger batches, which took 1000 megabytes
+    assert measure(data).peak_gpu_memory_megabytes == 7.0

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -38,6 +39,26 @@ def test_run_is_recorded_with_its_data_and_device(client: MlflowClient, database
     assert {name: run.data.tags[f"tandem.{name}"] for name in tags} == tags
     assert run.data.params["num_train_images"] == "30"
     assert script.calls == [f"run in {run.data.params['tracking.experiment']}"]
+
+
+@pytest.mark.parametrize("find_learning_rate", [False, True])
+def test_batch_that_does_not_fit_ends_a_run_in_one_line(
+    find_learning_rate: bool, client: MlflowClient, database: Path, tmp_path: Path
+) -> None:
+    script = MadeScript()
+    script.package.largest_batch = 7
+    with pytest.raises(UserError, match=r"batch_size: received 8, .* does not fit .* smaller batch_size, such as 4"):
+        run_experiment(script.framework(), settings_in(tmp_path, database, find_learning_rate=find_learning_rate))
+    (run,) = runs_of(client)
+    assert run.info.status == "FAILED" and "does not fit" in run.data.tags[vocabulary.FAILURE]
+
+
+@pytest.mark.parametrize(("device", "place"), [("gpu", "a GPU"), ("cpu", "the CPU")])
+def test_run_says_what_it_computes_on(
+    device: str, place: str, database: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run_experiment(MadeScript().framework(), settings_in(tmp_path, database, device=device))
+    assert f"numpy {np.__version__} computes on {place}\n" in capsys.readouterr().err
 
 
 def test_report_of_the_data_set_follows_the_run(client: MlflowClient, database: Path, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from tandem.grid.processes import (
     log_file,
     replay_command,
     threads_option,
-    visible_gpus,
 )
 from tests.grid.small_cells import make_cell
 
@@ -132,11 +131,3 @@ def test_every_share_has_at_least_one_core() -> None:
 def test_threads_in_a_cells_settings_are_unchanged() -> None:
     assert threads_option(make_cell(), 2) == ["--threads", "2"]
     assert threads_option(make_cell(threads=1), 2) == []
-
-
-@pytest.mark.parametrize(
-    ("given", "gpus"), [("", []), ("-1", []), ("2,3", ["2", "3"]), ("GPU-8f2a, GPU-11", ["GPU-8f2a", "GPU-11"])]
-)
-def test_gpus_are_those_of_cuda_visible_devices(given: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    assert visible_gpus() == gpus

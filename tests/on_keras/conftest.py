@@ -8,7 +8,6 @@ from pathlib import Path
 # read by Keras and its backends when they are imported
 os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras_home_")  # without weights and without the user's settings
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -22,11 +21,6 @@ from tests.small_runs import RecordingRun, small_data
 
 if keras.backend.backend() != "jax":
     limit_threads(1)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    # MLflow warns about its own types when it is imported
-    config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType:UserWarning")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

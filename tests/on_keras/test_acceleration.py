@@ -70,6 +70,28 @@ def loaders(data: PreparedData) -> tuple[StreamLoader, StreamLoader]:
     return open_streams(small_settings(), data, PHASE)
 
 
+class PretendedTensorflow:
+    """The functions of tensorflow.config that set_flags calls; determinism cannot be switched off again."""
+
+    def __init__(self) -> None:
+        self.config = self.experimental = self
+        self.called: list[object] = []
+
+    def enable_tensor_float_32_execution(self, on: bool) -> None:
+        self.called.append(on)
+
+    def enable_op_determinism(self) -> None:
+        self.called.append("deterministic")
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_deterministic_operations_are_chosen_if_set(deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = PretendedTensorflow()
+    monkeypatch.setattr("tandem.on_keras.acceleration.backend_module", lambda: module)
+    set_flags(AccelerationSettings(deterministic=deterministic))
+    assert module.called == [True, *["deterministic"] * deterministic]
+
+
 @pytest.fixture
 def flags() -> Iterator[None]:
     """Restores TensorFlow's own flag after the test."""

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tandem.on_keras.backends import gradients_of, peak_gpu_memory_megabytes, trials_per_process, uses_gpu, versions
+from tandem.on_keras import backends
+from tandem.on_keras.backends import (
+    gradients_of,
+    peak_gpu_memory_megabytes,
+    reset_peak_gpu_memory,
+    trials_per_process,
+    uses_gpu,
+    versions,
+)
 from tests.small_runs import small_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,3 +70,51 @@ def test_gradients_and_threads_of_other_backends(backend: str, told: str) -> Non
 def test_gradients_on_tensorflow() -> None:
     gradient = gradients_of(lambda x: keras.ops.sum(x**3), keras.ops.convert_to_tensor(np.float32([1, 2, 3])))
     np.testing.assert_allclose(keras.ops.convert_to_numpy(gradient), [3, 12, 27], rtol=1e-6)
+
+
+class PretendedGpu:
+    """The memory functions of TensorFlow, JAX and torch on a GPU whose peak was 5 MB before the last reset."""
+
+    def __init__(self, stats: dict[str, int] | None = None) -> None:
+        self.peak = 5_000_000
+        self.config = self.experimental = self.cuda = self
+        self.stats = stats
+
+    def get_memory_info(self, device: str) -> dict[str, int]:
+        return {"GPU:0": {"current": 1, "peak": self.peak}}[device]
+
+    def reset_memory_stats(self, device: str) -> None:
+        assert device == "GPU:0"
+        self.peak = 2_000_000
+
+    def max_memory_allocated(self) -> int:
+        return self.peak
+
+    def reset_peak_memory_stats(self) -> None:
+        self.peak = 2_000_000
+
+    def devices(self) -> list[PretendedGpu]:
+        return [self]
+
+    def memory_stats(self) -> dict[str, int] | None:
+        return self.stats
+
+
+@pytest.mark.parametrize(
+    ("name", "stats", "before", "after"),
+    [
+        ("tensorflow", None, 5, 2),
+        ("torch", None, 5, 2),
+        ("jax", {"peak_bytes_in_use": 7_000_000}, 7, 7),  # it has no reset
+        ("jax", None, 0, 0),  # with XLA_PYTHON_CLIENT_ALLOCATOR=platform
+    ],
+)
+def test_peak_memory_is_measured_from_the_last_reset(
+    name: str, stats: dict[str, int] | None, before: float, after: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = PretendedGpu(stats)
+    for function, result in (("backend", name), ("backend_module", module), ("has_gpu", True)):
+        monkeypatch.setattr(backends, function, lambda result=result: result)
+    assert peak_gpu_memory_megabytes() == before
+    reset_peak_gpu_memory()
+    assert peak_gpu_memory_megabytes() == after

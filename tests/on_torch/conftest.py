@@ -15,8 +15,8 @@ torch.set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # MLflow warns about its own types when it is imported
-    config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType:UserWarning")
+    # where torch finds a GPU all the same, such as one that a test pretends
+    config.addinivalue_line("filterwarnings", "ignore:GPU available but not used:UserWarning")
     # Lightning warns about modules that FreezeOrThaw freezes; set_up_framework silences it in the script
     config.addinivalue_line("filterwarnings", r"ignore:Found \d+ module\(s\) in eval mode:UserWarning")
 

@@ -1,29 +1,44 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import pytorch_lightning as lightning
 import torch
+from torch._dynamo.testing import CompileCounter
 
+from tandem import on_torch
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
 from tandem.experiment.evaluation import logits_of_test
-from tandem.on_torch.acceleration import forward_of, is_out_of_memory, set_flags, to_device, warm_up
+from tandem.on_torch.acceleration import (
+    check_device,
+    forward_of,
+    is_out_of_memory,
+    set_flags,
+    to_device,
+    uses_channels_last,
+    warm_up,
+)
+from tandem.on_torch.distributed import Share
 from tandem.on_torch.networks import Classifier, build_classifier
 from tandem.on_torch.streams import open_streams
 from tandem.on_torch.weights import hash_weights
+from tandem.protocol import gpus
 from tandem.protocol.regimes import Phase, phases_of
 from tandem.protocol.settings import AccelerationSettings, EarlyStoppingSettings, HeadSettings, Settings
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
+from tests.made_nvml import Nvml
 from tests.small_runs import (
     NUM_CLASSES,
     RecordingRun,
@@ -41,9 +56,10 @@ PHASE = Phase(number=1, trainable="all", learning_rate=1e-3, max_epochs=2)
 def flags() -> Iterator[None]:
     """Restores torch's own flags after the test."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
     yield
-    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+    torch.use_deterministic_algorithms(False)
 
 
 def build(settings: Settings) -> Classifier:
@@ -72,6 +88,20 @@ def test_tf32_is_set_for_products_and_convolutions(tf32: bool) -> None:
 def test_cudnn_autotune_is_set(autotune: bool) -> None:
     set_flags(AccelerationSettings(cudnn_autotune=autotune))
     assert torch.backends.cudnn.benchmark is autotune
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_deterministic_algorithms_are_set(deterministic: bool, data: PreparedData) -> None:
+    settings = small_settings(acceleration=AccelerationSettings(deterministic=deterministic))
+    set_flags(settings.acceleration)
+    phase = dataclasses.replace(PHASE, trainable="head", max_epochs=1)
+    train_phase(build(settings), phase, settings, data, Curves(RecordingRun()))  # type: ignore[arg-type]
+    assert torch.are_deterministic_algorithms_enabled() is deterministic  # Lightning leaves it as it is
+    assert torch.backends.cudnn.deterministic is deterministic
+    assert torch.backends.cudnn.benchmark is not deterministic  # it would choose other algorithms in each run
+    torch.use_deterministic_algorithms(True)
+    set_flags(AccelerationSettings())
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_compiling_without_a_compiler_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +162,25 @@ def test_channels_last_changes_logits_only_by_rounding() -> None:
     assert_same_outputs(logits[1], logits[0], atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "precision", "given", "used"),
+    [
+        (False, "float32", None, True),
+        (True, "float32", None, False),
+        (True, "bfloat16", None, True),
+        (True, "float16", None, True),
+        (True, "float32", True, True),
+        (True, "bfloat16", False, False),
+    ],
+)
+def test_channels_last_is_left_out_for_float32_on_a_gpu(
+    gpu: bool, precision: str, given: bool | None, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    acceleration = AccelerationSettings(channels_last=given)
+    assert uses_channels_last(small_settings(device="auto", precision=precision, acceleration=acceleration)) is used
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_forward_pass_does_not_register_the_network_twice(compiled: bool) -> None:
     class Steps(torch.nn.Module):
@@ -176,6 +225,41 @@ def test_warm_up_changes_nothing(data: PreparedData) -> None:
     assert training.stream.first_epoch_hash is None and training.epoch == 0
 
 
+def test_warm_up_of_a_run_on_several_devices_takes_this_process_s_shares(data: PreparedData) -> None:
+    settings = dataclasses.replace(accelerated(compile=True), num_devices=2)
+    network = build(settings)
+    loaders = open_streams(settings, data, PHASE)
+    shares = [Share(loader.stream, pin_memory=False, rank=1, num_processes=2) for loader in loaders]
+    sizes: list[int] = []
+
+    def forward_pass(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return network(images)
+
+    assert warm_up(network, forward_pass, settings, *shares) > 0
+    assert sizes == [4, 3, 4, 4]  # of training batches of 8 and 6 images, and validation batches of 8 and 7
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_warm_up_compiles_everything_that_the_epochs_need(
+    precision: str, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = CompileCounter()  # counts, and compiles nothing
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiled))
+    after_warm_up: list[int] = []
+
+    def counted_warm_up(*arguments: Any) -> float:
+        seconds = warm_up(*arguments)
+        after_warm_up.append(compiled.frame_count)
+        return seconds
+
+    monkeypatch.setattr(on_torch, "warm_up", counted_warm_up)
+    settings = dataclasses.replace(accelerated(compile=True), backbone="timm:resnet10t", precision=precision)
+    outcome = train_phase(build(settings), PHASE, settings, data, Curves(RecordingRun()))  # type: ignore[arg-type]
+    assert outcome.epochs == 2
+    assert after_warm_up == [compiled.frame_count] and compiled.frame_count > 0
+
+
 @pytest.mark.parametrize("size", [1, 4, 15, 64])
 def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedData, size: int) -> None:
     network = tell_images_apart(build(small_settings()))
@@ -195,6 +279,8 @@ def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: PreparedDa
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if"),
         RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("Expected canUse32BitIndexMath(input) to be true, but got false."),
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory: you tried to"),
         MemoryError(),
@@ -223,6 +309,32 @@ def test_allocation_that_no_machine_can_make_is_too_little_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "built_for", "allowed"),
+    [
+        ("NVIDIA H100", ["sm_75", "sm_80", "sm_90a", "sm_120"], True),
+        ("NVIDIA H100", ["sm_75", "sm_80", "compute_80"], True),  # from PTX
+        ("NVIDIA H100", ["sm_75", "sm_80", "sm_120", "compute_120"], False),
+        ("NVIDIA V100", ["sm_75", "sm_80"], False),
+        ("NVIDIA V100", ["sm_70", "sm_80"], True),
+        ("NVIDIA T4", ["sm_70", "sm_80"], True),
+        ("NVIDIA T4", [], True),  # unknown
+    ],
+)
+def test_card_that_torch_has_no_code_for_is_refused(
+    name: str, built_for: list[str], allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(gpus, "pynvml", Nvml(name))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built_for)
+    check_device(small_settings())  # device: cpu
+    if allowed:
+        return check_device(small_settings(device="auto"))
+    with pytest.raises(UserError, match=rf"^device: torch .* has no code for {name} .* or give --device cpu$"):
+        check_device(small_settings(device="auto"))
 
 
 @pytest.mark.long

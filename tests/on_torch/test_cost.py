@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from tandem.on_torch.cost import count_macs
+from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes, reset_peak_gpu_memory
 from tandem.on_torch.networks import build_classifier
 from tests.small_runs import NUM_CLASSES, small_settings
 
@@ -47,3 +48,20 @@ def test_counting_does_not_change_the_network() -> None:
     first = count_macs(network)
     assert [module.training for module in network.modules()] == modes
     assert count_macs(network) == first
+
+
+def test_peak_memory_is_measured_from_the_last_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    reset_peak_gpu_memory()  # does nothing without a GPU
+    assert peak_gpu_memory_megabytes() == 0
+    peak = 5_000_000
+
+    def reset() -> None:
+        nonlocal peak
+        peak = 2_000_000
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
+    assert peak_gpu_memory_megabytes() == 5
+    reset_peak_gpu_memory()
+    assert peak_gpu_memory_megabytes() == 2

@@ -58,6 +58,33 @@ def shares_of(data: PreparedData, num_images: int, num_processes: int, *, shuffl
     ]
 
 
+@pytest.mark.parametrize(("rank", "made_in_epoch_0"), [(0, [8, 8, 8, 6]), (1, [4, 4, 4, 3])])
+def test_only_the_first_process_makes_whole_batches_for_the_hash(
+    rank: int, made_in_epoch_0: list[int], data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = stream_of(data, 30)
+    made: list[int] = []
+    serve = stream._served
+    monkeypatch.setattr(stream, "_served", lambda epoch, places: made.append(len(places)) or serve(epoch, places))
+    share = Share(stream, pin_memory=False, rank=rank, num_processes=2)
+    first, second = [[labels.tolist() for _, labels in share] for _ in range(2)]
+    assert made == [*made_in_epoch_0, 4, 4, 4, 3]
+    assert [len(labels) for labels in first] == [len(labels) for labels in second] == [4, 4, 4, 3]
+    assert (stream.first_epoch_hash is not None) == (rank == 0)
+
+
+def test_warm_up_has_the_sizes_of_the_process_s_shares(data: PreparedData) -> None:
+    stream = stream_of(data, 30)  # 8, 8, 8, 6
+    share = Share(stream, pin_memory=False, rank=1, num_processes=4)
+    assert [(images.shape, len(labels)) for images, labels in share.batch_of_each_size()] == [
+        ((2, 8, 8, 3), 2),
+        ((2, 8, 8, 3), 2),
+    ]
+    assert stream.first_epoch_hash is None
+    few = Share(stream_of(data, 26), pin_memory=False, rank=0, num_processes=4)
+    assert [len(labels) for _, labels in few.batch_of_each_size()] == [2]  # of 8 and 2 images
+
+
 @pytest.mark.parametrize("num_processes", [1, 2, 4])
 @pytest.mark.parametrize("num_images", [24, 25, 29, 30])
 def test_shares_together_are_the_batches(num_images: int, num_processes: int, data: PreparedData) -> None:
@@ -85,12 +112,14 @@ def test_process_makes_only_its_own_images(data: PreparedData, monkeypatch: pyte
     assert made == [4, 4, 4]
 
 
-def test_shares_have_the_hash_of_the_whole_batches(data: PreparedData) -> None:
+def test_first_share_has_the_hash_of_the_whole_batches(data: PreparedData) -> None:
     loader = loader_of(data, 29)
     list(loader)
-    for share in shares_of(data, 29, 2):
+    first, second = shares_of(data, 29, 2)
+    for share in (first, second):
         list(share)
-        assert share.stream.first_epoch_hash == loader.stream.first_epoch_hash is not None
+    assert first.stream.first_epoch_hash == loader.stream.first_epoch_hash is not None
+    assert second.stream.first_epoch_hash is None  # nobody reads it
 
 
 def test_each_validation_image_is_in_one_share_even_of_small_batches(data: PreparedData) -> None:

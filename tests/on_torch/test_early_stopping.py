@@ -9,10 +9,11 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
-from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
+from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights, on_cpu
 from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.networks import Classifier, Pixels
 from tandem.on_torch.optimizers import Blocks
@@ -119,3 +120,17 @@ def test_loss_that_is_not_finite_ends_the_run(loss: float, data: PreparedData, c
     ):
         fit((1.0, loss, 0.5), small_settings(), data, curves)
     assert [row["epoch"] for row in curves.rows] == [0, 1]
+
+
+def test_best_weights_are_kept_in_main_memory() -> None:
+    with FakeTensorMode():
+        weights = {"weight": torch.zeros(2, device="cuda"), "statistics": torch.zeros(3, dtype=torch.int64)}
+        kept = on_cpu(weights)
+    assert {name: (value.device.type, value.shape) for name, value in kept.items()} == {
+        "weight": ("cpu", (2,)),
+        "statistics": ("cpu", (3,)),
+    }
+    original = torch.ones(2)
+    copied = on_cpu({"weight": original})["weight"]
+    original.zero_()
+    assert copied.tolist() == [1, 1]

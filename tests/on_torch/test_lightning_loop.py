@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,3 +60,32 @@ def test_training_and_logging_equal_lightning_s_own() -> None:
 def test_lightning_still_knows_its_current_hook() -> None:
     with pytest.raises(MisconfigurationException, match="on_fit_start"):
         trainer(profiler=NoProfiler()).fit(Regression(logs_at_start=True), BATCHES)
+
+
+def test_step_that_loss_scaling_skips_counts_in_no_schedule() -> None:
+    module = Regression()
+    optimizer = torch.optim.SGD(module.parameters(), 1.0)
+    by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3)
+    module._trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler))  # type: ignore[assignment]
+    rates = []
+    for factor in (1.0, math.inf, 1.0, math.inf, math.inf, 1.0, 1.0, 1.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(module.layer(torch.ones(1, 1)).sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        module.lr_scheduler_step(by_step, None)
+        rates.append(optimizer.param_groups[0]["lr"])
+    # the steps taken: 1, 2, ... at a growing and falling scale; a skipped one leaves the rate
+    assert rates == pytest.approx([1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3, 1 / 4, 1 / 5, 1 / 6, 1 / 7])
+
+
+def test_schedules_count_every_step_without_loss_scaling() -> None:
+    module = Regression()
+    optimizer = torch.optim.SGD(module.parameters(), 1.0)
+    by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    module._trainer = SimpleNamespace(precision_plugin=SimpleNamespace())  # type: ignore[assignment]
+    for _ in range(3):
+        optimizer.step()
+        module.lr_scheduler_step(by_step, None)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1 / 4)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tandem.evaluation.imagenet import NUM_OUTPUTS, mapped_logits
 from tandem.on_torch.cost import count_macs
@@ -48,3 +52,39 @@ def test_mapped_network_can_be_served(network: Classifier, tmp_path: Path) -> No
     save_model(mapped, tmp_path / "model", image_shape=(8, 8, 3), num_classes=3)
     probabilities = np.asarray(mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(IMAGES))
     assert_same_outputs(probabilities, softmax(predict_batch(mapped, small_settings(), IMAGES)), atol=1e-5)
+
+
+class Created(TorchDispatchMode):
+    """Names of operations that make tensors from Python's numbers, or copy tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if function.overloadpacket.__name__ in ("lift_fresh", "_to_copy", "copy_", "detach", "clone", "stack"):
+            self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def test_call_copies_nothing_to_the_device(network: Classifier) -> None:
+    head = map_head(network, OUTPUTS).head
+    features = torch.rand(2, network.head[0].weight.shape[1])
+    with torch.inference_mode(), Created() as created:
+        features[:, [0, 1]]  # as an example, this does
+        assert "lift_fresh" in created.names or "_to_copy" in created.names or "detach" in created.names
+        created.names.clear()
+        head(features)
+    assert created.names == []
+
+
+def test_mapped_head_is_on_the_network_s_device(network: Classifier) -> None:
+    on_meta = Classifier(*(copy.deepcopy(part).to("meta") for part in (network.pixels, network.backbone, network.head)))
+    head = map_head(on_meta, OUTPUTS).head
+    assert {tensor.device.type for tensor in [*head.parameters(), *head.buffers()]} == {"meta"}
+
+
+def test_weights_are_those_of_the_imagenet_head(network: Classifier) -> None:
+    assert set(map_head(network, OUTPUTS).state_dict()) == {
+        name.replace("head.", "head.head.") for name in network.state_dict()
+    }

@@ -6,10 +6,12 @@ from pathlib import Path
 import mlflow.pyfunc
 import numpy as np
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
+from torch.export.passes import move_to_device_pass
 
 from tandem.on_torch.networks import Classifier, build_classifier
-from tandem.on_torch.serving import save_model
+from tandem.on_torch.serving import copy_on_cpu, save_model
 from tandem.protocol.settings import HeadSettings
 from tests.oracles import softmax
 from tests.small_runs import (
@@ -34,9 +36,10 @@ class Saved:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """A network with dropout, saved in training mode, whose pixel scaling reverses the channels."""
+    """A network with dropout in the layout channels_last, saved in training mode; its scaling reverses the channels."""
     settings = small_settings(pixel_scaling="caffe", head=HeadSettings(hidden=[16], dropout=0.5))
     network = tell_images_apart(build_classifier(settings, NUM_CLASSES)).train()
+    network.to(memory_format=torch.channels_last)
     folder = tmp_path_factory.mktemp("saved") / "model"
     before = [module.training for module in network.modules()]
     save_model(network, folder, image_shape=IMAGE_SHAPE, num_classes=NUM_CLASSES)
@@ -88,3 +91,35 @@ def test_images_of_other_types_and_shapes_are_refused(saved: Saved, images: np.n
 def test_saved_model_has_no_pickle(saved: Saved) -> None:
     names = {path.name for path in saved.folder.rglob("*") if path.is_file()}
     assert not any(name.endswith((".pkl", ".pth", ".pickle")) for name in names)
+
+
+@pytest.mark.parametrize("prediction_device", [None, "cuda"])
+def test_model_is_loaded_where_torch_finds_a_gpu(
+    saved: Saved, prediction_device: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = random_images(3)
+    expected = np.asarray(saved.model.predict(images))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    if prediction_device is not None:
+        monkeypatch.setenv("MLFLOW_DEFAULT_PREDICTION_DEVICE", prediction_device)
+    model = mlflow.pyfunc.load_model(str(saved.folder))
+    assert np.array_equal(np.asarray(model.predict(images)), expected)
+
+
+def test_exported_program_can_be_moved_to_another_device(saved: Saved) -> None:
+    # as docs/gpu.md does it for a GPU; an operation that stayed on the CPU would refuse the other tensors
+    program = torch.export.load(saved.folder / "data" / "model.pt2")
+    moved = move_to_device_pass(program, "meta").module()
+    probabilities = moved(torch.zeros((5, *IMAGE_SHAPE), dtype=torch.uint8, device="meta"))
+    assert (probabilities.device.type, probabilities.shape) == ("meta", (5, NUM_CLASSES))
+
+
+def test_copying_to_the_cpu_copies_no_weight_on_its_own_device(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(tensor: torch.Tensor, memo: object) -> torch.Tensor:
+        raise AssertionError("a weight was copied where it is")
+
+    monkeypatch.setattr(torch.Tensor, "__deepcopy__", refuse)
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", refuse)
+    copied = copy_on_cpu(saved.network).state_dict()
+    for name, value in saved.network.state_dict().items():
+        assert torch.equal(copied[name], value) and copied[name].data_ptr() != value.data_ptr()

@@ -147,6 +147,7 @@ NO_NUMBERS = {
     "cost": {
         *("device", "threads", "num_devices", "cache_features", "acceleration.compile", "acceleration.channels_last"),
         *("acceleration.fused_optimizer", "acceleration.cudnn_autotune", "acceleration.keep_memory"),
+        "acceleration.deterministic",
     },
     "nothing": {
         *("eval_batch_size", "find_learning_rate", "data.cache_folder", "resume", "checkpoint_minutes"),
@@ -308,6 +309,7 @@ def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) 
         "acceleration.tf32": True,
         "acceleration.fused_optimizer": False,
         "acceleration.cudnn_autotune": False,
+        "acceleration.deterministic": False,
         "acceleration.keep_memory": False,
         "data.parts": None,
         "data.labels": None,

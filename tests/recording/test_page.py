@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -7,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from tandem.evaluation.intervals import Interval
 from tandem.evaluation.predictions import Predictions
-from tandem.recording.page import write_run_page
+from tandem.protocol.settings import Settings, flatten
+from tandem.recording.grad_cam import GradCam
+from tandem.recording.page import result_in_words, write_run_page
 
 CLASSES = ("</script><b>bird", "dog & cat", "fish")
 
@@ -21,6 +27,8 @@ class Outline(HTMLParser):
         super().__init__()
         self.rows: list[list[str]] = []
         self.headings: list[str] = []
+        self.texts: list[str] = []
+        self.images: list[str] = []
         self.scripts = 0
         self.loads: list[str] = []
         self.plots = 0
@@ -37,8 +45,11 @@ class Outline(HTMLParser):
         self.scripts += tag == "script"
         self.plots += "data-figure" in dict(attributes)
         self.loads += [
-            value or "" for name, value in attributes if name in ("src", "href") and (value or "")[:1] != "#"
+            value or ""
+            for name, value in attributes
+            if name in ("src", "href") and not (value or "").startswith(("#", "data:"))
         ]
+        self.images += [value or "" for name, value in attributes if (tag, name) == ("img", "src")]
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in ("strong", "u", "span"):
@@ -47,8 +58,10 @@ class Outline(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside in ("td", "th"):
             self.rows[-1][-1] += data
-        elif self._inside in ("h1", "h2"):
+        elif self._inside in ("h1", "h2", "h3"):
             self.headings.append(data)
+        elif self._inside in ("p", "figcaption"):
+            self.texts.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +84,26 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         probabilities=np.eye(3, dtype=np.float32)[[1, 1, 0, 1, 2, 2]],
         classes=CLASSES,
     )
-    settings = {"regime": "two_stage", "head.hidden": [256], "threads": None, "data.source": "<folder>"}
-    write_run_page(path, title="my <run>", history=history, predictions=predictions, settings=settings)
+    default = flatten(Settings())
+    settings = {"regime": "two_stage", "head.hidden": [256], "threads": default["threads"], "data.source": "<folder>"}
+    write_run_page(
+        path,
+        title="my <run>",
+        history=history,
+        train_seconds=90.0,
+        predictions=predictions,
+        image_of=lambda row: np.full((8, 8, 3), 10 * row, np.uint8),
+        grad_cam=GradCam(
+            keys=("1", "4"),
+            hashes=("1", "4"),
+            classes=CLASSES,
+            truth=np.array([0, 1]),
+            predicted=np.array([1, 1]),
+            images=np.zeros((2, 8, 8, 3), np.uint8),
+            maps=np.zeros((2, 2, 8, 8), np.uint8),
+        ),
+        settings=settings,
+    )
     return path.read_text(encoding="utf-8")
 
 
@@ -92,7 +123,10 @@ def test_page_loads_nothing_and_holds_plotly_once(page: str, outline: Outline) -
 
 def test_page_shows_scores_confusions_and_settings(outline: Outline) -> None:
     assert outline.headings[0] == "my <run>"
-    assert ["accuracy", "0.5000"] in outline.rows
+    (accuracy,) = [row for row in outline.rows if row[0] == "accuracy"]
+    assert re.fullmatch(r"0\.50 \[0\.\d\d, [01]\.\d\d\]", accuracy[1])
+    assert {"worst-class F1", "calibration error"} < {row[0] for row in outline.rows}
+    assert not any("_" in row[0] for row in outline.rows if row[0] != "head.hidden")
     assert ["head.hidden", "[256]"] in outline.rows
     assert ["threads", "null"] in outline.rows
     assert ["data.source", "<folder>"] in outline.rows
@@ -101,7 +135,43 @@ def test_page_shows_scores_confusions_and_settings(outline: Outline) -> None:
     assert confusions[1] == ["dog & cat", "fish", "1", "2"]
     classes = outline.rows[outline.rows.index(["class", "F1", "precision", "recall", "images"]) + 1 :]
     # One of three images of the first class is right, and no other image is predicted as it: 2 * 1 * 1/3 / (1 + 1/3).
-    assert ["</script><b>bird", "0.5000", "1.0000", "0.3333", "3"] in classes
+    assert ["</script><b>bird", "0.50", "1.00", "0.33", "3"] in classes
+
+
+def test_headline_has_accuracy_best_epoch_and_time(outline: Outline) -> None:
+    # The last phase has one epoch, without a validation loss.
+    (headline,) = [text for text in outline.texts if text.startswith("Accuracy 0.50 (95 % interval 0.")]
+    assert headline.endswith("Training took 90.0 s.")
+
+
+@pytest.mark.parametrize(
+    ("phases", "losses", "best"),
+    [
+        ([1, 1, 1], [0.5, 0.4, 0.6], "Best epoch: 2 of 3."),
+        # The best epoch of the first phase does not count: the network is that of the last phase.
+        ([1, 1, 2, 2], [0.1, 0.2, 0.9, 0.8], "Best epoch: 4 of 4."),
+        ([1, 1], [float("nan"), 0.3], "Best epoch: 2 of 2."),
+        ([], [], "The network was not trained."),
+    ],
+)
+def test_best_epoch_is_that_of_the_last_phase(phases: list[int], losses: list[float], best: str) -> None:
+    history = pd.DataFrame({"epoch": range(len(phases)), "phase": phases, "val/loss": losses})
+    assert best in result_in_words(Interval(estimate=0.5, low=0.4, high=0.6), 100, history, 3.0)
+
+
+def test_wrong_images_and_grad_cam_are_shown(outline: Outline) -> None:
+    assert "Wrong: 3 of 6 test images" in outline.headings and "Grad-CAM" in outline.headings
+    shown = [Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))) for image in outline.images]
+    # The wrong images are 0, 1 and 4. Of the two with maps one is wrong, and has a map of its true class too.
+    assert [np.asarray(image)[0, 0, 0] for image in shown] == [0, 10, 40] + [0] * 5
+    assert "dog & cat\npredicted fish, 1.00\n5" in outline.texts
+
+
+def test_settings_that_differ_from_the_defaults_come_first(outline: Outline) -> None:
+    first = outline.rows[outline.rows.index(["setting", "value", "default"]) + 1 :]
+    end = first.index(["setting", "value"])
+    assert [row[0] for row in first[:end]] == ["regime", "head.hidden", "data.source"]
+    assert len(first[end + 1 :]) == 4
 
 
 def test_confusions_after_the_first_phase_are_shown_beside_those_of_the_trained_network(tmp_path: Path) -> None:
@@ -111,8 +181,11 @@ def test_confusions_after_the_first_phase_are_shown_beside_those_of_the_trained_
             path,
             title="run",
             history=pd.DataFrame(),
+            train_seconds=0.0,
             predictions=predictions_of([0, 0, 1, 1, 2, 2]),
             after_first_phase=after_first_phase,
+            image_of=lambda row: np.zeros((8, 8, 3), np.uint8),
+            grad_cam=None,
             settings={},
         )
         parser = Outline()

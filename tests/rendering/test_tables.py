@@ -21,6 +21,8 @@ from tandem.rendering.tables import (
     render_csv,
     render_latex,
     render_markdown,
+    sorted_by,
+    supported_decimals,
     table_of,
     write_tables,
 )
@@ -294,6 +296,38 @@ def test_shortened_tables_are_whole_in_csv_files(tmp_path: Path) -> None:
     lines = {kind: (tmp_path / f"summary.{kind}").read_text().count("0.5") for kind in ("md", "tex", "csv")}
     assert lines == {"md": 0, "tex": 0, "csv": 1}
     assert "0.5000" not in (tmp_path / "tables.md").read_text()
+
+
+@pytest.mark.parametrize(("images", "decimals"), [(1, 2), (100, 2), (101, 3), (179, 3), (1000, 3), (50_000, 4)])
+def test_decimals_tell_one_image_more_apart(images: int, decimals: int) -> None:
+    assert supported_decimals(images) == decimals
+
+
+def test_rows_are_sorted_with_their_marks_and_missing_values_last() -> None:
+    columns = (Column(key="name", heading="name"), Column(key="score", heading="score", kind="score", better="higher"))
+    rows = (("a", 0.5), ("b", None), ("c", Estimate(value=0.9, low=0.8, high=1.0)), ("d", 0.7), ("e", math.nan))
+    table = Table(name="x", title="x", columns=columns, rows=rows, tied=frozenset({(3, "score")}))
+    found = sorted_by(table, "score")
+    assert [row[0] for row in found.rows] == ["c", "d", "a", "b", "e"]
+    assert found.tied == {(1, "score")}
+
+
+def test_table_has_its_own_number_of_decimals() -> None:
+    columns = (Column(key="score", heading="score", kind="score", better="higher"),)
+    rows = ((0.6912,), (Estimate(value=0.6914, low=0.5, high=0.75),), (0.5,))
+    table = Table(name="x", title="x", columns=columns, rows=rows, decimals=2)
+    # Values that read the same are best together.
+    assert table.best_cells() == {(0, 0), (1, 0)}
+    assert "0.69 [0.50, 0.75]" in render_markdown(table) and "0.6912" in render_csv(table)
+
+
+def test_small_durations_have_two_digits() -> None:
+    assert [format_value(value, "seconds") for value in (0.0048, 0.01, 0.51, 0)] == [
+        "0.0048 s",
+        "0.010 s",
+        "0.51 s",
+        "0 s",
+    ]
 
 
 def test_cells_from_others_are_neither_formulas_nor_html() -> None:

@@ -205,32 +205,35 @@ def pair(
 
 # Predicts images in batches of one, of seven and of the others.
 SERVE = """
-import sys
+import importlib.util, os, sys
 import mlflow, mlflow.pyfunc
 import numpy as np
+import pandas as pd
 
+assert importlib.util.find_spec("tandem") is None
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 uri, model, images, answer = sys.argv[1:]
 mlflow.set_tracking_uri(uri)
 model = mlflow.pyfunc.load_model(model)
-answers = [np.asarray(model.predict(batch)) for batch in np.split(np.load(images), [1, 8])]
+answers = [model.predict(batch) for batch in np.split(np.load(images), [1, 8])]
 assert [len(part) for part in answers[:2]] == [1, 7]
-np.save(answer, np.concatenate(answers))
+pd.concat(answers).to_parquet(answer)
 """
 
 
 @pytest.fixture(scope="session")
-def serve(run: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., np.ndarray]:
+def serve(run: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., pd.DataFrame]:
     """Predicts a run's test images with its logged model, in a process of its own that has none of Tandem's code."""
 
-    def serve(recorded: Recorded, uri: str, **variables: str) -> np.ndarray:
+    def serve(recorded: Recorded, uri: str, **variables: str) -> pd.DataFrame:
         folder = tmp_path_factory.mktemp("served")
         digits = load_digits().images
         grey = np.stack([digits[int(key.split("/")[1])] for key in recorded.predictions()["key"]])
         np.save(folder / "images.npy", np.repeat(np.round(grey * 255 / 16).astype(np.uint8)[..., None], 3, axis=3))
         (output,) = recorded.run.outputs.model_outputs
-        words = ["-c", SERVE, uri, f"models:/{output.model_id}", "images.npy", "answer.npy"]
+        words = ["-c", SERVE, uri, f"models:/{output.model_id}", "images.npy", "answer.parquet"]
         done = run(*words, cwd=folder, **variables)
         assert done.returncode == 0, done.stderr
-        return np.load(folder / "answer.npy")
+        return pd.read_parquet(folder / "answer.parquet")
 
     return serve

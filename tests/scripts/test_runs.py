@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from sklearn import metrics as sklearn_metrics
@@ -162,6 +163,7 @@ def test_artifacts_are_those_of_the_vocabulary(pair: Runs, framework: str) -> No
     expected = {f"{name}/{file}" for name in folders for file in evaluation}
     expected |= {f"{vocabulary.DATA_FOLDER}/{file}" for file in (SPLIT_FILE, REPORT_FILE)}
     expected |= {vocabulary.SETTINGS_FILE, vocabulary.RUN_PAGE_FILE, vocabulary.ARCHITECTURE_FILE}
+    expected |= {vocabulary.MODEL_CARD_FILE}
     found = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     assert found == expected | WEIGHT_FILES[framework]
 
@@ -298,30 +300,38 @@ def test_page_of_the_run_needs_no_network(pair: Runs, framework: str) -> None:
 
 @pytest.fixture(scope="session")
 def served(
-    pair: Runs, store: Any, serve: Callable[..., np.ndarray], in_both: Callable[..., dict[str, Any]]
-) -> dict[str, np.ndarray]:
+    pair: Runs, store: Any, serve: Callable[..., pd.DataFrame], in_both: Callable[..., dict[str, Any]]
+) -> dict[str, pd.DataFrame]:
     """Predictions of each framework's logged model."""
     return in_both(lambda framework: serve(pair[framework], store.uri))
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_logged_model_gives_the_logged_predictions(pair: Runs, served: dict[str, np.ndarray], framework: str) -> None:
-    assert served[framework].dtype == np.float32 and served[framework].shape == (100, 5)
-    assert_same_outputs(served[framework], pair[framework].probabilities(), atol=1e-5)
+def test_logged_model_gives_the_logged_predictions(pair: Runs, served: dict[str, pd.DataFrame], framework: str) -> None:
+    answers, recorded = served[framework], pair[framework].predictions()
+    probabilities = answers.filter(like="probability:")
+    assert set(probabilities.dtypes) == {np.dtype(np.float32)} and probabilities.shape == (100, 5)
+    assert_same_outputs(probabilities, pair[framework].probabilities(), atol=1e-5)
+    assert answers["class"].tolist() == recorded["predicted"].tolist()
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_logged_model_has_a_signature_of_images(pair: Runs, framework: str) -> None:
+def test_logged_model_describes_itself(pair: Runs, framework: str) -> None:
     run = pair[framework]
     (output,) = run.run.outputs.model_outputs
     logged = run.client.get_logged_model(output.model_id)
     assert logged.status == "READY" and logged.source_run_id == run.id
     location = Path(logged.artifact_location.removeprefix("file://"))
     description = yaml.safe_load((location / "MLmodel").read_text())
-    (inputs,) = json.loads(description["signature"]["inputs"])
-    (outputs,) = json.loads(description["signature"]["outputs"])
-    assert inputs["tensor-spec"] == {"dtype": "uint8", "shape": [-1, 8, 8, 3]}
-    assert outputs["tensor-spec"] == {"dtype": "float32", "shape": [-1, 5]}
+    outputs = json.loads(description["signature"]["outputs"])
+    names = ["class", "probability", *(f"probability:{name}" for name in "01234")]
+    assert [column["name"] for column in outputs] == names
+    assert [column["type"] for column in outputs] == ["string", *["float"] * 6]
+    about = description["metadata"]["tandem"]
+    assert about["classes"] == list("01234") and (about["height"], about["width"]) == (8, 8)
+    assert (about["image_size"], about["resize"], about["backbone"]) == (32, "squash", "mobilenet_v2")
+    assert about["scaling"] == {"torch": "torch", "keras": "tf"}[framework]
+    assert about["split_hash"] == run.tags[vocabulary.SPLIT_HASH] and about["run_id"] == run.id
 
 
 # ------------------------------------------------------------------------------------------------------------ the pair

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tandem.protocol.learning_rate_finder import LearningRateFinder
-from tandem.search.learning_rate_finder import finder_figure, in_words, record_learning_rate_finder
+from tandem.search.learning_rate_finder import centred_medians, finder_figure, in_words, record_learning_rate_finder
 from tests.small_runs import RecordingRun
 
 
@@ -48,12 +48,22 @@ def test_words_say_that_a_rising_loss_suggests_nothing() -> None:
 def test_figure_marks_the_suggestion_on_a_logarithmic_axis(losses: list[float], num_lines: int) -> None:
     finder = finder_with(losses)
     figure = finder_figure(finder)
-    assert [trace.name for trace in figure.data] == ["loss", "smoothed"]
+    assert [trace.name for trace in figure.data] == ["loss", "median over 9 steps"]
     assert list(figure.data[0].x) == finder.rates and list(figure.data[0].y) == finder.losses
     assert figure.layout.xaxis.type == "log"
     assert figure.layout.xaxis.title.text == "learning rate" and figure.layout.yaxis.title.text == "loss of the batch"
     assert [shape.x0 for shape in figure.layout.shapes] == [finder.suggestion()] * num_lines
+    # Plotly places annotations of a logarithmic axis by the power of ten.
+    places = [10**label.x for label in figure.layout.annotations]
+    assert places == pytest.approx([finder.suggestion()] * num_lines)
     assert figure.layout.yaxis.range[1] < 40  # the explosion is cut off
+
+
+def test_median_in_the_figure_follows_the_loss_without_delay() -> None:
+    falling = [2.0] * 50 + [1.0] * 50
+    assert centred_medians(falling) == falling
+    # One step that differs is no trend.
+    assert centred_medians([2.0] * 20 + [40.0] + [2.0] * 20) == [2.0] * 20 + [2.0] + [2.0] * 20
 
 
 def test_steps_table_page_and_suggestion_are_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

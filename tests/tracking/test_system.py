@@ -3,46 +3,24 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
 
+from tandem.protocol import gpus
 from tandem.tracking import system
 from tandem.tracking.system import SystemSampler, describe_hardware
+from tests.made_nvml import Nvml
 
 
-class Nvml:
-    """Stand-in for pynvml on a machine with GPUs; the second does not report its power."""
+@pytest.fixture(autouse=True)
+def all_gpus_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    NVMLError = type("NVMLError", (Exception,), {})
 
-    def __init__(self, *names: str) -> None:
-        self.names = names
-
-    def nvmlInit(self) -> None:
-        if not self.names:
-            raise self.NVMLError
-
-    def nvmlDeviceGetCount(self) -> int:
-        return len(self.names)
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        return index
-
-    def nvmlDeviceGetName(self, gpu: int) -> str:
-        return self.names[gpu]
-
-    def nvmlDeviceGetUtilizationRates(self, gpu: int) -> Any:
-        return SimpleNamespace(gpu=50 + gpu, memory=99)
-
-    def nvmlDeviceGetMemoryInfo(self, gpu: int) -> Any:
-        return SimpleNamespace(used=(gpu + 1) * 3_000_000, total=10**9)
-
-    def nvmlDeviceGetPowerUsage(self, gpu: int) -> int:
-        if gpu:
-            raise self.NVMLError
-        return 250_500
+def pretend(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (gpus, system):
+        monkeypatch.setattr(module, "pynvml", nvml)
 
 
 @pytest.fixture
@@ -51,19 +29,19 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hardware_is_one_line_with_equal_gpus_counted(monkeypatch: pytest.MonkeyPatch, memory: None) -> None:
-    monkeypatch.setattr(system, "pynvml", Nvml("NVIDIA A100", "NVIDIA T4", "NVIDIA A100"))
+    pretend(Nvml("NVIDIA A100", "NVIDIA T4", "NVIDIA A100"), monkeypatch)
     monkeypatch.setattr(system, "_cpu_model", lambda: "AMD EPYC 7713")
     monkeypatch.setattr(system.os, "cpu_count", lambda: 64)
     assert describe_hardware() == "AMD EPYC 7713, 64 CPUs, 503 GB memory, 2 x NVIDIA A100, 1 x NVIDIA T4"
 
 
 def test_hardware_without_a_gpu_has_none(monkeypatch: pytest.MonkeyPatch, memory: None) -> None:
-    monkeypatch.setattr(system, "pynvml", Nvml())
+    pretend(Nvml(), monkeypatch)
     assert describe_hardware().endswith(" CPUs, 503 GB memory")
 
 
 def sample(monkeypatch: pytest.MonkeyPatch, nvml: Nvml, seconds: float = 0.0) -> list[tuple[int, Mapping[str, float]]]:
-    monkeypatch.setattr(system, "pynvml", nvml)
+    pretend(nvml, monkeypatch)
     samples: list[tuple[int, Mapping[str, float]]] = []
     sampler = SystemSampler(lambda values, number: samples.append((number, dict(values))), interval=seconds / 4 or 60)
     time.sleep(seconds)
@@ -86,6 +64,14 @@ def test_sample_has_the_units_in_its_names(monkeypatch: pytest.MonkeyPatch, memo
         "system/gpu_1_percent": 51.0,
         "system/gpu_1_memory_megabytes": 6.0,
     }
+
+
+def test_hardware_and_samples_are_of_the_visible_gpu_alone(monkeypatch: pytest.MonkeyPatch, memory: None) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-222")
+    ((_, values),) = sample(monkeypatch, Nvml(*["NVIDIA T4"] * 2, "NVIDIA H100", *["NVIDIA T4"] * 5))
+    assert describe_hardware().endswith("GB memory, 1 x NVIDIA H100")
+    of_gpus = {name: value for name, value in values.items() if "gpu" in name}
+    assert of_gpus == {"system/gpu_0_percent": 52, "system/gpu_0_memory_megabytes": 9, "system/gpu_0_watts": 250.5}
 
 
 def test_samples_are_numbered_until_the_sampler_stops(monkeypatch: pytest.MonkeyPatch) -> None:
