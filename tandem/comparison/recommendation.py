@@ -155,7 +155,7 @@ def _cannot_tell(analysis: Analysis, best: Best) -> list[str]:
         sentence += f". These images show no disagreement between the best row and {some(same)}"
     others = [row.label for row in rows if best.undecided[row].disagreement and not best.undecided[row].images_needed]
     if others:
-        sentence += f". More images alone would not do for {some(others)}: add seeds"
+        sentence += f". More images alone would not settle this for {some(others)}: add seeds"
     return [sentence + "."]
 
 
@@ -302,8 +302,8 @@ def _smallest_difference(analysis: Analysis) -> str:
     assert best is not None
     if not best.disagreement:
         return (
-            f"The two most accurate rows are right on the same of the {analysis.num_images:,} test images: these "
-            "images show no disagreement, and not how small a difference they would find."
+            "The two most accurate rows are right on the same test images: these "
+            f"{analysis.num_images:,} images show no disagreement, and so no smallest difference that they could find."
         )
     numbers = [len(row.predictions) for row in analysis.ranking[:2]]
     runs = f"{numbers[0]} and {numbers[1]} runs" if numbers[0] != numbers[1] else f"{_count(numbers[0], 'run')} each"

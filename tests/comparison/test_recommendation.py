@@ -94,7 +94,7 @@ def test_rows_right_on_the_same_images_show_no_disagreement(recommended: Callabl
         "These images cannot tell whether it is more accurate than finetune torch. These images show no "
         "disagreement between the best row and finetune torch."
     ]
-    (sentence,) = starting(sentences, "The two most accurate rows are right on the same of the 200 test images: these")
+    (sentence,) = starting(sentences, "The two most accurate rows are right on the same test images: these 200 images")
     assert "0.0000" not in sentence and "show no disagreement" in sentence
 
 
@@ -133,7 +133,7 @@ def test_number_of_images_is_the_largest_that_a_row_needs() -> None:
     )
     assert sentences[1] == (
         "These images cannot tell whether it is more accurate than a, b, c. About 12,000 test images would find a "
-        "difference of one point in four of five test sets. More images alone would not do for c: add seeds."
+        "difference of one point in four of five test sets. More images alone would not settle this for c: add seeds."
     )
 
 

@@ -126,7 +126,7 @@ def test_losses_stop_reduce_and_restore_as_derived_by_hand(case: LossList, data:
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_loss_that_is_not_finite_ends_the_run(loss: float, data: PreparedData, curves: Curves) -> None:
     with pytest.raises(
-        TrainingDiverged, match=r"diverged in epoch 1 of the run: .* val loss (nan|inf); use a learning"
+        TrainingDiverged, match=r"diverged in epoch 2 of the run: .* val loss (nan|inf); use a learning"
     ):
         fit((1.0, loss, 0.5), small_settings(), data, curves)
     assert [row["epoch"] for row in curves.rows] == [0, 1]
