@@ -63,7 +63,7 @@ def start_sweep_run(
         except MlflowException as error:
             raise UserError(
                 f"sweep.study: the run {continued} that holds the trials of study {study!r} is not in this MLflow; "
-                "give the tracking URI that the sweep was started with, or another --sweep.study"
+                "give the --tracking.uri that the sweep was started with, or another --sweep.study"
             ) from error
     experiment = find_or_create_experiment(client, settings.tracking.experiment)
     with auxiliary_run(

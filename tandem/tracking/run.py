@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import shutil
 import sys
@@ -273,8 +274,12 @@ def check_places(settings: Settings) -> None:
     """
     client = connect(resolve_uri(settings.tracking.uri))
     find_or_create_experiment(client, settings.tracking.experiment)
-    parent = _folder_of_runs(settings)
-    free = shutil.disk_usage(parent).free
+    parent = _place_of_runs(settings)
+    # created when the run starts, so that nothing is left behind if it does not
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    with _said_where(settings), tempfile.TemporaryFile(dir=parent):
+        free = shutil.disk_usage(parent).free
     if free < LEAST_FREE_BYTES:
         raise UserError(
             f"tracking.folder: the disk of {parent} has {free / 1e6:.0f} MB free, and a run needs at least "
@@ -283,18 +288,29 @@ def check_places(settings: Settings) -> None:
 
 
 def _folder_of_runs(settings: Settings) -> Path:
-    """Folder of the experiment's runs, which this process can write."""
-    parent = absolute(Path(settings.tracking.folder)) / vocabulary.file_name(settings.tracking.experiment)
-    try:
+    """Folder of the experiment's runs, which this process can write; created if it is missing."""
+    parent = _place_of_runs(settings)
+    with _said_where(settings):
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=parent):
             pass
+    return parent
+
+
+def _place_of_runs(settings: Settings) -> Path:
+    return absolute(Path(settings.tracking.folder)) / vocabulary.file_name(settings.tracking.experiment)
+
+
+@contextlib.contextmanager
+def _said_where(settings: Settings) -> Iterator[None]:
+    """Turns a failure to write the folder of the runs into one line."""
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
             f"({error.strerror}); give a folder that you may write with --tracking.folder"
         ) from error
-    return parent
 
 
 @contextlib.contextmanager

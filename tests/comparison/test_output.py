@@ -22,20 +22,24 @@ def table_with(rows: int) -> Table:
     return Table(name="published", title="Published", columns=columns, rows=tuple((number,) for number in range(rows)))
 
 
-def test_main_tables_recommendation_and_notes_are_printed(
+def test_recommendation_main_table_and_notes_are_printed(
     comparison: Comparison, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_comparison(comparison, tmp_path)
     printed = capsys.readouterr().out
-    parts = [
-        "Models, regimes, frameworks: digits",
-        "Keras against PyTorch: digits",
-        "Recommendation: digits",
-        "- finetune",
-        "1 FAILED",
-    ]
+    parts = ["Recommendation: digits", "- ", "Models, regimes, frameworks: digits", "1 FAILED"]
     assert [printed.index(part) for part in parts] == sorted(printed.index(part) for part in parts)
-    assert "Time and cost" not in printed
+    assert "Keras against PyTorch" not in printed and "Time and cost" not in printed
+
+
+def test_all_tables_are_printed_on_request(
+    comparison: Comparison, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_comparison(comparison, tmp_path, all_tables=True)
+    printed = capsys.readouterr().out
+    assert all(
+        title in printed for title in ("Models, regimes", "All scores", "Keras against PyTorch", "Time and cost")
+    )
 
 
 @pytest.mark.parametrize(("rows", "printed"), [(60, "59"), (61, "Published: 61 rows, in out/published.md")])

@@ -50,12 +50,20 @@ def test_cell_is_trained_again_if_its_run_lacks_a_requested_model(tiny: Path, re
     assert finished_cells(weights_alone) == {2}
 
 
+@pytest.fixture
+def frozen(tiny: Path) -> Path:
+    """TINY with cells that can cache features."""
+    tiny.write_text(TINY.replace("regime: [scratch]", "regime: [frozen]"))
+    return tiny
+
+
 def grid_with(
-    settings: str, tmp_path: Path, frameworks: tuple[Framework, ...] = ("torch", "keras")
+    settings: str, tmp_path: Path, frameworks: tuple[Framework, ...] = ("torch", "keras"), regime: str = "scratch"
 ) -> tuple[GridCell, ...]:
     """Cells of TINY with one more line of settings."""
     file = tmp_path / "costs.yaml"
-    file.write_text(TINY.replace("  batch_size: 8\n", f"  batch_size: 8\n  {settings}\n"))
+    grid = TINY.replace("regime: [scratch]", f"regime: [{regime}]")
+    file.write_text(grid.replace("  batch_size: 8\n", f"  batch_size: 8\n  {settings}\n"))
     return read_grid(file, frameworks=frameworks).cells
 
 
@@ -68,12 +76,12 @@ def grid_with(
     ],
 )
 def test_run_with_other_cost_settings_than_requested_is_not_the_cells(
-    settings: str, option: list[str], tiny: Path, tmp_path: Path, record: Record
+    settings: str, option: list[str], frozen: Path, tmp_path: Path, record: Record
 ) -> None:
     left_open, asked, by_option = (
-        read_grid(tiny).cells,
-        grid_with(settings, tmp_path),
-        read_grid(tiny, more_options=option).cells,
+        read_grid(frozen).cells,
+        grid_with(settings, tmp_path, regime="frozen"),
+        read_grid(frozen, more_options=option).cells,
     )
     record(left_open[1])
     assert [finished_cells(cells) for cells in (left_open, asked, by_option)] == [{2}, set(), set()]
@@ -83,10 +91,15 @@ def test_run_with_other_cost_settings_than_requested_is_not_the_cells(
     assert settle_earlier_attempts(asked[3], identity_of(asked[3]), since=0)
 
 
-def test_requested_cost_setting_counts_even_with_its_default(tiny: Path, tmp_path: Path, record: Record) -> None:
+def test_requested_cost_setting_counts_even_with_its_default(frozen: Path, tmp_path: Path, record: Record) -> None:
+    record(grid_with("cache_features: false", tmp_path, regime="frozen")[0])
+    assert finished_cells(read_grid(frozen).cells) == {1}
+    assert finished_cells(grid_with("cache_features: true", tmp_path, regime="frozen")) == set()
+
+
+def test_caching_features_does_not_count_where_nothing_is_frozen(tmp_path: Path, record: Record) -> None:
     record(grid_with("cache_features: false", tmp_path)[0])
-    assert finished_cells(read_grid(tiny).cells) == {1}
-    assert finished_cells(grid_with("cache_features: true", tmp_path)) == set()
+    assert finished_cells(grid_with("cache_features: true", tmp_path)) == {1}
 
 
 @pytest.mark.parametrize("open_setting", ["num_devices: auto", "acceleration: {compile: null}"])
@@ -97,7 +110,9 @@ def test_automatic_cost_settings_request_nothing(open_setting: str, tiny: Path, 
 
 
 def test_run_older_than_cached_features_counts_as_without(tmp_path: Path, record: Record) -> None:
-    (without, *_), (with_cache, *_) = (grid_with(f"cache_features: {value}", tmp_path) for value in ("false", "true"))
+    (without, *_), (with_cache, *_) = (
+        grid_with(f"cache_features: {value}", tmp_path, regime="frozen") for value in ("false", "true")
+    )
     record(without, leave_out=("cache_features",))
     assert (finished_cells([without]), finished_cells([with_cache])) == ({1}, set())
 

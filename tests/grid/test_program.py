@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from rich.console import Console
 
+from tandem.commands import module_command
 from tandem.errors import UserError
 from tandem.grid.__main__ import main, report_incomplete_runs
 from tandem.grid.file import read_grid
@@ -152,7 +153,7 @@ def test_incomplete_runs_are_reported_with_the_command_that_sends_the_rest(
         "    it has no finished run there",
         f"    its output: {tmp_path / '2.log'}",
         f"incomplete in MLflow: {partly.number} {partly.name}",
-        f"    send the rest: python -m tandem.tracking.replay {run.folder}",
+        f"    send the rest: {module_command('tandem.tracking.replay', run.folder)}",
         f"    its output: {tmp_path / '3.log'}",
     ]
     assert report_incomplete_runs([outcomes[0], outcomes[3]], console)

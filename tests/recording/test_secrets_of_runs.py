@@ -74,6 +74,7 @@ def all_output() -> Iterator[io.StringIO]:
         yield printed
 
 
+INFERENCE = {"cost/evaluation_peak_gpu_memory_megabytes": 0.0}
 OUTCOME = PhaseOutcome(
     epochs=1,
     best_epoch=0,
@@ -96,7 +97,7 @@ def test_run_writes_no_secret_anywhere(settings: Settings, tmp_path: Path) -> No
             record_data(run, data)
             run.set_tags({"note": f"read from {settings.tracking.uri}"})
             predictions = predictions_of_test(data, np.eye(5, dtype=np.float32)[data.labels[data.rows("test")]])
-            record_end(run, settings, data, Curves(run), [OUTCOME], [], predictions, {})
+            record_end(run, settings, data, Curves(run), [OUTCOME], [], predictions, INFERENCE, framework="torch")
         record_data_report(data, settings.tracking)
         with start_parent_run(settings, framework="torch", what="2 seeds"):
             pass
