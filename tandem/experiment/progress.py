@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from tandem.data.console import say
 from tandem.experiment.framework import Framework, Network
 from tandem.protocol.regimes import Phase, phases_of
 from tandem.protocol.settings import Settings
@@ -45,6 +46,8 @@ class Progress:
         # one process of several would have to tell the others where to begin
         keeps = settings.num_devices == 1 or framework.name == "keras"
         folder = run.folder / vocabulary.CHECKPOINT_FOLDER if keeps else None
+        if not keeps:
+            say("This run on several devices keeps no checkpoints: if it is interrupted, it begins again", quiet=False)
         self._checkpoints = run.checkpoints = Checkpoints(folder, minutes=settings.checkpoint_minutes)
         self.curves = Curves(run, checkpoints=self._checkpoints)
         self.outcomes: list[PhaseOutcome] = []
