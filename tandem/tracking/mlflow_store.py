@@ -12,6 +12,7 @@ import logging
 import os
 import shlex
 import shutil
+import sqlite3
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -408,7 +409,7 @@ def _prepare_database(uri: str) -> None:
             follow_moved_folder(database)
         with without_strange_folder(uri):
             SqlAlchemyStore(uri, str(artifact_root(uri))).engine.dispose()
-    except (OSError, ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
+    except (OSError, ImportError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
         raise UserError(
             f"cannot open the MLflow database {shown_uri(uri)}: {one_line(error)}; check that the file or "
             "server is an MLflow database and that you may write to it, or give another tracking URI"

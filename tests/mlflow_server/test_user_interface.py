@@ -113,7 +113,8 @@ def test_user_interface_shows_runs_of_both_frameworks(page: Page, served: str, s
     shown = page.get_by_role("table").last.inner_text().split()  # the headings are a separate table
     assert shown == [cell for row in matrix for cell in row]
     page.get_by_text("run.html", exact=True).click()
-    expect(page.frame_locator("iframe").get_by_role("heading", name="mobilenet_v2, finetune, digits")).to_be_visible()
+    title = "mobilenet_v2, finetune, torch, digits"
+    expect(page.frame_locator("iframe").get_by_role("heading", name=title)).to_be_visible()
 
     (comparison,) = [run for run in runs if "tandem.comparison" in run.data.tags]
     page.goto(f"{address}/runs/{comparison.info.run_id}/artifacts/report.html?{MODEL_TRAINING}")
