@@ -117,7 +117,7 @@ def test_full_disk_at_the_start_is_an_error_of_one_line(
     filled = f'{{ cp "{empty_database}" "{small_disk}/mlflow.db"; {filling}; }}'
     for store, runs, expected in (
         (small_disk / "mlflow.db", tmp_path / "runs", "database or disk is full"),
-        (empty_database, small_disk / "runs", f"received '{small_disk}/runs' (No space left on device); give a folder"),
+        (empty_database, small_disk / "runs", f"train: error: the disk is full at {small_disk}/runs"),
     ):
         words = [sys.executable, "-c", TRAIN, f"sqlite:///{store}", str(runs), str(empty_database)]
         process = on_small_disk(small_disk, filled, *words, environment=environment)
