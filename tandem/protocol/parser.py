@@ -601,9 +601,15 @@ def _problem_of_a_phase(message: str) -> str | None:
     return None
 
 
+def _similar(option: str, names: list[str]) -> list[str]:
+    """The most similar names, and those that are almost as similar."""
+    close = difflib.get_close_matches(option, names, n=3, cutoff=0.5)
+    ratios = [difflib.SequenceMatcher(None, name, option).ratio() for name in close]
+    return [name for name, ratio in zip(close, ratios, strict=True) if ratio > ratios[0] - 0.15]
+
+
 def _unknown(option: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(option[:100], names, n=3, cutoff=0.5)
-    close += [name for name in names if name.endswith(f".{option}") and name not in close]
+    close = [name for name in names if name.endswith(f".{option}")] or _similar(option[:100], names)
     # initials: lr
     close += [name for name in names if option == "".join(word[:1] for word in name.split("_")) and name not in close]
     hint = f"did you mean {' or '.join(close)}?" if close else "--help lists all settings"
