@@ -20,7 +20,6 @@ from tests.small_runs import (
     tell_images_apart,
 )
 
-
 # Untrained, they amplify float32's rounding: two engines differ by up to 3e-4, of probabilities that differ by 0.5.
 AMPLIFYING = ("resnet101", "resnet152")
 
