@@ -58,7 +58,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 def train_on_seven():
     keras.utils.set_random_seed(0)
-    network = build_classifier(settings, 5, (32, 32, 3))
+    network = build_classifier(settings, 5)
     for layer in leaf_layers(network.backbone):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.epsilon = 0.1
