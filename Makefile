@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # on two cores, two processes with two threads each are many times slower than with one thread each
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types audit clean kills test-gpu bench-gpu
+.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types audit clean kills test-exports test-gpu bench-gpu
 
 help:
 	@echo "make demo        five runs per framework on handwritten digits, then their comparison (under 5 minutes)"
@@ -62,6 +62,11 @@ test-long: $(VENV)/requirements-dev.done
 	$(PYTEST) tests -m long --ignore tests/on_torch --ignore tests/on_keras
 	$(PYTEST) tests/on_torch -m long
 	$(PYTEST) tests/on_keras -m long
+
+# Exports of all backbones from Keras (up to 16 GB of memory), and the commands of docs/use.md from end to end.
+test-exports: $(VENV)/requirements-dev.done
+	TANDEM_TEST_EXPORTS=1 $(PYTEST) tests/scripts/test_use.py -m long
+	TANDEM_TEST_EXPORTS=1 $(PYTEST) tests/on_keras/test_onnx_export.py -m long
 
 kills: $(VENV)/requirements-dev.done
 	$(BIN)/python -m tests.scripts.kills --kills 50

@@ -104,6 +104,7 @@ weights: random
 learning_rate: 1.0e-2
 batch_size: 8
 max_epochs: 2
+batch_norm_momentum: 0.1  # statistics follow within two epochs, so that outputs differ between images
 device: cpu
 optimizer: {name: sgd, momentum: 0.9}
 head: {hidden: [16], batch_norm: true, dropout: 0.2}

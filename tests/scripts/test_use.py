@@ -29,7 +29,10 @@ SMALL = (
     "--tracking.data_report false"
 )
 
-pytestmark = pytest.mark.long
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif("TANDEM_TEST_EXPORTS" not in os.environ, reason="takes ten minutes: make test-exports"),
+]
 
 
 def commands() -> list[str]:
