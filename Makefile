@@ -63,9 +63,8 @@ test-long: $(VENV)/requirements-dev.done
 	$(PYTEST) tests/on_torch -m long
 	$(PYTEST) tests/on_keras -m long
 
-# Exports of all backbones from Keras (up to 16 GB of memory), and the commands of docs/use.md from end to end.
+# Exports of all backbones from Keras, with up to 16 GB of memory.
 test-exports: $(VENV)/requirements-dev.done
-	TANDEM_TEST_EXPORTS=1 $(PYTEST) tests/scripts/test_use.py -m long
 	TANDEM_TEST_EXPORTS=1 $(PYTEST) tests/on_keras/test_onnx_export.py -m long
 
 kills: $(VENV)/requirements-dev.done

@@ -104,7 +104,6 @@ weights: random
 learning_rate: 1.0e-2
 batch_size: 8
 max_epochs: 2
-batch_norm_momentum: 0.1  # statistics follow within two epochs, so that outputs differ between images
 device: cpu
 optimizer: {name: sgd, momentum: 0.9}
 head: {hidden: [16], batch_norm: true, dropout: 0.2}
@@ -161,7 +160,9 @@ def test_two_devices_train_like_one(trained: list[Path]) -> None:
     one, two = predictions(alone), predictions(shared)
     assert list(one["hash"]) == list(two["hash"]) and len(set(two["key"])) == len(two) == 18
     columns = [name for name in one if name.startswith("probability:")]
-    assert_same_outputs(two[columns], one[columns], atol=1e-3, margin=10)
+    # The frozen random backbone gives all images nearly the same features: this compares the heads, and the test above
+    # compares outputs that differ between images.
+    np.testing.assert_allclose(two[columns], one[columns], atol=1e-3)
 
 
 @pytest.mark.long
