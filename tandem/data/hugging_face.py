@@ -105,13 +105,13 @@ def _load(
     try:
         if (kind := kind_of_source(source)) == "hub":
             name, _, configuration = source.removeprefix(HUB_PREFIX).partition(":")
-            loaded = datasets.load_dataset(name, configuration or None, cache_dir=cache)
+            loaded = datasets.load_dataset(name, configuration or None, cache_dir=cache)  # nosec B615
         elif kind == "saved":
             loaded = datasets.load_from_disk(str(path))
         else:
             by_part, parts, notes = files_by_part(path, PARQUET_ENDINGS, settings.parts)
             files = {part or "images": [str(file) for file in files] for part, files in by_part.items()}
-            loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=cache)
+            loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=cache)  # nosec B615
             return dict(loaded), {part: part for part in parts}, notes
     except UserError:
         raise
