@@ -63,23 +63,11 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
         if not progress.is_trained(phase):
             progress.add_outcome(train_phase(network, phase, settings, data, progress.curves))
         predictions = experiment.predict_test(FRAMEWORK, network, settings, data)
-        # fails if a hash of frozen weights or batch-norm statistics has changed
-        outcome = progress.outcomes[phase.number - 1]
-        progress.add_result(experiment.record_phase(run, phase, outcome, predictions, progress.curves))
+        progress.add_predictions(phase, predictions)  # fails if the hash of a frozen part has changed
     experiment.save_network(FRAMEWORK, network, settings, data, run)
     cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
     experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
-    experiment.record_end(
-        run,
-        settings,
-        data,
-        progress.curves,
-        progress.outcomes,
-        progress.results,
-        predictions,
-        cost,
-        framework="torch",
-    )
+    progress.record_end(data, predictions, cost)
 
 
 # ------------------------------------------------------------------------------------------------------------- network

@@ -13,4 +13,4 @@ from tandem.experiment.progress import Progress
 from tandem.experiment.run import run_experiment
 from tandem.experiment.saving import save_network
 from tandem.protocol.learning_rate_finder import LearningRateFinder
-from tandem.recording.run import PhaseOutcome, record_end, record_phase
+from tandem.recording.run import PhaseOutcome

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Iterator
 
 from tandem.data.console import say
+from tandem.data.prepare import PreparedData
+from tandem.evaluation.predictions import Predictions
 from tandem.experiment.framework import Framework, Network
 from tandem.protocol.regimes import Phase, phases_of
 from tandem.protocol.settings import Settings
-from tandem.recording.run import PhaseOutcome
+from tandem.recording.run import PhaseOutcome, record_end, record_phase
 from tandem.recording.summary import PhaseResult
 from tandem.tracking import vocabulary
 from tandem.tracking.checkpoints import Checkpoints
@@ -24,7 +26,8 @@ class Progress:
         for phase in progress.phases_left():
             if not progress.is_trained(phase):
                 progress.add_outcome(train_phase(network, phase, settings, data, progress.curves))
-            progress.add_result(...)
+            progress.add_predictions(phase, predictions)
+        progress.record_end(data, predictions, cost)
 
     Attributes:
         curves: Of all epochs so far.
@@ -42,6 +45,8 @@ class Progress:
         """
         self._framework = framework
         self._network = network
+        self._settings = settings
+        self._run = run
         self._phases = phases_of(settings)
         # one process of several would have to tell the others where to begin
         keeps = settings.num_devices == 1 or framework.name == "keras"
@@ -79,6 +84,31 @@ class Progress:
         }
         self._checkpoints.write_phase(state, number=len(self.outcomes))
 
-    def add_result(self, result: PhaseResult) -> None:
-        """Adds the result of the phase that was just evaluated."""
-        self.results.append(result)
+    def add_predictions(self, phase: Phase, predictions: Predictions) -> None:
+        """Records costs and test scores of a trained phase.
+
+        Raises:
+            RuntimeError: Weights or batch-norm statistics of the frozen part changed.
+        """
+        outcome = self.outcomes[phase.number - 1]
+        self.results.append(record_phase(self._run, phase, outcome, predictions, self.curves))
+
+    def record_end(self, data: PreparedData, predictions: Predictions, cost: dict[str, float]) -> None:
+        """Records costs and test scores of the whole run, its page and its model card, and prints a summary.
+
+        Args:
+            data: The run's.
+            predictions: Of the last phase, or of the network off the shelf.
+            cost: From measure_inference_cost.
+        """
+        record_end(
+            self._run,
+            self._settings,
+            data,
+            self.curves,
+            self.outcomes,
+            self.results,
+            predictions,
+            cost,
+            framework=self._framework.name,
+        )

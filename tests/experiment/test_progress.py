@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from tandem.data.prepare import PreparedData
-from tandem.experiment import Progress
+from tandem.experiment import Progress, predict_test
 from tandem.protocol.settings import Settings
-from tandem.recording.summary import PhaseResult
 from tests.experiment.made_framework import LinearNetwork, MadeScript
 from tests.small_runs import RecordingRun, small_settings
 
@@ -31,10 +30,9 @@ def test_run_continues_after_its_last_trained_phase(data: PreparedData, tmp_path
     assert continued.is_trained(first) and not continued.is_trained(second)
     assert np.array_equal(again.head, network.head)
     assert continued.outcomes == progress.outcomes and continued.curves.rows == progress.curves.rows
-    result = PhaseResult(
-        number=1, trainable="head", epochs=1, best_epoch=0, train_seconds=1.0, scores={"accuracy": 0.5}
-    )
-    continued.add_result(result)
+    continued.add_predictions(first, predict_test(script.framework(), again, settings, data))
+    (result,) = continued.results
+    assert (result.number, result.trainable, result.epochs) == (1, "head", 1) and 0 <= result.scores["accuracy"] <= 1
     continued.add_outcome(script.train_phase(again, second, settings, data, continued.curves))
     # the last phase is evaluated again, for its predictions; the result of the first one is kept
     last, _ = begin(script, settings, data, tmp_path)
