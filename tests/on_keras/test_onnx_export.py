@@ -3,15 +3,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import keras
 import mlflow.pyfunc
 import numpy as np
 import onnxruntime
 import pytest
 
-from tandem.on_keras.networks import build_classifier
+from tandem.on_keras.backbones import leaf_layers
+from tandem.on_keras.networks import Classifier, build_classifier
 from tandem.on_keras.onnx_export import write_onnx
 from tandem.on_keras.serving import save_model
 from tandem.protocol.backbones import CATALOGUE
+from tandem.protocol.settings import Settings
 from tests.small_runs import (
     IMAGE_SHAPE,
     NUM_CLASSES,
@@ -21,8 +24,14 @@ from tests.small_runs import (
     tell_images_apart,
 )
 
-# Untrained, they amplify float32's rounding: two engines differ by up to 3e-4, of probabilities that differ by 0.5.
-AMPLIFYING = ("resnet101", "resnet152")
+
+def built(settings: Settings) -> Classifier:
+    """A network whose residual branches begin small, as trained ones are; otherwise a deep one amplifies rounding."""
+    network = build_classifier(settings, NUM_CLASSES)
+    for layer in leaf_layers(network.backbone):
+        if layer.name.endswith("_3_bn"):
+            layer.gamma.assign(keras.ops.full_like(layer.gamma, 0.2))
+    return tell_images_apart(network)
 
 
 @pytest.mark.long
@@ -42,7 +51,7 @@ AMPLIFYING = ("resnet101", "resnet152")
 def test_onnx_file_gives_the_probabilities_of_the_network(name: str, tmp_path: Path) -> None:
     settings = small_settings(backbone=name, image_size=max(64, CATALOGUE[name].min_image_size))
     save_model(
-        tell_images_apart(build_classifier(settings, NUM_CLASSES)),
+        built(settings),
         tmp_path / "network",
         image_shape=IMAGE_SHAPE,
         num_classes=NUM_CLASSES,
@@ -54,4 +63,4 @@ def test_onnx_file_gives_the_probabilities_of_the_network(name: str, tmp_path: P
     expected = np.asarray(mlflow.pyfunc.load_model(str(tmp_path / "network")).predict(images))
     for size in (1, 7):  # any batch size
         received = [session.run(["probabilities"], {"images": batch})[0] for batch in np.split(images, 7 // size)]
-        assert_same_outputs(np.concatenate(received), expected, atol=1e-3 if name in AMPLIFYING else 1e-4)
+        assert_same_outputs(np.concatenate(received), expected, atol=1e-4)

@@ -80,7 +80,12 @@ def written(value: Any) -> str:
 
 
 def check(argv: list[str], names: tuple[str, ...]) -> None:
-    start = time.process_time()  # other programs may share the cores
+    # again if other programs had the cores
+    assert any(seconds_of_check(argv, names) < 1 for _ in range(3))
+
+
+def seconds_of_check(argv: list[str], names: tuple[str, ...]) -> float:
+    start = time.perf_counter()
     try:
         read_settings("torch", argv)
     except UserError as error:
@@ -88,7 +93,7 @@ def check(argv: list[str], names: tuple[str, ...]) -> None:
         assert len(message.splitlines()) == 1 and message.isprintable(), repr(message)
         assert len(message) < 1500, message
         assert any(name in message for name in names), message
-    assert time.process_time() - start < 1
+    return time.perf_counter() - start
 
 
 @st.composite
