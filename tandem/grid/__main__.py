@@ -50,8 +50,8 @@ from tandem.grid.file import (
 from tandem.grid.processes import LocalProcesses, Outcome, divide, num_cores
 from tandem.grid.runner import Pool, run_cells
 from tandem.launch.scripts import training_script
+from tandem.protocol.frameworks import Framework
 from tandem.protocol.gpus import visible_gpus
-from tandem.protocol.parser import Framework
 from tandem.rendering.tables import format_value
 
 SMALL_BUDGET = (

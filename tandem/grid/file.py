@@ -31,7 +31,8 @@ from typing import Any, Literal, NoReturn
 import yaml
 
 from tandem.errors import UserError
-from tandem.protocol.parser import Framework, given_settings, read_settings
+from tandem.protocol.frameworks import Framework
+from tandem.protocol.parser import given_settings, read_settings
 from tandem.protocol.regimes import num_cached_views, phases_of
 from tandem.protocol.settings import FIELDS, FOLD_SPLITS, Settings, flatten, settings_hash
 

@@ -13,7 +13,7 @@ from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.scored_rows import ScoredRows
 from tandem.protocol.backbones import find_backbone
-from tandem.protocol.parser import Framework
+from tandem.protocol.frameworks import Framework
 from tandem.protocol.settings import Settings, flatten
 from tandem.rendering.tables import Column, Estimate, Table, format_value, render_markdown
 from tandem.tracking import vocabulary

@@ -23,7 +23,8 @@ from rich.console import Console
 from tandem.commands import script_command
 from tandem.data.prepare import PreparedData, prepare
 from tandem.errors import TrainingDiverged, TrainingPruned, UserError, one_line
-from tandem.protocol.parser import Framework, change_settings
+from tandem.protocol.frameworks import Framework
+from tandem.protocol.parser import change_settings
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.search_space import Dimension, read_space
 from tandem.protocol.settings import Settings, SweepSettings, settings_hash, with_values

@@ -32,7 +32,7 @@ from tandem.errors import FULL_DISK, TrainingPruned, UserError, one_line
 from tandem.files import write_text
 from tandem.output import warn
 from tandem.protocol.addresses import absolute
-from tandem.protocol.parser import Framework
+from tandem.protocol.frameworks import Framework
 from tandem.protocol.settings import Settings, flatten
 from tandem.secrets import hide_secrets, shown_uri
 from tandem.tracking import vocabulary

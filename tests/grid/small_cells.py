@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tandem.grid.file import GridCell
 from tandem.grid.processes import Outcome
-from tandem.protocol.parser import Framework
+from tandem.protocol.frameworks import Framework
 from tandem.protocol.settings import Settings, TrackingSettings
 
 TINY = """

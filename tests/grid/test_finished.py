@@ -7,7 +7,7 @@ from mlflow.tracking import MlflowClient
 
 from tandem.grid.file import GridCell, read_grid
 from tandem.grid.finished import finished_cells, identity_of, settle_earlier_attempts
-from tandem.protocol.parser import Framework
+from tandem.protocol.frameworks import Framework
 from tests.grid.small_cells import TINY, Record
 
 pytestmark = pytest.mark.usefixtures("own_folder")

@@ -10,7 +10,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tandem.launch.demo import CONFIGS, REGIMES, TARGET_EXPERIMENT, target_options
-from tandem.protocol.parser import Framework, read_settings
+from tandem.protocol.frameworks import Framework
+from tandem.protocol.parser import read_settings
 
 FRAMEWORKS: tuple[Framework, ...] = ("torch", "keras")
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from tandem.errors import UserError
-from tandem.protocol.parser import Framework, read_settings
+from tandem.protocol.frameworks import Framework
+from tandem.protocol.parser import read_settings
 from tandem.protocol.processes import check_shares, num_started_processes
 from tandem.protocol.settings import settings_hash
 

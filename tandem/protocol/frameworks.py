@@ -1,0 +1,13 @@
+"""The frameworks, and what their scripts accept."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Framework = Literal["torch", "keras"]
+
+KERAS_BACKENDS = ("tensorflow", "jax", "torch")
+"""Values of KERAS_BACKEND, the default first."""
+
+WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5",)}
+"""Endings of weight files, by the framework that reads them."""
