@@ -197,7 +197,7 @@ def check_batch_norm(machine: Machine) -> None:
     from torch import distributed
     from torch.nn import functional
 
-    from tandem.on_torch.distributed import _batch_norm
+    from tandem.on_torch.synchronized_batch_norm import batch_norm
 
     store = distributed.FileStore(str(machine.folder / "store"), 1)
     distributed.init_process_group("gloo" if machine.pretend else "nccl", store=store, rank=0, world_size=1)
@@ -210,7 +210,7 @@ def check_batch_norm(machine: Machine) -> None:
     }
     for name, values in cases.items():
         results = []
-        for function in (functional.batch_norm, _batch_norm):
+        for function in (functional.batch_norm, batch_norm):
             statistics_ = [torch.zeros(6, device=machine.device), torch.ones(6, device=machine.device)]
             weight = torch.linspace(0.5, 2, 6, device=machine.device)
             output = function(values, *statistics_, weight, weight - 1, True, 0.1, 1e-5)
