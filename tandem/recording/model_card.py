@@ -21,14 +21,12 @@ from tandem.tracking import vocabulary
 LIBRARIES: dict[Framework, str] = {"torch": "pytorch", "keras": "keras"}
 """The Hub's names of the frameworks."""
 
-# Licences of published weights, in the Hub's words, by their trainer in the catalogue. Sources: the licences of
-# torchvision, timm and TensorFlow; the section on licences in Keras Applications' README.
+# Licences of published weights, in the Hub's words, by their trainer in the catalogue, where one names the weights
+# themselves (Keras Applications' documentation). torchvision's and timm's code has a licence, but their authors grant
+# none for weights: torchvision's documentation says that weights may have licences of their own.
 LICENCES = {
-    "torchvision": "bsd-3-clause",
-    "the authors (LuaTorch)": "bsd-3-clause",
     "He et al. (Caffe)": "mit",
     "Oxford's VGG group (Caffe)": "cc-by-4.0",
-    "timm's author": "apache-2.0",
     "Google (TF-Slim)": "apache-2.0",
     "Google (TensorFlow)": "apache-2.0",
 }

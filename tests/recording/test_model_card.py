@@ -70,8 +70,8 @@ def test_card_states_scores_data_and_worst_classes(card: str, data: PreparedData
         (
             Settings(backbone="resnet50", weights="imagenet"),
             "torch",
-            "bsd-3-clause",
-            "torchvision, trained by torchvision",
+            "unknown",
+            "torchvision, trained by torchvision; their licence is not known here: see the page of torchvision",
         ),
         (Settings(backbone="resnet50", weights="imagenet"), "keras", "mit", "He et al."),
         (Settings(backbone="vgg16", weights="imagenet"), "keras", "cc-by-4.0", "Oxford's VGG group"),
