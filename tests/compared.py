@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from tandem.comparison.comparison import compare_runs
 from tandem.evaluation.predictions import Predictions
 from tandem.rendering.tables import Table
 from tandem.tracking.reader import RunRecord
@@ -35,3 +37,22 @@ def rows_of(table: Table) -> list[dict[str, Any]]:
     """The rows of a table by the keys of its columns."""
     keys = [column.key for column in table.columns]
     return [dict(zip(keys, row, strict=True)) for row in table.rows]
+
+
+IMAGES = 200
+right = partial(right_images, images=IMAGES)
+
+
+def table_of(runs: Sequence[RunRecord], name: str) -> Table:
+    """A table of the only group of these runs, without predictions."""
+    (group,) = compare_runs(runs).groups
+    return group.tables[name]
+
+
+OUTCOMES = {
+    ("torch", "scratch"): right(0.7),
+    ("torch", "two_stage"): right(0.9),
+    ("keras", "two_stage"): right(0.88, 10),
+    ("torch", "finetune"): right(0.4),
+}
+"""Right and wrong images by framework and regime."""

@@ -16,14 +16,11 @@ from tandem.comparison.data_set_tables import ModelRanks, data_set_tables
 from tandem.comparison.group_tables import (
     cost_table,
     ensemble_table,
-    framework_table,
     off_the_shelf_table,
     scores_table,
     summary_table,
-    thawing_table,
-    transfer_class_table,
-    transfer_table,
 )
+from tandem.comparison.pair_tables import framework_table, thawing_table, transfer_class_table, transfer_table
 from tandem.comparison.predictions import Images, SavedPredictions, images_of
 from tandem.comparison.recommendation import recommend
 from tandem.evaluation.margin import MARGIN
