@@ -13,7 +13,6 @@ import optuna
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from choreographer.browsers.chromium import Chromium
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from playwright.sync_api import Browser, sync_playwright
@@ -34,11 +33,11 @@ from tandem.rendering.page import Page, Plot, Section, write_page
 from tandem.rendering.tables import Column, Table
 from tandem.search.learning_rate_finder import record_learning_rate_finder
 from tandem.search.page import make_sweep_page
+from tests.browser import CHROMIUM, draw_all, in_browser, wait_for_frames
 from tests.compared import MakePredictions, MakeRun, right_images
 from tests.small_runs import RecordingRun, random_images, small_data, small_settings
 
-CHROMIUM = Chromium.find_browser(skip_local=False)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chrome or Chromium on this machine")
+pytestmark = in_browser
 
 FAULTS = Path(__file__).with_name("page_faults.js").read_text(encoding="utf-8")
 PHONE, TABLET, DESKTOP = 390, 820, 1280  # pixels
@@ -170,12 +169,6 @@ def write_sweep(path: Path) -> None:
     write_page(path, page)
 
 
-def draw_all(tab: Tab) -> None:
-    for plot in tab.locator(".plot > div:visible").all():
-        plot.scroll_into_view_if_needed()
-        plot.and_(tab.locator("[data-state=drawn]")).wait_for()
-
-
 def faults_of(tab: Tab, *, printed: bool = False) -> list[str]:
     return tab.evaluate(f"({FAULTS.rstrip().rstrip(';')})({{printed: {str(printed).lower()}}})")
 
@@ -194,7 +187,6 @@ def faults_everywhere(browser: Browser, file: Path) -> list[str]:
         for scheme in ("light", "dark"):
             tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             draw_all(tab)
-            tab.wait_for_timeout(50)
             found[f"{width} pixels, {scheme}"] = faults_of(tab)
     tab.set_viewport_size({"width": PAPER, "height": 900})
     tab.emulate_media(media="print", color_scheme="dark")
@@ -202,7 +194,7 @@ def faults_everywhere(browser: Browser, file: Path) -> list[str]:
     tab.wait_for_function(
         "[...document.querySelectorAll('.plot > div')].every((plot) => plot.dataset.state === 'drawn')"
     )
-    tab.wait_for_timeout(50)
+    wait_for_frames(tab)
     found["printed"] = faults_of(tab, printed=True)
     context.close()
     found["console"] = complaints

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from choreographer.browsers.chromium import Chromium
 from playwright.sync_api import sync_playwright
 
 from benchmarks.comparison_page import made_page
@@ -27,6 +26,7 @@ from tandem.comparison.rows import Pair, Row
 from tandem.comparison.styles import run_styles
 from tandem.rendering.page import write_page
 from tandem.rendering.tables import Estimate
+from tests.browser import CHROMIUM, in_browser
 from tests.comparison.made_rows import configuration, difference, pair, row
 
 STYLES = run_styles(
@@ -265,13 +265,13 @@ def test_markup_in_names_is_escaped() -> None:
     assert line.name == "&lt;b&gt;a"
 
 
-@pytest.mark.skipif(Chromium.find_browser(skip_local=False) is None, reason="no Chrome or Chromium on this machine")
+@in_browser
 @pytest.mark.parametrize("num_classes", [10, 100])
 def test_browser_draws_every_figure_without_errors(num_classes: int, tmp_path: Path) -> None:
     complaints: list[str] = []
     write_page(tmp_path / "page.html", made_page(num_classes=num_classes, num_runs=8, images_per_class=5))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=Chromium.find_browser(skip_local=False))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
         tab = browser.new_page(viewport={"width": 1280, "height": 12_000})
         tab.on("console", lambda message: complaints.append(message.text))
         tab.on("pageerror", lambda error: complaints.append(str(error)))

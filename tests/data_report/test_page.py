@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from choreographer.browsers.chromium import Chromium
 from playwright.sync_api import sync_playwright
 
 from tandem.data.prepare import PreparedData
@@ -15,8 +14,7 @@ from tandem.data_report.statistics import describe
 from tandem.data_report.tables import make_tables
 from tandem.rendering.page import Gallery, Page, Plot, Section, Text, write_page
 from tandem.rendering.tables import Table
-
-CHROMIUM = Chromium.find_browser(skip_local=False)
+from tests.browser import CHROMIUM, in_browser
 
 
 def page_of(data: PreparedData) -> Page:
@@ -114,7 +112,7 @@ def test_figures_are_those_of_classes_files_and_sizes(messy: Page) -> None:
     assert [type(plot.figure.data[0]) for plot in plots] == [go.Bar, go.Bar, go.Box, go.Box, go.Scatter]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chrome or Chromium on this machine")
+@in_browser
 def test_page_draws_everything_without_a_network(messy: Page, tmp_path: Path) -> None:
     write_page(tmp_path / "page.html", messy)
     complaints: list[str] = []

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from choreographer.browsers.chromium import Chromium
 from mlflow.tracking import MlflowClient
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tandem.tracking.views import CURVES_VIEW, RESULTS_VIEW
+from tests.browser import CHROMIUM
 from tests.team_server import FOLDER, ROOT, SETTINGS, Finished, free_port, wait_for
 
-CHROMIUM = Chromium.find_browser(skip_local=False)
 FRAMEWORKS = ("torch", "keras")
 MODEL_TRAINING = "workflowType=machine_learning"  # opens an experiment's runs instead of the GenAI pages
 MILLISECONDS = 60_000  # timeout for a page while other tests use the cores

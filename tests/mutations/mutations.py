@@ -241,10 +241,10 @@ MUTATIONS = (
         tests="comparison/test_recommendation.py",
     ),
     Mutation(
-        file="tandem/comparison/group_tables.py",
+        file="tandem/comparison/pair_tables.py",
         old="one.num_images < needed",
         new="one.num_images <= needed",
-        tests="comparison/test_group_tables.py",
+        tests="comparison/test_pair_tables.py",
     ),
     Mutation(
         file="tandem/comparison/pairing.py",

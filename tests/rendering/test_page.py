@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from choreographer.browsers.chromium import Chromium
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
@@ -17,9 +16,7 @@ from tandem.rendering import page as report
 from tandem.rendering.page import Gallery, Picture, Plot, Section, Text, render_page, write_page
 from tandem.rendering.tables import Column, Estimate, Table
 from tandem.rendering.theme import DARK, LIGHT
-
-CHROMIUM = Chromium.find_browser(skip_local=False)
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chrome or Chromium on this machine")
+from tests.browser import CHROMIUM, draw_all, in_browser, wait_for_frames
 
 SUMMARY = Table(
     name="summary",
@@ -116,12 +113,6 @@ def table(tab: Page, title: str) -> Locator:
 
 def column(tab: Page, title: str, index: int) -> list[str]:
     return table(tab, title).locator(f"tbody td:nth-child({index + 1})").all_inner_texts()
-
-
-def draw_all(tab: Page) -> None:
-    for plot in tab.locator(".plot > div:visible").all():
-        plot.scroll_into_view_if_needed()
-        plot.and_(tab.locator("[data-state=drawn]")).wait_for()
 
 
 def layout_color(tab: Page, index: int) -> str:
@@ -290,6 +281,7 @@ def test_page_and_figures_follow_dark_mode(opened: Page) -> None:
     assert opened.evaluate(body) == "rgb(255, 255, 255)"
     assert layout_color(opened, 0) == LIGHT.layout.paper_bgcolor == "#ffffff"
     opened.emulate_media(color_scheme="dark")
+    wait_for_frames(opened)
     assert opened.evaluate(body) == "rgb(21, 24, 28)"
     assert layout_color(opened, 0) == layout_color(opened, 2) == DARK.layout.paper_bgcolor == "#15181c"
     opened.reload()
@@ -306,8 +298,10 @@ def test_paper_shows_everything_in_light_colours_and_the_screen_is_restored(open
     assert len(column(opened, "Classes", 0)) == 60
     assert {layout_color(opened, index) for index in range(4)} == {"#ffffff"}
     opened.emulate_media(media="print", color_scheme="dark")
+    wait_for_frames(opened)
     assert not opened.locator(".controls").first.is_visible()
     opened.emulate_media(media="screen", color_scheme="dark")
+    wait_for_frames(opened)
     opened.evaluate("dispatchEvent(new Event('afterprint'))")
     assert not opened.locator("#more .plot").is_visible()
     assert len(column(opened, "Classes", 0)) == 21
