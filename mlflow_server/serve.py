@@ -2,8 +2,9 @@
 
     python mlflow_server/serve.py
 
-It serves the sqlite file and the artifacts that the training scripts write without a tracking URI. It listens to this
-machine only; with --host also to others, without a password. compose.yaml has a team's server with passwords.
+It serves the sqlite file and the artifacts that the training scripts write
+without a tracking URI. It listens to this machine only; with --host also to
+others, without a password. compose.yaml has a team's server with passwords.
 """
 
 from __future__ import annotations

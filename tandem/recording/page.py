@@ -110,6 +110,12 @@ def result_in_words(accuracy: Interval, num_images: int, history: pd.DataFrame, 
     return f"{result}{best} Training took {format_value(train_seconds, 'seconds')}."
 
 
+def run_result(predictions: Predictions, history: pd.DataFrame, train_seconds: float) -> str:
+    """The result of a run in one line, from its predictions on the test images; see result_in_words."""
+    accuracy = score_interval(ScoredRows([[predictions]]), "accuracy", 0)
+    return result_in_words(accuracy, len(predictions.keys), history, train_seconds)
+
+
 def _intervals(predictions: Predictions) -> dict[str, Interval]:
     """Each score with its interval, or with the reason why it has none."""
     rows = ScoredRows([[predictions]])
