@@ -27,6 +27,8 @@ def test_frameworks_train_on_the_same_augmented_batches(
     plain += ["--data.source", "images", "--data.classes", "null", "--data.images_per_class", "null"]
     augmented = [*plain, "--augmentation.horizontal_flip", "true", "--augmentation.crop_padding", "2"]
     augmented += ["--augmentation.random_resized_crop", "[0.2, 1.0]", "--augmentation.hue", "0.1"]
+    augmented += ["--augmentation.vertical_flip", "true", "--augmentation.rotation", "15"]
+    augmented += ["--augmentation.policy", "rand_augment", "--augmentation.random_erasing", "0.5"]
     for name in ("brightness", "contrast", "saturation"):
         augmented += [f"--augmentation.{name}", "0.4"]
 
