@@ -20,6 +20,7 @@ NUM_MAGNITUDES = 31
 
 Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
 Trainable = Literal["head", "last", "all"]
+Views = Literal["none", "flip", "flip_and_crops"]
 
 FOLD_SPLITS = ("folds", "publisher_folds")
 """Values of data.split with one run per fold."""
@@ -403,6 +404,12 @@ class Settings:
     eval_batch_size: int | None = setting(None, affects="nothing", at_least=1, at_most=65536)
     """Test images per batch; halved as often as the GPU's memory requires. When not given, four times batch_size on a
     GPU, and batch_size on a CPU."""
+    test_time_augmentation: Views = setting("none", affects="nothing")
+    """Test the trained network a second time, by its mean probabilities over several views of each test image. `flip`:
+    the image and its mirror image (2 views). `flip_and_crops`: also five crops of 7/8 of each side (corners and centre)
+    and their mirror images (12 views). The scores are recorded as tta/test/..., with predictions of their own in the
+    folder tta; all other scores remain those of the plain image. A prediction takes as many times longer as there are
+    views."""
     max_epochs: int = setting(100, affects="numbers", at_least=1, at_most=1_000_000)
     """Epoch limit of each phase."""
     seed: int = setting(0, affects="numbers", at_least=0, at_most=2**31 - 1)

@@ -101,6 +101,12 @@ MUTATIONS = (
         new="0.3, 30.0, 0.9, 4",
         tests="data/test_policies.py",
     ),
+    Mutation(
+        file="tandem/data/views.py",
+        old="return cv2.flip(image, 1)",
+        new="return cv2.flip(image, 0)",
+        tests="data/test_views.py",
+    ),
     # evaluation
     Mutation(
         file="tandem/evaluation/cost.py",

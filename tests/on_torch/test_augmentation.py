@@ -15,6 +15,7 @@ from torchvision.transforms.autoaugment import _apply_op
 
 from tandem.data.augmentation import NUM_GENERATORS, Changes, draw_changes, jitter, resized_crop, rotated
 from tandem.data.policies import OPERATIONS, magnitudes
+from tandem.data.views import further_views
 from tandem.protocol.settings import AugmentationSettings
 
 ADJUSTMENTS = {
@@ -189,3 +190,12 @@ def test_operations_with_a_sign_are_those_of_torchvision() -> None:
         assert {as_in_torchvision(name) for name in negated} == {
             name for name, (_, signed) in space_of(policy, (60, 80)).items() if signed
         }
+
+
+@pytest.mark.parametrize("size", [(224, 224), (64, 32)])
+def test_crops_of_test_images_are_those_of_torchvision(size: tuple[int, int]) -> None:
+    pixels = photograph(*size)
+    crops = transforms.ten_crop(Image.fromarray(pixels), [size[0] * 7 // 8, size[1] * 7 // 8])
+    theirs = {crop.resize(size[::-1], Image.Resampling.BILINEAR).tobytes() for crop in crops}
+    _, *ours = (view(pixels).tobytes() for view in further_views("flip_and_crops"))
+    assert set(ours) == theirs and len(theirs) == 10

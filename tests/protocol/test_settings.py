@@ -151,6 +151,7 @@ NO_NUMBERS = {
     },
     "nothing": {
         *("eval_batch_size", "find_learning_rate", "data.cache_folder", "resume", "checkpoint_minutes"),
+        "test_time_augmentation",
         *(name for name in flatten(Settings()) if name.startswith(("tracking.", "sweep."))),
     },
 }
