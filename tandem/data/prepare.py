@@ -24,7 +24,7 @@ from tandem.data.store import StagedStore, open_stores, staged_stores
 from tandem.errors import UserError, some_of
 from tandem.files import csv_cell, write_text
 from tandem.protocol.data_sets import resolve_split
-from tandem.protocol.folder_layout import text_of
+from tandem.protocol.file_names import text_of
 from tandem.protocol.settings import AugmentationSettings, DataSettings
 from tandem.secrets import shown_uri
 
