@@ -140,7 +140,8 @@ def change(image: np.ndarray, changes: Changes, place: int, target: np.ndarray) 
     _flip_and_shift(image, bool(changes.upside_down[place]), bool(changes.flipped[place]), down, right, target)
     if changes.erased is not None and changes.noises is not None:
         top, left, height, width = changes.erased[place].tolist()
-        erase(target[top : top + height, left : left + width], int(changes.noises[place]))
+        if height:
+            erase(target[top : top + height, left : left + width], int(changes.noises[place]))
 
 
 def resized_crop(box: np.ndarray, height: int, width: int) -> np.ndarray:
