@@ -62,6 +62,7 @@ from tandem.tracking.unfinished import (
     mark_dead_runs,
     process_tag,
 )
+from tandem.tracking.views import MODEL_TRAINING
 
 REFUSED_IN_MODEL_NAMES = re.compile(r"[/:.%\"']")  # mlflow.utils.validation._validate_logged_model_name
 
@@ -221,7 +222,7 @@ class Run:
     def where_to_look(self) -> list[str]:
         """Lines for the terminal: how to open the run in the MLflow UI, and the folder of its files."""
         # without a workflow type, MLflow opens its GenAI pages on first use
-        page = f"/#/experiments/{self._experiment_id}/runs/{self.id}?workflowType=machine_learning"
+        page = f"/#/experiments/{self._experiment_id}/runs/{self.id}?{MODEL_TRAINING}"
         database = database_file(self._uri)
         if database:
             at_default = self._uri == resolve_uri(vocabulary.DEFAULT_URI)
