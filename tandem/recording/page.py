@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tandem.evaluation.intervals import Interval, score_interval
+from tandem.evaluation.intervals import Interval, score_intervals
 from tandem.evaluation.metrics import SCORE_NAMES, TOP, confusion_matrix, per_class_table
 from tandem.evaluation.predictions import Predictions
+from tandem.evaluation.ranking import ranking_table
 from tandem.evaluation.scored_rows import ScoredRows
 from tandem.protocol.settings import Settings, flatten
-from tandem.recording.figures import confusion_heatmap, f1_bars, training_curves
+from tandem.recording.figures import class_curves, confusion_heatmap, f1_bars, training_curves
 from tandem.recording.grad_cam import GradCam
 from tandem.rendering.page import Block, Gallery, Page, Picture, Plot, Section, write_page
 from tandem.rendering.tables import Column, Estimate, Table, format_value, supported_decimals
@@ -51,7 +52,7 @@ def write_run_page(
         after_first_phase: Of the network after the first of several phases; None if there was only one.
         settings: By dotted name.
     """
-    intervals = _intervals(predictions)
+    intervals = score_intervals(ScoredRows([[predictions]]), 0)
     images = (_wrong_images(predictions, image_of), *(_grad_cam(grad_cam) if grad_cam else ()))
     sections = (
         Section(title="Scores", anchor="scores", blocks=(_scores(predictions, intervals),)),
@@ -73,6 +74,7 @@ def write_run_page(
             anchor="classes",
             blocks=(
                 Plot(figure=f1_bars(predictions), caption="F1 of each class, lowest first."),
+                *_curves(predictions),
                 _classes(predictions),
             ),
         ),
@@ -110,12 +112,6 @@ def result_in_words(accuracy: Interval, num_images: int, history: pd.DataFrame, 
     return f"{result}{best} Training took {format_value(train_seconds, 'seconds')}."
 
 
-def _intervals(predictions: Predictions) -> dict[str, Interval]:
-    """Each score with its interval, or with the reason why it has none."""
-    rows = ScoredRows([[predictions]])
-    return {name: score_interval(rows, name, 0) for name in SCORE_NAMES}
-
-
 def _value_of(interval: Interval) -> Estimate | float:
     if interval.low is None or interval.high is None:
         return interval.estimate
@@ -137,7 +133,9 @@ def _training(history: pd.DataFrame) -> Section:
 
 
 def _scores(predictions: Predictions, intervals: Mapping[str, Interval]) -> Table:
-    names = [name for name in SCORE_NAMES if name != "top5_accuracy" or len(predictions.classes) > TOP]
+    names = [name for name in SCORE_NAMES if name in intervals]
+    if len(predictions.classes) <= TOP:
+        names.remove("top5_accuracy")
     reasons: dict[str, list[str]] = {}
     for name in names:
         if why_not := intervals[name].why_not:
@@ -189,8 +187,21 @@ def _grad_cam(grad_cam: GradCam) -> tuple[Block, ...]:
     return (Gallery(title="Grad-CAM", pictures=tuple(pictures), note=note),)
 
 
+def _curves(predictions: Predictions) -> tuple[Plot, ...]:
+    """ROC and precision-recall curves, if there are classes to tell apart."""
+    figure = class_curves(predictions)
+    if figure is None:
+        return ()
+    caption = (
+        "ROC curve (left) and precision-recall curve of each class against the rest, by the threshold on its "
+        "probability. With more than six classes: their mean, and the three with the lowest and the three with the "
+        "highest average precision."
+    )
+    return (Plot(figure=figure, caption=caption),)
+
+
 def _classes(predictions: Predictions) -> Table:
-    table = per_class_table(predictions).sort_values("f1", kind="stable")
+    table = per_class_table(predictions).merge(ranking_table(predictions), on="class").sort_values("f1", kind="stable")
     return Table(
         name="classes",
         title="Classes, hardest first",
@@ -201,13 +212,23 @@ def _classes(predictions: Predictions) -> Table:
             Column(key="support", heading="images", kind="number"),
         ),
         rows=tuple(
-            (row["class"], float(row["f1"]), float(row["precision"]), float(row["recall"]), int(row["support"]))
+            (row["class"], *(_known(row[key]) for key, _ in _CLASS_SCORES), int(row["support"]))
             for _, row in table.iterrows()
         ),
     )
 
 
-_CLASS_SCORES = (("f1", "F1"), ("precision", "precision"), ("recall", "recall"))
+_CLASS_SCORES = (
+    ("f1", "F1"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+    ("roc_auc", "ROC-AUC"),
+    ("average_precision", "average precision"),
+)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _confusions(predictions: Predictions, suffix: str = "") -> Table:

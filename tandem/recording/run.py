@@ -18,6 +18,7 @@ from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
+from tandem.evaluation.ranking import ranking_table
 from tandem.files import csv_cell
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
@@ -158,7 +159,8 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     local = run.folder / folder
     local.mkdir(parents=True, exist_ok=True)
     predictions.write(local / vocabulary.PREDICTIONS_FILE)
-    per_class_table(predictions).map(csv_cell).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
+    of_classes = per_class_table(predictions).merge(ranking_table(predictions), on="class")
+    of_classes.map(csv_cell).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
     matrix = confusion_matrix(predictions).rename(index=csv_cell, columns=csv_cell)
     matrix.to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
     (local / vocabulary.CLASSIFICATION_REPORT_FILE).write_text(classification_report(predictions), encoding="utf-8")
