@@ -134,9 +134,13 @@ class Ranking:
         return np.interp(CURVE_RATES, rates, np.concatenate([[0.0], self.true_positives / self.positives]))
 
     def precision_recall_curve(self) -> np.ndarray:
-        """Precision at the highest threshold with at least each of CURVE_RATES as recall; float64 of shape (101,)."""
-        # Compared as numbers of images, with a tolerance far below one image for the rounding of rates.
-        return self.precision[np.searchsorted(self.true_positives, CURVE_RATES * self.positives - 1e-6)]
+        """Precision at the highest threshold with at least each of CURVE_RATES as recall; float64 of shape (101,).
+
+        At a recall of 0, that of the highest threshold with an image of the class.
+        """
+        # As numbers of images, with a tolerance far below one image for the rounding of rates.
+        wanted = np.maximum(CURVE_RATES * self.positives - 1e-6, 0.5)
+        return self.precision[np.searchsorted(self.true_positives, wanted)]
 
 
 def rank(predictions: Predictions, index: int) -> Ranking | None:

@@ -29,8 +29,8 @@ MAX_CLASSES_WITH_COUNTS = 30
 
 # Colours of lines that people can tell apart, from Okabe and Ito's palette and Paul Tol's muted scheme.
 _CLASS_COLORS = (VAL_COLOR, "#E69F00", "#CC79A7", TRAIN_COLOR, "#009E73", "#6699CC")
-# With more classes than colours, so many of the lowest and of the highest average precision are drawn.
-_EXTREME_CLASSES = len(_CLASS_COLORS) // 2
+MOST_CLASSES_WITH_CURVES = len(_CLASS_COLORS)
+EXTREME_CLASSES = MOST_CLASSES_WITH_CURVES // 2  # drawn of the lowest, and of the highest
 
 
 def training_curves(history: pd.DataFrame) -> go.Figure:
@@ -153,9 +153,9 @@ def f1_bars(predictions: Predictions) -> go.Figure:
 def class_curves(predictions: Predictions) -> go.Figure | None:
     """ROC and precision-recall curves of each class against the rest.
 
-    With more than six classes, the mean curve of all and the curves of the three classes with the lowest and the three
-    with the highest average precision. A mean curve averages at equal rates: Fawcett 2006, "An introduction to ROC
-    analysis", section 8.1.
+    With more than MOST_CLASSES_WITH_CURVES, the mean curve of all, and the curves of the three classes with the lowest
+    and the three with the highest average precision. A mean curve averages at equal rates: Fawcett 2006, "An
+    introduction to ROC analysis", section 8.1.
 
     Returns:
         None if all test images have one class.
@@ -169,18 +169,20 @@ def class_curves(predictions: Predictions) -> go.Figure | None:
     if not curves:
         return None
     lines = [(predictions.classes[index], roc, precision) for index, _, roc, precision in curves]
-    figure = make_subplots(rows=1, cols=2, subplot_titles=("true positive rate", "precision"), horizontal_spacing=0.08)
+    figure = make_subplots(
+        rows=1, cols=2, subplot_titles=("ROC: true positive rate", "precision"), horizontal_spacing=0.08
+    )
     chance = {"color": NEUTRAL_COLOR, "width": 1, "dash": "dot"}
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=chance, showlegend=False, hoverinfo="skip", row=1, col=1)
-    if len(curves) > len(_CLASS_COLORS):
+    if len(curves) > MOST_CLASSES_WITH_CURVES:
         mean = (np.mean([roc for _, roc, _ in lines], axis=0), np.mean([precision for *_, precision in lines], axis=0))
         _add_curves(figure, f"mean of {len(lines)} classes", *mean, line={"color": NEUTRAL_COLOR, "width": 4})
         order = np.argsort([average_precision for _, average_precision, *_ in curves], kind="stable")
-        lines = [lines[place] for place in (*order[:_EXTREME_CLASSES], *order[-_EXTREME_CLASSES:])]
+        lines = [lines[place] for place in (*order[:EXTREME_CLASSES], *order[-EXTREME_CLASSES:])]
     for (name, roc, precision), color in zip(lines, _CLASS_COLORS, strict=False):
-        _add_curves(figure, plain(shorten(name)), roc, precision, line={"color": color, "width": 2})
+        _add_curves(figure, name, roc, precision, line={"color": color, "width": 2})
     figure.update_xaxes(title="false positive rate", row=1, col=1)
-    figure.update_xaxes(title="recall (true positive rate)", row=1, col=2)
+    figure.update_xaxes(title="recall", row=1, col=2)
     figure.update_xaxes(range=[-0.01, 1.01])
     figure.update_yaxes(range=[-0.02, 1.02])
     legend = {"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0, "yanchor": "bottom"}
@@ -199,8 +201,8 @@ def _add_curves(
             y=np.round(y, 4),
             mode="lines",
             line=line,
-            name=name,
-            legendgroup=name,
+            name=plain(shorten(name)),
+            legendgroup=plain(name),  # shortened names may be equal
             showlegend=column == 1,
             hovertemplate="%{x:.2f}: %{y:.4f}",
             row=1,

@@ -16,7 +16,14 @@ from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.ranking import ranking_table
 from tandem.evaluation.scored_rows import ScoredRows
 from tandem.protocol.settings import Settings, flatten
-from tandem.recording.figures import class_curves, confusion_heatmap, f1_bars, training_curves
+from tandem.recording.figures import (
+    EXTREME_CLASSES,
+    MOST_CLASSES_WITH_CURVES,
+    class_curves,
+    confusion_heatmap,
+    f1_bars,
+    training_curves,
+)
 from tandem.recording.grad_cam import GradCam
 from tandem.rendering.page import Block, Gallery, Page, Picture, Plot, Section, write_page
 from tandem.rendering.tables import Column, Estimate, Table, format_value, supported_decimals
@@ -192,11 +199,11 @@ def _curves(predictions: Predictions) -> tuple[Plot, ...]:
     figure = class_curves(predictions)
     if figure is None:
         return ()
-    caption = (
-        "ROC curve (left) and precision-recall curve of each class against the rest, by the threshold on its "
-        "probability. With more than six classes: their mean, and the three with the lowest and the three with the "
-        "highest average precision."
-    )
+    caption = "ROC and precision-recall curves of each class against the rest, over thresholds on its probability"
+    if len(predictions.classes) > MOST_CLASSES_WITH_CURVES:
+        few = f"the {EXTREME_CLASSES} classes with the"
+        caption += f": their mean, {few} lowest, and {few} highest average precision"
+    caption += "."
     return (Plot(figure=figure, caption=caption),)
 
 

@@ -186,6 +186,8 @@ def test_precision_recall_curve_takes_the_highest_threshold_that_reaches_a_recal
     # Ranked: yes, no, yes, no: precision 1 up to a recall of 1/2, then 2/3.
     curve = ranked(of_two_classes([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.4])).precision_recall_curve()
     assert curve.tolist() == pytest.approx([1.0] * 51 + [2 / 3] * 50)
+    # The highest image is not of the class: no threshold has a recall of 0 and a precision that means anything.
+    assert set(ranked(of_two_classes([0, 1], [0.9, 0.8])).precision_recall_curve()) == {0.5}
 
 
 def test_curves_of_many_images_enclose_their_areas(make_run: MakeRun) -> None:
