@@ -33,7 +33,8 @@ from tandem.evaluation.margin import MARGIN
 from tandem.evaluation.metrics import calibration_pairs
 from tandem.evaluation.power import PairPower
 from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.scored_rows import ScoredFolds, ScoredRows
+from tandem.evaluation.ranking import ranking_table
+from tandem.evaluation.scored_rows import AGREEMENTS, RANKINGS, ScoredFolds, ScoredRows
 from tandem.evaluation.significance import paired_tests, tied_groups
 from tandem.evaluation.transfer import compare_with_scratch
 
@@ -97,7 +98,13 @@ class World:
             self.neighbours.ravel(), np.repeat(share, self.neighbours.shape[1]), self.num_classes
         )
         of_classes = {"recall": recalls, "precision": right / taken, "f1": 2 * right / (images + taken)}
-        scores = {"accuracy": right.sum() / images.sum()}
+        scores = {"accuracy": right.sum() / images.sum(), "balanced_accuracy": recalls.mean()}
+        of_truth, of_predicted = images / images.sum(), taken / images.sum()
+        beyond_chance = scores["accuracy"] - of_truth @ of_predicted
+        scores["cohen_kappa"] = beyond_chance / (1 - of_truth @ of_predicted)
+        scores["matthews_correlation"] = beyond_chance / np.sqrt(
+            (1 - of_truth @ of_truth) * (1 - of_predicted @ of_predicted)
+        )
         scores |= {
             f"{name} of class {index}": value
             for name in ("recall", "f1")
@@ -169,8 +176,8 @@ class World:
             confidence=confidence,
         )
 
-    def truth_of_many_images(self, gap: float) -> tuple[dict[str, float], dict[str, float]]:
-        """Log loss and calibration error of a row without and with a gap, from half a million images."""
+    def truth_of_many_images(self, gap: float, *, rankings: bool) -> tuple[dict[str, float], dict[str, float]]:
+        """Scores of probabilities of a row without and with a gap, from half a million images."""
         many = replace(
             self, images=tuple(number * 500_000 // sum(self.images) for number in self.images), deviation=0.0
         )
@@ -185,6 +192,9 @@ class World:
                     "rms_calibration_error": float(np.sqrt(max(squared, 0.0))),
                 }
             )
+            if rankings:
+                of_classes = ranking_table(many.predictions(outcome))[["roc_auc", "average_precision"]].mean()
+                found[-1] |= {f"{name}_macro": float(mean) for name, mean in of_classes.items()}
         return found[0], found[1]
 
     def predictions(self, outcome: Outcome) -> Predictions:
@@ -252,7 +262,9 @@ def intervals(
 ) -> dict[str, Promise]:
     """Intervals of scores of one row, and of its difference to another."""
     found: dict[str, Promise] = {}
-    of_many = world.truth_of_many_images(gap) if {"log_loss", "rms_calibration_error"} & set(scores) else None
+    rankings = bool(set(RANKINGS) & set(scores))
+    of_probabilities = {"log_loss", "rms_calibration_error", *RANKINGS} & set(scores)
+    of_many = world.truth_of_many_images(gap, rankings=rankings) if of_probabilities else None
     for _ in range(sets):
         rows, truths = world.rows(random, (0.0, gap), (runs, runs))
         for score in scores:
@@ -368,6 +380,7 @@ def folds(random: np.random.Generator, world: World, sets: int, *, runs: int) ->
 
 
 SCORES = ("accuracy", "recall_macro", "precision_macro", "f1_macro", "f1_min", "log_loss", "rms_calibration_error")
+AGREEMENT = ("balanced_accuracy", *AGREEMENTS)
 OF_CLASSES = ("accuracy", "recall_macro", "precision_macro", "f1_macro", "f1_min")
 
 
@@ -412,6 +425,15 @@ def _interval_columns(*names: str) -> tuple[Column, ...]:
 
 SECTIONS: dict[str, tuple[str, tuple[Column, ...]]] = {
     "scores": ("Single runs: share of 95 % intervals that hold the true score", _interval_columns(*SCORES)),
+    "agreement": (
+        "Single runs, further scores: share of 95 % intervals that hold the true score, and the largest width in 3.92 "
+        "standard deviations",
+        tuple(
+            column
+            for name in (*AGREEMENT, *RANKINGS)
+            for column in (*_interval_columns(name), Column(name=name, heading="width", worst=max, value="width"))
+        ),
+    ),
     "differences": (
         "Single runs: share of 95 % intervals that hold the true difference of two rows",
         _interval_columns(*(f"{name} difference" for name in COMPARED)),
@@ -496,6 +518,10 @@ def experiments() -> Iterator[Experiment]:
             scores = SCORES if world.num_classes < 100 else OF_CLASSES
             case = f"{name}, {gap:g} apart" if section == "differences" else name
             yield _intervals(section, case, world, sets, 1, scores if section == "scores" else COMPARED, gap)
+    for name, (world, sets) in shapes.items():
+        # Half a million images of more classes do not fit into memory.
+        scores = (*AGREEMENT, *RANKINGS) if world.num_classes <= 100 else AGREEMENT
+        yield _intervals("agreement", name, world, min(sets, 600), 1, scores, 0.0)
     for images in (500, 2000):
         for runs in (1, 2, 3, 5, 10):
             for deviation in (0.0, 0.005, 0.02):

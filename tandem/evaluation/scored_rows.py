@@ -147,7 +147,7 @@ class ScoredRows:
             measure, average = _OF_CLASSES[name]
             size = self.split.size(average)
             # Rounded, since 600 images of 40 classes of equal size would be 14.999... per class.
-            if round(size.images / np.count_nonzero(self.split.support), 9) < FEWEST_IMAGES_PER_CLASS[measure]:
+            if np.round(size.images / np.count_nonzero(self.split.support), 9) < FEWEST_IMAGES_PER_CLASS[measure]:
                 why_not = f"fewer than {FEWEST_IMAGES_PER_CLASS[measure]} test images per class"
             elif size.df < FEWEST_DF[measure]:
                 why_not = "a few small classes decide"
