@@ -17,6 +17,7 @@ from tandem.protocol.data_sets import resolve_split
 
 Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
 Trainable = Literal["head", "last", "all"]
+Recipe = Literal["best", "fast"]
 
 FOLD_SPLITS = ("folds", "publisher_folds")
 """Values of data.split with one run per fold."""
@@ -347,6 +348,10 @@ class SweepSettings:
 class Settings:
     """The settings of one run."""
 
+    recipe: Recipe | None = setting(None, affects="nothing")
+    """Settings to start from, read before --config and the command line, which override them. `best`: a linear probe,
+    then everything with layer-wise rates, AdamW, cosine with warm-up, flips and random crops. `fast`: only the head, on
+    features that are computed once. The files are tandem/protocol/recipe_NAME.yaml."""
     regime: Regime = setting("finetune", affects="numbers")
     """Way of training: `off_the_shelf` (pretrained network with its ImageNet head, no training), `scratch` (random
     weights), `frozen` (pretrained backbone, only a new head is trained), `two_stage` (like frozen, then everything at a
