@@ -96,8 +96,6 @@ def refusal_of(error: argparse.ArgumentError) -> str:
         if "Namespace(" in value:  # how the parser writes the phases of a list that it has understood
             value = "a list that holds something else"
         return f"{name}: received {shown(value)}, allowed: {describe(name)}{close_value(name, value)}"
-    if (found := re.match(r"argument --(?P<name>[\w.]+): expected one argument", message)) and found["name"] in names:
-        return f"{found['name']}: received no value, allowed: {describe(found['name'])}"
     if found := re.search(r"Group '(?P<group>[^']*)' does not accept option '(?P<option>[^']*)'", message):
         return _unknown(f"{found['group']}.{found['option']}", names)
     if found := re.search(r"Option '(?P<option>[^']*)' is not accepted", message):

@@ -103,8 +103,3 @@ def test_refused_setting_of_a_recipe_names_the_recipe() -> None:
     with pytest.raises(UserError, match=r"^batch_size: received 0, allowed: .*[^t]$") as caught:
         read_settings("torch", ["--recipe", "best", "--batch_size", "0"])
     assert "recipe" not in str(caught.value)
-
-
-def test_option_without_a_value_is_named() -> None:
-    with pytest.raises(UserError, match=r"^recipe: received no value, allowed: best, fast or null$"):
-        read_settings("torch", ["--recipe"])
