@@ -41,6 +41,8 @@ def write_run_page(
     train_seconds: float,
     predictions: Predictions,
     after_first_phase: Predictions | None = None,
+    over_views: Predictions | None = None,
+    views_per_image: int = 1,
     image_of: Callable[[int], np.ndarray],
     grad_cam: GradCam | None,
     settings: Mapping[str, Any],
@@ -57,12 +59,17 @@ def write_run_page(
         image_of: Gives a test image by its place in the predictions, uint8 of shape (height, width, 3).
         grad_cam: Of some test images; None without maps.
         after_first_phase: Of the network after the first of several phases; None if there was only one.
+        over_views: Of the trained network with test-time augmentation; None without it.
+        views_per_image: Number of views of each test image in `over_views`.
         settings: By dotted name.
     """
     intervals = score_intervals(ScoredRows([[predictions]]), 0)
     images = (_wrong_images(predictions, image_of), *(_grad_cam(grad_cam) if grad_cam else ()))
+    scores = [_scores(predictions, intervals)]
+    if over_views is not None:
+        scores.append(_scores_over_views(over_views, views_per_image, intervals))
     sections = (
-        Section(title="Scores", anchor="scores", blocks=(_scores(predictions, intervals),)),
+        Section(title="Scores", anchor="scores", blocks=tuple(scores)),
         *(() if history.empty else (_training(history),)),
         Section(
             title="Confusion matrix",
@@ -139,10 +146,43 @@ def _training(history: pd.DataFrame) -> Section:
     return Section(title="Training", anchor="training", blocks=(figure,))
 
 
+def _score_names(predictions: Predictions, intervals: Mapping[str, Interval]) -> list[str]:
+    """Names of the scores that exist and say something, in the order of tables."""
+    few_classes = len(predictions.classes) <= TOP
+    return [name for name in SCORE_NAMES if name in intervals and not (few_classes and name == "top5_accuracy")]
+
+
+def _scores_over_views(predictions: Predictions, views_per_image: int, plain: Mapping[str, Interval]) -> Table:
+    """Scores with test-time augmentation, beside those of the plain images."""
+    intervals = score_intervals(ScoredRows([[predictions]]), 0)
+    return Table(
+        name="scores_tta",
+        title="With test-time augmentation",
+        columns=(
+            Column(key="score", heading="score"),
+            Column(key="over_views", heading=f"mean over {views_per_image} views", kind="score"),
+            Column(key="plain", heading="plain image", kind="score"),
+            Column(key="difference", heading="difference", kind="difference"),
+        ),
+        rows=tuple(
+            (
+                SCORE_NAMES[name],
+                _value_of(intervals[name]),
+                plain[name].estimate,
+                intervals[name].estimate - plain[name].estimate,
+            )
+            for name in _score_names(predictions, intervals)
+        ),
+        notes=(
+            f"Predicted by the mean probabilities over {views_per_image} views of each test image, with as many passes "
+            "through the network. Everything else on this page is of the plain images.",
+        ),
+        decimals=supported_decimals(len(predictions.keys)),
+    )
+
+
 def _scores(predictions: Predictions, intervals: Mapping[str, Interval]) -> Table:
-    names = [name for name in SCORE_NAMES if name in intervals]
-    if len(predictions.classes) <= TOP:
-        names.remove("top5_accuracy")
+    names = _score_names(predictions, intervals)
     reasons: dict[str, list[str]] = {}
     for name in names:
         if why_not := intervals[name].why_not:

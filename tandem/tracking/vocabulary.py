@@ -86,6 +86,8 @@ COST_PREFIX = "cost/"
 # Followed by a score's name from tandem.evaluation.metrics: accuracy, f1_macro, balanced_accuracy, cohen_kappa,
 # matthews_correlation and others; roc_auc_macro and average_precision_macro only if several classes have test images.
 TEST_PREFIX = "test/"
+TTA = "tta"  # prefix of the scores, and folder of the predictions, with test-time augmentation; see TEST_PREFIX
+TTA_VIEWS = "tta/views"  # views per test image, and so passes through the network, the plain image included
 
 DEFAULT_URI = "sqlite:///mlflow.db"  # used if no tracking URI is configured
 
