@@ -31,6 +31,7 @@ from tandem.data.prepare import PreparedData
 from tandem.protocol import Phase, Settings, find_backbone, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
+from tandem.tracking.time_limit import PhaseTimeLimit
 
 # Keras's names: weights stay float32, and layers compute in the lower precision.
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -118,6 +119,7 @@ def train_phase(
     early_stopping, log_epochs = build_early_stopping(settings, phase), on_keras.LogEpochs(curves, phase)
     checkpoints = curves.checkpoints_of(phase)  # one of them is the beginning, if the run continues an interrupted one
     keep_checkpoints = on_keras.KeepCheckpoints(checkpoints, training, log_epochs, schedule, early_stopping)
+    limit = PhaseTimeLimit(settings, phase, curves, feature_seconds=features.seconds)
     trained.compile(
         optimizer=on_keras.build_optimizer(settings.optimizer, learning_rate, blocks),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -133,7 +135,10 @@ def train_phase(
         validation_data=validation,
         steps_per_epoch=steps_per_epoch,
         shuffle=False,  # the stream shuffles
-        callbacks=[on_keras.CountEpochs(training), keep_checkpoints, log_epochs, *schedule, early_stopping],
+        callbacks=[
+            *(on_keras.CountEpochs(training), keep_checkpoints, log_epochs, *schedule, early_stopping),
+            on_keras.TimeLimit(limit, log_epochs, training, phase.max_epochs),
+        ],
         verbose=0,  # LogEpochs prints a line per epoch
     )
     with meter.training(checkpoints.seconds):
@@ -144,6 +149,7 @@ def train_phase(
         compile_seconds=compile_seconds,
         features=features,
         stream=training.stream,
+        ended_by_time_limit=limit.is_reached,
     )
 
 

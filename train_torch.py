@@ -34,6 +34,7 @@ from tandem.data.prepare import PreparedData
 from tandem.protocol import Phase, Settings, find_backbone, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
+from tandem.tracking.time_limit import PhaseTimeLimit
 
 # Lightning's names: weights stay float32, and passes compute in the lower precision where that is safe.
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -134,10 +135,11 @@ def train_phase(
     early_stopping, log_epochs = build_early_stopping(settings, phase), on_torch.LogEpochs(curves, phase)
     checkpoints = curves.checkpoints_of(phase)  # one of them is the beginning, if the run continues an interrupted one
     keep_checkpoints = on_torch.KeepCheckpoints(checkpoints, training, log_epochs, early_stopping)
+    limit = PhaseTimeLimit(settings, phase, curves, feature_seconds=features.seconds)
     steps = TrainingSteps(trained, settings, phase, blocks, len(training))
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
-        callbacks=[*callbacks, keep_checkpoints, log_epochs, early_stopping],
+        callbacks=[*callbacks, keep_checkpoints, log_epochs, early_stopping, on_torch.TimeLimit(limit, log_epochs)],
         precision=PRECISIONS[settings.precision],
         **on_torch.trainer_options(settings, phase),
     )
@@ -151,6 +153,7 @@ def train_phase(
         compile_seconds=compile_seconds,
         features=features,
         stream=training.stream,
+        ended_by_time_limit=limit.is_reached,
     )
 
 

@@ -32,6 +32,7 @@ from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_torch.random_numbers import random_state, restore_random_state
 from tandem.on_torch.serving import save_model
 from tandem.on_torch.streams import open_streams
+from tandem.on_torch.time_limit import TimeLimit
 from tandem.on_torch.versions import backend, versions
 from tandem.on_torch.weights import (
     BACKBONE_FILE,

@@ -385,6 +385,14 @@ class Settings:
     GPU, and batch_size on a CPU."""
     max_epochs: int = setting(100, affects="numbers", at_least=1, at_most=1_000_000)
     """Epoch limit of each phase."""
+    max_minutes: float | None = setting(None, affects="numbers", above=0)
+    """Time limit of a run's training, in minutes of training and validation over all phases, computing cached features
+    included; data preparation, compilation and evaluation are extra. Each phase gets an equal part of the time that is
+    left for it and the later ones, so the backbone is thawed in time; a phase that does not need its part leaves it to
+    them. When its time is up, a phase ends after the step under way, as by early stopping: it is validated, and
+    the best weights are restored. The schedule still counts on the epoch limit. Each phase takes at least one step. The
+    run is complete but marked, since a faster machine trains for longer: its numbers cannot be reproduced. No limit
+    when not given."""
     seed: int = setting(0, affects="numbers", at_least=0, at_most=2**31 - 1)
     """Seed of initial weights, dropout, and the order and augmentation of training images."""
     seeds: list[int] | None = setting(None, affects="numbers", at_least=0, at_most=2**31 - 1)
