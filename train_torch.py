@@ -204,7 +204,7 @@ class TrainingSteps(on_torch.LeanLightningModule):
         self.log_dict(self.sums.means())  # validation follows the epoch's training batches
 
     def configure_optimizers(self) -> Any:
-        settings, rate, fused = self.settings, self.phase.learning_rate, self.settings.acceleration.fused_optimizer
+        settings, rate, fused = self.settings, self.phase.learning_rate, on_torch.uses_fused_optimizer(self.settings)
         optimizer = on_torch.build_optimizer(settings.optimizer, rate, self.network.head, self.blocks, fused=fused)
         schedule = on_torch.build_schedule(settings.schedule, self.phase, optimizer, self.steps_per_epoch)
         return {"optimizer": optimizer, **schedule}

@@ -11,7 +11,7 @@ from keras.callbacks import Callback, ReduceLROnPlateau
 from keras.optimizers.schedules import LearningRateSchedule
 
 from tandem.protocol.regimes import Phase
-from tandem.protocol.schedule import block_factors, changes_by_step, learning_rates
+from tandem.protocol.schedule import block_factors, is_tabulated, learning_rates
 from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
 
 Blocks = list[list[keras.layers.Layer]]
@@ -38,6 +38,7 @@ def build_optimizer(
     else:
         optimizer = keras.optimizers.Adam  # AdamW is Adam with a weight decay
         constants = {"beta_1": settings.beta_1, "beta_2": settings.beta_2, "epsilon": settings.epsilon}
+    constants["global_clipnorm"] = settings.clip_norm
     if settings.layer_decay == 1:
         return optimizer(learning_rate, weight_decay=settings.weight_decay or None, **constants)
     factors = {
@@ -114,7 +115,7 @@ def build_schedule(
         phase: Its learning rate and epoch limit.
         steps_per_epoch: Training batches per epoch.
     """
-    if changes_by_step(settings):
+    if is_tabulated(settings):
         return Table(learning_rates(settings, phase, steps_per_epoch)), []
     if settings.name == "none":
         return phase.learning_rate, []

@@ -12,6 +12,7 @@ from tandem.on_torch.acceleration import (
     is_out_of_memory,
     set_flags,
     to_device,
+    uses_fused_optimizer,
     uses_gpu,
     warm_up,
 )

@@ -93,6 +93,12 @@ def uses_channels_last(settings: Settings) -> bool:
     return not (uses_gpu(settings) and settings.precision == "float32")
 
 
+def uses_fused_optimizer(settings: Settings) -> bool:
+    """The setting fused_optimizer, unless the fused kernel would unscale the gradients that have to be clipped."""
+    clips_scaled = settings.precision == "float16" and settings.optimizer.clip_norm is not None
+    return settings.acceleration.fused_optimizer and not clips_scaled
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """True if a CPU or a GPU had too little memory, cuDNN's and cuBLAS's errors included."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

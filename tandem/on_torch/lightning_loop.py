@@ -24,6 +24,8 @@ def trainer_options(settings: Settings, phase: Phase) -> dict[str, Any]:
     return {
         "accelerator": "gpu" if uses_gpu(settings) else "cpu",
         **device_options(settings, phase),
+        "gradient_clip_val": settings.optimizer.clip_norm,
+        "gradient_clip_algorithm": "norm",
         "profiler": NoProfiler(),
         "logger": False,
         "enable_checkpointing": False,

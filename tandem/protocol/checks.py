@@ -171,9 +171,12 @@ def _check_optimizer(settings: Settings) -> None:
     if optimizer.layer_decay != 1 and all(phase.trainable == "head" for phase in phases):
         allowed = f"1 with regime {settings.regime}, which does not train the backbone"
         refuse("optimizer.layer_decay", optimizer.layer_decay, allowed)
-    if schedule.warmup_epochs and schedule.name == "plateau":
-        allowed = "0 with schedule.name plateau; schedule.name none or cosine takes it"
+    if schedule.warmup_epochs and schedule.name in ("plateau", "one_cycle"):
+        allowed = f"0 with schedule.name {schedule.name}; schedule.name none, cosine or step takes it"
         refuse("schedule.warmup_epochs", schedule.warmup_epochs, allowed)
+    if schedule.min_learning_rate and schedule.name == "one_cycle":
+        allowed = "0 with schedule.name one_cycle, which ends at a 250,000th of the rate"
+        refuse("schedule.min_learning_rate", schedule.min_learning_rate, allowed)
     for phase in phases:
         where = f"phase {phase.number} of regime {settings.regime}"
         if schedule.warmup_epochs >= phase.max_epochs:

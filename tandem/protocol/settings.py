@@ -212,26 +212,33 @@ class OptimizerSettings:
     layer_decay: float = setting(1.0, affects="numbers", at_least=1e-6, at_most=1)
     """Layer-wise learning rates: the last block of the backbone learns at this times the head's rate, each earlier
     block at this times the rate of the block after it. 1 gives all blocks the head's rate."""
+    clip_norm: float | None = setting(None, affects="numbers", above=0)
+    """Largest norm of the gradient of all trained weights together: a longer gradient is shortened to this length
+    before the step. No limit when not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
     """The learning rate's schedule within a phase."""
 
-    name: Literal["none", "plateau", "cosine"] = setting("none", affects="numbers")
+    name: Literal["none", "plateau", "cosine", "step", "one_cycle"] = setting("none", affects="numbers")
     """`none` keeps the rate. `plateau` multiplies it by `factor` after `patience` epochs without a lower validation
     loss. `cosine` lowers it at every step, along half a cosine wave, to `min_learning_rate` at the phase's epoch
-    limit."""
+    limit. `step` multiplies it by `factor` after every `step_epochs` epochs. `one_cycle` raises it at every step from a
+    25th of the rate to the rate, over 30 % of the steps up to the epoch limit, and lowers it to a 250,000th, both along
+    half a cosine wave; momentum stays constant."""
     warmup_epochs: int = setting(0, affects="numbers", at_least=0)
-    """Raise the rate linearly, step by step, over this many epochs at the start of each phase (none, cosine)."""
+    """Raise the rate linearly, step by step, over this many epochs at the start of each phase (none, cosine, step)."""
     factor: float = setting(0.5, affects="numbers", at_least=1e-6, at_most=0.99)
-    """Factor that reduces the rate (plateau)."""
+    """Factor that reduces the rate (plateau, step)."""
+    step_epochs: int = setting(10, affects="numbers", at_least=1, at_most=1_000_000)
+    """Epochs between two reductions of the rate, counted from the end of the warm-up (step)."""
     patience: int = setting(2, affects="numbers", at_least=1, at_most=1_000_000)
     """Epochs without improvement before the rate is reduced (plateau)."""
     min_delta: float = setting(0.0, affects="numbers", at_least=0, at_most=10)
     """A validation loss counts as an improvement if it is lower by more than this (plateau)."""
     min_learning_rate: float = setting(0.0, affects="numbers", at_least=0, at_most=10)
-    """Lower limit of the rate (plateau, cosine)."""
+    """Lower limit of the rate (plateau, cosine, step)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -572,14 +572,22 @@ def test_cached_views_are_allowed_if_one_phase_trains_only_the_head() -> None:
     assert read_settings("keras", argv).cache_views == 4
 
 
-def test_warmup_is_refused_with_plateau() -> None:
+@pytest.mark.parametrize("refused", ["plateau", "one_cycle"])
+def test_warmup_is_refused_with_schedules_that_have_none(refused: str) -> None:
     argv = ["--schedule.warmup_epochs", "2"]
-    assert refusal("--schedule.name", "plateau", *argv) == (
-        "schedule.warmup_epochs: received 2, allowed: 0 with schedule.name plateau; "
-        "schedule.name none or cosine takes it"
+    assert refusal("--schedule.name", refused, *argv) == (
+        f"schedule.warmup_epochs: received 2, allowed: 0 with schedule.name {refused}; "
+        "schedule.name none, cosine or step takes it"
     )
-    for name in ("none", "cosine"):
+    for name in ("none", "cosine", "step"):
         read_settings("torch", ["--schedule.name", name, *argv])
+
+
+def test_one_cycle_takes_no_lowest_rate() -> None:
+    assert refusal("--schedule.name", "one_cycle", "--schedule.min_learning_rate", "0.00001") == (
+        "schedule.min_learning_rate: received 1e-05, allowed: 0 with schedule.name one_cycle, which ends at a "
+        "250,000th of the rate"
+    )
 
 
 def test_warmup_is_shorter_than_each_phase() -> None:

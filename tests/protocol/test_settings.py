@@ -305,6 +305,8 @@ def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) 
         "cache_features": False,
         "cache_views": None,
         "num_devices": 1,
+        "optimizer.clip_norm": None,
+        "schedule.step_epochs": 10,
         "acceleration.compile": None,
         "acceleration.channels_last": False,
         "acceleration.tf32": True,
