@@ -27,6 +27,7 @@ import keras
 import numpy as np
 
 from tandem import experiment, on_keras
+from tandem.data.phase_streams import passes_of
 from tandem.data.prepare import PreparedData
 from tandem.protocol import Phase, Settings, find_backbone, split_blocks
 from tandem.tracking.curves import Curves
@@ -115,13 +116,14 @@ def train_phase(
         trained, steps_per_epoch = on_keras.head_on_features(network), len(training)
         steps_per_execution = on_keras.steps_per_execution(len(training))
         network.compile(jit_compile=on_keras.jit_compile(settings))  # to predict
-    learning_rate, schedule = on_keras.build_schedule(settings.schedule, phase, len(training))
+    passes = passes_of(settings, training.stream)
+    learning_rate, schedule = on_keras.build_schedule(settings.schedule, phase, passes.num_steps)
     early_stopping, log_epochs = build_early_stopping(settings, phase), on_keras.LogEpochs(curves, phase)
     checkpoints = curves.checkpoints_of(phase)  # one of them is the beginning, if the run continues an interrupted one
     keep_checkpoints = on_keras.KeepCheckpoints(checkpoints, training, log_epochs, schedule, early_stopping)
     limit = PhaseTimeLimit(settings, phase, curves, feature_seconds=features.seconds)
     trained.compile(
-        optimizer=on_keras.build_optimizer(settings.optimizer, learning_rate, blocks),
+        optimizer=on_keras.build_optimizer(settings.optimizer, learning_rate, blocks, passes),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         jit_compile=on_keras.jit_compile(settings),

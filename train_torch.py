@@ -30,8 +30,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tandem import experiment, on_torch
+from tandem.data.phase_streams import passes_of
 from tandem.data.prepare import PreparedData
-from tandem.protocol import Phase, Settings, find_backbone, split_blocks
+from tandem.protocol import Passes, Phase, Settings, find_backbone, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
 from tandem.tracking.time_limit import PhaseTimeLimit
@@ -136,7 +137,7 @@ def train_phase(
     checkpoints = curves.checkpoints_of(phase)  # one of them is the beginning, if the run continues an interrupted one
     keep_checkpoints = on_torch.KeepCheckpoints(checkpoints, training, log_epochs, early_stopping)
     limit = PhaseTimeLimit(settings, phase, curves, feature_seconds=features.seconds)
-    steps = TrainingSteps(trained, settings, phase, blocks, len(training))
+    steps = TrainingSteps(trained, settings, phase, blocks, passes_of(settings, training.stream))
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
         callbacks=[*callbacks, keep_checkpoints, log_epochs, early_stopping, on_torch.TimeLimit(limit, log_epochs)],
@@ -176,16 +177,15 @@ def build_early_stopping(settings: Settings, phase: Phase) -> on_torch.EarlyStop
 class TrainingSteps(on_torch.LeanLightningModule):
     """A phase's steps, and their mean loss and accuracy per epoch; Lightning calls the methods."""
 
-    def __init__(
-        self, network: Any, settings: Settings, phase: Phase, blocks: on_torch.Blocks, steps_per_epoch: int
-    ) -> None:
+    def __init__(self, network: Any, settings: Settings, phase: Phase, blocks: on_torch.Blocks, passes: Passes) -> None:
         super().__init__()
         self.network = network
         self.forward_pass = on_torch.forward_of(network, settings.acceleration)  # compiled, if the settings say so
         self.settings = settings
         self.phase = phase
         self.blocks = blocks
-        self.steps_per_epoch = steps_per_epoch
+        self.passes = passes
+        self.steps_per_epoch = passes.num_steps
         self.sums = on_torch.EpochSums()
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:

@@ -50,6 +50,17 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
         },
         (6,),
     ),
+    "accumulation with an uneven last step, one cycle, clipping": (
+        {
+            "regime": "two_stage",
+            "max_epochs": 2,
+            "batch_size": 8,
+            "accumulate": 2,
+            "schedule": ScheduleSettings(name="one_cycle"),
+            "optimizer": OptimizerSettings(name="adam", clip_norm=0.5),
+        },
+        (3, 4),
+    ),
     "gradual phases, cosine with a warm-up, batch norm in the head": (
         {
             "regime": "gradual",

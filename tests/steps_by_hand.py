@@ -29,6 +29,16 @@ CASES: dict[str, dict[str, Any]] = {
     "clipping": {"optimizer": dataclasses.replace(SGD, clip_norm=0.25)},
     "step schedule": {"schedule": ScheduleSettings(name="step", step_epochs=1, factor=0.25, warmup_epochs=1)},
     "one cycle": {"schedule": ScheduleSettings(name="one_cycle")},
+    # 30 images: 2 steps of 3 passes of 4 images, and a step of a pass of 4 and one of 2
+    "accumulation": {"batch_size": 12, "accumulate": 3},
+    # a step of 3 passes of 8 images and one of 6
+    "accumulation of whole epochs": {"batch_size": 40, "accumulate": 5},
+    "accumulation, clipping, cosine": {
+        "batch_size": 16,
+        "accumulate": 2,
+        "optimizer": dataclasses.replace(SGD, clip_norm=0.25),
+        "schedule": ScheduleSettings(name="cosine"),
+    },
 }
 
 
@@ -65,13 +75,15 @@ def rate_at(step: int, steps_per_epoch: int, settings: Settings) -> float:
             return RATE * (1 + (1 / 25 - 1) * (1 + math.cos(math.pi * step / peak)) / 2)
         share = (step - peak) / (num_steps - 1 - peak)
         return RATE * (4e-6 + (1 - 4e-6) * (1 + math.cos(math.pi * share)) / 2)
+    if settings.schedule.name == "cosine":
+        return RATE * (1 + math.cos(math.pi * step / (settings.max_epochs * steps_per_epoch))) / 2
     return RATE
 
 
 def trained_by_hand(settings: Settings, data: PreparedData) -> Weights:
     """The weights after all epochs of SGD, in float64."""
     (phase,) = phases_of(settings)
-    stream = training_stream(settings, data, phase)
+    stream = training_stream(dataclasses.replace(settings, accumulate=1), data, phase)  # whole batches
     weights = [weight.astype(np.float64) for weight in first_weights()]
     velocities = [np.zeros_like(weight) for weight in weights]
     factors = [settings.optimizer.layer_decay] * 2 + [1.0] * 2
@@ -113,11 +125,8 @@ def check_steps(
     network = build(settings, first_weights())
     framework.train_phase(network, phases_of(settings)[0], settings, data, Curves(RecordingRun(), quiet=True))  # type: ignore[arg-type]
     expected = trained_by_hand(settings, data)
-    without = trained_by_hand(dataclasses.replace(settings, optimizer=SGD, schedule=ScheduleSettings(), **OFF), data)
+    off = dataclasses.replace(settings, optimizer=SGD, schedule=ScheduleSettings(), batch_size=8, accumulate=1)
+    without = trained_by_hand(off, data)
     assert min(np.abs(one - other).max() for one, other in zip(expected, without, strict=True)) > 1e-2
     for received, weight in zip(weights_of(network), expected, strict=True):
         np.testing.assert_allclose(received, weight, rtol=0, atol=2e-5)
-
-
-OFF: dict[str, Any] = {}
-"""Values of the other settings in CASES with which they are off."""

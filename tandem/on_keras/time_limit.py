@@ -25,7 +25,8 @@ class TimeLimit(Callback):
         self.max_epochs = max_epochs
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if batch + 1 < len(self.loader):  # otherwise the epoch ends first
+        ends_step = (batch + 1) % (self.model.optimizer.gradient_accumulation_steps or 1) == 0
+        if ends_step and batch + 1 < len(self.loader):  # else the epoch ends first
             self._end_if(self.limit.is_over(time.perf_counter() - self.log_epochs.start))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

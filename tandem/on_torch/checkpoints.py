@@ -66,6 +66,8 @@ class KeepCheckpoints(Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
         if index + 1 == len(self.loader):
             return  # the epoch ends first
+        if (index + 1) % trainer.accumulate_grad_batches:
+            return  # the step needs more passes
         if self.loader.begins_within_epochs and self.checkpoints.is_due():
             self._save(trainer, module, batch=index + 1)
         interrupts.check()

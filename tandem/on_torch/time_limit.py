@@ -24,7 +24,8 @@ class TimeLimit(Callback):
         self.log_epochs = log_epochs
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
-        if self.limit.is_set and index + 1 < trainer.num_training_batches:  # otherwise the epoch ends first
+        ends_step = (index + 1) % trainer.accumulate_grad_batches == 0
+        if self.limit.is_set and ends_step and index + 1 < trainer.num_training_batches:  # else the epoch ends first
             self._end_if(trainer, self.limit.is_over(time.perf_counter() - self.log_epochs.start))
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:

@@ -387,6 +387,10 @@ class Settings:
     """Factor on the learning rate in the second phase of `two_stage`."""
     batch_size: int = setting(32, affects="numbers", at_least=2, at_most=65536)
     """Global batch size: training images per step, over all devices."""
+    accumulate: int = setting(1, affects="numbers", at_least=1, at_most=32768)
+    """Gradient accumulation: each batch passes through the network in this many equal parts, of at least two images,
+    whose gradients are averaged for one optimizer step. It needs less memory, and trains as without it, except that
+    batch norm normalises with the images of a part. The last step of an epoch has the parts that are left."""
     eval_batch_size: int | None = setting(None, affects="nothing", at_least=1, at_most=65536)
     """Test images per batch; halved as often as the GPU's memory requires. When not given, four times batch_size on a
     GPU, and batch_size on a CPU."""

@@ -590,6 +590,30 @@ def test_one_cycle_takes_no_lowest_rate() -> None:
     )
 
 
+@pytest.mark.parametrize("parts", ["5", "32"])
+def test_accumulation_cuts_batches_into_equal_parts_of_two_images_or_more(parts: str) -> None:
+    assert refusal("--batch_size", "32", "--accumulate", parts) == (
+        f"accumulate: received {parts}, allowed: a divisor of batch_size 32, with parts of at least 2 images"
+    )
+    assert read_settings("torch", ["--batch_size", "32", "--accumulate", "16"]).accumulate == 16
+
+
+def test_accumulation_is_refused_where_frameworks_differ() -> None:
+    assert refusal("--accumulate", "2", "--precision", "float16", "--device", "gpu") == (
+        "accumulate: received 2, allowed: 1 with precision float16; precision bfloat16 takes it"
+    )
+    assert refusal("--accumulate", "2", "--find_learning_rate", "true") == (
+        "accumulate: received 2, allowed: 1 with find_learning_rate, whose steps are single passes"
+    )
+
+
+def test_parts_of_batches_are_shared_equally_among_devices() -> None:
+    assert refusal("--batch_size", "32", "--accumulate", "8", "--num_devices", "3") == (
+        "batch_size: received 32, allowed: a multiple of num_devices times accumulate, 24, since each part of a batch "
+        "is split across the devices (24 or 48 for example)"
+    )
+
+
 def test_warmup_is_shorter_than_each_phase() -> None:
     argv = ["--regime", "gradual", "--phases", "[{trainable: head}, {trainable: all, max_epochs: 3}]"]
     assert refusal(*argv, "--schedule.warmup_epochs", "3") == (
