@@ -29,7 +29,7 @@ import numpy as np
 from tandem import experiment, on_keras
 from tandem.data.phase_streams import passes_of
 from tandem.data.prepare import PreparedData
-from tandem.protocol import Phase, Settings, find_backbone, split_blocks
+from tandem.protocol import Phase, Settings, averaging_rates, find_backbone, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
 from tandem.tracking.time_limit import PhaseTimeLimit
@@ -129,6 +129,7 @@ def train_phase(
         jit_compile=on_keras.jit_compile(settings),
         steps_per_execution=steps_per_execution,
     )
+    averages = on_keras.average_weights(trained, averaging_rates(settings, phase, passes.num_steps))
     # the head alone is traced in a second
     compile_seconds = 0.0 if features.training else on_keras.warm_up(network, training.stream, validation.stream)
     fit = functools.partial(
@@ -138,7 +139,7 @@ def train_phase(
         steps_per_epoch=steps_per_epoch,
         shuffle=False,  # the stream shuffles
         callbacks=[
-            *(on_keras.CountEpochs(training), keep_checkpoints, log_epochs, *schedule, early_stopping),
+            *(on_keras.CountEpochs(training), *averages, keep_checkpoints, log_epochs, *schedule, early_stopping),
             on_keras.TimeLimit(limit, log_epochs, training, phase.max_epochs),
         ],
         verbose=0,  # LogEpochs prints a line per epoch

@@ -32,7 +32,7 @@ from torch.nn import functional
 from tandem import experiment, on_torch
 from tandem.data.phase_streams import passes_of
 from tandem.data.prepare import PreparedData
-from tandem.protocol import Passes, Phase, Settings, find_backbone, split_blocks
+from tandem.protocol import Passes, Phase, Settings, averaging_rates, find_backbone, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
 from tandem.tracking.time_limit import PhaseTimeLimit
@@ -135,12 +135,17 @@ def train_phase(
         trained, callbacks = on_torch.HeadOnFeatures(network.head).train(), []
     early_stopping, log_epochs = build_early_stopping(settings, phase), on_torch.LogEpochs(curves, phase)
     checkpoints = curves.checkpoints_of(phase)  # one of them is the beginning, if the run continues an interrupted one
-    keep_checkpoints = on_torch.KeepCheckpoints(checkpoints, training, log_epochs, early_stopping)
+    passes = passes_of(settings, training.stream)
+    averages = on_torch.average_weights(averaging_rates(settings, phase, passes.num_steps))
+    keep_checkpoints = on_torch.KeepCheckpoints(checkpoints, training, log_epochs, early_stopping, averages)
     limit = PhaseTimeLimit(settings, phase, curves, feature_seconds=features.seconds)
-    steps = TrainingSteps(trained, settings, phase, blocks, passes_of(settings, training.stream))
+    steps = TrainingSteps(trained, settings, phase, blocks, passes)
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
-        callbacks=[*callbacks, keep_checkpoints, log_epochs, early_stopping, on_torch.TimeLimit(limit, log_epochs)],
+        callbacks=[
+            *(*callbacks, *averages, keep_checkpoints, log_epochs, early_stopping),
+            on_torch.TimeLimit(limit, log_epochs),
+        ],
         precision=PRECISIONS[settings.precision],
         **on_torch.trainer_options(settings, phase),
     )

@@ -33,7 +33,9 @@ CASES: dict[str, dict[str, Any]] = {
     "accumulation": {"batch_size": 12, "accumulate": 3},
     # a step of 3 passes of 8 images and one of 6
     "accumulation of whole epochs": {"batch_size": 40, "accumulate": 5},
-    "accumulation, clipping, cosine": {
+    "averages": {"ema_decay": 0.8},
+    "averages, accumulation, clipping, cosine": {
+        "ema_decay": 0.7,
         "batch_size": 16,
         "accumulate": 2,
         "optimizer": dataclasses.replace(SGD, clip_norm=0.25),
@@ -81,13 +83,13 @@ def rate_at(step: int, steps_per_epoch: int, settings: Settings) -> float:
 
 
 def trained_by_hand(settings: Settings, data: PreparedData) -> Weights:
-    """The weights after all epochs of SGD, in float64."""
+    """The weights after all epochs of SGD, or their averages, in float64."""
     (phase,) = phases_of(settings)
     stream = training_stream(dataclasses.replace(settings, accumulate=1), data, phase)  # whole batches
     weights = [weight.astype(np.float64) for weight in first_weights()]
     velocities = [np.zeros_like(weight) for weight in weights]
     factors = [settings.optimizer.layer_decay] * 2 + [1.0] * 2
-    step = 0
+    after_steps = []
     for epoch in range(settings.max_epochs):
         batches = list(stream.epoch(epoch))
         for images, labels in batches:
@@ -95,13 +97,16 @@ def trained_by_hand(settings: Settings, data: PreparedData) -> Weights:
             norm = np.sqrt(sum((part**2).sum() for part in gradient))
             if settings.optimizer.clip_norm is not None and norm > settings.optimizer.clip_norm:
                 gradient = [part * settings.optimizer.clip_norm / norm for part in gradient]
-            rate = rate_at(step, len(batches), settings)
+            rate = rate_at(len(after_steps), len(batches), settings)
             for weight, velocity, part, factor in zip(weights, velocities, gradient, factors, strict=True):
                 velocity *= settings.optimizer.momentum
                 velocity += part
                 weight -= rate * factor * velocity
-            step += 1
-    return weights
+            after_steps.append([weight.copy() for weight in weights])
+    if settings.ema_decay is None:
+        return weights
+    shares = settings.ema_decay ** np.arange(len(after_steps))[::-1]
+    return [np.average(values, axis=0, weights=shares) for values in zip(*after_steps, strict=True)]
 
 
 def check_steps(
@@ -121,11 +126,15 @@ def check_steps(
         weights_of: Reads a network's weights.
     """
     settings = settings_of(case)
+    if framework.package.backend() == "jax":
+        settings = dataclasses.replace(settings, threads=None)  # cannot be limited
     framework.set_up(settings)
     network = build(settings, first_weights())
     framework.train_phase(network, phases_of(settings)[0], settings, data, Curves(RecordingRun(), quiet=True))  # type: ignore[arg-type]
     expected = trained_by_hand(settings, data)
-    off = dataclasses.replace(settings, optimizer=SGD, schedule=ScheduleSettings(), batch_size=8, accumulate=1)
+    off = dataclasses.replace(
+        settings, optimizer=SGD, schedule=ScheduleSettings(), batch_size=8, accumulate=1, ema_decay=None
+    )
     without = trained_by_hand(off, data)
     assert min(np.abs(one - other).max() for one, other in zip(expected, without, strict=True)) > 1e-2
     for received, weight in zip(weights_of(network), expected, strict=True):

@@ -12,6 +12,7 @@ from tandem.on_keras.acceleration import (
     warm_up,
 )
 from tandem.on_keras.architecture import layers_of
+from tandem.on_keras.average import average_weights
 from tandem.on_keras.backbones import blocks_of, check_builder, set_trainable
 from tandem.on_keras.backends import (
     backend,

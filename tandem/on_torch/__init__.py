@@ -17,6 +17,7 @@ from tandem.on_torch.acceleration import (
     warm_up,
 )
 from tandem.on_torch.architecture import layers_of
+from tandem.on_torch.average import average_weights
 from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.checkpoints import KeepCheckpoints
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes, reset_peak_gpu_memory

@@ -1,11 +1,11 @@
-"""Learning rates of each step of a phase, and of each block of the backbone."""
+"""Learning rates of each step of a phase and of each block of the backbone, and rates of averaged weights."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from tandem.protocol.regimes import Phase
-from tandem.protocol.settings import ScheduleSettings
+from tandem.protocol.settings import ScheduleSettings, Settings
 
 # Defaults of torch's OneCycleLR, whose share of rising steps and factor of the first rate are fastai's.
 RISING_SHARE = 0.3
@@ -62,6 +62,26 @@ def _one_cycle(num_steps: int) -> np.ndarray:
 def _half_wave(start: float, end: float, progress: np.ndarray) -> np.ndarray:
     """Half a cosine wave from start to end, over a progress from 0 to 1."""
     return end + (start - end) * (1 + np.cos(np.pi * progress)) / 2
+
+
+def averaging_rates(settings: Settings, phase: Phase, steps_per_epoch: int) -> np.ndarray | None:
+    """Rates at which the averaged weights follow the weights, average += rate * (weight - average), after each step.
+
+    Step t, counted from 1, has the rate (1 - decay) / (1 - decay^t). So the average has the weights after step s of t
+    with the factor decay^(t - s), over the sum of these factors (Kingma and Ba 2015, section 7.2).
+
+    Args:
+        settings: `ema_decay`.
+        phase: Gives the epoch limit.
+        steps_per_epoch: Optimizer steps per epoch.
+
+    Returns:
+        float64 of shape (max_epochs * steps_per_epoch,), with 1 as the first; None without averages.
+    """
+    if settings.ema_decay is None:
+        return None
+    steps = np.arange(1, phase.max_epochs * steps_per_epoch + 1)
+    return (1 - settings.ema_decay) / (1 - settings.ema_decay**steps)
 
 
 def block_factors(layer_decay: float, num_blocks: int) -> list[float]:

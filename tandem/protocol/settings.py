@@ -396,6 +396,11 @@ class Settings:
     GPU, and batch_size on a CPU."""
     max_epochs: int = setting(100, affects="numbers", at_least=1, at_most=1_000_000)
     """Epoch limit of each phase."""
+    ema_decay: float | None = setting(None, affects="numbers", above=0, at_most=0.999999)
+    """Exponential moving average of the weights: after each optimizer step of a phase, the average keeps this share of
+    itself and takes the rest from the weights, less in the first steps (Kingma and Ba 2015, section 7.2). Statistics of
+    batch norm are averaged alike. Validation, early stopping, the next phase, evaluation and the saved model use the
+    averages. 0.999 is common for thousands of steps. Off when not given."""
     max_minutes: float | None = setting(None, affects="numbers", above=0)
     """Time limit of a run's training, in minutes of training and validation over all phases, computing cached features
     included; data preparation, compilation and evaluation are extra. Each phase gets an equal part of the time that is
