@@ -14,11 +14,12 @@ import pandas as pd
 
 from tandem.data.console import say
 from tandem.data.prepare import PreparedData
+from tandem.data.views import num_views
 from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
-from tandem.files import csv_cell
+from tandem.files import csv_cell, whole_path, write_text
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
 from tandem.recording.grad_cam import FeaturesAndGradients, GradCam, choose_images, draw_contact_sheet, make_grad_cam
@@ -160,10 +161,11 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     local = run.folder / folder
     local.mkdir(parents=True, exist_ok=True)
     predictions.write(local / vocabulary.PREDICTIONS_FILE)
-    per_class_table(predictions).map(csv_cell).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
+    classes = per_class_table(predictions).map(csv_cell)
     matrix = confusion_matrix(predictions).rename(index=csv_cell, columns=csv_cell)
-    matrix.to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
-    (local / vocabulary.CLASSIFICATION_REPORT_FILE).write_text(classification_report(predictions), encoding="utf-8")
+    write_text(local / vocabulary.PER_CLASS_FILE, classes.to_csv(index=False, lineterminator="\n"))
+    write_text(local / vocabulary.CONFUSION_MATRIX_FILE, matrix.to_csv(lineterminator="\n"))
+    write_text(local / vocabulary.CLASSIFICATION_REPORT_FILE, classification_report(predictions))
     for name in (
         vocabulary.PREDICTIONS_FILE,
         vocabulary.PER_CLASS_FILE,
@@ -174,6 +176,25 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     result = scores(predictions)
     run.log_metrics({f"{prefix}{vocabulary.TEST_PREFIX}{name}": value for name, value in result.items()}, step=0)
     return result
+
+
+def record_views(run: Run, settings: Settings, plain: Predictions, over_views: Predictions) -> None:
+    """Records predictions with test-time augmentation, their scores and their cost, and prints the accuracy.
+
+    Args:
+        run: The run that is being recorded.
+        settings: Its settings.
+        plain: Predictions from the test images themselves, by the same network.
+        over_views: Predictions from the views of these images.
+    """
+    count = num_views(settings.test_time_augmentation)
+    scores_over_views = record_evaluation(run, over_views, folder=vocabulary.TTA, prefix=f"{vocabulary.TTA}/")
+    run.log_metrics({vocabulary.TTA_VIEWS: count}, step=0)
+    say(
+        f"Mean over {count} views per test image: accuracy {scores_over_views['accuracy']:.4f}; "
+        f"of the plain image {scores(plain)['accuracy']:.4f}",
+        quiet=False,
+    )
 
 
 def record_phase(
@@ -255,7 +276,8 @@ def record_grad_cam(
         return
     run.set_tags({vocabulary.GRAD_CAM: f"{len(chosen)} images"})
     grad_cam.write(run.folder / vocabulary.GRAD_CAM_FILE)
-    draw_contact_sheet(grad_cam).save(run.folder / vocabulary.GRAD_CAM_SHEET_FILE)
+    with whole_path(run.folder / vocabulary.GRAD_CAM_SHEET_FILE) as sheet:
+        draw_contact_sheet(grad_cam).save(sheet)
     for name in (vocabulary.GRAD_CAM_FILE, vocabulary.GRAD_CAM_SHEET_FILE):
         run.log_artifact(run.folder / name, folder=vocabulary.FINAL_FOLDER)
 
@@ -263,6 +285,12 @@ def record_grad_cam(
 def _after_first_phase(run: Run) -> Predictions:
     """Predictions of the test images after the first phase, which record_phase wrote into the run's folder."""
     return Predictions.read(run.folder / vocabulary.phase_name(1) / vocabulary.PREDICTIONS_FILE)
+
+
+def _over_views(run: Run) -> Predictions | None:
+    """Predictions with test-time augmentation, which record_views wrote into the run's folder; None without them."""
+    file = run.folder / vocabulary.TTA / vocabulary.PREDICTIONS_FILE
+    return Predictions.read(file) if file.exists() else None
 
 
 def record_end(
@@ -320,6 +348,8 @@ def record_end(
         train_seconds=costs[vocabulary.TRAIN_SECONDS],
         predictions=predictions,
         after_first_phase=_after_first_phase(run) if len(outcomes) > 1 else None,
+        over_views=_over_views(run),
+        views_per_image=num_views(settings.test_time_augmentation),
         image_of=lambda row: np.asarray(data.images[rows[row]]),
         grad_cam=GradCam.read(maps) if maps.exists() else None,
         settings=flatten(hide_password(settings)),
@@ -335,6 +365,6 @@ def record_end(
         predictions=predictions,
         costs=costs,
     )
-    card.write_text(text, encoding="utf-8")
+    write_text(card, text)
     run.log_artifact(card)
     print_summary(title, results or [untrained(test_scores)], run.where_to_look())
