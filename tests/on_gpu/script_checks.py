@@ -206,7 +206,7 @@ def check_tests(machine: Machine) -> None:
     with output_file.open("wb") as file:
         process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
         try:
-            process.wait(max(20, machine.seconds - 15))
+            process.wait(max(1.0, machine.seconds - 15))
         except subprocess.TimeoutExpired:
             was_stopped = True
             process.kill()
