@@ -82,6 +82,8 @@ def options(machine: Machine, experiment: str, *words: str) -> list[str]:
         *("--data.images_per_class", "10" if machine.pretend else "100"),
         *("--data.cache_folder", str(machine.folder / "cache"), "--device", machine.device_setting),
         *("--max_epochs", "2", "--tracking.experiment", experiment, "--tracking.data_report", "false"),
+        # the model and Grad-CAM have checks of their own
+        *("--tracking.log_model", "false", "--tracking.log_weights", "false", "--tracking.grad_cam_images", "0"),
         *words,
     ]
 
