@@ -331,7 +331,7 @@ def check_out_of_memory(machine: Machine) -> None:
         # stands for the memory: more than 20 images do not fit
         def refuse(module: Any, inputs: tuple[Any, ...]) -> None:
             if len(inputs[0]) > 20:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+                raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
 
         network.backbone.register_forward_pre_hook(refuse)
     else:
