@@ -33,7 +33,7 @@ class Pixels:
         self.scaling = scaling
         self.to_bgr = scaling == "caffe"
         # tensors, since Keras on torch would copy lists to the device in each call
-        scale, offset = (keras.ops.convert_to_tensor(np.float32(values)) for values in scale_and_offset(scaling))
+        scale, offset = map(keras.ops.convert_to_tensor, np.array(scale_and_offset(scaling), np.float32))
         self.resizing = keras.layers.Resizing(
             image_size, image_size, interpolation="bilinear", antialias=False, dtype="float32"
         )

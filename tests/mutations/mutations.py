@@ -494,8 +494,8 @@ MUTATIONS = (
     ),
     Mutation(
         file="tandem/on_keras/networks.py",
-        old="keras.ops.convert_to_tensor(np.float32(values)) for",
-        new="np.float32(values) for",
+        old="map(keras.ops.convert_to_tensor, np.array(scale_and_offset(scaling), np.float32))",
+        new="np.array(scale_and_offset(scaling), np.float32)",
         tests="on_keras/test_mapped_head.py::test_call_copies_nothing_to_the_device_on_torch",
     ),
     Mutation(
