@@ -63,6 +63,7 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
         progress.add_predictions(phase, predictions)  # fails if the hash of a frozen part has changed
     experiment.save_network(FRAMEWORK, network, settings, data, run)
     cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
+    experiment.evaluate_views(FRAMEWORK, network, settings, data, predictions, run)  # test-time augmentation
     experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
     progress.record_end(data, predictions, cost)
 

@@ -19,6 +19,7 @@ from tandem.comparison.group_tables import (
     off_the_shelf_table,
     scores_table,
     summary_table,
+    views_table,
 )
 from tandem.comparison.pair_tables import framework_table, thawing_table, transfer_class_table, transfer_table
 from tandem.comparison.predictions import Images, SavedPredictions, images_of
@@ -141,6 +142,7 @@ def _compare_group(group: Group, analysis: Analysis) -> GroupComparison:
         transfer_table(analysis),
         transfer_class_table(analysis),
         ensemble_table(analysis),
+        views_table(analysis),
         cost_table(analysis),
         *class_tables(analysis),
         confusion_table(analysis),

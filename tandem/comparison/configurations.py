@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tandem.evaluation.ties import mean
 from tandem.protocol.settings import FIELDS, Affects, Regime, values_before
@@ -300,11 +300,12 @@ def _affects(name: str) -> Affects:
 @functools.cache
 def _values_before(affects: Affects) -> Mapping[str, str]:
     """Values of settings in runs that are older than the settings, in the form of MLflow's parameters."""
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in values_before().items()
-        if _affects(name) == affects
-    }
+    return {name: _as_parameter(value) for name, value in values_before().items() if _affects(name) == affects}
+
+
+def _as_parameter(value: Any) -> str:
+    """A setting's value in the form of MLflow's parameters."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def costs_of(run: RunRecord) -> dict[str, str]:
@@ -348,7 +349,7 @@ def _may_cache_features(run: RunRecord) -> bool:
     else:
         has_frozen_phase = regime not in _WITHOUT_FROZEN_PHASE
     augmented = any(
-        name in params and params[name] != json.dumps(item.default)
+        name in params and params[name] != _as_parameter(item.default)
         for name, item in FIELDS.items()
         if name.startswith("augmentation.")
     )

@@ -71,6 +71,7 @@ _TIMES = (
     vocabulary.IMAGES_PER_SECOND,
 )
 _OF_ENSEMBLES = ("accuracy", "f1_macro", "log_loss")
+_WITH_VIEWS = ("accuracy", "f1_macro")
 _IN_SUMMARY = (
     vocabulary.TRAIN_SECONDS,
     vocabulary.SECONDS_PER_EPOCH,
@@ -213,6 +214,42 @@ def off_the_shelf_table(analysis: Analysis) -> Table:
             "without test images count as 0, so the averages can be near 0.",
         ),
     )
+
+
+def views_table(analysis: Analysis) -> Table:
+    """Scores of the mean over several views of each test image, beside those of the plain images."""
+    rows = [row for row in analysis.rows if row.mean(vocabulary.TTA_VIEWS) is not None]
+    fields: list[RowField] = [
+        (Column(key="row", heading="row"), attrgetter("label")),
+        (Column(key="views", heading="views per image", kind="number"), _mean(vocabulary.TTA_VIEWS)),
+    ]
+    for score in _WITH_VIEWS:
+        plain, over_views = (f"{prefix}{vocabulary.TEST_PREFIX}{score}" for prefix in ("", f"{vocabulary.TTA}/"))
+        of_plain = replace(_score_column(score), key=f"{score}_plain", heading=f"{SCORE_NAMES[score]}, plain image")
+        difference = Column(key=f"{score}_difference", heading="difference", kind="difference", better="higher")
+        fields += [
+            (_score_column(score), _mean(over_views)),
+            (of_plain, _mean(plain)),
+            (difference, _difference(over_views, plain)),
+        ]
+    return table_of(
+        rows,
+        fields,
+        name="test_time_augmentation",
+        title="Test-time augmentation",
+        notes=(
+            "Scores of the mean probabilities over several views of each test image, with as many passes through the "
+            "network: latencies in other tables are those of one view. Means over the runs of a row, as logged.",
+        ),
+    )
+
+
+def _difference(metric: str, other: str) -> Callable[[Row], Value]:
+    def value_of(row: Row) -> float | None:
+        value, subtracted = row.mean(metric), row.mean(other)
+        return None if value is None or subtracted is None else value - subtracted
+
+    return value_of
 
 
 def ensemble_table(analysis: Analysis) -> Table:

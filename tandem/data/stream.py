@@ -267,7 +267,7 @@ class Stream:
         changes = None
         # where features are served, images are needed in the first epoch alone, for its hash
         if self._augmentation != AugmentationSettings() and not (self._features and epoch > 0):
-            changes = draw_changes(for_changes, num_rows, self._stored_size, self._augmentation)
+            changes = draw_changes(for_changes, num_rows, self._stored_size, self._size, self._augmentation)
         return _Plan(epoch=epoch, order=order, changes=changes)
 
     def _changed(self, rows: np.ndarray, places: np.ndarray, changes: Changes) -> np.ndarray:
@@ -278,7 +278,7 @@ class Stream:
             for index in range(start, end):
                 change(self._images[rows[index]], changes, int(places[index]), batch[index])
 
-        if changes.boxes is None and changes.colors is None and self._batch_bytes < LEAST_SHARED_BYTES:
+        if changes.only_move and self._batch_bytes < LEAST_SHARED_BYTES:
             change_some(0, len(rows))
             return batch
         share = max(1, -(-len(rows) // self._num_threads))

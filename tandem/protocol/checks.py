@@ -137,6 +137,12 @@ def check_data(settings: Settings) -> None:
     shares = augmentation.random_resized_crop
     if shares is not None and (len(shares) != 2 or shares[0] > shares[1]):
         refuse("augmentation.random_resized_crop", shares, "two numbers, the smallest and the largest share")
+    defaults = AugmentationSettings()
+    for name in ("num_operations", "magnitude"):
+        value, default = getattr(augmentation, name), getattr(defaults, name)
+        if augmentation.policy != "rand_augment" and value != default:
+            allowed = f"{default} with augmentation.policy {augmentation.policy}; rand_augment takes it"
+            refuse(f"augmentation.{name}", value, allowed)
 
 
 def _check_regime(settings: Settings) -> None:

@@ -15,8 +15,12 @@ from typing import Any, Literal, TypeVar
 
 from tandem.protocol.data_sets import resolve_split
 
+NUM_MAGNITUDES = 31
+"""Magnitudes per operation of an augmentation policy, as in torchvision."""
+
 Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
 Trainable = Literal["head", "last", "all"]
+Views = Literal["none", "flip", "flip_and_crops"]
 
 FOLD_SPLITS = ("folds", "publisher_folds")
 """Values of data.split with one run per fold."""
@@ -171,6 +175,23 @@ class AugmentationSettings:
     hue: float = setting(0.0, affects="numbers", at_least=0, at_most=0.5)
     """Rotate each training image's hue by a random share of the colour circle, at most this in either direction; 0
     switches it off."""
+    vertical_flip: bool = setting(False, affects="numbers")
+    """Turn each training image upside down (mirror it from top to bottom) with a probability of one half."""
+    rotation: float = setting(0.0, affects="numbers", at_least=0, at_most=180)
+    """Rotate each training image by a random angle of at most this many degrees in either direction, with black
+    corners; 0 switches it off."""
+    policy: Literal["none", "rand_augment", "trivial_augment"] = setting("none", affects="numbers")
+    """Random operations on each training image, such as shears, shifts, colours and contrast. `rand_augment`:
+    `num_operations` of them in a row, each at `magnitude` (Cubuk et al. 2020). `trivial_augment`: one at a random
+    magnitude (TrivialAugment Wide of Müller and Hutter 2021), which shifts by up to 32 pixels whatever the image's
+    size. Both as in torchvision."""
+    num_operations: int = setting(2, affects="numbers", at_least=1, at_most=14)
+    """Number of operations per image (policy rand_augment)."""
+    magnitude: int = setting(9, affects="numbers", at_least=0, at_most=NUM_MAGNITUDES - 1)
+    """Strength of the operations (policy rand_augment), from 0 to 30."""
+    random_erasing: float = setting(0.0, affects="numbers", at_least=0, at_most=1)
+    """Fill a random rectangle with noise, with this probability (Zhong et al. 2020). It covers 2 to 33 % of the
+    training image, its height is 0.3 to 3.3 times its width; 0 switches it off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,6 +404,12 @@ class Settings:
     eval_batch_size: int | None = setting(None, affects="nothing", at_least=1, at_most=65536)
     """Test images per batch; halved as often as the GPU's memory requires. When not given, four times batch_size on a
     GPU, and batch_size on a CPU."""
+    test_time_augmentation: Views = setting("none", affects="nothing")
+    """Test the trained network a second time, by its mean probabilities over several views of each test image. `flip`:
+    the image and its mirror image (2 views). `flip_and_crops`: also five crops of 7/8 of each side (corners and centre)
+    and their mirror images (12 views). The scores are recorded as tta/test/..., with predictions of their own in the
+    folder tta; all other scores remain those of the plain image. A prediction takes as many times longer as there are
+    views."""
     max_epochs: int = setting(100, affects="numbers", at_least=1, at_most=1_000_000)
     """Epoch limit of each phase."""
     seed: int = setting(0, affects="numbers", at_least=0, at_most=2**31 - 1)

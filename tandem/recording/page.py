@@ -33,6 +33,8 @@ def write_run_page(
     train_seconds: float,
     predictions: Predictions,
     after_first_phase: Predictions | None = None,
+    over_views: Predictions | None = None,
+    views_per_image: int = 1,
     image_of: Callable[[int], np.ndarray],
     grad_cam: GradCam | None,
     settings: Mapping[str, Any],
@@ -49,12 +51,17 @@ def write_run_page(
         image_of: Gives a test image by its place in the predictions, uint8 of shape (height, width, 3).
         grad_cam: Of some test images; None without maps.
         after_first_phase: Of the network after the first of several phases; None if there was only one.
+        over_views: Of the trained network with test-time augmentation; None without it.
+        views_per_image: Number of views of each test image in `over_views`.
         settings: By dotted name.
     """
     intervals = _intervals(predictions)
     images = (_wrong_images(predictions, image_of), *(_grad_cam(grad_cam) if grad_cam else ()))
+    scores = [_scores(predictions, intervals)]
+    if over_views is not None:
+        scores.append(_scores_over_views(over_views, views_per_image, intervals))
     sections = (
-        Section(title="Scores", anchor="scores", blocks=(_scores(predictions, intervals),)),
+        Section(title="Scores", anchor="scores", blocks=tuple(scores)),
         *(() if history.empty else (_training(history),)),
         Section(
             title="Confusion matrix",
@@ -136,8 +143,41 @@ def _training(history: pd.DataFrame) -> Section:
     return Section(title="Training", anchor="training", blocks=(figure,))
 
 
+def _score_names(predictions: Predictions) -> list[str]:
+    return [name for name in SCORE_NAMES if name != "top5_accuracy" or len(predictions.classes) > TOP]
+
+
+def _scores_over_views(predictions: Predictions, views_per_image: int, plain: Mapping[str, Interval]) -> Table:
+    """Scores with test-time augmentation, beside those of the plain images."""
+    intervals = _intervals(predictions)
+    return Table(
+        name="scores_tta",
+        title="With test-time augmentation",
+        columns=(
+            Column(key="score", heading="score"),
+            Column(key="over_views", heading=f"mean over {views_per_image} views", kind="score"),
+            Column(key="plain", heading="plain image", kind="score"),
+            Column(key="difference", heading="difference", kind="difference"),
+        ),
+        rows=tuple(
+            (
+                SCORE_NAMES[name],
+                _value_of(intervals[name]),
+                plain[name].estimate,
+                intervals[name].estimate - plain[name].estimate,
+            )
+            for name in _score_names(predictions)
+        ),
+        notes=(
+            f"Predicted by the mean probabilities over {views_per_image} views of each test image, with as many passes "
+            "through the network. Everything else on this page is of the plain images.",
+        ),
+        decimals=supported_decimals(len(predictions.keys)),
+    )
+
+
 def _scores(predictions: Predictions, intervals: Mapping[str, Interval]) -> Table:
-    names = [name for name in SCORE_NAMES if name != "top5_accuracy" or len(predictions.classes) > TOP]
+    names = _score_names(predictions)
     reasons: dict[str, list[str]] = {}
     for name in names:
         if why_not := intervals[name].why_not:

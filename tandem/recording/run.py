@@ -14,6 +14,7 @@ import pandas as pd
 
 from tandem.data.console import say
 from tandem.data.prepare import PreparedData
+from tandem.data.views import num_views
 from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
@@ -175,6 +176,25 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     return result
 
 
+def record_views(run: Run, settings: Settings, plain: Predictions, over_views: Predictions) -> None:
+    """Records predictions with test-time augmentation, their scores and their cost, and prints the accuracy.
+
+    Args:
+        run: The run that is being recorded.
+        settings: Its settings.
+        plain: Predictions from the test images themselves, by the same network.
+        over_views: Predictions from the views of these images.
+    """
+    count = num_views(settings.test_time_augmentation)
+    scores_over_views = record_evaluation(run, over_views, folder=vocabulary.TTA, prefix=f"{vocabulary.TTA}/")
+    run.log_metrics({vocabulary.TTA_VIEWS: count}, step=0)
+    say(
+        f"Mean over {count} views per test image: accuracy {scores_over_views['accuracy']:.4f}; "
+        f"of the plain image {scores(plain)['accuracy']:.4f}",
+        quiet=False,
+    )
+
+
 def record_phase(
     run: Run, phase: Phase, outcome: PhaseOutcome, predictions: Predictions, curves: Curves
 ) -> PhaseResult:
@@ -265,6 +285,12 @@ def _after_first_phase(run: Run) -> Predictions:
     return Predictions.read(run.folder / vocabulary.phase_name(1) / vocabulary.PREDICTIONS_FILE)
 
 
+def _over_views(run: Run) -> Predictions | None:
+    """Predictions with test-time augmentation, which record_views wrote into the run's folder; None without them."""
+    file = run.folder / vocabulary.TTA / vocabulary.PREDICTIONS_FILE
+    return Predictions.read(file) if file.exists() else None
+
+
 def record_end(
     run: Run,
     settings: Settings,
@@ -318,6 +344,8 @@ def record_end(
         train_seconds=costs[vocabulary.TRAIN_SECONDS],
         predictions=predictions,
         after_first_phase=_after_first_phase(run) if len(outcomes) > 1 else None,
+        over_views=_over_views(run),
+        views_per_image=num_views(settings.test_time_augmentation),
         image_of=lambda row: np.asarray(data.images[rows[row]]),
         grad_cam=GradCam.read(maps) if maps.exists() else None,
         settings=flatten(hide_password(settings)),

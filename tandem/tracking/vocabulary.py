@@ -84,6 +84,8 @@ RANGE_SUGGESTION = "range_test/suggestion"  # suggested learning rate
 
 COST_PREFIX = "cost/"
 TEST_PREFIX = "test/"  # followed by a score's name from tandem.evaluation.metrics
+TTA = "tta"  # prefix of the scores, and folder of the predictions, with test-time augmentation; see TEST_PREFIX
+TTA_VIEWS = "tta/views"  # views per test image, and so passes through the network, the plain image included
 
 DEFAULT_URI = "sqlite:///mlflow.db"  # used if no tracking URI is configured
 

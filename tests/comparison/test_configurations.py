@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 import pytest
 
 from tandem.comparison.comparison import Comparison, compare_runs
-from tandem.comparison.configurations import family_of, group_runs
+from tandem.comparison.configurations import caches_features, family_of, group_runs
 from tandem.comparison.pairing import framework_pairs, scratch_pairs
 from tandem.comparison.rows import Row
-from tandem.protocol.settings import FIELDS
+from tandem.protocol.settings import FIELDS, AugmentationSettings, flatten
 from tandem.rendering.tables import Table
 from tandem.tracking.reader import RunRecord
 from tests.compared import MakeRun
@@ -178,6 +179,19 @@ def test_cached_features_change_only_costs(make_run: MakeRun) -> None:
     # A regime without a frozen phase caches nothing, whatever its settings say
     (group,), _ = group_runs([make_run("torch", params=without), make_run("torch", seed=1, params=with_them)])
     assert [one.costs for one in group.configurations] == [()]
+
+
+def test_only_runs_without_augmentation_cache_features(make_run: MakeRun) -> None:
+    defaults = flatten(AugmentationSettings(), "augmentation.")
+    params = {name: value if isinstance(value, str) else json.dumps(value) for name, value in defaults.items()}
+    cached = {"cache_features": "true", **params}
+    for changed, expected in (
+        ({}, True),
+        ({"augmentation.policy": "trivial_augment"}, False),
+        ({"augmentation.vertical_flip": "true"}, False),
+        ({"augmentation.rotation": "10.0"}, False),
+    ):
+        assert caches_features(make_run("torch", "frozen", params={**cached, **changed})) == expected
 
 
 def test_runs_older_than_a_setting_have_its_default(make_run: MakeRun) -> None:

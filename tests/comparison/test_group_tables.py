@@ -174,5 +174,23 @@ def test_network_off_the_shelf_has_both_kinds_of_scores(make_run: MakeRun) -> No
     assert table_of(runs, "off_the_shelf").rows == (("off_the_shelf torch", 0.99, *metrics.values()),)
 
 
+def test_test_time_augmentation_is_shown_beside_the_plain_images(make_run: MakeRun) -> None:
+    def metrics(accuracy: float) -> dict[str, float]:
+        return {"tta/test/accuracy": accuracy, "tta/test/f1_macro": 0.7, "tta/views": 12.0}
+
+    runs = [
+        make_run(accuracy=0.80, seed=0, metrics=metrics(0.85)),
+        make_run(accuracy=0.90, seed=1, metrics=metrics(0.93)),
+        make_run("keras", accuracy=0.5),
+    ]
+    (row,) = rows(table_of(runs, "test_time_augmentation"))
+    assert (row["row"], row["views"], row["accuracy"]) == ("finetune torch", 12, pytest.approx(0.89))
+    assert (row["accuracy_plain"], row["accuracy_difference"]) == pytest.approx((0.85, 0.04))
+    assert row["f1_macro_difference"] == pytest.approx(0.7 - row["f1_macro_plain"])
+    # all other tables are of the plain images
+    assert rows(table_of(runs, "summary"))[0]["accuracy"] == pytest.approx(0.85)
+    assert "test_time_augmentation" not in {table.name for table in compare_runs([make_run()]).tables}
+
+
 def test_without_networks_off_the_shelf_there_is_no_such_table(make_run: MakeRun) -> None:
     assert "off_the_shelf" not in {table.name for table in compare_runs([make_run()]).tables}

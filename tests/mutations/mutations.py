@@ -77,6 +77,36 @@ MUTATIONS = (
         new="[val / (train + val), train / (train + val)]",
         tests="data/test_split.py",
     ),
+    Mutation(
+        file="tandem/data/augmentation.py",
+        old="rotate(degrees, Image",
+        new="rotate(-degrees, Image",
+        tests="data/test_augmentation.py",
+    ),
+    Mutation(
+        file="tandem/data/augmentation.py",
+        old="-1 if flip and upside_down else int(flip)",
+        new="-1 if flip and upside_down else int(upside_down)",
+        tests="data/test_augmentation.py",
+    ),
+    Mutation(
+        file="tandem/data/augmentation.py",
+        old="numbers[:, -3:-1] * (np.array(size) - sizes + 1)",
+        new="numbers[:, -3:-1] * np.array(size)",
+        tests="data/test_augmentation.py",
+    ),
+    Mutation(
+        file="tandem/data/policies.py",
+        old="0.99, 135.0, 0.99, 6",
+        new="0.3, 30.0, 0.9, 4",
+        tests="data/test_policies.py",
+    ),
+    Mutation(
+        file="tandem/data/views.py",
+        old="return cv2.flip(image, 1)",
+        new="return cv2.flip(image, 0)",
+        tests="data/test_views.py",
+    ),
     # evaluation
     Mutation(
         file="tandem/evaluation/cost.py",

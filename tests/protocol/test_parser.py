@@ -79,6 +79,11 @@ LIMITS = [(name, limit) for name, (limits, _) in FIELDS.items() for limit in lim
 # Options that a value at its limit, or a choice, needs so that no other rule refuses it.
 COMPANIONS = {
     ("cache_views", "at_least"): ["--regime", "frozen", "--augmentation.horizontal_flip", "true"],
+    **{
+        (f"augmentation.{name}", limit): ["--augmentation.policy", "rand_augment"]
+        for name in ("num_operations", "magnitude")
+        for limit in ("at_least", "at_most")
+    },
     ("data.fold", "at_least"): ["--data.split", "folds"],
     ("data.fold", "at_most"): ["--data.split", "folds"],
     ("optimizer.nesterov", True): ["--optimizer.name", "sgd"],
@@ -522,6 +527,15 @@ def test_random_resized_crop_has_a_least_and_a_greatest_share(shares: str) -> No
     assert message.endswith("allowed: two numbers, the smallest and the largest share")
     for taken in ("[0.08, 1]", "[0.5, 0.5]"):
         read_settings("torch", ["--augmentation.random_resized_crop", taken])
+
+
+@pytest.mark.parametrize("policy", ["none", "trivial_augment"])
+@pytest.mark.parametrize(("name", "default"), [("num_operations", 2), ("magnitude", 9)])
+def test_strength_of_rand_augment_is_refused_with_other_policies(policy: str, name: str, default: int) -> None:
+    assert refusal("--augmentation.policy", policy, f"--augmentation.{name}", "3") == (
+        f"augmentation.{name}: received 3, allowed: {default} with augmentation.policy {policy}; rand_augment takes it"
+    )
+    read_settings("torch", ["--augmentation.policy", policy, f"--augmentation.{name}", str(default)])
 
 
 @pytest.mark.parametrize("seeds", ["[]", "[1, 1]", "[3, 1, 3]"])

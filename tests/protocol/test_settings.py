@@ -151,6 +151,7 @@ NO_NUMBERS = {
     },
     "nothing": {
         *("eval_batch_size", "find_learning_rate", "data.cache_folder", "resume", "checkpoint_minutes"),
+        "test_time_augmentation",
         *(name for name in flatten(Settings()) if name.startswith(("tracking.", "sweep."))),
     },
 }
@@ -316,6 +317,12 @@ def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) 
         "data.columns": None,
         "data.pixel_range": "auto",
         "data.max_pixels": 178_956_970,
+        "augmentation.vertical_flip": False,
+        "augmentation.rotation": 0.0,
+        "augmentation.policy": "none",
+        "augmentation.num_operations": 2,
+        "augmentation.magnitude": 9,
+        "augmentation.random_erasing": 0.0,
     }
     new_fields = {name: item for name, item, _ in settings_module.walk(NewSettings())}
     monkeypatch.setattr(settings_module, "FIELDS", new_fields)

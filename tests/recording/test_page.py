@@ -5,6 +5,7 @@ import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -174,37 +175,56 @@ def test_settings_that_differ_from_the_defaults_come_first(outline: Outline) -> 
     assert len(first[end + 1 :]) == 4
 
 
+def predictions_of(predicted: list[int]) -> Predictions:
+    """Certain predictions of six images, two of each class."""
+    return Predictions(
+        keys=tuple("123456"),
+        hashes=tuple("123456"),
+        truth=np.array([0, 0, 1, 1, 2, 2]),
+        probabilities=np.eye(3, dtype=np.float32)[predicted],
+        classes=("bird", "dog", "fish"),
+    )
+
+
+def outline_of(folder: Path, predicted: list[int], **options: Any) -> Outline:
+    """The page of a network that was not trained, with some predictions of its own."""
+    path = folder / "run.html"
+    write_run_page(
+        path,
+        title="run",
+        history=pd.DataFrame(),
+        train_seconds=0.0,
+        predictions=predictions_of(predicted),
+        image_of=lambda row: np.zeros((8, 8, 3), np.uint8),
+        grad_cam=None,
+        settings={},
+        **options,
+    )
+    parser = Outline()
+    parser.feed(path.read_text(encoding="utf-8"))
+    return parser
+
+
+def test_scores_with_test_time_augmentation_are_shown_beside_those_of_the_plain_images(tmp_path: Path) -> None:
+    predicted, over_views = [0, 0, 1, 1, 2, 0], predictions_of([0, 1, 1, 0, 2, 0])
+    heading = "With test-time augmentation"
+    assert heading not in outline_of(tmp_path, predicted).headings
+    shown = outline_of(tmp_path, predicted, over_views=over_views, views_per_image=12)
+    assert heading in shown.headings
+    table = shown.rows[shown.rows.index(["score", "mean over 12 views", "plain image", "difference"]) + 1 :]
+    # 3 and 5 of 6 are right
+    assert table[0][0] == "accuracy" and table[0][1].startswith("0.50 [")
+    assert table[0][2:] == ["0.83", "\N{MINUS SIGN}0.33"]
+    # the headline is still that of the plain images
+    assert [text for text in shown.texts if text.startswith("Accuracy 0.83")]
+
+
 def test_confusions_after_the_first_phase_are_shown_beside_those_of_the_trained_network(tmp_path: Path) -> None:
-    def outline_of(after_first_phase: Predictions | None) -> Outline:
-        path = tmp_path / "run.html"
-        write_run_page(
-            path,
-            title="run",
-            history=pd.DataFrame(),
-            train_seconds=0.0,
-            predictions=predictions_of([0, 0, 1, 1, 2, 2]),
-            after_first_phase=after_first_phase,
-            image_of=lambda row: np.zeros((8, 8, 3), np.uint8),
-            grad_cam=None,
-            settings={},
-        )
-        parser = Outline()
-        parser.feed(path.read_text(encoding="utf-8"))
-        return parser
-
-    def predictions_of(predicted: list[int]) -> Predictions:
-        return Predictions(
-            keys=tuple("123456"),
-            hashes=tuple("123456"),
-            truth=np.array([0, 0, 1, 1, 2, 2]),
-            probabilities=np.eye(3, dtype=np.float32)[predicted],
-            classes=("bird", "dog", "fish"),
-        )
-
-    both = outline_of(predictions_of([0, 2, 1, 1, 2, 2]))
+    right = [0, 0, 1, 1, 2, 2]
+    both = outline_of(tmp_path, right, after_first_phase=predictions_of([0, 2, 1, 1, 2, 2]))
     assert "Confusion matrix after phase 1" in both.headings and both.plots == 3
     assert ["bird", "fish", "1", "2"] in both.rows
-    alone = outline_of(None)
+    alone = outline_of(tmp_path, right)
     assert "Confusion matrix after phase 1" not in alone.headings and alone.plots == 2
 
 
