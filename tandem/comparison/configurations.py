@@ -45,7 +45,7 @@ _GROUPS_WITHOUT_EFFECT = ("tracking.", "sweep.")
 _WITHOUT_FROZEN_PHASE = ("off_the_shelf", "scratch", "finetune")
 # Settings, or the first part of their names, that a network off the shelf does not use.
 _SETTINGS_OF_TRAINING = (
-    *("learning_rate", "batch_size", "max_epochs", "batch_norm_momentum"),
+    *("learning_rate", "batch_size", "accumulate", "max_epochs", "ema_decay", "max_minutes", "batch_norm_momentum"),
     *("augmentation.", "head.", "optimizer.", "schedule.", "early_stopping."),
 )
 # Settings that only one regime reads.
@@ -108,6 +108,11 @@ class Configuration:
             in ("random", vocabulary.RANDOM_FOR_IMAGENET)
             for run in self.runs
         )
+
+    @property
+    def ended_by_time_limit(self) -> bool:
+        """True if a time limit ended the training of a run."""
+        return any(vocabulary.TIME_LIMIT in run.tags for run in self.runs)
 
     @property
     def weights_kind(self) -> Literal["none", "random", "imagenet", "run", "file"]:

@@ -110,6 +110,7 @@ def summary_table(analysis: Analysis) -> Table:
     if any(has_folds_of_training(run) for row in rows for run in row.configuration.runs):
         notes.append("Rows with several folds of the training images are means over these, as over seeds.")
     notes += _version_notes(rows)
+    notes += _time_limit_notes(rows)
     if analysis.pairs:
         verdicts = [
             (Column(key="tied", heading="letters"), attrgetter("letters")),
@@ -157,6 +158,17 @@ def _version_notes(rows: Sequence[Row]) -> list[str]:
         + "."
         for name, versions in sorted(found.items())
         if len(versions) > 1
+    ]
+
+
+def _time_limit_notes(rows: Sequence[Row]) -> list[str]:
+    """A sentence on the rows whose training a time limit ended."""
+    ended = [row.label for row in rows if row.configuration.ended_by_time_limit]
+    if not ended:
+        return []
+    return [
+        f"The time limit (max_minutes) ended the training of {some(ended)}: the scores depend on the speed of the "
+        "machine, and cannot be reproduced."
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tandem.on_keras.average import WithAverages
 from tandem.on_keras.backbones import (
     BuiltBackbone,
     build_backbone,
@@ -44,7 +45,7 @@ class Pixels:
         return keras.ops.flip(pixels, axis=-1) if self.to_bgr else pixels
 
 
-class Classifier(keras.Model):
+class Classifier(WithAverages):
     """uint8 images of shape (n, height, width, 3) to float32 logits of shape (n, classes)."""
 
     def __init__(self, pixels: Pixels, backbone: keras.Model, head: keras.Model) -> None:

@@ -64,6 +64,8 @@ class PhaseOutcome:
     """The part of feature_seconds that an earlier run spent."""
     peak_gpu_memory_megabytes: float = 0.0
     """Peak memory on the GPU in training and validation, in 10^6 bytes; 0 without a GPU."""
+    ended_by_time_limit: bool = False
+    """True if `max_minutes` ended the phase, before early stopping or the epoch limit did."""
 
 
 def record_data(run: Run, data: PreparedData) -> None:
@@ -334,6 +336,8 @@ def record_end(
     if curves.rows:
         costs[vocabulary.SECONDS_PER_EPOCH] = statistics.median(row[vocabulary.EPOCH_SECONDS] for row in curves.rows)
     run.log_metrics(costs)
+    if ended := [str(number) for number, outcome in enumerate(outcomes, start=1) if outcome.ended_by_time_limit]:
+        run.set_tags({vocabulary.TIME_LIMIT: f"ended phase {', '.join(ended)}"})
     test_scores = record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
     title = f"{settings.backbone}, {settings.regime}, {framework}, {data.name}"
     page, maps, rows = run.folder / vocabulary.RUN_PAGE_FILE, run.folder / vocabulary.GRAD_CAM_FILE, data.rows("test")

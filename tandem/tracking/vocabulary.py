@@ -27,6 +27,7 @@ RESUMED = "tandem.resumed"  # number of times that the run was continued after a
 INTERRUPTED = "tandem.interrupted"  # signal, and what is kept; only on interrupted runs
 FAILURE = "tandem.failure"  # reason for the status FAILED, one line
 OFF_THE_SHELF = "tandem.off_the_shelf"  # why scores over all ImageNet outputs and over the classes differ
+TIME_LIMIT = "tandem.time_limit"  # phases that max_minutes ended; only where it did
 GRAD_CAM = "tandem.grad_cam"  # number of test images with maps, or why there are none
 COMPARISON = "tandem.comparison"  # number of compared runs; only on comparisons
 REPEATS = "tandem.repeats"  # the children, such as "torch: 3 seeds"; only on parent runs

@@ -132,6 +132,14 @@ def test_versions_that_differ_within_a_row_or_between_rows_are_named(make_run: M
     ]
 
 
+def test_rows_that_a_time_limit_ended_are_named(make_run: MakeRun) -> None:
+    limited = {"tandem.time_limit": "ended phase 2"}
+    runs = [make_run(regime=regime, tags=tags) for regime, tags in (("frozen", {}), ("finetune", limited))]
+    (note,) = [note for note in table_of(runs, "summary").notes if "max_minutes" in note]
+    assert note.startswith("The time limit (max_minutes) ended the training of finetune torch: ")
+    assert not [note for note in table_of(runs[:1], "summary").notes if "max_minutes" in note]
+
+
 def test_scores_that_documents_define_have_columns(make_run: MakeRun) -> None:
     """Lowest precision and recall of a class (birds, equations 4 and 5), weighted averages, and recall at 0.5."""
     names = ("precision_min", "recall_min", "precision_weighted", "recall_weighted", "recall_at_half")

@@ -302,9 +302,14 @@ def test_explicit_settings_are_unchanged_when_resolved() -> None:
 
 def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values_before() == {
+        "accumulate": 1,
+        "ema_decay": None,
+        "max_minutes": None,
         "cache_features": False,
         "cache_views": None,
         "num_devices": 1,
+        "optimizer.clip_norm": None,
+        "schedule.step_epochs": 10,
         "acceleration.compile": None,
         "acceleration.channels_last": False,
         "acceleration.tf32": True,
