@@ -9,6 +9,7 @@ import numpy as np
 from tandem.data.console import num_cores
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Augmentation, Stream
+from tandem.protocol.accumulation import Passes
 from tandem.protocol.processes import num_local_processes
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings
@@ -22,12 +23,15 @@ def training_stream(
     shuffle: bool = True,
     features: Sequence[np.ndarray] = (),
 ) -> Stream:
-    """Training images, shuffled and augmented by the seed and the phase's number, or their features."""
+    """Training images, shuffled and augmented by the seed and the phase's number, or their features.
+
+    Its batches are those of a pass: the parts of the settings' batch, with gradient accumulation.
+    """
     return Stream(
         data.training_images,
         data.labels,
         data.rows("train"),
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size // settings.accumulate,
         seed=(settings.seed, phase.number),
         shuffle=shuffle,
         augmentation=Augmentation(
@@ -39,6 +43,11 @@ def training_stream(
     )
 
 
+def passes_of(settings: Settings, training: Stream) -> Passes:
+    """The passes of an epoch of training images, and the steps that they make."""
+    return Passes(num_images=training.num_images, pass_size=training.batch_size, per_step=settings.accumulate)
+
+
 def validation_stream(
     settings: Settings, data: PreparedData, phase: Phase, *, features: Sequence[np.ndarray] = ()
 ) -> Stream:
@@ -47,7 +56,7 @@ def validation_stream(
         data.images,
         data.labels,
         data.rows("val"),
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size // settings.accumulate,
         seed=(settings.seed, phase.number),
         shuffle=False,
         features=features,

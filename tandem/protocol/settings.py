@@ -20,6 +20,7 @@ NUM_MAGNITUDES = 31
 
 Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
 Trainable = Literal["head", "last", "all"]
+Recipe = Literal["best", "fast"]
 Views = Literal["none", "flip", "flip_and_crops"]
 
 FOLD_SPLITS = ("folds", "publisher_folds")
@@ -233,26 +234,33 @@ class OptimizerSettings:
     layer_decay: float = setting(1.0, affects="numbers", at_least=1e-6, at_most=1)
     """Layer-wise learning rates: the last block of the backbone learns at this times the head's rate, each earlier
     block at this times the rate of the block after it. 1 gives all blocks the head's rate."""
+    clip_norm: float | None = setting(None, affects="numbers", above=0)
+    """Largest norm of the gradient of all trained weights together: a longer gradient is shortened to this length
+    before the step. No limit when not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
     """The learning rate's schedule within a phase."""
 
-    name: Literal["none", "plateau", "cosine"] = setting("none", affects="numbers")
+    name: Literal["none", "plateau", "cosine", "step", "one_cycle"] = setting("none", affects="numbers")
     """`none` keeps the rate. `plateau` multiplies it by `factor` after `patience` epochs without a lower validation
     loss. `cosine` lowers it at every step, along half a cosine wave, to `min_learning_rate` at the phase's epoch
-    limit."""
+    limit. `step` multiplies it by `factor` after every `step_epochs` epochs. `one_cycle` raises it at every step from a
+    25th of the rate to the rate, over 30 % of the steps up to the epoch limit, and lowers it to a 250,000th, both along
+    half a cosine wave; momentum stays constant."""
     warmup_epochs: int = setting(0, affects="numbers", at_least=0)
-    """Raise the rate linearly, step by step, over this many epochs at the start of each phase (none, cosine)."""
+    """Raise the rate linearly, step by step, over this many epochs at the start of each phase (none, cosine, step)."""
     factor: float = setting(0.5, affects="numbers", at_least=1e-6, at_most=0.99)
-    """Factor that reduces the rate (plateau)."""
+    """Factor that reduces the rate (plateau, step)."""
+    step_epochs: int = setting(10, affects="numbers", at_least=1, at_most=1_000_000)
+    """Epochs between two reductions of the rate, counted from the end of the warm-up (step)."""
     patience: int = setting(2, affects="numbers", at_least=1, at_most=1_000_000)
     """Epochs without improvement before the rate is reduced (plateau)."""
     min_delta: float = setting(0.0, affects="numbers", at_least=0, at_most=10)
     """A validation loss counts as an improvement if it is lower by more than this (plateau)."""
     min_learning_rate: float = setting(0.0, affects="numbers", at_least=0, at_most=10)
-    """Lower limit of the rate (plateau, cosine)."""
+    """Lower limit of the rate (plateau, cosine, step)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,6 +376,10 @@ class SweepSettings:
 class Settings:
     """The settings of one run."""
 
+    recipe: Recipe | None = setting(None, affects="nothing")
+    """Settings to start from, read before --config and the command line, which override them. `best`: a linear probe,
+    then everything with layer-wise rates, AdamW, cosine with warm-up, flips and random crops. `fast`: only the head, on
+    features that are computed once. The files are tandem/protocol/recipe_NAME.yaml."""
     regime: Regime = setting("finetune", affects="numbers")
     """Way of training: `off_the_shelf` (pretrained network with its ImageNet head, no training), `scratch` (random
     weights), `frozen` (pretrained backbone, only a new head is trained), `two_stage` (like frozen, then everything at a
@@ -401,6 +413,10 @@ class Settings:
     """Factor on the learning rate in the second phase of `two_stage`."""
     batch_size: int = setting(32, affects="numbers", at_least=2, at_most=65536)
     """Global batch size: training images per step, over all devices."""
+    accumulate: int = setting(1, affects="numbers", at_least=1, at_most=32768)
+    """Gradient accumulation: each batch passes through the network in this many equal parts, of at least two images,
+    whose gradients are averaged for one optimizer step. It needs less memory, and trains as without it, except that
+    batch norm normalises with the images of a part. The last step of an epoch has the parts that are left."""
     eval_batch_size: int | None = setting(None, affects="nothing", at_least=1, at_most=65536)
     """Test images per batch; halved as often as the GPU's memory requires. When not given, four times batch_size on a
     GPU, and batch_size on a CPU."""
@@ -412,6 +428,19 @@ class Settings:
     views."""
     max_epochs: int = setting(100, affects="numbers", at_least=1, at_most=1_000_000)
     """Epoch limit of each phase."""
+    ema_decay: float | None = setting(None, affects="numbers", above=0, at_most=0.999999)
+    """Exponential moving average of the weights: after each optimizer step of a phase, the average keeps this share of
+    itself and takes the rest from the weights, less in the first steps (Kingma and Ba 2015, section 7.2). Statistics of
+    batch norm are averaged alike. Validation, early stopping, the next phase, evaluation and the saved model use the
+    averages. 0.999 is common for thousands of steps. Off when not given."""
+    max_minutes: float | None = setting(None, affects="numbers", above=0)
+    """Time limit of a run's training, in minutes of training and validation over all phases, computing cached features
+    included; data preparation, compilation and evaluation are extra. Each phase gets an equal part of the time that is
+    left for it and the later ones, so the backbone is thawed in time; a phase that does not need its part leaves it to
+    them. When its time is up, a phase ends after the step under way, as by early stopping: it is validated, and
+    the best weights are restored. The schedule still counts on the epoch limit. Each phase takes at least one step. The
+    run is complete but marked, since a faster machine trains for longer: its numbers cannot be reproduced. No limit
+    when not given."""
     seed: int = setting(0, affects="numbers", at_least=0, at_most=2**31 - 1)
     """Seed of initial weights, dropout, and the order and augmentation of training images."""
     seeds: list[int] | None = setting(None, affects="numbers", at_least=0, at_most=2**31 - 1)

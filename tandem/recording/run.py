@@ -19,6 +19,7 @@ from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
+from tandem.evaluation.ranking import ranking_table
 from tandem.files import csv_cell, whole_path, write_text
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
@@ -65,6 +66,8 @@ class PhaseOutcome:
     """The part of feature_seconds that an earlier run spent."""
     peak_gpu_memory_megabytes: float = 0.0
     """Peak memory on the GPU in training and validation, in 10^6 bytes; 0 without a GPU."""
+    ended_by_time_limit: bool = False
+    """True if `max_minutes` ended the phase, before early stopping or the epoch limit did."""
 
 
 def record_data(run: Run, data: PreparedData) -> None:
@@ -160,7 +163,7 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     local = run.folder / folder
     local.mkdir(parents=True, exist_ok=True)
     predictions.write(local / vocabulary.PREDICTIONS_FILE)
-    classes = per_class_table(predictions).map(csv_cell)
+    classes = per_class_table(predictions).merge(ranking_table(predictions), on="class").map(csv_cell)
     matrix = confusion_matrix(predictions).rename(index=csv_cell, columns=csv_cell)
     write_text(local / vocabulary.PER_CLASS_FILE, classes.to_csv(index=False, lineterminator="\n"))
     write_text(local / vocabulary.CONFUSION_MATRIX_FILE, matrix.to_csv(lineterminator="\n"))
@@ -335,6 +338,8 @@ def record_end(
     if curves.rows:
         costs[vocabulary.SECONDS_PER_EPOCH] = statistics.median(row[vocabulary.EPOCH_SECONDS] for row in curves.rows)
     run.log_metrics(costs)
+    if ended := [str(number) for number, outcome in enumerate(outcomes, start=1) if outcome.ended_by_time_limit]:
+        run.set_tags({vocabulary.TIME_LIMIT: f"ended phase {', '.join(ended)}"})
     test_scores = record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
     title = f"{settings.backbone}, {settings.regime}, {framework}, {data.name}"
     history = pd.DataFrame(curves.rows)

@@ -11,7 +11,7 @@ from tandem.protocol.parser import parse_settings, read_settings
 from tandem.protocol.settings import FIELDS, flatten
 
 FRAMEWORKS: tuple[Framework, ...] = ("torch", "keras")
-TWO_SCREENS = 66  # lines; printed pages have as many
+TWO_SCREENS = 80  # lines
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
