@@ -33,8 +33,18 @@ ESSENTIALS = {
 _WIDEST = 100  # characters of a line, on wider terminals as well
 
 
-class ShortHelp(argparse.Action):
+class ShortHelp(argparse._HelpAction):  # as which jsonargparse knows options that are not settings
     """The option --help: prints the short help and exits."""
+
+    def __init__(self, option_strings: Sequence[str], const: Framework, **options: Any) -> None:
+        """
+        Args:
+            option_strings: Names of the option.
+            const: The script's framework.
+            options: As those of argparse's own help.
+        """
+        super().__init__(option_strings, **options)
+        self._framework = const
 
     def __call__(
         self,
@@ -44,7 +54,7 @@ class ShortHelp(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         width = min(shutil.get_terminal_size().columns, _WIDEST)
-        print(short_help(self.const, width))
+        print(short_help(self._framework, width))
         parser.exit()
 
 

@@ -256,7 +256,6 @@ def _make_parser(framework: Framework) -> ArgumentParser:
         "--help",
         action=ShortHelp,
         const=framework,
-        nargs=0,
         default=argparse.SUPPRESS,
         help="Explain the settings that most runs give, and list all others.",
     )

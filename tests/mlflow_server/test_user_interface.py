@@ -84,7 +84,7 @@ def test_user_interface_shows_runs_of_both_frameworks(page: Page, served: str, s
 
     page.goto(f"{address}/runs?{MODEL_TRAINING}")
     for framework in FRAMEWORKS:
-        expect(page.get_by_role("link", name=f"{framework} finetune mobilenet_v2")).to_be_visible()
+        expect(page.get_by_role("link", name=f"{framework} finetune mobilenet_v2").first).to_be_visible()
 
     # The two views show only training runs, neither the comparison nor the report on the data.
     for view, chart in ((RESULTS_VIEW, "test/f1_macro"), (CURVES_VIEW, "train/loss vs val/loss")):
@@ -96,7 +96,7 @@ def test_user_interface_shows_runs_of_both_frameworks(page: Page, served: str, s
     page.goto("about:blank")
     page.goto(f"{address}/runs?viewStateShareKey={RESULTS_VIEW}&{MODEL_TRAINING}")
     expect(page.get_by_role("columnheader", name="test/accuracy").first).to_be_visible()
-    page.get_by_role("link", name="torch finetune mobilenet_v2").click()
+    page.get_by_role("link", name="torch finetune mobilenet_v2").first.click()
     page.get_by_role("tab", name="Model metrics").click()
     page.get_by_placeholder("Search metric charts").fill("val/loss")
     expect(page.locator(".js-plotly-plot path.js-line").first).to_be_attached()
