@@ -120,8 +120,8 @@ def train_phase(
     keep_checkpoints = on_keras.KeepCheckpoints(checkpoints, training, log_epochs, schedule, early_stopping)
     trained.compile(
         optimizer=on_keras.build_optimizer(settings.optimizer, learning_rate, blocks),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        loss=on_keras.build_loss(settings),
+        metrics=[on_keras.build_accuracy(settings)],
         jit_compile=on_keras.jit_compile(settings),
         steps_per_execution=steps_per_execution,
     )
@@ -169,7 +169,7 @@ def raise_learning_rate(
     freeze_or_thaw(network, phase, blocks)
     network.compile(
         optimizer=on_keras.build_optimizer(settings.optimizer, phase.learning_rate, blocks),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=on_keras.build_loss(settings),
         jit_compile=on_keras.jit_compile(settings),
     )
     on_keras.take_steps(finder, network, batches)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tandem.data.random_numbers import uniform
 from tandem.protocol.settings import AugmentationSettings
 
 NUM_GENERATORS = 3  # for flip and padded crop, for random resized crop, for colours
@@ -64,7 +65,7 @@ def draw_changes(
         boxes = _draw_boxes(for_boxes, num_images, stored_size, least, greatest)
     strengths = np.array([augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue])
     if strengths.any():
-        colors = (2 * _uniform(for_colors, (num_images, 4)) - 1) * strengths + (1, 1, 1, 0)
+        colors = (2 * uniform(for_colors, (num_images, 4)) - 1) * strengths + (1, 1, 1, 0)
     return Changes(
         flipped=(numbers[:, 0] % 2 == 1) & augmentation.horizontal_flip,
         shifts=(numbers[:, 1:] % np.uint64(2 * padding + 1)).astype(np.int64) - padding,
@@ -159,15 +160,10 @@ def _turn_hue(pixels: np.ndarray, turn: float) -> np.ndarray:
     return turned
 
 
-def _uniform(seed: np.random.SeedSequence, shape: tuple[int, ...]) -> np.ndarray:
-    """Multiples of 2**-53 from 0 to below 1, made of raw numbers in the way of numpy's own generator."""
-    return (np.random.PCG64(seed).random_raw(shape) >> np.uint64(11)) * 2.0**-53
-
-
 def _draw_boxes(seed: np.random.SeedSequence, num_images: int, size: Size, least: float, greatest: float) -> np.ndarray:
     """Draws boxes as torchvision's RandomResizedCrop does; all tries of an image are drawn, needed or not."""
     height, width = size
-    numbers = _uniform(seed, (num_images, 2 * NUM_TRIES + 2))
+    numbers = uniform(seed, (num_images, 2 * NUM_TRIES + 2))
     areas = height * width * (least + (greatest - least) * numbers[:, :NUM_TRIES])
     log_least, log_greatest = math.log(LEAST_RATIO), math.log(GREATEST_RATIO)
     ratios = np.exp(log_least + (log_greatest - log_least) * numbers[:, NUM_TRIES:-2])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, count
 
 from tandem.data.console import say
-from tandem.data.phase_streams import training_stream
+from tandem.data.phase_streams import training_stream, training_targets
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data_report.report import record_data_report_after_run
 from tandem.evaluation.imagenet import match_classes
@@ -45,6 +45,8 @@ def run_experiment(framework: Framework, settings: Settings) -> None:
         framework.when_prepared(settings, data)
     if settings.regime == "off_the_shelf":
         match_classes(data.classes, settings.imagenet_classes)  # raises UserError for unknown classes
+    else:
+        training_targets(settings, data)  # the same for weights of classes
     if settings.find_learning_rate:
         return find_learning_rate(framework, settings, data)
     with _start_run(framework, settings) as run, _in_one_line_if_too_large(framework, settings):
