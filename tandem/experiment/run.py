@@ -41,12 +41,12 @@ def run_experiment(framework: Framework, settings: Settings) -> None:
     check_places(settings)
     # without training nothing is augmented, and no larger images are stored for crops
     data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)
+    if phases_of(settings):
+        training_targets(settings, data)  # raises UserError for weights of unknown classes
     if framework.when_prepared:
         framework.when_prepared(settings, data)
     if settings.regime == "off_the_shelf":
         match_classes(data.classes, settings.imagenet_classes)  # raises UserError for unknown classes
-    else:
-        training_targets(settings, data)  # the same for weights of classes
     if settings.find_learning_rate:
         return find_learning_rate(framework, settings, data)
     with _start_run(framework, settings) as run, _in_one_line_if_too_large(framework, settings):
