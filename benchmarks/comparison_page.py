@@ -28,6 +28,7 @@ from playwright.sync_api import CDPSession, sync_playwright
 from tandem.comparison import figures
 from tandem.comparison.class_figures import confusion_over_runs, f1_over_runs
 from tandem.comparison.configurations import FIRST_PHASE, Configuration
+from tandem.comparison.critical_difference import critical_difference_diagram
 from tandem.comparison.rows import Pair, PairedDifference, Row
 from tandem.comparison.styles import run_styles
 from tandem.evaluation.metrics import scores
@@ -115,7 +116,7 @@ def made_page(num_classes: int, num_runs: int, images_per_class: int) -> Page:
                         caption="Differences with 95 % intervals.",
                     ),
                     Plot(
-                        figure=figures.critical_difference_diagram(
+                        figure=critical_difference_diagram(
                             ranks, [names[:3], names[2:6], names[5:8]], critical_difference=2.1
                         ),
                         caption="Average ranks over data sets; bars join models that do not differ significantly.",

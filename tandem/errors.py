@@ -109,12 +109,23 @@ def run_program(program: str, main: Callable[[list[str] | None], None], argv: li
             exit_with(
                 program, UserError(f"{error.strerror}: set TMPDIR to a folder that you may write and that has room")
             )
-        if error.errno not in FULL_DISK:
+        if not is_full_disk(error):
             raise
-        where = f" at {error.filename}" if error.filename else ""
-        exit_with(program, UserError(f"the disk is full{where} ({error.strerror}): make room, then repeat the command"))
+        exit_with(program, _full_disk(error))
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, interrupts.Interrupted) else None
         cause = f" by {error}" if number not in (None, signal.SIGINT) else ""
         print("\n".join([f"{program}: interrupted{cause}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(interrupts.exit_status(number))
+    except Exception as error:  # libraries wrap an OSError, or only quote it
+        if not is_full_disk(error):
+            raise
+        exit_with(program, _full_disk(error))
+
+
+def _full_disk(error: Exception) -> UserError:
+    """One line, and the notes of the error."""
+    where = f" at {file}" if (file := getattr(error, "filename", None)) else ""
+    reason = getattr(error, "strerror", None) or one_line(error)
+    message = f"the disk is full{where} ({reason}): make room, then repeat the command"
+    return UserError("\n".join([message, *getattr(error, "__notes__", [])]))

@@ -28,9 +28,10 @@ def whole_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
         sync: Waits until the content is on the disk before it renames, so that not even a power failure leaves a part.
 
     Yields:
-        A path in the same folder, with the same ending, on which writers choose a format.
+        A path in the same folder, with the same ending, on which writers choose a format: all of `.weights.h5`.
     """
-    partial = path.with_name(f".{path.stem[:50]}.{uuid.uuid4().hex}{PARTIAL}{path.suffix[:50]}")
+    stem, dot, ending = path.name.partition(".")
+    partial = path.with_name(f".{stem[:50]}.{uuid.uuid4().hex}{PARTIAL}{dot}{ending[-50:]}")
     try:
         yield partial
         if sync:
@@ -57,9 +58,9 @@ def whole_file(path: Path, mode: str = "w", *, newline: str | None = None, sync:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole file as UTF-8. Missing folders are created."""
+    """Writes a whole file as UTF-8, with the line ends of the text. Missing folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
+    with whole_file(path, newline="") as file:
         file.write(text)
 
 

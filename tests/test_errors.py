@@ -56,6 +56,21 @@ def test_full_disk_is_one_line_that_names_the_file(
     )
 
 
+def test_full_disk_that_a_library_quotes_is_one_line_and_its_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: list[str] | None) -> None:
+        error = RuntimeError("I/O error: No space left on device (os error 28)")
+        error.add_note("kept: epoch 3")
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_program("train_torch.py", main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "train_torch.py: error: the disk is full (RuntimeError: I/O error: No space left on device (os error 28)): "
+        "make room, then repeat the command\nkept: epoch 3\n"
+    )
+
+
 def test_other_errors_of_the_system_and_the_program_are_not_hidden() -> None:
     def fail(error: Exception) -> None:
         raise error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from tandem.files import csv_cell, whole_file, whole_path, write_text
+from tests.conftest import ROOT
 
 
 def test_file_is_replaced_in_a_new_folder(tmp_path: Path) -> None:
@@ -92,3 +94,52 @@ def test_text_that_a_spreadsheet_would_run_is_kept_as_text(text: str) -> None:
 @pytest.mark.parametrize("value", ["cat", "a=b", -0.5, 3, None, "'=1", ""])
 def test_other_values_of_a_table_are_unchanged(value: object) -> None:
     assert csv_cell(value) == value
+
+
+def test_file_keeps_the_whole_ending_and_the_line_ends(tmp_path: Path) -> None:
+    with whole_path(tmp_path / "head.weights.h5") as partial:
+        assert partial.name.endswith(".weights.h5") and partial.parent == tmp_path
+        partial.touch()
+    write_text(tmp_path / "table.csv", "a\r\nb\n")
+    assert (tmp_path / "table.csv").read_bytes() == b"a\r\nb\n"
+
+
+WRITTEN_IN_PLACE = {
+    "tandem/grid/processes.py": "output of a process",
+    "tandem/grid/slurm.py": "a new file, whose name must not be taken",
+    "tandem/launch/demo.py": "output of a process",
+    "tandem/on_torch/export_weights.py": "a name that the caller has made up, and renames",
+    "tandem/on_torch/serving.py": "a folder that is uploaded and removed",
+    "tandem/predict/gallery.py": "written to memory",
+    "tandem/serving/logged_model.py": "a folder that is uploaded and removed",
+    "tandem/serving/shipped_code.py": "a folder that is uploaded and removed",
+    "tandem/tracking/checkpoints.py": "one partial name, so that killed processes leave at most one partial checkpoint",
+    "tandem/tracking/mlflow_store.py": "a folder that is uploaded and removed",
+}
+
+
+def direct_writes(source: str) -> list[str]:
+    """Calls that write a file under its own name."""
+    found = []
+    for call in [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]:
+        function = call.func
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        owner = ast.unparse(function.value) if isinstance(function, ast.Attribute) else ""
+        words = [word.value for word in call.args if isinstance(word, ast.Constant)]
+        opened = name == "open" and any(isinstance(word, str) and set(word) <= set("wxbt+") for word in words)
+        table = name in ("to_csv", "to_parquet") and bool(call.args)
+        saved = name in ("save", "savez", "savez_compressed", "write_table", "save_file")
+        targets = [owner, *map(ast.unparse, call.args)]
+        whole = any(target.endswith(("partial", "file", "sheet", "self.checkpoints")) for target in targets)
+        if opened or table or (saved and not whole) or (owner and name in ("write_text", "write_bytes")):
+            found.append(ast.unparse(call))
+    return found
+
+
+def test_product_writes_files_as_a_whole() -> None:
+    sources = [ROOT / name for name in ("compare.py", "train_torch.py", "train_keras.py")]
+    sources += [*(ROOT / "tandem").rglob("*.py"), *(ROOT / "mlflow_server").rglob("*.py")]
+    found = {str(file.relative_to(ROOT)): direct_writes(file.read_text(encoding="utf-8")) for file in sources}
+    found.pop("tandem/files.py")
+    assert {name: calls for name, calls in found.items() if calls and name not in WRITTEN_IN_PLACE} == {}
+    assert {name for name in WRITTEN_IN_PLACE if not found[name]} == set()

@@ -15,13 +15,13 @@ from tandem.comparison.class_figures import confusion_over_runs, f1_over_runs
 from tandem.comparison.class_tables import class_f1
 from tandem.comparison.comparison import Comparison, GroupComparison
 from tandem.comparison.configurations import Configuration, same_costs, some
+from tandem.comparison.critical_difference import critical_difference_diagram
 from tandem.comparison.data_set_tables import ModelRanks
 from tandem.comparison.figures import (
     accuracies,
     accuracy_against_parameters,
     accuracy_against_time,
     accuracy_differences,
-    critical_difference_diagram,
     curves_over_runs,
     parameters_of,
     reliability_over_runs,

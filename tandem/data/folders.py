@@ -18,7 +18,8 @@ from tandem.data.decoding import UNSIGNED_FORMATS, Decoded, decode, open_image, 
 from tandem.data.optional_formats import PACKAGES, is_dicom, is_installed, package_for
 from tandem.data.source import SourceImage, stamp_of
 from tandem.errors import some_of
-from tandem.protocol.folder_layout import MARKS, ClassFolder, is_system_folder, is_utf8, text_of
+from tandem.protocol.file_names import MARKS, is_system_folder, is_utf8, text_of
+from tandem.protocol.folder_layout import ClassFolder
 
 # Camera raw files. Pillow takes many of them for TIFF files and would read their thumbnails.
 CAMERA_RAW = frozenset(

@@ -14,7 +14,7 @@ from tandem.data.console import counted
 from tandem.data.folders import decoder_of, opener_of
 from tandem.data.source import Source, SourceImage, check_labels, choose_classes, stamp_of
 from tandem.errors import UserError, one_line, some_of
-from tandem.protocol.folder_layout import composed
+from tandem.protocol.file_names import composed
 from tandem.protocol.label_table import NAMES, sorted_classes
 from tandem.protocol.part_names import assign_parts
 from tandem.protocol.settings import DataSettings

@@ -12,7 +12,8 @@ from tandem.data.console import counted
 from tandem.data.folders import Walk, decoder_of, opener_of, reader_of
 from tandem.data.source import Source, SourceImage, check_labels, choose_classes
 from tandem.errors import UserError, some_of
-from tandem.protocol.folder_layout import ClassFolder, composed, text_of
+from tandem.protocol.file_names import composed, text_of
+from tandem.protocol.folder_layout import ClassFolder
 from tandem.protocol.label_table import NO_LABELS, LabelRow, LabelTable, sorted_classes
 from tandem.protocol.settings import DataSettings
 

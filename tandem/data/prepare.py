@@ -22,9 +22,9 @@ from tandem.data.sources import find_source
 from tandem.data.split import PARTS, UNUSED, Split, split_images
 from tandem.data.store import StagedStore, open_stores, staged_stores
 from tandem.errors import UserError, some_of
-from tandem.files import csv_cell
+from tandem.files import csv_cell, write_text
 from tandem.protocol.data_sets import resolve_split
-from tandem.protocol.folder_layout import text_of
+from tandem.protocol.file_names import text_of
 from tandem.protocol.settings import AugmentationSettings, DataSettings
 from tandem.secrets import shown_uri
 
@@ -78,11 +78,12 @@ class PreparedData:
         folder.mkdir(parents=True, exist_ok=True)
         self.split.write(folder / SPLIT_FILE)
         report = json.dumps(self.report, indent=2, ensure_ascii=False)
-        (folder / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
+        write_text(folder / REPORT_FILE, report + "\n")
         if self.bad_images:
-            (folder / BAD_IMAGES_FILE).write_text("\n".join(self.bad_images) + "\n", encoding="utf-8")
+            write_text(folder / BAD_IMAGES_FILE, "\n".join(self.bad_images) + "\n")
         if len(self.duplicates):
-            self.duplicates.map(csv_cell).to_csv(folder / DUPLICATES_FILE, index=False, lineterminator="\n")
+            table = self.duplicates.map(csv_cell)
+            write_text(folder / DUPLICATES_FILE, table.to_csv(index=False, lineterminator="\n"))
 
 
 def prepare(

@@ -19,7 +19,8 @@ from tandem.data.folders import Walk, decoder_of, opener_of, reader_of
 from tandem.data.source import Source, SourceImage, check_names, choose_classes, stamp_of
 from tandem.errors import UserError, some_of
 from tandem.protocol.data_sets import DATA_SETS
-from tandem.protocol.folder_layout import Layout, composed, find_layout, is_utf8, text_of
+from tandem.protocol.file_names import composed, is_utf8, text_of
+from tandem.protocol.folder_layout import Layout, find_layout
 from tandem.protocol.label_table import find_table, read_table
 from tandem.protocol.part_names import PARTS, kind_of
 from tandem.protocol.settings import DataSettings

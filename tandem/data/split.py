@@ -19,7 +19,7 @@ import numpy as np
 
 from tandem.data.manifest import Manifest, hash_of
 from tandem.errors import UserError, some_of
-from tandem.files import csv_cell
+from tandem.files import csv_cell, whole_file
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.label_table import sorted_classes
 from tandem.protocol.settings import FOLD_SPLITS, DataSettings
@@ -75,7 +75,7 @@ class Split:
 
     def write(self, path: Path) -> None:
         """Writes a CSV file with the columns key, hash, class and part, sorted by key."""
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(path, newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("key", "hash", "class", "part"))
             writer.writerows([csv_cell(value) for value in line] for line in self._lines)

@@ -17,7 +17,7 @@ from tandem.data.console import counted
 from tandem.data.folders import decoder_of, opener_of, readable_endings
 from tandem.data.source import Source, SourceImage, check_labels, choose_classes, stamp_of
 from tandem.errors import UserError, some_of
-from tandem.protocol.folder_layout import composed
+from tandem.protocol.file_names import composed
 from tandem.protocol.label_table import sorted_classes
 from tandem.protocol.settings import DataSettings
 from tandem.protocol.source_kinds import PACKED_TAR_ENDINGS, TAR_ENDINGS, files_by_part

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tandem.errors import TrainingDiverged, UserError
+from tandem.files import whole_path
 
 # The schema's metadata hold the list of classes, since column names cannot tell which columns are classes.
 _METADATA_KEY = b"tandem.predictions"
@@ -102,7 +103,8 @@ class Predictions:
             columns[_COLUMN_PREFIX + name] = pa.array(np.ascontiguousarray(self.probabilities[:, index]))
         table = pa.table(columns).replace_schema_metadata({_METADATA_KEY: json.dumps({"classes": self.classes})})
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path, compression="zstd")
+        with whole_path(path) as partial:
+            pq.write_table(table, partial, compression="zstd")
 
     @classmethod
     def read(cls, path: Path) -> Predictions:

@@ -130,6 +130,11 @@ def set_trainable(layers: list[keras.layers.Layer], trainable: bool) -> None:
             layer.rate = rate if trainable else 0.0
 
 
+# Layers of published files that a backbone may lack: heads by their names in Keras Applications and in the two formats,
+# and the scaling of pixels within EfficientNet.
+_NOT_OF_BODY = re.compile(r"predictions|fc\d*|conv_preds|logits|.*head.*|dense(_\d+)?|normalization(_\d+)?")
+
+
 def load_weights(network: keras.Model, file: Path) -> None:
     """Loads a backbone, or a network with its head, from a weight file.
 
@@ -139,8 +144,18 @@ def load_weights(network: keras.Model, file: Path) -> None:
             (.safetensors). A head that the network does not have is ignored.
 
     Raises:
-        UserError: The file is not a weight file, or holds the weights of another network.
+        UserError: The file is not a weight file, holds the weights of another network, or numbers that are not finite.
     """
+    _load(network, file)
+    damaged = [weight.path for weight in network.weights if not np.isfinite(keras.ops.convert_to_numpy(weight)).all()]
+    if damaged:
+        raise UserError(
+            f"weights: {file} holds numbers that are not finite in {len(damaged)} of {len(network.weights)} arrays, "
+            f"the first is {damaged[0]}; the training that made it diverged, or the file is damaged: give another one"
+        )
+
+
+def _load(network: keras.Model, file: Path) -> None:
     if file.suffix == ".safetensors":
         load_torch_weights(network, file)
         return
@@ -162,20 +177,40 @@ def load_weights(network: keras.Model, file: Path) -> None:
 def _legacy_options(network: keras.Model, file: Path) -> dict[str, bool]:
     """Options of load_weights for a file.
 
-    Files in Keras 2's format, in which Keras Applications publishes its weights, are read by the layers' names, since
-    those with a top have more layers than the backbone.
+    Keras ignores layers of a file that the network does not have; here only a head and the scaling of pixels may be
+    such layers. Files in Keras 2's format, in which Keras Applications publishes its weights, are read by the layers'
+    names, since those with a top have more layers than the backbone.
 
     Raises:
-        ValueError: A file in that format lacks a layer; Keras would ignore that.
+        ValueError: The file has a surplus layer, or one in the older format lacks a layer; Keras would ignore both.
     """
     if file.name.endswith(".weights.h5"):
+        with h5py.File(file) as content:
+            surplus = _count_weights(content) - sum(len(layer.variables) for layer in network.layers if _is_body(layer))
+        if surplus > 0:
+            raise ValueError(f"it holds {surplus} arrays that this network does not have")
         return {}
     with h5py.File(file) as content:
-        names = set(content.get("model_weights", content).attrs["layer_names"])
-    lacking = [layer.name for layer in network.layers if layer.weights and layer.name not in names]
-    if lacking:
+        layers = content.get("model_weights", content)
+        found = {name for name in layers.attrs["layer_names"] if len(layers[name].attrs["weight_names"])}
+    own = {layer.name for layer in network.layers if layer.weights}
+    if foreign := sorted(name for name in found - own if not _NOT_OF_BODY.fullmatch(name)):
+        raise ValueError(f"{len(foreign)} of its layers are not in this network, the first is {foreign[0]}")
+    if lacking := [layer.name for layer in network.layers if layer.weights and layer.name not in found]:
         raise ValueError(f"{len(lacking)} layers are missing, the first is {lacking[0]}")
     return {"by_name": True}
+
+
+def _count_weights(content: h5py.File) -> int:
+    """Number of arrays in the body's layers of a file in Keras 3's format, whose layers have the names of classes."""
+    paths: list[str] = []
+    content.visititems(lambda path, item: paths.append(path) if isinstance(item, h5py.Dataset) else None)
+    layers = [path.split("/")[1] for path in paths if path.startswith("layers/")]
+    return sum(not _NOT_OF_BODY.fullmatch(layer) for layer in layers)
+
+
+def _is_body(layer: keras.layers.Layer) -> bool:
+    return not isinstance(layer, keras.layers.Dense | keras.layers.Normalization)
 
 
 def _build_network(entry: Backbone, image_size: int, *, pretrained: bool, with_head: bool) -> keras.Model:

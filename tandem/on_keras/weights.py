@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tandem.files import whole_path
 from tandem.on_keras.backbones import leaf_layers
 from tandem.on_keras.networks import Classifier
 
@@ -20,8 +21,9 @@ HEAD_FILE = "head.weights.h5"
 def save_weights(classifier: Classifier, folder: Path) -> None:
     """Writes backbone.weights.h5 and head.weights.h5; the first can be the `weights` of later runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    classifier.backbone.save_weights(folder / BACKBONE_FILE)
-    classifier.head.save_weights(folder / HEAD_FILE)
+    for part, name in ((classifier.backbone, BACKBONE_FILE), (classifier.head, HEAD_FILE)):
+        with whole_path(folder / name) as partial:
+            part.save_weights(partial)
 
 
 def copy_weights(classifier: Classifier) -> list[np.ndarray]:

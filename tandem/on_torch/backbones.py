@@ -113,13 +113,21 @@ def blocks_of(backbone: nn.Module, entry: Backbone) -> list[list[nn.Module]]:
     return [[module for name, module in leaves if re.match(pattern, name)] for pattern in patterns]
 
 
+# Tensors of published files that a backbone may lack: heads and auxiliary heads by their names in torchvision and timm,
+# and tables and counts that can be computed anew.
+_NOT_OF_BACKBONE = re.compile(
+    r"(fc|classifier|head|heads|head_dist|last_linear|aux\w*|AuxLogits)\.|.*\b(relative_position_index|attn_mask)$|"
+    r".*\b(num_batches_tracked|total_ops|total_params)$"
+)
+
+
 def load_weights(network: nn.Module, file: Path) -> None:
     """Loads a backbone, or a network with its head, from a state dict or a file of save_weights.
 
-    Entries of the file that the network does not have are ignored.
+    A head that the network does not have is ignored.
 
     Raises:
-        UserError: The file is not a state dict, or holds the weights of another network.
+        UserError: The file is not a state dict, holds the weights of another network, or numbers that are not finite.
     """
     try:
         if file.suffix == ".safetensors":
@@ -142,6 +150,18 @@ def load_weights(network: nn.Module, file: Path) -> None:
             f"weights: {file} belongs to another network, or lacks the head that is needed: {len(lacking)} of "
             f"{len(wanted)} tensors are missing and {len(misshapen)} have another shape, the first is "
             f"{(lacking + misshapen)[0]}; give the file of this backbone"
+        )
+    surplus = sorted(name for name in set(state) - set(wanted) if not _NOT_OF_BACKBONE.match(name))
+    if surplus:
+        raise UserError(
+            f"weights: {file} belongs to another network: {len(surplus)} of its tensors are not in this one, the first "
+            f"is {surplus[0]}; give the file of this backbone"
+        )
+    damaged = sorted(name for name, value in found.items() if not value.isfinite().all())
+    if damaged:
+        raise UserError(
+            f"weights: {file} holds numbers that are not finite in {len(damaged)} of {len(found)} tensors, the first "
+            f"is {damaged[0]}; the training that made it diverged, or the file is damaged: give another one"
         )
     network.load_state_dict(found)
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tandem.files import whole_path
 from tandem.on_torch.networks import Classifier
 
 BACKBONE_FILE = "backbone.safetensors"
@@ -21,7 +22,9 @@ def save_weights(classifier: Classifier, folder: Path) -> None:
     """Writes backbone.safetensors and head.safetensors; the first can be the `weights` of later runs."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, name in ((classifier.backbone, BACKBONE_FILE), (classifier.head, HEAD_FILE)):
-        save_file({key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}, folder / name)
+        arrays = {key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}
+        with whole_path(folder / name) as partial:
+            save_file(arrays, partial)
 
 
 def copy_weights(classifier: Classifier) -> dict[str, np.ndarray]:

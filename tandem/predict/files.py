@@ -16,7 +16,7 @@ from tandem.data.console import num_cores
 from tandem.data.decoding import prepare_pillow
 from tandem.data.manifest import describe_problem
 from tandem.errors import UserError
-from tandem.protocol.folder_layout import IMAGE_ENDINGS
+from tandem.protocol.file_names import IMAGE_ENDINGS
 
 T = TypeVar("T")
 

@@ -7,17 +7,16 @@ a part and holds class folders; a folder with such a name that holds images is a
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import NoReturn
 
 from tandem.errors import UserError, some_of
+from tandem.protocol.file_names import MARKS, NO_CLASSES, composed, text_of
+from tandem.protocol.folder_tree import Folder, identity_of
 from tandem.protocol.part_names import (
     HELD_OUT_AS_TEST,
     PARTS,
@@ -28,45 +27,6 @@ from tandem.protocol.part_names import (
     suggestion,
     without_test,
 )
-
-IMAGE_ENDINGS = frozenset(
-    (
-        ".apng", ".avif", ".avifs", ".bmp", ".bw", ".dcm", ".dds", ".dib", ".dicom", ".gif", ".heic", ".heics",
-        ".heif", ".heifs", ".hif", ".icb", ".icns", ".ico", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe",
-        ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd",
-        ".qoi", ".rgb", ".rgba", ".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp",
-    )
-)  # fmt: skip
-"""Endings of image files. Files with other endings are looked into only when images are listed."""
-
-TABLE_ENDINGS = (".csv", ".tsv", ".jsonl")
-
-MARKS = ("@", "#", "$", "~")
-"""First letters that many folders of systems have, and few classes."""
-
-# Folders that operating systems, network storage, archives and notebooks put beside a user's own. Hidden folders, whose
-# names begin with a dot, are theirs too.
-SYSTEM_FOLDERS = frozenset(
-    (
-        *("lost+found", "recycler", "recycled", "system volume information", "_trash", "_recycle"),
-        *("__macosx", "_macosx", "__pycache__", "_gsdata_", "_thumbs", "_thumbnails", "network trash folder"),
-        *("temporary items", "trashes", "resource.frk", "dfsrprivate", "desktop folder", "thevolumesettingsfolder"),
-        *("ipynb_checkpoints", "_vti_cnf", "_notes", "_thumb", "node_modules", "mlruns", "mlartifacts", "wandb"),
-        *("lightning_logs", "site-packages"),
-        *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "@sharebin", "@__thumb", "@sharesnap", "@appstore"),
-        *("#recycle", "#snapshot", "~snapshot", "~tmp", "$recycle.bin", "$recycled", "$extend", "$windows.~bt"),
-        *("$windows.~ws", "$winreagent", "$sysreset", "$getcurrent", "$av_asw"),
-    )
-)
-
-NO_CLASSES = frozenset(
-    (
-        *("image", "images", "img", "imgs", "picture", "pictures", "jpegimages", "data", "dataset", "raw"),
-        *("mask", "masks", "label", "labels", "annotation", "annotations", "segmentation", "segmentations"),
-        *("trimaps", "bboxes", "ground_truth", "groundtruth", "thumbnails", "thumbs"),
-    )
-)
-"""Names, in lower case, of folders that data sets have beside each other, and that nobody gives to classes."""
 
 ALIKE = 0.5
 """Share of common names from which on two folders of class folders look like parts of one data set."""
@@ -126,145 +86,16 @@ def find_layout(
             that helps.
         OSError: The folder cannot be listed.
     """
-    given = _Folder(folder, ancestors=tuple(each for parent in folder.parents for each in _identity(parent)))
+    given = Folder(folder, ancestors=tuple(each for parent in folder.parents for each in identity_of(parent)))
     given.check()
     wanted = {composed(name) for name in classes or ()}
     return _Finder(given, parts, wanted, enter=enter).layout()
 
 
-def composed(name: str) -> str:
-    """A name in Unicode's composed form (NFC); macOS and its archives write names decomposed (NFD)."""
-    return unicodedata.normalize("NFC", name)
-
-
-def text_of(name: str) -> str:
-    """A file's name as UTF-8, whatever the locale is; bytes that are not UTF-8 become surrogates."""
-    return os.fsencode(name).decode("utf-8", "surrogateescape")
-
-
-def is_utf8(name: str) -> bool:
-    """True if a name from text_of has no bytes that are not UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def is_system_folder(name: str) -> bool:
-    """True for the name of a folder that belongs to a system and not to the user's images."""
-    folded = name.casefold()
-    return name.startswith(".") or folded in SYSTEM_FOLDERS or bool(re.fullmatch(r"found\.\d{3}", folded))
-
-
-class _Folder:
-    """A folder with lazy answers, so that no folder is listed further than a question needs."""
-
-    def __init__(self, path: Path, ancestors: tuple[tuple[int, int], ...]) -> None:
-        self.path = path
-        self.name = text_of(path.name)
-        self.class_name = composed(self.name)
-        self.kind = kind_of(self.name)
-        self._ancestors = ancestors
-
-    def check(self) -> None:
-        """Raises OSError if the folder cannot be listed."""
-        os.scandir(self.path).close()
-
-    @cached_property
-    def has_images(self) -> bool:
-        """True if images are directly in the folder."""
-        return any(
-            os.path.splitext(entry.name)[1].lower() in IMAGE_ENDINGS and not entry.name.startswith(".")
-            for entry in self._entries()
-            if not _is_folder(entry)
-        )
-
-    @cached_property
-    def children(self) -> list[_Folder]:
-        """Folders in the folder, sorted, without a system's and without second ways to the same folder."""
-        return self._children_and_links[0]
-
-    @property
-    def links(self) -> list[tuple[Path, str]]:
-        """Links in the folder that lead to a folder which contains it or is beside them, with the folder's name."""
-        return self._children_and_links[1]
-
-    @cached_property
-    def _children_and_links(self) -> tuple[list[_Folder], list[tuple[Path, str]]]:
-        found = [entry for entry in self._entries() if _is_folder(entry) and not is_system_folder(text_of(entry.name))]
-        names = {identity: ".." for identity in (*self._ancestors, *_identity(self.path))}
-        ancestors = tuple(names)
-        children, links = [], []
-        for entry in sorted(found, key=lambda entry: (entry.is_symlink(), entry.name)):
-            path = Path(entry.path)
-            identities = _identity(path)
-            if entry.is_symlink() and identities and identities[0] in names:
-                links.append((path, names[identities[0]]))
-                continue
-            names |= dict.fromkeys(identities, text_of(entry.name))
-            children.append(_Folder(path, ancestors))
-        return sorted(children, key=lambda child: child.path.name), links
-
-    @cached_property
-    def folders(self) -> list[_Folder]:
-        """Children that hold images somewhere."""
-        return [child for child in self.children if child.holds_images]
-
-    @cached_property
-    def holds_images(self) -> bool:
-        """True if there are images in the folder or in one below it, or if it cannot be listed."""
-        return self.is_unreadable or self.has_images or any(child.holds_images for child in self.children)
-
-    @cached_property
-    def is_unreadable(self) -> bool:
-        try:
-            self.check()
-        except OSError:
-            return True
-        return False
-
-    @cached_property
-    def is_of_folders(self) -> bool:
-        """True if its images are all in folders."""
-        return not self.has_images and bool(self.folders)
-
-    @property
-    def names_inside(self) -> set[str]:
-        return {child.class_name for child in self.folders}
-
-    def tables(self) -> list[str]:
-        """Names of files that may be tables of labels."""
-        return sorted(text_of(entry.name) for entry in self._entries() if entry.name.lower().endswith(TABLE_ENDINGS))
-
-    def _entries(self) -> Iterator[os.DirEntry[str]]:
-        try:
-            with os.scandir(self.path) as entries:
-                yield from entries
-        except OSError:
-            return
-
-
-def _identity(path: Path) -> tuple[tuple[int, int], ...]:
-    """Device and number of a folder, the same for all ways to it; empty if it is gone."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ()
-    return ((status.st_dev, status.st_ino),)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a loop of links
-        return False
-
-
 class _Finder:
     """The decision on the layout of one folder."""
 
-    def __init__(self, given: _Folder, parts: Mapping[str, str] | None, wanted: set[str], *, enter: bool) -> None:
+    def __init__(self, given: Folder, parts: Mapping[str, str] | None, wanted: set[str], *, enter: bool) -> None:
         self.given = given
         self.wanted = wanted
         self.parts = parts
@@ -310,7 +141,7 @@ class _Finder:
             notes=tuple(self.notes),
         )
 
-    def _enter(self, folder: _Folder) -> _Folder:
+    def _enter(self, folder: Folder) -> Folder:
         """The folder, or the one inside of lone folders: archives often hold a single folder."""
         while not folder.has_images and len(folder.folders) == 1:
             [only] = folder.folders
@@ -321,7 +152,7 @@ class _Finder:
             folder = only
         return folder
 
-    def _refuse_marked(self, folder: _Folder) -> None:
+    def _refuse_marked(self, folder: Folder) -> None:
         """Refuses folders that could be classes or a system's, unless data.classes says which are classes."""
         marked = [child for child in folder.folders if child.name.startswith(MARKS)]
         if marked and not self.wanted:
@@ -333,14 +164,14 @@ class _Finder:
                 "what is no class elsewhere",
             )
 
-    def _note_empty_parts(self, folder: _Folder) -> None:
+    def _note_empty_parts(self, folder: Folder) -> None:
         """Notes the folders that are called like parts and hold no images."""
         empty = [child for child in folder.children if child.kind is not None and not child.holds_images]
         self.unused += [(child.path, "it holds no images") for child in empty]
 
     # ----------------------------------------------------------------------------------------------- folders with parts
 
-    def _named_parts(self) -> dict[str, _Folder]:
+    def _named_parts(self) -> dict[str, Folder]:
         """Part folders by part; empty if the only folder with such a name is a class."""
         holding = [child for child in self.root.folders if child.kind in PARTS and child.folders]
         if len(holding) < 2:
@@ -361,7 +192,7 @@ class _Finder:
                 f"data.parts {{{holding[0].kind}: {names[0]}}} makes it a part, and data.classes with the names of all "
                 "class folders makes it a class",
             )
-        by_part: dict[str, _Folder] = {}
+        by_part: dict[str, Folder] = {}
         for child in holding:
             assert child.kind is not None
             if child.kind in by_part:
@@ -372,7 +203,7 @@ class _Finder:
             self._refuse(f"holds {self._listed(holding)} and no folder for training", self._say_parts(names))
         return by_part
 
-    def _as_parts(self, by_part: dict[str, _Folder]) -> dict[str, str]:
+    def _as_parts(self, by_part: dict[str, Folder]) -> dict[str, str]:
         self._note_empty_parts(self.root)
         train = self._class_folders_in(by_part["train"])
         if sum(folder.holds_images for folder in train) == 1:
@@ -410,7 +241,7 @@ class _Finder:
             names,
             of=f"the folders in {self.root.path}",
         )
-        chosen = {part: _Folder(self._inside(name), ancestors=()) for part, name in parts.items()}
+        chosen = {part: Folder(self._inside(name), ancestors=()) for part, name in parts.items()}
         train = self._class_folders_in(chosen["train"])
         for part, folder in chosen.items():
             inside = train if part == "train" else self._class_folders_in(folder)
@@ -428,7 +259,7 @@ class _Finder:
         inside = self.root.path in Path(os.path.normpath(path)).parents
         return path if inside else self.root.path / "\n"
 
-    def _class_folders_in(self, part: _Folder) -> list[_Folder]:
+    def _class_folders_in(self, part: Folder) -> list[Folder]:
         """Children of a part's folder, or of a lone folder in it, such as seg_train/seg_train/."""
         inside = part
         while len(inside.folders) == 1 and not inside.has_images and inside.folders[0].is_of_folders:
@@ -440,10 +271,10 @@ class _Finder:
         self._refuse_marked(inside)
         return inside.children
 
-    def _add_part(self, part: str, folder: _Folder, inside: list[_Folder]) -> None:
+    def _add_part(self, part: str, folder: Folder, inside: list[Folder]) -> None:
         self.class_folders += [ClassFolder(path=child.path, class_name=child.class_name, part=part) for child in inside]
 
-    def _sort_out(self, other: _Folder, classes: set[str], names: list[str]) -> None:
+    def _sort_out(self, other: Folder, classes: set[str], names: list[str]) -> None:
         """Decides on a folder beside the parts that is no part itself."""
         inside = other.names_inside
         if not other.folders and other.class_name in classes:
@@ -500,7 +331,7 @@ class _Finder:
         self._check_folders_of_folders(of_folders)
         return self._as_classes()
 
-    def _check_folders_of_folders(self, of_folders: list[_Folder], within: str = "") -> None:
+    def _check_folders_of_folders(self, of_folders: list[Folder], within: str = "") -> None:
         """Refuses class folders that hold folders of the same names, like parts; otherwise notes what they hold."""
         for first, second in combinations(of_folders, 2):
             common, together = first.names_inside & second.names_inside, first.names_inside | second.names_inside
@@ -522,7 +353,7 @@ class _Finder:
             self.class_folders.append(ClassFolder(path=child.path, class_name=child.class_name, part=None))
         return {}
 
-    def _check_folders_called_like_parts(self, folders: list[_Folder]) -> None:
+    def _check_folders_called_like_parts(self, folders: list[Folder]) -> None:
         """Refuses folders of images that are called like parts, unless one called train stands among classes."""
         called = [child for child in folders if child.kind is not None and child.has_images]
         others = [child for child in folders if child not in called]
@@ -539,13 +370,13 @@ class _Finder:
             )
         self.notes.append(f"{names[0]}/ is a class, since it holds images and no class folders")
 
-    def _parts_in_classes(self, folders: list[_Folder]) -> bool:
+    def _parts_in_classes(self, folders: list[Folder]) -> bool:
         """True if each class folder holds parts: cat/train, cat/test, dog/train, dog/test."""
         return all(child.kind is None for child in folders) and all(
             grandchild.kind in PARTS and not grandchild.folders for child in folders for grandchild in child.folders
         )
 
-    def _as_parts_in_classes(self, folders: list[_Folder]) -> dict[str, str]:
+    def _as_parts_in_classes(self, folders: list[Folder]) -> dict[str, str]:
         parts: dict[str, str] = {}
         for child in folders:
             counts = Counter(grandchild.kind for grandchild in child.folders)
@@ -565,7 +396,7 @@ class _Finder:
 
     # --------------------------------------------------------------------------------------------------------- refusals
 
-    def _refuse_unlabelled(self, *folders: _Folder) -> NoReturn:
+    def _refuse_unlabelled(self, *folders: Folder) -> NoReturn:
         """Refuses images that are not in class folders."""
         names = ", ".join(f"{self._path_of(folder.path)}/" for folder in folders if folder is not self.root)
         tables = [table for folder in (self.given, self.root, *folders) for table in folder.tables()]
@@ -579,7 +410,7 @@ class _Finder:
     def _say_parts(self, names: list[str]) -> str:
         return f"say which is which with data.parts, such as --data.parts '{suggestion(names)}'"
 
-    def _listed(self, folders: Sequence[_Folder]) -> str:
+    def _listed(self, folders: Sequence[Folder]) -> str:
         return some_of([f"{folder.name}/" for folder in folders])
 
     def _path_of(self, path: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import UserError, some_of
-from tandem.protocol.folder_layout import IMAGE_ENDINGS, composed
+from tandem.protocol.file_names import IMAGE_ENDINGS, composed
 from tandem.protocol.part_names import assign_parts, kind_of
 
 ROLES = ("path", "label", "part", "fold")

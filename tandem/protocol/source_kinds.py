@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tandem.errors import UserError
-from tandem.protocol.folder_layout import IMAGE_ENDINGS, is_system_folder, text_of
+from tandem.protocol.file_names import IMAGE_ENDINGS, is_system_folder, text_of
 from tandem.protocol.label_table import part_column
 from tandem.protocol.part_names import PARTS, assign_parts, kind_of
 

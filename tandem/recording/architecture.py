@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tandem.evaluation.architecture import Layer
+from tandem.files import write_text
 from tandem.tracking import vocabulary
 
 if TYPE_CHECKING:
@@ -31,5 +32,5 @@ def record_architecture(run: Run, layers: Sequence[Layer]) -> None:
         for layer in layers
     ]
     path = run.folder / vocabulary.ARCHITECTURE_FILE
-    pd.DataFrame(lines).to_csv(path, index=False)
+    write_text(path, pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
     run.log_artifact(path)

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tandem.errors import UserError
 from tandem.evaluation.predictions import Predictions
+from tandem.files import whole_file
 
 FeaturesAndGradients = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Function of tandem.on_torch.gradcam and tandem.on_keras.gradcam: takes images and one class per image."""
@@ -80,8 +81,7 @@ class GradCam:
     def write(self, path: Path) -> None:
         """Writes a compressed .npz file with an array per field; without pickle."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
-            path,
+        arrays = dict(
             keys=np.array(self.keys, dtype=np.str_),
             hashes=np.array(self.hashes, dtype=np.str_),
             classes=np.array(self.classes, dtype=np.str_),
@@ -90,6 +90,8 @@ class GradCam:
             images=self.images,
             maps=self.maps,
         )
+        with whole_file(path, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> GradCam:

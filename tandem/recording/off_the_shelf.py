@@ -17,7 +17,7 @@ from tandem.evaluation.imagenet import (
     scores_over_all_outputs,
 )
 from tandem.evaluation.predictions import Predictions, softmax
-from tandem.files import csv_cell
+from tandem.files import csv_cell, write_text
 from tandem.recording.run import predictions_of_test
 from tandem.tracking import vocabulary
 
@@ -42,8 +42,10 @@ def record_off_the_shelf(run: Run, data: PreparedData, logits: np.ndarray, outpu
     run.log_metrics({vocabulary.TEST_PREFIX + name: value for name, value in scores.items()})
     folder = run.folder / vocabulary.FINAL_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    answers_table(predictions, logits).map(csv_cell).to_csv(run.folder / vocabulary.IMAGENET_ANSWERS_FILE, index=False)
-    run.log_artifact(run.folder / vocabulary.IMAGENET_ANSWERS_FILE, folder=vocabulary.FINAL_FOLDER)
+    answers = run.folder / vocabulary.IMAGENET_ANSWERS_FILE
+    table = answers_table(predictions, logits).map(csv_cell)
+    write_text(answers, table.to_csv(index=False, lineterminator="\n"))
+    run.log_artifact(answers, folder=vocabulary.FINAL_FOLDER)
     accuracy = float((predictions.predicted == predictions.truth).mean())
     explanation = explain_scores(accuracy, scores, len(predictions.classes))
     run.set_tags({vocabulary.OFF_THE_SHELF: explanation})

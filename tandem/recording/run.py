@@ -18,7 +18,7 @@ from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
-from tandem.files import csv_cell
+from tandem.files import csv_cell, whole_path, write_text
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
 from tandem.recording.grad_cam import FeaturesAndGradients, GradCam, choose_images, draw_contact_sheet, make_grad_cam
@@ -158,10 +158,11 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     local = run.folder / folder
     local.mkdir(parents=True, exist_ok=True)
     predictions.write(local / vocabulary.PREDICTIONS_FILE)
-    per_class_table(predictions).map(csv_cell).to_csv(local / vocabulary.PER_CLASS_FILE, index=False)
+    classes = per_class_table(predictions).map(csv_cell)
     matrix = confusion_matrix(predictions).rename(index=csv_cell, columns=csv_cell)
-    matrix.to_csv(local / vocabulary.CONFUSION_MATRIX_FILE)
-    (local / vocabulary.CLASSIFICATION_REPORT_FILE).write_text(classification_report(predictions), encoding="utf-8")
+    write_text(local / vocabulary.PER_CLASS_FILE, classes.to_csv(index=False, lineterminator="\n"))
+    write_text(local / vocabulary.CONFUSION_MATRIX_FILE, matrix.to_csv(lineterminator="\n"))
+    write_text(local / vocabulary.CLASSIFICATION_REPORT_FILE, classification_report(predictions))
     for name in (
         vocabulary.PREDICTIONS_FILE,
         vocabulary.PER_CLASS_FILE,
@@ -253,7 +254,8 @@ def record_grad_cam(
         return
     run.set_tags({vocabulary.GRAD_CAM: f"{len(chosen)} images"})
     grad_cam.write(run.folder / vocabulary.GRAD_CAM_FILE)
-    draw_contact_sheet(grad_cam).save(run.folder / vocabulary.GRAD_CAM_SHEET_FILE)
+    with whole_path(run.folder / vocabulary.GRAD_CAM_SHEET_FILE) as sheet:
+        draw_contact_sheet(grad_cam).save(sheet)
     for name in (vocabulary.GRAD_CAM_FILE, vocabulary.GRAD_CAM_SHEET_FILE):
         run.log_artifact(run.folder / name, folder=vocabulary.FINAL_FOLDER)
 
@@ -331,6 +333,6 @@ def record_end(
         predictions=predictions,
         costs=costs,
     )
-    card.write_text(text, encoding="utf-8")
+    write_text(card, text)
     run.log_artifact(card)
     print_summary(title, results or [untrained(test_scores)], run.where_to_look())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from rich.console import Console
 
+from tandem.files import whole_file
 from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.rendering.page import Page, Plot, Section, write_page
 from tandem.rendering.theme import LIGHT, NEUTRAL_COLOR, TRAIN_COLOR, VAL_COLOR, mark_x
@@ -34,7 +35,7 @@ def record_learning_rate_finder(run: Run, finder: LearningRateFinder, title: str
     for step, values in enumerate(steps):
         run.log_metrics(dict(zip(names, values, strict=True)), step=step)
     table = run.folder / vocabulary.RANGE_TEST_FILE
-    with table.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(table, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("step", "learning_rate", "loss", "smoothed_loss"))
         writer.writerows((step, *values) for step, values in enumerate(steps))

@@ -23,6 +23,7 @@ from rich.console import Console
 from tandem.commands import script_command
 from tandem.data.prepare import PreparedData, prepare
 from tandem.errors import TrainingDiverged, TrainingPruned, UserError, one_line
+from tandem.files import write_text
 from tandem.protocol.frameworks import Framework
 from tandem.protocol.parser import change_settings
 from tandem.protocol.regimes import phases_of
@@ -350,14 +351,13 @@ def _write_results(sweep: Sweep) -> None:
         "num_failed": counts[TrialState.FAIL],
     }
     table = _table(sweep, ended)
-    sweep.folder.mkdir(parents=True, exist_ok=True)
     files = [sweep.folder / vocabulary.TRIALS_FILE]
-    files[0].write_text(render_csv(table), encoding="utf-8")
+    write_text(files[0], render_csv(table))
     if best is not None:
         assert best.value is not None
         metrics["best"] = best.value
         files += [sweep.folder / vocabulary.BEST_SETTINGS_FILE, sweep.folder / vocabulary.SWEEP_PAGE_FILE]
-        files[1].write_text(best_settings_yaml(sweep, best), encoding="utf-8")
+        write_text(files[1], best_settings_yaml(sweep, best))
         page = make_sweep_page(
             sweep.study,
             table,

@@ -47,7 +47,7 @@ def create_database(uri: str, file: Path) -> None:
     use.
     """
     for leftover in file.parent.iterdir():
-        if leftover.name.startswith(f".{file.stem[:50]}.") and PARTIAL in leftover.name:
+        if leftover.name.startswith(f".{file.name.partition('.')[0][:50]}.") and PARTIAL in leftover.name:
             leftover.unlink(missing_ok=True)
     if file.exists() and file.stat().st_size:
         warn(f"{file} was not complete, since a process was killed while it created it: it is created again")

@@ -28,7 +28,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tandem import interrupts
 from tandem.commands import module_command, script_command
-from tandem.errors import FULL_DISK, TrainingPruned, UserError, one_line
+from tandem.errors import TrainingPruned, UserError, is_full_disk, one_line
 from tandem.files import write_text
 from tandem.output import warn
 from tandem.protocol.addresses import absolute
@@ -460,7 +460,7 @@ def _can_be_continued(error: BaseException, status: str) -> bool:
     """True after an interruption, and after a failure whose cause lies outside of the run: a full disk or memory."""
     if status == "KILLED":
         return not isinstance(error, TrainingPruned)
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FULL_DISK)
+    return isinstance(error, MemoryError) or is_full_disk(error)
 
 
 def _say_how_to_continue(run: Run, settings: Settings, error: BaseException) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
+from tandem.files import write_text
 from tandem.protocol.settings import Settings, walk
 from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
@@ -43,10 +43,7 @@ class Record:
 
     def write(self, folder: Path) -> None:
         """Replaces the record in a run's folder in one step."""
-        path = folder / vocabulary.PROCESS_FILE
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(self.__dict__, indent=1), encoding="utf-8")
-        os.replace(partial, path)
+        write_text(folder / vocabulary.PROCESS_FILE, json.dumps(self.__dict__, indent=1))
 
 
 def read_record(folder: Path) -> Record | None:

@@ -18,7 +18,7 @@ from tandem.data.sources import find_source
 from tandem.data.store import open_store
 from tandem.errors import UserError
 from tandem.protocol.data_sets import resolve_split
-from tandem.protocol.folder_layout import IMAGE_ENDINGS
+from tandem.protocol.file_names import IMAGE_ENDINGS
 from tandem.protocol.settings import DataSettings
 from tests.own_data import NFC, NFD, heic, parts
 from tests.own_data import folders as write_folders

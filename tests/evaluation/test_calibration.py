@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.calibration import Promise, World, families, intervals, power
+from benchmarks.calibration import Promise, families, intervals, power
+from benchmarks.made_test_sets import World
 from tandem.evaluation import scored_rows, significance
 from tandem.evaluation.contributions import Contributions
 from tandem.evaluation.crossed import Side

@@ -143,8 +143,17 @@ def head(folder: Path, file: Path) -> None:
     file.write_bytes((folder / "head.weights.h5").read_bytes())
 
 
+def layer_too_many(folder: Path, file: Path) -> None:
+    network = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), include_top=False, pooling="avg")
+    keras.Model(network.input, keras.layers.Dense(3)(keras.layers.BatchNormalization()(network.output))).save_weights(
+        file
+    )
+
+
 @pytest.mark.parametrize("name", ["file.weights.h5", "file.h5"])
-@pytest.mark.parametrize("write", [wrong_network, other_width, truncated, text, empty, other_tables, head])
+@pytest.mark.parametrize(
+    "write", [layer_too_many, wrong_network, other_width, truncated, text, empty, other_tables, head]
+)
 def test_unsuitable_file_is_named_in_one_line(
     write: WriteFile, name: str, folder: Path, backbone: keras.Model, tmp_path: Path
 ) -> None:
@@ -155,6 +164,35 @@ def test_unsuitable_file_is_named_in_one_line(
         load_weights(backbone, file)
     assert str(caught.value).startswith(f"weights: {file} ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["damaged.weights.h5", "damaged.h5"])
+def test_weights_that_are_not_finite_are_refused(
+    value: float, name: str, backbone: keras.Model, tmp_path: Path
+) -> None:
+    network = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), include_top=False, pooling="avg")
+    gamma, file = network.get_layer("bn_Conv1").gamma, tmp_path / name
+    gamma.assign(keras.ops.full(gamma.shape, value))
+    network.save_weights(file) if name.endswith(".weights.h5") else network.save(file)
+    with pytest.raises(UserError, match=r"not finite in 1 of 260 arrays, the first is .*bn_Conv1/gamma; "):
+        load_weights(backbone, file)
+
+
+@pytest.mark.parametrize("name", ["deeper.weights.h5", "deeper.h5"])
+def test_weights_of_a_network_with_more_layers_are_refused(name: str, tmp_path: Path) -> None:
+    def small(blocks: int) -> keras.Model:
+        images = keras.Input((8, 8, 3))
+        values = images
+        for block in range(blocks):
+            values = keras.layers.Conv2D(3, 3, padding="same", name=f"block{block}_conv")(values)
+        return keras.Model(images, keras.layers.Dense(2, name="predictions")(keras.layers.Flatten()(values)))
+
+    file = tmp_path / name
+    small(3).save_weights(file) if name.endswith(".weights.h5") else small(3).save(file)
+    with pytest.raises(UserError, match=r"2 arrays that this network does not have|1 of its layers .* block2_conv"):
+        load_weights(small(2), file)
+    load_weights(small(3), file)
 
 
 def test_missing_imagenet_weights_name_the_file_and_its_folder(offline: Path) -> None:

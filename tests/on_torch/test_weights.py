@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,30 @@ def test_unsuitable_file_is_named_in_one_line(write: WriteFile, name: str, folde
         build_from(file)
     assert str(caught.value).startswith(f"weights: {file} ")
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_network_with_more_layers_are_refused(tmp_path: Path) -> None:
+    file, state = tmp_path / "weights.pth", torchvision.models.mobilenet_v2(weights=None).state_dict()
+    torch.save({**state, "features.19.0.weight": torch.zeros(3), "features.20.bias": torch.zeros(3)}, file)
+    with pytest.raises(UserError, match=r"2 of its tensors are not in this one, the first is features.19.0.weight; "):
+        build_from(file)
+    torch.save({**state, "discriminator.weight": torch.zeros(3)}, file)
+    with pytest.raises(UserError, match=r"the first is discriminator.weight; "):
+        build_from(file)
+    torch.save({**state, "head.fc.weight": torch.zeros(3), "aux1.conv.weight": torch.zeros(3)}, file)
+    build_from(file)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
+    file, state = tmp_path / "weights.pth", torchvision.models.mobilenet_v2(weights=None).state_dict()
+    state["features.0.0.weight"][0, 0, 0, 0] = value
+    torch.save(state, file)
+    with pytest.raises(UserError, match=r"not finite in 1 of 312 tensors, the first is features.0.0.weight; "):
+        build_from(file)
+    state["features.0.0.weight"][0, 0, 0, 0] = 0
+    torch.save({**state, "classifier.1.bias": torch.full((1000,), value)}, file)  # not a part of the backbone
+    build_from(file)
 
 
 def test_missing_imagenet_weights_name_the_file_and_its_folder(offline: Path) -> None:
