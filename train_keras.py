@@ -27,10 +27,12 @@ import keras
 import numpy as np
 
 from tandem import experiment, on_keras
+from tandem.data.phase_streams import passes_of
 from tandem.data.prepare import PreparedData
-from tandem.protocol import Phase, Settings, find_backbone, split_blocks
+from tandem.protocol import Phase, Settings, averaging_rates, find_backbone, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
+from tandem.tracking.time_limit import PhaseTimeLimit
 
 # Keras's names: weights stay float32, and layers compute in the lower precision.
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -63,6 +65,7 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
         progress.add_predictions(phase, predictions)  # fails if the hash of a frozen part has changed
     experiment.save_network(FRAMEWORK, network, settings, data, run)
     cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
+    experiment.evaluate_views(FRAMEWORK, network, settings, data, predictions, run)  # test-time augmentation
     experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
     progress.record_end(data, predictions, cost)
 
@@ -114,17 +117,20 @@ def train_phase(
         trained, steps_per_epoch = on_keras.head_on_features(network), len(training)
         steps_per_execution = on_keras.steps_per_execution(len(training))
         network.compile(jit_compile=on_keras.jit_compile(settings))  # to predict
-    learning_rate, schedule = on_keras.build_schedule(settings.schedule, phase, len(training))
+    passes = passes_of(settings, training.stream)
+    learning_rate, schedule = on_keras.build_schedule(settings.schedule, phase, passes.num_steps)
     early_stopping, log_epochs = build_early_stopping(settings, phase), on_keras.LogEpochs(curves, phase)
     checkpoints = curves.checkpoints_of(phase)  # one of them is the beginning, if the run continues an interrupted one
     keep_checkpoints = on_keras.KeepCheckpoints(checkpoints, training, log_epochs, schedule, early_stopping)
+    limit = PhaseTimeLimit(settings, phase, curves, feature_seconds=features.seconds)
     trained.compile(
-        optimizer=on_keras.build_optimizer(settings.optimizer, learning_rate, blocks),
+        optimizer=on_keras.build_optimizer(settings.optimizer, learning_rate, blocks, passes),
         loss=on_keras.build_loss(settings),
         metrics=[on_keras.build_accuracy(settings)],
         jit_compile=on_keras.jit_compile(settings),
         steps_per_execution=steps_per_execution,
     )
+    averages = on_keras.average_weights(trained, averaging_rates(settings, phase, passes.num_steps))
     # the head alone is traced in a second
     compile_seconds = 0.0 if features.training else on_keras.warm_up(network, training.stream, validation.stream)
     fit = functools.partial(
@@ -133,7 +139,10 @@ def train_phase(
         validation_data=validation,
         steps_per_epoch=steps_per_epoch,
         shuffle=False,  # the stream shuffles
-        callbacks=[on_keras.CountEpochs(training), keep_checkpoints, log_epochs, *schedule, early_stopping],
+        callbacks=[
+            *(on_keras.CountEpochs(training), *averages, keep_checkpoints, log_epochs, *schedule, early_stopping),
+            on_keras.TimeLimit(limit, log_epochs, training, phase.max_epochs),
+        ],
         verbose=0,  # LogEpochs prints a line per epoch
     )
     with meter.training(checkpoints.seconds):
@@ -144,6 +153,7 @@ def train_phase(
         compile_seconds=compile_seconds,
         features=features,
         stream=training.stream,
+        ended_by_time_limit=limit.is_reached,
     )
 
 

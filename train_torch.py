@@ -29,10 +29,12 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from tandem import experiment, on_torch
+from tandem.data.phase_streams import passes_of
 from tandem.data.prepare import PreparedData
-from tandem.protocol import Phase, Settings, find_backbone, split_blocks
+from tandem.protocol import Passes, Phase, Settings, averaging_rates, find_backbone, split_blocks
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import Run
+from tandem.tracking.time_limit import PhaseTimeLimit
 
 # Lightning's names: weights stay float32, and passes compute in the lower precision where that is safe.
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -65,6 +67,7 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
         progress.add_predictions(phase, predictions)  # fails if the hash of a frozen part has changed
     experiment.save_network(FRAMEWORK, network, settings, data, run)
     cost = experiment.measure_inference_cost(FRAMEWORK, network, settings, data)
+    experiment.evaluate_views(FRAMEWORK, network, settings, data, predictions, run)  # test-time augmentation
     experiment.explain_predictions(FRAMEWORK, network, settings, data, predictions, run)
     progress.record_end(data, predictions, cost)
 
@@ -132,11 +135,17 @@ def train_phase(
         trained, callbacks = on_torch.HeadOnFeatures(network.head).train(), []
     early_stopping, log_epochs = build_early_stopping(settings, phase), on_torch.LogEpochs(curves, phase)
     checkpoints = curves.checkpoints_of(phase)  # one of them is the beginning, if the run continues an interrupted one
-    keep_checkpoints = on_torch.KeepCheckpoints(checkpoints, training, log_epochs, early_stopping)
-    steps = TrainingSteps(trained, settings, phase, blocks, len(training))
+    passes = passes_of(settings, training.stream)
+    averages = on_torch.average_weights(averaging_rates(settings, phase, passes.num_steps))
+    keep_checkpoints = on_torch.KeepCheckpoints(checkpoints, training, log_epochs, early_stopping, averages)
+    limit = PhaseTimeLimit(settings, phase, curves, feature_seconds=features.seconds)
+    steps = TrainingSteps(trained, settings, phase, blocks, passes)
     trainer = lightning.Trainer(
         max_epochs=phase.max_epochs,
-        callbacks=[*callbacks, keep_checkpoints, log_epochs, early_stopping],
+        callbacks=[
+            *(*callbacks, *averages, keep_checkpoints, log_epochs, early_stopping),
+            on_torch.TimeLimit(limit, log_epochs),
+        ],
         precision=PRECISIONS[settings.precision],
         **on_torch.trainer_options(settings, phase),
     )
@@ -150,6 +159,7 @@ def train_phase(
         compile_seconds=compile_seconds,
         features=features,
         stream=training.stream,
+        ended_by_time_limit=limit.is_reached,
     )
 
 
@@ -172,16 +182,15 @@ def build_early_stopping(settings: Settings, phase: Phase) -> on_torch.EarlyStop
 class TrainingSteps(on_torch.LeanLightningModule):
     """A phase's steps, and their mean loss and accuracy per epoch; Lightning calls the methods."""
 
-    def __init__(
-        self, network: Any, settings: Settings, phase: Phase, blocks: on_torch.Blocks, steps_per_epoch: int
-    ) -> None:
+    def __init__(self, network: Any, settings: Settings, phase: Phase, blocks: on_torch.Blocks, passes: Passes) -> None:
         super().__init__()
         self.network = network
         self.forward_pass = on_torch.forward_of(network, settings.acceleration)  # compiled, if the settings say so
         self.settings = settings
         self.phase = phase
         self.blocks = blocks
-        self.steps_per_epoch = steps_per_epoch
+        self.passes = passes
+        self.steps_per_epoch = passes.num_steps
         self.sums = on_torch.EpochSums()
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
@@ -200,7 +209,7 @@ class TrainingSteps(on_torch.LeanLightningModule):
         self.log_dict(self.sums.means())  # validation follows the epoch's training batches
 
     def configure_optimizers(self) -> Any:
-        settings, rate, fused = self.settings, self.phase.learning_rate, self.settings.acceleration.fused_optimizer
+        settings, rate, fused = self.settings, self.phase.learning_rate, on_torch.uses_fused_optimizer(self.settings)
         optimizer = on_torch.build_optimizer(settings.optimizer, rate, self.network.head, self.blocks, fused=fused)
         schedule = on_torch.build_schedule(settings.schedule, self.phase, optimizer, self.steps_per_epoch)
         return {"optimizer": optimizer, **schedule}

@@ -40,7 +40,15 @@ AUGMENTATIONS = {
     "random resized crop, flip, brightness, contrast, saturation": AugmentationSettings(
         random_resized_crop=[0.08, 1.0], horizontal_flip=True, brightness=0.4, contrast=0.4, saturation=0.4
     ),
-    "all": AugmentationSettings(
+    "flips in both directions": AugmentationSettings(horizontal_flip=True, vertical_flip=True),
+    "rotation": AugmentationSettings(rotation=15),
+    "rand_augment": AugmentationSettings(policy="rand_augment"),
+    "trivial_augment": AugmentationSettings(policy="trivial_augment"),
+    "random erasing": AugmentationSettings(random_erasing=0.5),
+    "random resized crop, flip, trivial_augment, random erasing": AugmentationSettings(
+        random_resized_crop=[0.08, 1.0], horizontal_flip=True, policy="trivial_augment", random_erasing=0.1
+    ),
+    "all but policies": AugmentationSettings(
         random_resized_crop=[0.08, 1.0],
         horizontal_flip=True,
         crop_padding=8,
@@ -48,6 +56,9 @@ AUGMENTATIONS = {
         contrast=0.4,
         saturation=0.4,
         hue=0.1,
+        vertical_flip=True,
+        rotation=15,
+        random_erasing=0.5,
     ),
 }
 

@@ -50,6 +50,28 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
         },
         (6,),
     ),
+    "accumulation with an uneven last step, one cycle, clipping": (
+        {
+            "regime": "two_stage",
+            "max_epochs": 2,
+            "batch_size": 8,
+            "accumulate": 2,
+            "schedule": ScheduleSettings(name="one_cycle"),
+            "optimizer": OptimizerSettings(name="adam", clip_norm=0.5),
+        },
+        (3, 4),
+    ),
+    "averaged weights and batch norm, accumulation": (
+        {
+            "regime": "finetune",
+            "max_epochs": 3,
+            "accumulate": 2,
+            "ema_decay": 0.6,
+            "head": HeadSettings(batch_norm=True, dropout=0.2),
+            "early_stopping": EarlyStoppingSettings(patience=None),
+        },
+        (2, 3),
+    ),
     "gradual phases, cosine with a warm-up, batch norm in the head": (
         {
             "regime": "gradual",

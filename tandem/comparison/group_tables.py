@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from operator import attrgetter, methodcaller
 from tandem.comparison.analysis import Analysis
 from tandem.comparison.configurations import FIRST_PHASE, has_folds_of_training, same_costs, some
 from tandem.comparison.rows import Ensemble, Row
+from tandem.errors import UserError
 from tandem.evaluation.margin import points
 from tandem.evaluation.metrics import SCORE_NAMES
 from tandem.rendering.tables import Column, Field, Kind, Table, Value, table_of
@@ -71,6 +73,8 @@ _TIMES = (
     vocabulary.IMAGES_PER_SECOND,
 )
 _OF_ENSEMBLES = ("accuracy", "f1_macro", "log_loss")
+_SCORES_IN_SUMMARY = ("accuracy", "f1_macro", "f1_min")
+_WITH_VIEWS = ("accuracy", "f1_macro")
 _IN_SUMMARY = (
     vocabulary.TRAIN_SECONDS,
     vocabulary.SECONDS_PER_EPOCH,
@@ -96,8 +100,28 @@ NUM_RUNS: RowField = (
 )
 
 
-def summary_table(analysis: Analysis) -> Table:
-    """Accuracy, F1 and main costs of each row."""
+def checked_scores(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns names of scores that a user has asked for, each once.
+
+    Raises:
+        UserError: A name is not that of a score.
+    """
+    for name in names:
+        if name not in SCORE_NAMES:
+            close = difflib.get_close_matches(name, SCORE_NAMES, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"--scores: received {name!r}{hint}, allowed: {', '.join(SCORE_NAMES)}")
+    return tuple(dict.fromkeys(names))
+
+
+def summary_table(analysis: Analysis, more_scores: Sequence[str] = ()) -> Table:
+    """Accuracy, F1 and main costs of each row.
+
+    Args:
+        analysis: Of the group.
+        more_scores: Names of further scores, each for a column of its own.
+    """
+    more_scores = [score for score in more_scores if score not in _SCORES_IN_SUMMARY]
     rows = analysis.rows
     verdicts: list[RowField] = []
     notes = []
@@ -109,6 +133,7 @@ def summary_table(analysis: Analysis) -> Table:
     if any(has_folds_of_training(run) for row in rows for run in row.configuration.runs):
         notes.append("Rows with several folds of the training images are means over these, as over seeds.")
     notes += _version_notes(rows)
+    notes += _time_limit_notes(rows)
     if analysis.pairs:
         verdicts = [
             (Column(key="tied", heading="letters"), attrgetter("letters")),
@@ -121,7 +146,7 @@ def summary_table(analysis: Analysis) -> Table:
         notes.append(
             f"Against the best, corrected over the same pairs: worse, significantly; {verdict_words(analysis.margin)}."
         )
-    notes += _interval_notes(rows, ("accuracy", "f1_macro"))
+    notes += _interval_notes(rows, ("accuracy", "f1_macro", *more_scores))
     return table_of(
         rows,
         (
@@ -132,6 +157,7 @@ def summary_table(analysis: Analysis) -> Table:
             _score_field("f1_macro"),
             # Without its interval, which is very wide.
             (_score_column("f1_min"), _mean(vocabulary.TEST_PREFIX + "f1_min")),
+            *map(_score_field, more_scores),
             *_cost_fields(rows, _IN_SUMMARY),
             NUM_RUNS,
         ),
@@ -156,6 +182,17 @@ def _version_notes(rows: Sequence[Row]) -> list[str]:
         + "."
         for name, versions in sorted(found.items())
         if len(versions) > 1
+    ]
+
+
+def _time_limit_notes(rows: Sequence[Row]) -> list[str]:
+    """A sentence on the rows whose training a time limit ended."""
+    ended = [row.label for row in rows if row.configuration.ended_by_time_limit]
+    if not ended:
+        return []
+    return [
+        f"The time limit (max_minutes) ended the training of {some(ended)}: the scores depend on the speed of the "
+        "machine, and cannot be reproduced."
     ]
 
 
@@ -213,6 +250,42 @@ def off_the_shelf_table(analysis: Analysis) -> Table:
             "without test images count as 0, so the averages can be near 0.",
         ),
     )
+
+
+def views_table(analysis: Analysis) -> Table:
+    """Scores of the mean over several views of each test image, beside those of the plain images."""
+    rows = [row for row in analysis.rows if row.mean(vocabulary.TTA_VIEWS) is not None]
+    fields: list[RowField] = [
+        (Column(key="row", heading="row"), attrgetter("label")),
+        (Column(key="views", heading="views per image", kind="number"), _mean(vocabulary.TTA_VIEWS)),
+    ]
+    for score in _WITH_VIEWS:
+        plain, over_views = (f"{prefix}{vocabulary.TEST_PREFIX}{score}" for prefix in ("", f"{vocabulary.TTA}/"))
+        of_plain = replace(_score_column(score), key=f"{score}_plain", heading=f"{SCORE_NAMES[score]}, plain image")
+        difference = Column(key=f"{score}_difference", heading="difference", kind="difference", better="higher")
+        fields += [
+            (_score_column(score), _mean(over_views)),
+            (of_plain, _mean(plain)),
+            (difference, _difference(over_views, plain)),
+        ]
+    return table_of(
+        rows,
+        fields,
+        name="test_time_augmentation",
+        title="Test-time augmentation",
+        notes=(
+            "Scores of the mean probabilities over several views of each test image, with as many passes through the "
+            "network: latencies in other tables are those of one view. Means over the runs of a row, as logged.",
+        ),
+    )
+
+
+def _difference(metric: str, other: str) -> Callable[[Row], Value]:
+    def value_of(row: Row) -> float | None:
+        value, subtracted = row.mean(metric), row.mean(other)
+        return None if value is None or subtracted is None else value - subtracted
+
+    return value_of
 
 
 def ensemble_table(analysis: Analysis) -> Table:

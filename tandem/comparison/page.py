@@ -283,6 +283,7 @@ def _group_sections(
         ("All scores", "scores", [table("scores")]),
         ("Keras against PyTorch", "frameworks", [table("frameworks"), plot("frameworks")]),
         ("Ensembles", "ensembles", [table("ensembles")]),
+        ("Test-time augmentation", "test-time-augmentation", [table("test_time_augmentation")]),
         ("Off the shelf", "off-the-shelf", [table("off_the_shelf")]),
         ("Training", "training", [plot("curves")]),
         ("Thawing", "thawing", [table("thawing"), plot("thawing")]),

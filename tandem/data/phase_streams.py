@@ -10,6 +10,7 @@ from tandem.data.console import num_cores
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Augmentation, Stream
 from tandem.data.targets import Targets, serves_soft_targets, weights_of_classes
+from tandem.protocol.accumulation import Passes
 from tandem.protocol.processes import num_local_processes
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings
@@ -25,6 +26,8 @@ def training_stream(
 ) -> Stream:
     """Training images, shuffled, augmented and mixed by the seed and the phase's number, or their features.
 
+    Its batches are those of a pass: the parts of the settings' batch, with gradient accumulation.
+
     Args:
         settings: The run's.
         data: The images.
@@ -39,7 +42,7 @@ def training_stream(
         data.training_images,
         data.labels,
         data.rows("train"),
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size // settings.accumulate,
         seed=(settings.seed, phase.number),
         shuffle=shuffle,
         augmentation=Augmentation(
@@ -54,6 +57,11 @@ def training_stream(
     )
 
 
+def passes_of(settings: Settings, training: Stream) -> Passes:
+    """The passes of an epoch of training images, and the steps that they make."""
+    return Passes(num_images=training.num_images, pass_size=training.batch_size, per_step=settings.accumulate)
+
+
 def validation_stream(
     settings: Settings, data: PreparedData, phase: Phase, *, features: Sequence[np.ndarray] = ()
 ) -> Stream:
@@ -62,7 +70,7 @@ def validation_stream(
         data.images,
         data.labels,
         data.rows("val"),
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size // settings.accumulate,
         seed=(settings.seed, phase.number),
         shuffle=False,
         targets=validation_targets(settings, data),

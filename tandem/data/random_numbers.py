@@ -10,4 +10,9 @@ def uniform(seed: np.random.SeedSequence, shape: tuple[int, ...]) -> np.ndarray:
 
     numpy promises never to change the bit generator's raw numbers, unlike its permutations, integers and distributions.
     """
-    return (np.random.PCG64(seed).random_raw(shape) >> np.uint64(11)) * 2.0**-53
+    return as_uniform(np.random.PCG64(seed).random_raw(shape))
+
+
+def as_uniform(raw: np.ndarray) -> np.ndarray:
+    """The same of raw numbers, uint64 of any shape."""
+    return (raw >> np.uint64(11)) * 2.0**-53

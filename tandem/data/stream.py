@@ -324,7 +324,7 @@ class Stream:
         changes = None
         # where features are served, images are needed in the first epoch alone, for its hash
         if self._augmentation != AugmentationSettings() and not (self._features and epoch > 0):
-            changes = draw_changes(for_changes, num_rows, self._stored_size, self._augmentation)
+            changes = draw_changes(for_changes, num_rows, self._stored_size, self._size, self._augmentation)
         drawn = mixes = None
         if self._balanced:
             drawn = draw_balanced(self._seed_of(epoch, SAMPLING_KEY), self._labels[self._rows])
@@ -342,8 +342,8 @@ class Stream:
         def change_one(index: int) -> None:
             change(self._images[rows[index]], changes, int(places[index]), batch[index])
 
-        is_slow = changes.boxes is not None or changes.colors is not None
-        self._for_each(len(rows), change_one, in_threads=is_slow or self._batch_bytes >= LEAST_SHARED_BYTES)
+        in_threads = not changes.only_move or self._batch_bytes >= LEAST_SHARED_BYTES
+        self._for_each(len(rows), change_one, in_threads=in_threads)
         return batch
 
     def _for_each(self, count: int, work: Callable[[int], None], *, in_threads: bool) -> None:

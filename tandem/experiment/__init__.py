@@ -2,6 +2,7 @@
 
 from tandem.experiment.evaluation import (
     evaluate_off_the_shelf,
+    evaluate_views,
     explain_predictions,
     measure_inference_cost,
     predict_test,

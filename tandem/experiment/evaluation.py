@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from rich.progress import track
 
+from tandem.data.console import num_cores
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
+from tandem.data.views import View, further_views, num_views
 from tandem.evaluation.batching import eval_batch_size, predict_as_fits
 from tandem.evaluation.cost import measure_inference
 from tandem.evaluation.imagenet import match_classes
-from tandem.evaluation.predictions import Predictions
+from tandem.evaluation.predictions import Predictions, softmax
 from tandem.experiment.framework import Framework, Network
 from tandem.protocol.settings import Settings
 from tandem.recording.off_the_shelf import record_off_the_shelf
-from tandem.recording.run import predictions_of_test, record_grad_cam
+from tandem.recording.run import predictions_of_test, record_grad_cam, record_views
 from tandem.tracking import vocabulary
 from tandem.tracking.run import Run
 
@@ -27,20 +31,51 @@ def predict_test(framework: Framework, network: Network, settings: Settings, dat
     return predictions_of_test(data, logits_of_test(framework, network, settings, data))
 
 
-def logits_of_test(framework: Framework, network: Network, settings: Settings, data: PreparedData) -> np.ndarray:
-    """Logits of shape (test images, outputs), in the order of data.rows("test")."""
+def logits_of_test(
+    framework: Framework, network: Network, settings: Settings, data: PreparedData, view: View | None = None
+) -> np.ndarray:
+    """Logits of shape (test images, outputs), in the order of data.rows("test"); of a view of each image, if given."""
     framework.package.reset_peak_gpu_memory()  # measure_inference_cost reads it
     batch_size = eval_batch_size(settings, gpu=framework.package.uses_gpu(settings))
     stream = Stream(
         data.images, data.labels, data.rows("test"), batch_size=batch_size, seed=(settings.seed,), shuffle=False
     )
     batches = track(stream.epoch(0), "Evaluating", total=len(stream), transient=True, disable=not sys.stdout.isatty())
-    return predict_as_fits(
-        functools.partial(framework.predict_batch, network, settings),
-        (images for images, _ in batches),
-        is_out_of_memory=framework.package.is_out_of_memory,
-        pad=framework.package.PAD_BATCHES,
-    )
+    with ThreadPoolExecutor(settings.threads or num_cores()) as threads:
+        return predict_as_fits(
+            functools.partial(framework.predict_batch, network, settings),
+            (images if view is None else np.stack(list(threads.map(view, images))) for images, _ in batches),
+            is_out_of_memory=framework.package.is_out_of_memory,
+            pad=framework.package.PAD_BATCHES,
+        )
+
+
+def evaluate_views(
+    framework: Framework,
+    network: Network,
+    settings: Settings,
+    data: PreparedData,
+    predictions: Predictions,
+    run: Run,
+) -> None:
+    """Records the scores of the mean probabilities over several views of each test image, if the settings ask for it.
+
+    Args:
+        framework: Of the network.
+        network: The trained one.
+        settings: Of the run.
+        data: The images.
+        predictions: Of the same network on the plain images, which are the first view.
+        run: The run that is being recorded.
+    """
+    views = further_views(settings.test_time_augmentation)
+    if not views:
+        return
+    total = predictions.probabilities.astype(np.float64)
+    for view in views:
+        total += softmax(logits_of_test(framework, network, settings, data, view))
+    mean = (total / num_views(settings.test_time_augmentation)).astype(np.float32)
+    record_views(run, settings, predictions, dataclasses.replace(predictions, probabilities=mean))
 
 
 def evaluate_off_the_shelf(

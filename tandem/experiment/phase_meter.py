@@ -52,7 +52,14 @@ class PhaseMeter:
         self._peak_gpu_memory_megabytes = self._package.peak_gpu_memory_megabytes()
 
     def outcome(
-        self, *, epochs: int, best_epoch: int, compile_seconds: float, features: PhaseFeatures, stream: Stream
+        self,
+        *,
+        epochs: int,
+        best_epoch: int,
+        compile_seconds: float,
+        features: PhaseFeatures,
+        stream: Stream,
+        ended_by_time_limit: bool = False,
     ) -> PhaseOutcome:
         """The outcome of the phase.
 
@@ -62,6 +69,7 @@ class PhaseMeter:
             compile_seconds: Seconds spent on tracing and compiling the phase's steps.
             features: The cached features that it was trained on.
             stream: Its training batches.
+            ended_by_time_limit: True if `max_minutes` ended it.
         """
         parameters, trainable_parameters = self._package.count_parameters(self._network)
         return PhaseOutcome(
@@ -79,4 +87,5 @@ class PhaseMeter:
             feature_seconds=features.seconds,
             cached_feature_seconds=features.cached_seconds,
             peak_gpu_memory_megabytes=self._peak_gpu_memory_megabytes,
+            ended_by_time_limit=ended_by_time_limit,
         )

@@ -62,6 +62,7 @@ class Progress:
             framework.package.restore_random_state(state["backend_random"])
             self.curves.rows = state["rows"]
             self.outcomes = [PhaseOutcome(**outcome) for outcome in state["outcomes"]]
+            self.curves.feature_seconds = sum(outcome.feature_seconds for outcome in self.outcomes)
             self.results = [PhaseResult(**result) for result in state["results"]]
 
     def phases_left(self) -> Iterator[Phase]:

@@ -12,6 +12,7 @@ from tandem.on_keras.acceleration import (
     warm_up,
 )
 from tandem.on_keras.architecture import layers_of
+from tandem.on_keras.average import average_weights
 from tandem.on_keras.backbones import blocks_of, check_builder, set_trainable
 from tandem.on_keras.backends import (
     backend,
@@ -39,6 +40,7 @@ from tandem.on_keras.networks import Classifier, build_classifier, build_off_the
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_keras.serving import save_model
 from tandem.on_keras.streams import open_streams
+from tandem.on_keras.time_limit import TimeLimit
 from tandem.on_keras.weights import (
     BACKBONE_FILE,
     copy_weights,

@@ -109,6 +109,8 @@ class KeepCheckpoints(Callback):
         done = self._first_batch + batch + 1
         if done == self._first_batch + len(self.loader):
             return  # the epoch ends first
+        if done % (self.model.optimizer.gradient_accumulation_steps or 1):
+            return  # the step needs more passes
         if self.loader.begins_within_epochs and self.checkpoints.is_due():
             self._save(batch=done)
         interrupts.check()

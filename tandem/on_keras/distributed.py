@@ -49,7 +49,7 @@ def join_devices(settings: Settings) -> Settings:
     kind = "gpu" if uses_gpu(settings) else "cpu"
     if num_devices == "auto":
         num_devices = len(keras.distribution.list_devices(kind)) if kind == "gpu" and phases_of(settings) else 1
-    check_shares(settings.batch_size, num_devices)
+    check_shares(settings.batch_size, num_devices, settings.accumulate)
     if num_devices > 1:
         devices = keras.distribution.list_devices(kind)
         if num_devices > len(devices):

@@ -13,6 +13,7 @@ from tandem.data.prepare import PreparedData
 from tandem.data.stream import Batch, Stream
 from tandem.evaluation.batching import computed_as_fits, in_batches
 from tandem.on_keras.acceleration import is_out_of_memory, jit_compile
+from tandem.on_keras.average import WithAverages
 from tandem.on_keras.backends import backend_module, uses_gpu, versions
 from tandem.on_keras.feed import StreamLoader
 from tandem.on_keras.networks import Classifier
@@ -25,12 +26,16 @@ CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 512  # larger ones are no faster on a CPU; 
 VALIDATION_BYTES = 64_000_000  # of features that are held in memory at most
 
 
-def head_on_features(network: Classifier) -> keras.Sequential:
+class HeadOnFeatures(WithAverages, keras.Sequential):
+    """A head as a model of float32 features of shape (n, features)."""
+
+
+def head_on_features(network: Classifier) -> HeadOnFeatures:
     """The network's own head as a model of float32 features of shape (n, features), to be compiled and trained.
 
     A model around the head: what the head itself was compiled with would be saved with the network.
     """
-    return keras.Sequential([keras.Input(network.head.input_shape[1:]), network.head])
+    return HeadOnFeatures([keras.Input(network.head.input_shape[1:]), network.head])
 
 
 class FeatureLoader(StreamLoader):

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tandem.on_keras.average import WithAverages
 from tandem.on_keras.backbones import (
     BuiltBackbone,
     build_backbone,
@@ -32,18 +33,19 @@ class Pixels:
         self.image_size = image_size
         self.scaling = scaling
         self.to_bgr = scaling == "caffe"
-        scale, offset = scale_and_offset(scaling)
+        # tensors, since Keras on torch would copy lists to the device in each call
+        scale, offset = map(keras.ops.convert_to_tensor, np.array(scale_and_offset(scaling), np.float32))
         self.resizing = keras.layers.Resizing(
             image_size, image_size, interpolation="bilinear", antialias=False, dtype="float32"
         )
-        self.rescaling = keras.layers.Rescaling(list(scale), list(offset), dtype="float32")
+        self.rescaling = keras.layers.Rescaling(scale, offset, dtype="float32")
 
     def __call__(self, images: Any) -> Any:
         pixels = self.rescaling(self.resizing(keras.ops.cast(images, "float32")))
         return keras.ops.flip(pixels, axis=-1) if self.to_bgr else pixels
 
 
-class Classifier(keras.Model):
+class Classifier(WithAverages):
     """uint8 images of shape (n, height, width, 3) to float32 logits of shape (n, classes)."""
 
     def __init__(self, pixels: Pixels, backbone: keras.Model, head: keras.Model) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from keras.callbacks import Callback, ReduceLROnPlateau
 from keras.optimizers.schedules import LearningRateSchedule
 
+from tandem.protocol.accumulation import Passes
 from tandem.protocol.regimes import Phase
-from tandem.protocol.schedule import block_factors, changes_by_step, learning_rates
+from tandem.protocol.schedule import block_factors, is_tabulated, learning_rates
 from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
 
 Blocks = list[list[keras.layers.Layer]]
@@ -19,7 +20,10 @@ Blocks = list[list[keras.layers.Layer]]
 
 
 def build_optimizer(
-    settings: OptimizerSettings, learning_rate: float | LearningRateSchedule, blocks: Blocks
+    settings: OptimizerSettings,
+    learning_rate: float | LearningRateSchedule,
+    blocks: Blocks,
+    passes: Passes | None = None,
 ) -> keras.optimizers.Optimizer:
     """The optimizer of a phase, with all constants from the settings.
 
@@ -30,6 +34,7 @@ def build_optimizer(
         settings: `layer_decay` gives each block of the backbone its own factor of the learning rate.
         learning_rate: The head's.
         blocks: The backbone's, from input to output.
+        passes: Those of an epoch; None for a step per pass.
     """
     optimizer: type[keras.optimizers.Optimizer]
     if settings.name == "sgd":
@@ -38,6 +43,9 @@ def build_optimizer(
     else:
         optimizer = keras.optimizers.Adam  # AdamW is Adam with a weight decay
         constants = {"beta_1": settings.beta_1, "beta_2": settings.beta_2, "epsilon": settings.epsilon}
+    constants["global_clipnorm"] = settings.clip_norm
+    if passes is not None and passes.per_step > 1:
+        optimizer = _accumulating(optimizer, passes)
     if settings.layer_decay == 1:
         return optimizer(learning_rate, weight_decay=settings.weight_decay or None, **constants)
     factors = {
@@ -91,6 +99,47 @@ def _with_factors(
     return WithFactors
 
 
+def _accumulating(optimizer: type[keras.optimizers.Optimizer], passes: Passes) -> type[keras.optimizers.Optimizer]:
+    """A subclass of the optimizer that takes a step per several passes, and one at the end of each epoch.
+
+    Keras's own accumulation takes a step after every `per_step` passes, and carries on over the end of an epoch. Here
+    its counter skips, before the last step of an epoch, the passes that this step lacks.
+
+    Args:
+        optimizer: The class to extend.
+        passes: Those of an epoch.
+    """
+    num_places = passes.num_steps * passes.per_step  # of the counter, per epoch
+    lacking = num_places - passes.num_passes
+    before_last = num_places - passes.per_step
+    factors = np.ones(num_places, np.float32)
+    factors[before_last + lacking :] = [passes.factor(index) for index in range(before_last, passes.num_passes)]
+    skips = np.zeros(num_places, np.int32)
+    skips[before_last - 1] = lacking  # the place before the last step; with one step per epoch, the end of the epoch
+
+    class Accumulating(optimizer):  # type: ignore[misc, valid-type]
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            super().__init__(*arguments, gradient_accumulation_steps=passes.per_step, **keywords)
+
+        def build(self, variables: list[keras.Variable]) -> None:
+            super().build(variables)
+            if passes.num_steps == 1:
+                self._iterations.assign(lacking)
+
+        def apply(self, grads: list[Any], trainable_variables: list[keras.Variable] | None = None) -> None:
+            place = self._iterations % num_places
+            factor, skip = keras.ops.take(factors, place), keras.ops.take(skips, place)
+            super().apply([gradient * factor for gradient in grads], trainable_variables)
+            self._iterations.assign_add(keras.ops.cast(skip, self._iterations.dtype))
+
+        def _get_current_learning_rate(self) -> Any:
+            # Keras looks a schedule's rate up by the number of passes
+            rate = self._learning_rate
+            return rate(self.iterations) if isinstance(rate, LearningRateSchedule) else rate
+
+    return Accumulating
+
+
 class Table(LearningRateSchedule):
     """A learning-rate schedule that lists the rate of each step.
 
@@ -114,7 +163,7 @@ def build_schedule(
         phase: Its learning rate and epoch limit.
         steps_per_epoch: Training batches per epoch.
     """
-    if changes_by_step(settings):
+    if is_tabulated(settings):
         return Table(learning_rates(settings, phase, steps_per_epoch)), []
     if settings.name == "none":
         return phase.learning_rate, []

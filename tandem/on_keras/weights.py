@@ -6,13 +6,16 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from tandem.files import whole_path
 from tandem.on_keras.backbones import leaf_layers
-from tandem.on_keras.networks import Classifier
+
+if TYPE_CHECKING:
+    from tandem.on_keras.networks import Classifier
 
 BACKBONE_FILE = "backbone.weights.h5"
 HEAD_FILE = "head.weights.h5"

@@ -12,10 +12,12 @@ from tandem.on_torch.acceleration import (
     is_out_of_memory,
     set_flags,
     to_device,
+    uses_fused_optimizer,
     uses_gpu,
     warm_up,
 )
 from tandem.on_torch.architecture import layers_of
+from tandem.on_torch.average import average_weights
 from tandem.on_torch.backbones import blocks_of, check_builder
 from tandem.on_torch.checkpoints import KeepCheckpoints
 from tandem.on_torch.cost import count_macs, peak_gpu_memory_megabytes, reset_peak_gpu_memory
@@ -33,6 +35,7 @@ from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_torch.random_numbers import random_state, restore_random_state
 from tandem.on_torch.serving import save_model
 from tandem.on_torch.streams import open_streams
+from tandem.on_torch.time_limit import TimeLimit
 from tandem.on_torch.versions import backend, versions
 from tandem.on_torch.weights import (
     BACKBONE_FILE,

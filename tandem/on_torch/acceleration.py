@@ -93,6 +93,16 @@ def uses_channels_last(settings: Settings) -> bool:
     return not (uses_gpu(settings) and settings.precision == "float32")
 
 
+def uses_fused_optimizer(settings: Settings) -> bool:
+    """The setting fused_optimizer, except where loss scaling must be done outside of the fused kernel.
+
+    That kernel unscales the gradients, which have to be unscaled before they are clipped; and it does not tell of steps
+    that are skipped, which must not be averaged.
+    """
+    needs_unscaled = settings.optimizer.clip_norm is not None or settings.ema_decay is not None
+    return settings.acceleration.fused_optimizer and not (settings.precision == "float16" and needs_unscaled)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """True if a CPU or a GPU had too little memory, cuDNN's and cuBLAS's errors included."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

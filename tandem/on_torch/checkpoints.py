@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from tandem import interrupts
+from tandem.on_torch.average import UseAverages
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
 from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.random_numbers import random_state, restore_random_state
@@ -33,6 +35,7 @@ class KeepCheckpoints(Callback):
         loader: Any,
         log_epochs: LogEpochs,
         early_stopping: EarlyStoppingWithBestWeights,
+        averages: Sequence[UseAverages],
     ) -> None:
         """
         Args:
@@ -40,11 +43,13 @@ class KeepCheckpoints(Callback):
             loader: Its training batches; a loader of features is continued at whole epochs only.
             log_epochs: Its curves' callback.
             early_stopping: Its early stopping.
+            averages: The callbacks that average its weights.
         """
         self.checkpoints = checkpoints
         self.loader = loader
         self.log_epochs = log_epochs
         self.early_stopping = early_stopping
+        self.averages = averages
 
     def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
         if self.checkpoints.state is not None:
@@ -66,6 +71,8 @@ class KeepCheckpoints(Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
         if index + 1 == len(self.loader):
             return  # the epoch ends first
+        if (index + 1) % trainer.accumulate_grad_batches:
+            return  # the step needs more passes
         if self.loader.begins_within_epochs and self.checkpoints.is_due():
             self._save(trainer, module, batch=index + 1)
         interrupts.check()
@@ -79,6 +86,7 @@ class KeepCheckpoints(Callback):
             "schedules": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
             "precision": trainer.precision_plugin.state_dict(),
             "early_stopping": self.early_stopping.state_dict(),
+            "averages": [callback.state_dict() for callback in self.averages],
             "sums": module.sums.state_dict(),
             "log_epochs": self.log_epochs.state_dict() if batch else {},
             "backend_random": random_state(),
@@ -99,6 +107,8 @@ class KeepCheckpoints(Callback):
             config.scheduler.load_state_dict(of_schedule)
         trainer.precision_plugin.load_state_dict(state["precision"])
         self.early_stopping.load_state_dict(state["early_stopping"])
+        for callback, of_averages in zip(self.averages, state.get("averages", []), strict=True):  # not in older ones
+            callback.load_state_dict(of_averages)
         module.sums.load_state_dict(state["sums"], trainer.strategy.root_device)
         self.log_epochs.load_state_dict(state["log_epochs"])
 

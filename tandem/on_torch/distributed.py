@@ -109,7 +109,7 @@ def _count_devices(settings: Settings, num_started: int, num_gpus: int) -> int:
         num_devices = num_started
     else:
         num_devices = max(1, num_gpus) if phases_of(settings) else 1
-    check_shares(settings.batch_size, num_devices)
+    check_shares(settings.batch_size, num_devices, settings.accumulate)
     return num_devices
 
 
@@ -159,7 +159,7 @@ def let_others_begin(settings: Settings, data: PreparedData) -> None:
         UserError: A process would have no image of some batch.
     """
     num_images = {part: len(data.rows(part)) for part in ("train", "val")}
-    last = num_images["train"] % settings.batch_size
+    last = num_images["train"] % (settings.batch_size // settings.accumulate)
     if 1 < last < int(settings.num_devices):  # the stream leaves a single image out
         raise UserError(
             f"num_devices: received {settings.num_devices}, allowed: at most {last}, the images in the last batch of "

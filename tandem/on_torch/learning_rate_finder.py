@@ -28,7 +28,7 @@ def take_steps(
         network: On its device and in training mode, frozen or thawed for the phase.
         optimizer: The phase's; the rates of its groups keep their ratios.
         batches: Endless; uint8 images of shape (b, height, width, 3) and their targets.
-        settings: `precision`.
+        settings: `precision`, `optimizer.clip_norm`.
     """
     device = network.device
     shares = [group["lr"] / optimizer.param_groups[0]["lr"] for group in optimizer.param_groups]
@@ -41,6 +41,9 @@ def take_steps(
             loss = mean_loss(network(images), *targets)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
+        if settings.optimizer.clip_norm is not None:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.optimizer.clip_norm)
         scaler.step(optimizer)
         scaler.update()
         finder.add(loss.item())

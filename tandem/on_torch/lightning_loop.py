@@ -16,6 +16,7 @@ from tandem import interrupts
 from tandem.on_torch.acceleration import uses_gpu
 from tandem.on_torch.distributed import device_options, sum_over_processes
 from tandem.on_torch.loss import classes_of
+from tandem.protocol.accumulation import Passes
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings
 
@@ -25,6 +26,9 @@ def trainer_options(settings: Settings, phase: Phase) -> dict[str, Any]:
     return {
         "accelerator": "gpu" if uses_gpu(settings) else "cpu",
         **device_options(settings, phase),
+        "gradient_clip_val": settings.optimizer.clip_norm,
+        "gradient_clip_algorithm": "norm",
+        "accumulate_grad_batches": settings.accumulate,
         "profiler": NoProfiler(),
         "logger": False,
         "enable_checkpointing": False,
@@ -95,7 +99,22 @@ class LeanLightningModule(lightning.LightningModule):
     modules each time.
     """
 
+    passes: Passes | None = None
+    """Those of an epoch; None for a step per pass."""
+
     _loss_scale: float | None = None
+
+    def backward(self, loss: Tensor, *arguments: Any, **keywords: Any) -> None:
+        """Adds a pass's gradient, weighted by its images. Lightning weights all passes of a step alike.
+
+        Args:
+            loss: Mean over the pass divided by the number of passes per step, of shape ().
+            arguments: To be passed on to torch.
+            keywords: To be passed on to torch.
+        """
+        if self.passes is not None and self.passes.per_step > 1:
+            loss = loss * self.passes.factor(self.trainer.fit_loop.batch_idx)
+        super().backward(loss, *arguments, **keywords)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Steps a schedule, unless loss scaling has skipped the training step (float16). Keras counts in the same way.

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from tandem.protocol.regimes import Phase
-from tandem.protocol.schedule import block_factors, changes_by_step, learning_rates
+from tandem.protocol.schedule import block_factors, is_tabulated, learning_rates
 from tandem.protocol.settings import OptimizerSettings, ScheduleSettings
 
 Blocks = list[list[nn.Module]]
@@ -59,7 +59,7 @@ def build_schedule(
         optimizer: From build_optimizer; the rates of all groups change by the same factor.
         steps_per_epoch: Training batches per epoch.
     """
-    if changes_by_step(settings):
+    if is_tabulated(settings):
         factors = learning_rates(settings, phase, steps_per_epoch) / phase.learning_rate
         # the scheduler asks for one rate after the last step
         by_step = LambdaLR(optimizer, lambda step: factors[min(step, len(factors) - 1)])

@@ -141,6 +141,12 @@ def check_data(settings: Settings) -> None:
     shares = augmentation.random_resized_crop
     if shares is not None and (len(shares) != 2 or shares[0] > shares[1]):
         refuse("augmentation.random_resized_crop", shares, "two numbers, the smallest and the largest share")
+    defaults = AugmentationSettings()
+    for name in ("num_operations", "magnitude"):
+        value, default = getattr(augmentation, name), getattr(defaults, name)
+        if augmentation.policy != "rand_augment" and value != default:
+            allowed = f"{default} with augmentation.policy {augmentation.policy}; rand_augment takes it"
+            refuse(f"augmentation.{name}", value, allowed)
 
 
 def _check_regime(settings: Settings) -> None:
@@ -175,9 +181,13 @@ def _check_optimizer(settings: Settings) -> None:
     if optimizer.layer_decay != 1 and all(phase.trainable == "head" for phase in phases):
         allowed = f"1 with regime {settings.regime}, which does not train the backbone"
         refuse("optimizer.layer_decay", optimizer.layer_decay, allowed)
-    if schedule.warmup_epochs and schedule.name == "plateau":
-        allowed = "0 with schedule.name plateau; schedule.name none or cosine takes it"
+    if schedule.warmup_epochs and schedule.name in ("plateau", "one_cycle"):
+        allowed = f"0 with schedule.name {schedule.name}; schedule.name none, cosine or step takes it"
         refuse("schedule.warmup_epochs", schedule.warmup_epochs, allowed)
+    if schedule.min_learning_rate and schedule.name == "one_cycle":
+        allowed = "0 with schedule.name one_cycle, which ends at a 250,000th of the rate"
+        refuse("schedule.min_learning_rate", schedule.min_learning_rate, allowed)
+    _check_accumulation(settings)
     for phase in phases:
         where = f"phase {phase.number} of regime {settings.regime}"
         if schedule.warmup_epochs >= phase.max_epochs:
@@ -186,6 +196,19 @@ def _check_optimizer(settings: Settings) -> None:
         if schedule.name != "none" and schedule.min_learning_rate > phase.learning_rate:
             allowed = f"at most {phase.learning_rate:g}, the learning rate of {where}"
             refuse("schedule.min_learning_rate", schedule.min_learning_rate, allowed)
+
+
+def _check_accumulation(settings: Settings) -> None:
+    parts = settings.accumulate
+    if parts == 1:
+        return
+    if settings.batch_size % parts or settings.batch_size // parts < 2:
+        allowed = f"a divisor of batch_size {settings.batch_size}, with parts of at least 2 images"
+        refuse("accumulate", parts, allowed)
+    if settings.precision == "float16":
+        refuse("accumulate", parts, "1 with precision float16; precision bfloat16 takes it")
+    if settings.find_learning_rate:
+        refuse("accumulate", parts, "1 with find_learning_rate, whose steps are single passes")
 
 
 def _check_features(settings: Settings) -> None:
@@ -225,7 +248,7 @@ def _check_devices(settings: Settings, framework: Framework) -> None:
     if settings.regime == "off_the_shelf" and num_devices != "auto" and num_devices > 1:
         refuse("num_devices", num_devices, "1 with regime off_the_shelf, which trains nothing")
     if num_devices != "auto":
-        check_shares(settings.batch_size, num_devices)
+        check_shares(settings.batch_size, num_devices, settings.accumulate)
 
 
 def _check_weights(weights: str, framework: Framework, backbone: Backbone) -> None:

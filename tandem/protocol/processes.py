@@ -25,12 +25,16 @@ def num_local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def check_shares(batch_size: int, num_devices: int) -> None:
-    """Raises UserError if a batch cannot be split equally across the devices."""
-    if batch_size % num_devices:
-        below, above = batch_size // num_devices * num_devices, -(-batch_size // num_devices) * num_devices
+def check_shares(batch_size: int, num_devices: int, accumulate: int = 1) -> None:
+    """Raises UserError if a batch, or each of its parts, cannot be split equally across the devices."""
+    unit, words = num_devices, f"num_devices, {num_devices}, since each batch is"
+    if accumulate > 1:
+        unit = num_devices * accumulate
+        words = f"num_devices times accumulate, {unit}, since each part of a batch is"
+    if batch_size % unit:
+        below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
         multiples = f"{below} or {above}" if below else f"{above}"
         raise UserError(
-            f"batch_size: received {batch_size}, allowed: a multiple of num_devices, {num_devices}, since each batch "
-            f"is split across the devices ({multiples} for example)"
+            f"batch_size: received {batch_size}, allowed: a multiple of {words} split across the devices "
+            f"({multiples} for example)"
         )

@@ -15,8 +15,13 @@ from typing import Any, Literal, TypeVar
 
 from tandem.protocol.data_sets import resolve_split
 
+NUM_MAGNITUDES = 31
+"""Magnitudes per operation of an augmentation policy, as in torchvision."""
+
 Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
 Trainable = Literal["head", "last", "all"]
+Recipe = Literal["best", "fast"]
+Views = Literal["none", "flip", "flip_and_crops"]
 
 FOLD_SPLITS = ("folds", "publisher_folds")
 """Values of data.split with one run per fold."""
@@ -171,6 +176,23 @@ class AugmentationSettings:
     hue: float = setting(0.0, affects="numbers", at_least=0, at_most=0.5)
     """Rotate each training image's hue by a random share of the colour circle, at most this in either direction; 0
     switches it off."""
+    vertical_flip: bool = setting(False, affects="numbers")
+    """Turn each training image upside down (mirror it from top to bottom) with a probability of one half."""
+    rotation: float = setting(0.0, affects="numbers", at_least=0, at_most=180)
+    """Rotate each training image by a random angle of at most this many degrees in either direction, with black
+    corners; 0 switches it off."""
+    policy: Literal["none", "rand_augment", "trivial_augment"] = setting("none", affects="numbers")
+    """Random operations on each training image, such as shears, shifts, colours and contrast. `rand_augment`:
+    `num_operations` of them in a row, each at `magnitude` (Cubuk et al. 2020). `trivial_augment`: one at a random
+    magnitude (TrivialAugment Wide of Müller and Hutter 2021), which shifts by up to 32 pixels whatever the image's
+    size. Both as in torchvision."""
+    num_operations: int = setting(2, affects="numbers", at_least=1, at_most=14)
+    """Number of operations per image (policy rand_augment)."""
+    magnitude: int = setting(9, affects="numbers", at_least=0, at_most=NUM_MAGNITUDES - 1)
+    """Strength of the operations (policy rand_augment), from 0 to 30."""
+    random_erasing: float = setting(0.0, affects="numbers", at_least=0, at_most=1)
+    """Fill a random rectangle with noise, with this probability (Zhong et al. 2020). It covers 2 to 33 % of the
+    training image, its height is 0.3 to 3.3 times its width; 0 switches it off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,26 +264,33 @@ class OptimizerSettings:
     layer_decay: float = setting(1.0, affects="numbers", at_least=1e-6, at_most=1)
     """Layer-wise learning rates: the last block of the backbone learns at this times the head's rate, each earlier
     block at this times the rate of the block after it. 1 gives all blocks the head's rate."""
+    clip_norm: float | None = setting(None, affects="numbers", above=0)
+    """Largest norm of the gradient of all trained weights together: a longer gradient is shortened to this length
+    before the step. No limit when not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
     """The learning rate's schedule within a phase."""
 
-    name: Literal["none", "plateau", "cosine"] = setting("none", affects="numbers")
+    name: Literal["none", "plateau", "cosine", "step", "one_cycle"] = setting("none", affects="numbers")
     """`none` keeps the rate. `plateau` multiplies it by `factor` after `patience` epochs without a lower validation
     loss. `cosine` lowers it at every step, along half a cosine wave, to `min_learning_rate` at the phase's epoch
-    limit."""
+    limit. `step` multiplies it by `factor` after every `step_epochs` epochs. `one_cycle` raises it at every step from a
+    25th of the rate to the rate, over 30 % of the steps up to the epoch limit, and lowers it to a 250,000th, both along
+    half a cosine wave; momentum stays constant."""
     warmup_epochs: int = setting(0, affects="numbers", at_least=0)
-    """Raise the rate linearly, step by step, over this many epochs at the start of each phase (none, cosine)."""
+    """Raise the rate linearly, step by step, over this many epochs at the start of each phase (none, cosine, step)."""
     factor: float = setting(0.5, affects="numbers", at_least=1e-6, at_most=0.99)
-    """Factor that reduces the rate (plateau)."""
+    """Factor that reduces the rate (plateau, step)."""
+    step_epochs: int = setting(10, affects="numbers", at_least=1, at_most=1_000_000)
+    """Epochs between two reductions of the rate, counted from the end of the warm-up (step)."""
     patience: int = setting(2, affects="numbers", at_least=1, at_most=1_000_000)
     """Epochs without improvement before the rate is reduced (plateau)."""
     min_delta: float = setting(0.0, affects="numbers", at_least=0, at_most=10)
     """A validation loss counts as an improvement if it is lower by more than this (plateau)."""
     min_learning_rate: float = setting(0.0, affects="numbers", at_least=0, at_most=10)
-    """Lower limit of the rate (plateau, cosine)."""
+    """Lower limit of the rate (plateau, cosine, step)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,6 +406,10 @@ class SweepSettings:
 class Settings:
     """The settings of one run."""
 
+    recipe: Recipe | None = setting(None, affects="nothing")
+    """Settings to start from, read before --config and the command line, which override them. `best`: a linear probe,
+    then everything with layer-wise rates, AdamW, cosine with warm-up, flips and random crops. `fast`: only the head, on
+    features that are computed once. The files are tandem/protocol/recipe_NAME.yaml."""
     regime: Regime = setting("finetune", affects="numbers")
     """Way of training: `off_the_shelf` (pretrained network with its ImageNet head, no training), `scratch` (random
     weights), `frozen` (pretrained backbone, only a new head is trained), `two_stage` (like frozen, then everything at a
@@ -410,11 +443,34 @@ class Settings:
     """Factor on the learning rate in the second phase of `two_stage`."""
     batch_size: int = setting(32, affects="numbers", at_least=2, at_most=65536)
     """Global batch size: training images per step, over all devices."""
+    accumulate: int = setting(1, affects="numbers", at_least=1, at_most=32768)
+    """Gradient accumulation: each batch passes through the network in this many equal parts, of at least two images,
+    whose gradients are averaged for one optimizer step. It needs less memory, and trains as without it, except that
+    batch norm normalises with the images of a part. The last step of an epoch has the parts that are left."""
     eval_batch_size: int | None = setting(None, affects="nothing", at_least=1, at_most=65536)
     """Test images per batch; halved as often as the GPU's memory requires. When not given, four times batch_size on a
     GPU, and batch_size on a CPU."""
+    test_time_augmentation: Views = setting("none", affects="nothing")
+    """Test the trained network a second time, by its mean probabilities over several views of each test image. `flip`:
+    the image and its mirror image (2 views). `flip_and_crops`: also five crops of 7/8 of each side (corners and centre)
+    and their mirror images (12 views). The scores are recorded as tta/test/..., with predictions of their own in the
+    folder tta; all other scores remain those of the plain image. A prediction takes as many times longer as there are
+    views."""
     max_epochs: int = setting(100, affects="numbers", at_least=1, at_most=1_000_000)
     """Epoch limit of each phase."""
+    ema_decay: float | None = setting(None, affects="numbers", above=0, at_most=0.999999)
+    """Exponential moving average of the weights: after each optimizer step of a phase, the average keeps this share of
+    itself and takes the rest from the weights, less in the first steps (Kingma and Ba 2015, section 7.2). Statistics of
+    batch norm are averaged alike. Validation, early stopping, the next phase, evaluation and the saved model use the
+    averages. 0.999 is common for thousands of steps. Off when not given."""
+    max_minutes: float | None = setting(None, affects="numbers", above=0)
+    """Time limit of a run's training, in minutes of training and validation over all phases, computing cached features
+    included; data preparation, compilation and evaluation are extra. Each phase gets an equal part of the time that is
+    left for it and the later ones, so the backbone is thawed in time; a phase that does not need its part leaves it to
+    them. When its time is up, a phase ends after the step under way, as by early stopping: it is validated, and
+    the best weights are restored. The schedule still counts on the epoch limit. Each phase takes at least one step. The
+    run is complete but marked, since a faster machine trains for longer: its numbers cannot be reproduced. No limit
+    when not given."""
     seed: int = setting(0, affects="numbers", at_least=0, at_most=2**31 - 1)
     """Seed of initial weights, dropout, and the order and augmentation of training images."""
     sampling: Literal["shuffled", "balanced"] = setting("shuffled", affects="numbers")

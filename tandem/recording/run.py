@@ -14,10 +14,12 @@ import pandas as pd
 
 from tandem.data.console import say
 from tandem.data.prepare import PreparedData
+from tandem.data.views import num_views
 from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
+from tandem.evaluation.ranking import ranking_table
 from tandem.files import csv_cell, whole_path, write_text
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
@@ -63,6 +65,8 @@ class PhaseOutcome:
     """The part of feature_seconds that an earlier run spent."""
     peak_gpu_memory_megabytes: float = 0.0
     """Peak memory on the GPU in training and validation, in 10^6 bytes; 0 without a GPU."""
+    ended_by_time_limit: bool = False
+    """True if `max_minutes` ended the phase, before early stopping or the epoch limit did."""
 
 
 def record_data(run: Run, data: PreparedData) -> None:
@@ -158,7 +162,7 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     local = run.folder / folder
     local.mkdir(parents=True, exist_ok=True)
     predictions.write(local / vocabulary.PREDICTIONS_FILE)
-    classes = per_class_table(predictions).map(csv_cell)
+    classes = per_class_table(predictions).merge(ranking_table(predictions), on="class").map(csv_cell)
     matrix = confusion_matrix(predictions).rename(index=csv_cell, columns=csv_cell)
     write_text(local / vocabulary.PER_CLASS_FILE, classes.to_csv(index=False, lineterminator="\n"))
     write_text(local / vocabulary.CONFUSION_MATRIX_FILE, matrix.to_csv(lineterminator="\n"))
@@ -173,6 +177,25 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     result = scores(predictions)
     run.log_metrics({f"{prefix}{vocabulary.TEST_PREFIX}{name}": value for name, value in result.items()}, step=0)
     return result
+
+
+def record_views(run: Run, settings: Settings, plain: Predictions, over_views: Predictions) -> None:
+    """Records predictions with test-time augmentation, their scores and their cost, and prints the accuracy.
+
+    Args:
+        run: The run that is being recorded.
+        settings: Its settings.
+        plain: Predictions from the test images themselves, by the same network.
+        over_views: Predictions from the views of these images.
+    """
+    count = num_views(settings.test_time_augmentation)
+    scores_over_views = record_evaluation(run, over_views, folder=vocabulary.TTA, prefix=f"{vocabulary.TTA}/")
+    run.log_metrics({vocabulary.TTA_VIEWS: count}, step=0)
+    say(
+        f"Mean over {count} views per test image: accuracy {scores_over_views['accuracy']:.4f}; "
+        f"of the plain image {scores(plain)['accuracy']:.4f}",
+        quiet=False,
+    )
 
 
 def record_phase(
@@ -265,6 +288,12 @@ def _after_first_phase(run: Run) -> Predictions:
     return Predictions.read(run.folder / vocabulary.phase_name(1) / vocabulary.PREDICTIONS_FILE)
 
 
+def _over_views(run: Run) -> Predictions | None:
+    """Predictions with test-time augmentation, which record_views wrote into the run's folder; None without them."""
+    file = run.folder / vocabulary.TTA / vocabulary.PREDICTIONS_FILE
+    return Predictions.read(file) if file.exists() else None
+
+
 def record_end(
     run: Run,
     settings: Settings,
@@ -308,6 +337,8 @@ def record_end(
     if curves.rows:
         costs[vocabulary.SECONDS_PER_EPOCH] = statistics.median(row[vocabulary.EPOCH_SECONDS] for row in curves.rows)
     run.log_metrics(costs)
+    if ended := [str(number) for number, outcome in enumerate(outcomes, start=1) if outcome.ended_by_time_limit]:
+        run.set_tags({vocabulary.TIME_LIMIT: f"ended phase {', '.join(ended)}"})
     test_scores = record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
     title = f"{settings.backbone}, {settings.regime}, {framework}, {data.name}"
     page, maps, rows = run.folder / vocabulary.RUN_PAGE_FILE, run.folder / vocabulary.GRAD_CAM_FILE, data.rows("test")
@@ -318,6 +349,8 @@ def record_end(
         train_seconds=costs[vocabulary.TRAIN_SECONDS],
         predictions=predictions,
         after_first_phase=_after_first_phase(run) if len(outcomes) > 1 else None,
+        over_views=_over_views(run),
+        views_per_image=num_views(settings.test_time_augmentation),
         image_of=lambda row: np.asarray(data.images[rows[row]]),
         grad_cam=GradCam.read(maps) if maps.exists() else None,
         settings=flatten(hide_password(settings)),

@@ -27,6 +27,7 @@ class Curves:
 
     Attributes:
         rows: One dictionary per epoch: `epoch` counted from 0 over all phases, `phase` from 1, and the metrics.
+        feature_seconds: Seconds that computing the features of the phases so far took, in this run or an earlier one.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Curves:
         self.checkpoints = checkpoints or Checkpoints(None)
         self.quiet = quiet
         self.rows: list[dict[str, float]] = []
+        self.feature_seconds = 0.0
 
     def add(
         self,

@@ -27,6 +27,7 @@ RESUMED = "tandem.resumed"  # number of times that the run was continued after a
 INTERRUPTED = "tandem.interrupted"  # signal, and what is kept; only on interrupted runs
 FAILURE = "tandem.failure"  # reason for the status FAILED, one line
 OFF_THE_SHELF = "tandem.off_the_shelf"  # why scores over all ImageNet outputs and over the classes differ
+TIME_LIMIT = "tandem.time_limit"  # phases that max_minutes ended; only where it did
 GRAD_CAM = "tandem.grad_cam"  # number of test images with maps, or why there are none
 COMPARISON = "tandem.comparison"  # number of compared runs; only on comparisons
 REPEATS = "tandem.repeats"  # the children, such as "torch: 3 seeds"; only on parent runs
@@ -83,7 +84,11 @@ RANGE_LEARNING_RATE = "range_test/learning_rate"  # one value per step
 RANGE_SUGGESTION = "range_test/suggestion"  # suggested learning rate
 
 COST_PREFIX = "cost/"
-TEST_PREFIX = "test/"  # followed by a score's name from tandem.evaluation.metrics
+# Followed by a score's name from tandem.evaluation.metrics: accuracy, f1_macro, balanced_accuracy, cohen_kappa,
+# matthews_correlation and others; roc_auc_macro and average_precision_macro only if several classes have test images.
+TEST_PREFIX = "test/"
+TTA = "tta"  # prefix of the scores, and folder of the predictions, with test-time augmentation; see TEST_PREFIX
+TTA_VIEWS = "tta/views"  # views per test image, and so passes through the network, the plain image included
 
 DEFAULT_URI = "sqlite:///mlflow.db"  # used if no tracking URI is configured
 
@@ -91,7 +96,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"  # used if no tracking URI is configured
 SETTINGS_FILE = "settings.yaml"
 DATA_FOLDER = "data"  # split, report, unreadable images and copies; tandem/data/prepare.py names the files
 PREDICTIONS_FILE = "predictions.parquet"
-PER_CLASS_FILE = "per_class.csv"
+PER_CLASS_FILE = "per_class.csv"  # class, precision, recall, f1, support; newer runs also roc_auc, average_precision
 CONFUSION_MATRIX_FILE = "confusion_matrix.csv"
 CLASSIFICATION_REPORT_FILE = "classification_report.txt"
 FINAL_FOLDER = "final"  # the four files above for the trained network; phase_name(n) has those after a phase

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 
 from tandem.comparison.comparison import Comparison, compare_runs
-from tandem.comparison.configurations import family_of, group_runs
+from tandem.comparison.configurations import caches_features, family_of, group_runs
 from tandem.comparison.pairing import framework_pairs, scratch_pairs
 from tandem.comparison.rows import Row
-from tandem.protocol.settings import FIELDS
+from tandem.protocol.recipes import recipe_settings
+from tandem.protocol.settings import FIELDS, AugmentationSettings, Settings, flatten
 from tandem.rendering.tables import Table
 from tandem.tracking.reader import RunRecord
 from tests.compared import MakeRun
@@ -194,6 +196,19 @@ def test_cached_features_change_only_costs(make_run: MakeRun) -> None:
     # A regime without a frozen phase caches nothing, whatever its settings say
     (group,), _ = group_runs([make_run("torch", params=without), make_run("torch", seed=1, params=with_them)])
     assert [one.costs for one in group.configurations] == [()]
+
+
+def test_only_runs_without_augmentation_cache_features(make_run: MakeRun) -> None:
+    defaults = flatten(AugmentationSettings(), "augmentation.")
+    params = {name: value if isinstance(value, str) else json.dumps(value) for name, value in defaults.items()}
+    cached = {"cache_features": "true", **params}
+    for changed, expected in (
+        ({}, True),
+        ({"augmentation.policy": "trivial_augment"}, False),
+        ({"augmentation.vertical_flip": "true"}, False),
+        ({"augmentation.rotation": "10.0"}, False),
+    ):
+        assert caches_features(make_run("torch", "frozen", params={**cached, **changed})) == expected
 
 
 def test_runs_older_than_a_setting_have_its_default(make_run: MakeRun) -> None:
@@ -430,3 +445,48 @@ def test_runs_older_than_a_cost_setting_have_its_value_before(name: str, older: 
     assert [one.costs for one in group.configurations] == [()]
     (group,), _ = group_runs([runs[0], make_run(regime="frozen", params={name: "other"})])
     assert [dict(one.costs)[name] for one in group.configurations] == sorted([older, "other"])
+
+
+def recipe_params(recipe: str | None, **changes: Any) -> dict[str, str]:
+    """Parameters of a run that started from a recipe, as MLflow stores them."""
+    values = {**flatten(Settings()), **(recipe_settings(recipe) if recipe else {}), "recipe": recipe, **changes}
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+        if FIELDS[name].metadata["affects"] != "cost"
+    }
+
+
+def test_rows_that_differ_by_their_recipe_are_named_by_it(make_run: MakeRun) -> None:
+    runs = [
+        make_run(framework, recipe_settings(recipe)["regime"] if recipe else "finetune", params=recipe_params(recipe))
+        for framework in ("torch", "keras")
+        for recipe in (None, "best", "fast")
+    ]
+    # Runs of versions without recipes.
+    del runs[0].params["recipe"]
+    labels = {row.label for row in rows_of(runs)}
+    assert labels == {
+        f"{words} {framework}{recipe}"
+        for framework in ("torch", "keras")
+        for words, recipe in (("finetune", ""), ("two_stage", " (recipe best)"), ("frozen", " (recipe fast)"))
+    }
+    assert len(framework_pairs(rows_of(runs))) == 3
+
+
+def test_setting_that_overrides_a_recipe_has_its_own_column(make_run: MakeRun) -> None:
+    changed = {"optimizer.layer_decay": 0.5}
+    runs = [
+        make_run(params=recipe_params(None)),
+        make_run(regime="two_stage", params=recipe_params("best", **changed)),
+    ]
+    label = rows_of(runs)[0].label
+    assert "recipe best" in label and "optimizer.layer_decay 0.5" in label and "adamw" not in label
+
+
+def test_runs_of_one_recipe_are_named_by_their_settings(make_run: MakeRun) -> None:
+    runs = [make_run(regime="two_stage", params=recipe_params("best", learning_rate=rate)) for rate in (0.001, 0.01)]
+    assert [row.label for row in rows_of(runs)] == [
+        "two_stage torch (learning_rate 0.001)",
+        "two_stage torch (learning_rate 0.01)",
+    ]

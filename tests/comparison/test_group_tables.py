@@ -6,9 +6,12 @@ import pytest
 from scipy import stats
 
 from tandem.comparison.comparison import Comparison, compare_runs
+from tandem.comparison.group_tables import checked_scores
+from tandem.errors import UserError
+from tandem.evaluation.metrics import SCORE_NAMES, scores
 from tandem.rendering.tables import Estimate
 from tandem.tracking.reader import RunRecord
-from tests.compared import IMAGES, OUTCOMES, MakeRun, right_images, table_of
+from tests.compared import IMAGES, OUTCOMES, MakePredictions, MakeRun, right_images, table_of
 from tests.compared import rows_of as rows
 
 
@@ -85,8 +88,9 @@ def test_scores_without_an_interval_have_the_reason_below_the_table(compared: Ca
     # Four classes of 2 images: too few for F1, enough for recall, which is not among the measured scores.
     few = {key: right_images(0.5, images=8) for key in [("torch", "frozen"), ("torch", "finetune")]}
     tables = compared(few).groups[0].tables
-    reason = "No interval keeps its promise for macro F1: fewer than 4 test images per class."
-    assert reason in tables["scores"].notes and reason in tables["summary"].notes
+    reason = "No interval keeps its promise for macro F1{}: fewer than 4 test images per class."
+    assert reason.format("") in tables["summary"].notes
+    assert reason.format(", weighted F1") in tables["scores"].notes
     assert not isinstance(rows(tables["scores"])[0]["f1_macro"], Estimate)
 
 
@@ -101,14 +105,39 @@ def test_row_without_predictions_has_its_score_and_no_interval(compared: Callabl
 
 def test_scores_table_has_the_scores_of_predictions_and_of_runs(compared: Callable[..., Comparison]) -> None:
     table = compared(OUTCOMES).groups[0].tables["scores"]
-    # No run has logged the calibration error, which has no interval.
-    assert [column.key for column in table.columns][3:] == [
-        *("accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro"),
-        *("precision_weighted", "recall_weighted", "f1_weighted", "precision_min", "recall_min", "f1_min"),
-        *("recall_at_half", "rms_calibration_error", "log_loss"),
-    ]
+    assert [column.key for column in table.columns][3:] == list(SCORE_NAMES)
     assert {column.key: column.better for column in table.columns}["f1_min"] == "higher"
     assert rows(table)[0]["f1_min"].value == pytest.approx(0.7, abs=0.05)
+
+
+def test_scores_that_no_run_logged_are_computed_from_predictions(
+    compared: Callable[..., Comparison], make_predictions: MakePredictions
+) -> None:
+    """Runs of older versions lack some scores; the calibration error never has an interval."""
+    key = ("torch", "scratch")
+    outcome = OUTCOMES[key]
+    row = rows(compared({key: outcome}).groups[0].tables["scores"])[0]
+    expected = scores(make_predictions(outcome))
+    assert row["calibration_error"] == pytest.approx(expected["calibration_error"])
+    assert row["cohen_kappa"].value == pytest.approx(expected["cohen_kappa"])
+    without = rows(compared({key: outcome}, without=[key]).groups[0].tables["scores"])[0]
+    assert "calibration_error" not in without and "cohen_kappa" not in without
+
+
+def test_summary_has_the_columns_that_are_asked_for(make_run: MakeRun) -> None:
+    run = make_run(metrics={"test/cohen_kappa": 0.4, "test/f1_macro": 0.5})
+    usual = compare_runs([run]).groups[0].tables["summary"]
+    more = compare_runs([run], more_scores=("cohen_kappa", "f1_macro")).groups[0].tables["summary"]
+    assert "cohen_kappa" not in rows(usual)[0]
+    assert rows(more)[0]["cohen_kappa"] == 0.4
+    # Columns that the summary has anyway are not repeated.
+    assert len(more.columns) == len(usual.columns) + 1
+
+
+def test_unknown_score_is_refused_with_the_names() -> None:
+    with pytest.raises(UserError, match=r"received 'cohens_kappa' \(did you mean cohen_kappa\?\), allowed: accuracy, "):
+        checked_scores(["accuracy", "cohens_kappa"])
+    assert checked_scores(["log_loss", "accuracy", "log_loss"]) == ("log_loss", "accuracy")
 
 
 def test_lower_losses_and_calibration_errors_are_better(make_run: MakeRun) -> None:
@@ -130,6 +159,14 @@ def test_versions_that_differ_within_a_row_or_between_rows_are_named(make_run: M
     assert notes("2.14.0", "2.15.0", regimes=("frozen", "finetune")) == [
         "Versions of torch differ: 2.14.0 in frozen torch; 2.15.0 in finetune torch."
     ]
+
+
+def test_rows_that_a_time_limit_ended_are_named(make_run: MakeRun) -> None:
+    limited = {"tandem.time_limit": "ended phase 2"}
+    runs = [make_run(regime=regime, tags=tags) for regime, tags in (("frozen", {}), ("finetune", limited))]
+    (note,) = [note for note in table_of(runs, "summary").notes if "max_minutes" in note]
+    assert note.startswith("The time limit (max_minutes) ended the training of finetune torch: ")
+    assert not [note for note in table_of(runs[:1], "summary").notes if "max_minutes" in note]
 
 
 def test_scores_that_documents_define_have_columns(make_run: MakeRun) -> None:
@@ -172,6 +209,24 @@ def test_network_off_the_shelf_has_both_kinds_of_scores(make_run: MakeRun) -> No
     }
     runs = [make_run(regime="off_the_shelf", accuracy=0.99, metrics=metrics), make_run(regime="frozen")]
     assert table_of(runs, "off_the_shelf").rows == (("off_the_shelf torch", 0.99, *metrics.values()),)
+
+
+def test_test_time_augmentation_is_shown_beside_the_plain_images(make_run: MakeRun) -> None:
+    def metrics(accuracy: float) -> dict[str, float]:
+        return {"tta/test/accuracy": accuracy, "tta/test/f1_macro": 0.7, "tta/views": 12.0}
+
+    runs = [
+        make_run(accuracy=0.80, seed=0, metrics=metrics(0.85)),
+        make_run(accuracy=0.90, seed=1, metrics=metrics(0.93)),
+        make_run("keras", accuracy=0.5),
+    ]
+    (row,) = rows(table_of(runs, "test_time_augmentation"))
+    assert (row["row"], row["views"], row["accuracy"]) == ("finetune torch", 12, pytest.approx(0.89))
+    assert (row["accuracy_plain"], row["accuracy_difference"]) == pytest.approx((0.85, 0.04))
+    assert row["f1_macro_difference"] == pytest.approx(0.7 - row["f1_macro_plain"])
+    # all other tables are of the plain images
+    assert rows(table_of(runs, "summary"))[0]["accuracy"] == pytest.approx(0.85)
+    assert "test_time_augmentation" not in {table.name for table in compare_runs([make_run()]).tables}
 
 
 def test_without_networks_off_the_shelf_there_is_no_such_table(make_run: MakeRun) -> None:

@@ -345,6 +345,10 @@ def test_other_frameworks_and_weights_have_caches_of_their_own(name: str, tmp_pa
     [
         ({"seed": 5}, 2),
         ({"augmentation.crop_padding": 1}, 2),
+        ({"augmentation.vertical_flip": True}, 2),
+        ({"augmentation.rotation": 5.0}, 2),
+        ({"augmentation.policy": "rand_augment"}, 2),
+        ({"augmentation.random_erasing": 0.1}, 2),
         ({"cache_views": 3}, 1),
         ({"learning_rate": 0.5}, 0),
     ],
@@ -365,8 +369,18 @@ def test_features_of_a_phase_are_those_of_its_images(data: PreparedData) -> None
     assert len(found.training) == 1 and found.seconds > 0
 
 
-def test_features_of_views_are_those_of_the_augmented_images(data: PreparedData) -> None:
-    settings = small_settings(regime="frozen", cache_views=2, augmentation=FLIPS)
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        FLIPS,
+        AugmentationSettings(vertical_flip=True, rotation=10, policy="trivial_augment", random_erasing=0.5),
+    ],
+    ids=["flips", "other kinds"],
+)
+def test_features_of_views_are_those_of_the_augmented_images(
+    augmentation: AugmentationSettings, data: PreparedData
+) -> None:
+    settings = small_settings(regime="frozen", cache_views=2, augmentation=augmentation)
     found = find_phase_features(HEAD, settings, data, MADE_WITH, first_pixels)
     rows = data.rows("train")
     stream = training_stream(settings, data, HEAD, shuffle=False)

@@ -28,6 +28,10 @@ EVERYTHING = AugmentationSettings(
     contrast=0.4,
     saturation=0.4,
     hue=0.2,
+    vertical_flip=True,
+    rotation=20,
+    policy="rand_augment",
+    random_erasing=0.5,
 )
 
 
@@ -267,7 +271,7 @@ def test_each_image_gets_the_changes_of_its_place_among_the_rows() -> None:
     augmentation = Augmentation(settings=EVERYTHING, size=(6, 5))
     stream = Stream(images, labels, rows, batch_size=2, seed=(4, 1), shuffle=False, augmentation=augmentation)
     _, *seeds = np.random.SeedSequence([4, 1, 2]).spawn(1 + NUM_GENERATORS)
-    changes = draw_changes(seeds, len(rows), (9, 7), EVERYTHING)
+    changes = draw_changes(seeds, len(rows), (9, 7), (6, 5), EVERYTHING)
     expected = np.zeros((len(rows), 6, 5, 3), np.uint8)
     for place, row in enumerate(rows):
         change(images[row], changes, place, expected[place])

@@ -4,16 +4,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tandem.data.prepare import PreparedData
 from tandem.evaluation.imagenet import imagenet_classes
-from tandem.experiment import evaluate_off_the_shelf, explain_predictions, measure_inference_cost, predict_test
+from tandem.evaluation.predictions import Predictions
+from tandem.experiment import (
+    evaluate_off_the_shelf,
+    evaluate_views,
+    explain_predictions,
+    measure_inference_cost,
+    predict_test,
+)
 from tandem.experiment.evaluation import logits_of_test
-from tandem.protocol.settings import TrackingSettings
+from tandem.protocol.settings import TrackingSettings, Views
 from tandem.tracking import vocabulary
 from tests.experiment.made_framework import LinearNetwork, MadePackage, MadeScript
 from tests.oracles import softmax
 from tests.small_runs import NUM_CLASSES, RecordingRun, assert_same_outputs, small_settings
+
+BILINEAR = Image.Resampling.BILINEAR
 
 
 def network_and_logits(script: MadeScript, data: PreparedData) -> tuple[LinearNetwork, np.ndarray]:
@@ -66,6 +76,48 @@ def test_predictions_have_the_probabilities_and_names_of_the_test_images(data: P
     rows = data.rows("test")
     assert predictions.keys == tuple(data.keys[row] for row in rows)
     assert np.array_equal(predictions.truth, data.labels[rows])
+
+
+@pytest.mark.parametrize("kind", ["flip", "flip_and_crops"])
+def test_views_are_scored_by_their_mean_probabilities(kind: Views, data: PreparedData, tmp_path: Path) -> None:
+    script, run = MadeScript(), RecordingRun(tmp_path)
+    network, logits = network_and_logits(script, data)
+    settings = small_settings(test_time_augmentation=kind)
+    plain = predict_test(script.framework(), network, settings, data)
+    script.batches.clear()
+    evaluate_views(script.framework(), network, settings, data, plain, run)  # type: ignore[arg-type]
+    images = np.asarray(data.images[data.rows("test")])
+    # images of 8 x 8 pixels have crops of 7 x 7, of which the centre is the first
+    crops = [
+        np.stack(
+            [
+                np.asarray(Image.fromarray(image[top : top + 7, left : left + 7]).resize((8, 8), BILINEAR))
+                for image in images
+            ]
+        )
+        for top, left in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 0))
+    ]
+    views = [images] if kind == "flip" else [images, *crops]
+    probabilities = [softmax(network(view)) for each in views for view in (each, each[:, :, ::-1])]
+    recorded = Predictions.read(tmp_path / "tta" / "predictions.parquet")
+    assert_same_outputs(recorded.probabilities, np.mean(probabilities, axis=0), atol=1e-6)
+    assert not np.allclose(recorded.probabilities, softmax(logits), atol=1e-3)
+    assert recorded.keys == plain.keys and recorded.hashes == plain.hashes
+    logged = {name: value for _, values in run.logged for name, value in values.items()}
+    assert logged["tta/views"] == len(probabilities)
+    truth = data.labels[data.rows("test")]
+    assert logged["tta/test/accuracy"] == pytest.approx(np.mean(np.mean(probabilities, axis=0).argmax(1) == truth))
+    assert all(name.startswith("tta/") for name in logged)
+    assert script.batches == [8, 8] * (len(probabilities) - 1)  # the plain images were predicted before
+
+
+def test_without_test_time_augmentation_no_view_is_predicted(data: PreparedData, tmp_path: Path) -> None:
+    script, run = MadeScript(), RecordingRun(tmp_path)
+    network, _ = network_and_logits(script, data)
+    plain = predict_test(script.framework(), network, small_settings(), data)
+    script.batches.clear()
+    evaluate_views(script.framework(), network, small_settings(), data, plain, run)  # type: ignore[arg-type]
+    assert script.batches == run.logged == run.artifacts == [] and list(tmp_path.iterdir()) == []
 
 
 def test_cost_of_inference_has_the_vocabulary_s_names(data: PreparedData) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,14 @@ def test_run_continues_after_its_last_trained_phase(data: PreparedData, tmp_path
     first, second = progress.phases_left()
     assert not progress.is_trained(first)
     network.head = network.head + 1
-    progress.add_outcome(script.train_phase(network, first, settings, data, progress.curves))
+    outcome = script.train_phase(network, first, settings, data, progress.curves)
+    progress.add_outcome(dataclasses.replace(outcome, feature_seconds=3.0))
     # it is killed while the phase is evaluated
     continued, again = begin(script, settings, data, tmp_path)
     assert list(continued.phases_left()) == [first, second]
     assert continued.is_trained(first) and not continued.is_trained(second)
     assert np.array_equal(again.head, network.head)
+    assert continued.curves.feature_seconds == 3
     assert continued.outcomes == progress.outcomes and continued.curves.rows == progress.curves.rows
     continued.add_predictions(first, predict_test(script.framework(), again, settings, data))
     (result,) = continued.results

@@ -116,8 +116,10 @@ def test_each_block_learns_and_decays_at_its_own_rate(weight_decay: float) -> No
     [
         ScheduleSettings(name="cosine", warmup_epochs=1, min_learning_rate=1e-3),
         ScheduleSettings(name="none", warmup_epochs=2),
+        ScheduleSettings(name="step", warmup_epochs=2, step_epochs=1, factor=0.3),
+        ScheduleSettings(name="one_cycle"),
     ],
-    ids=["cosine", "warm-up alone"],
+    ids=["cosine", "warm-up alone", "step", "one cycle"],
 )
 def test_steps_use_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
     block, head = dense_layer(), dense_layer()

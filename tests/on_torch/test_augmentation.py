@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scipy import stats
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import InterpolationMode, RandAugment, RandomErasing, RandomResizedCrop, TrivialAugmentWide
 from torchvision.transforms import functional as transforms
+from torchvision.transforms.autoaugment import _apply_op
 
-from tandem.data.augmentation import NUM_GENERATORS, draw_changes, jitter, resized_crop
+from tandem.data.augmentation import NUM_GENERATORS, Changes, draw_changes, jitter, resized_crop, rotated
+from tandem.data.policies import OPERATIONS, magnitudes
+from tandem.data.views import further_views
 from tandem.protocol.settings import AugmentationSettings
 
 ADJUSTMENTS = {
@@ -26,6 +31,11 @@ def photograph(height: int = 60, width: int = 80, low: int = 0, high: int = 255)
     few = Image.fromarray(random.integers(low, high, (5, 6, 3), dtype=np.uint8))
     smooth = np.asarray(few.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
     return np.clip(smooth + random.integers(-5, 6, smooth.shape), low, high).astype(np.uint8)
+
+
+def drawn(size: tuple[int, int], **settings: Any) -> Changes:
+    seeds = np.random.SeedSequence(0).spawn(NUM_GENERATORS)
+    return draw_changes(seeds, 3000, size, size, AugmentationSettings(**settings))
 
 
 def jittered(pixels: np.ndarray, **factors: float) -> np.ndarray:
@@ -58,8 +68,7 @@ def test_boxes_are_distributed_as_in_torchvision(size: tuple[int, int], scale: t
     torch.manual_seed(0)
     image = torch.empty(3, *size)
     theirs = np.array([RandomResizedCrop.get_params(image, list(scale), [3 / 4, 4 / 3]) for _ in range(3000)])
-    seeds = np.random.SeedSequence(0).spawn(NUM_GENERATORS)
-    ours = draw_changes(seeds, 3000, size, AugmentationSettings(random_resized_crop=list(scale))).boxes
+    ours = drawn(size, random_resized_crop=list(scale)).boxes
     assert ours is not None
     for measure in (
         lambda boxes: boxes[:, 2] * boxes[:, 3],  # area
@@ -104,3 +113,89 @@ def test_hue_agrees_with_torchvision_s_for_images_up_to_their_256_hues(turn: flo
     expected = np.asarray(transforms.adjust_hue(Image.fromarray(pixels), turn)).astype(int)
     difference = np.abs(jittered(pixels, hue=turn).astype(int) - expected)
     assert difference.max() <= 14 and difference.mean() < 1.5
+
+
+@pytest.mark.parametrize("degrees", [-180.0, -77.7, -15.0, 0.0, 0.3, 12.5, 90.0, 133.3])
+@pytest.mark.parametrize("size", [(60, 80), (64, 64)])
+def test_rotation_is_that_of_torchvision(degrees: float, size: tuple[int, int]) -> None:
+    pixels = photograph(*size)
+    expected = transforms.rotate(Image.fromarray(pixels), degrees, interpolation=InterpolationMode.BILINEAR)
+    assert np.array_equal(rotated(pixels, degrees), np.asarray(expected))
+
+
+@pytest.mark.parametrize("size", [(224, 224), (32, 32), (100, 180)])
+def test_erased_boxes_are_distributed_as_in_torchvision(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    image = torch.empty(3, *size)
+    theirs = np.array([RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(3000)])
+    erased = drawn(size, random_erasing=1.0).erased
+    assert erased is not None
+    ours, theirs = erased[erased.any(axis=1)], theirs[theirs[:, 2] < size[0]]
+    # the defaults of RandomErasing itself
+    assert (RandomErasing().scale, RandomErasing().ratio) == ((0.02, 0.33), (0.3, 3.3))
+    assert abs(len(ours) - len(theirs)) <= 3
+    for measure in (
+        lambda boxes: boxes[:, 2] * boxes[:, 3],  # area
+        lambda boxes: boxes[:, 2] / boxes[:, 3],  # ratio
+        lambda boxes: boxes[:, 0] / (size[0] - boxes[:, 2]),  # place from top to bottom
+        lambda boxes: boxes[:, 1] / (size[1] - boxes[:, 3]),  # place from left to right
+    ):
+        assert stats.ks_2samp(measure(ours), measure(theirs)).pvalue > 1e-3
+
+
+def as_in_torchvision(name: str) -> str:
+    """Torchvision's name of an operation: `ShearX` for `shear_x`."""
+    return "AutoContrast" if name == "autocontrast" else "".join(word.capitalize() for word in name.split("_"))
+
+
+def space_of(policy: str, size: tuple[int, int]) -> dict[str, tuple[torch.Tensor, bool]]:
+    """Torchvision's magnitudes of each operation, and True for those that may be negated."""
+    if policy == "rand_augment":
+        return RandAugment()._augmentation_space(31, size)
+    return TrivialAugmentWide()._augmentation_space(31)
+
+
+@pytest.mark.parametrize("policy", ["rand_augment", "trivial_augment"])
+@pytest.mark.parametrize("size", [(224, 224), (60, 80)])
+def test_magnitudes_are_those_of_torchvision(policy: str, size: tuple[int, int]) -> None:
+    theirs = space_of(policy, size)
+    assert [as_in_torchvision(name) for name in OPERATIONS] == list(theirs)
+    for ours, (values, _) in zip(magnitudes(policy, size), theirs.values(), strict=True):
+        assert np.allclose(ours, values.double().numpy(), rtol=1e-6, atol=1e-6)
+    rand_augment = RandAugment()
+    assert (rand_augment.num_ops, rand_augment.magnitude, rand_augment.num_magnitude_bins) == (2, 9, 31)
+    assert (AugmentationSettings().num_operations, AugmentationSettings().magnitude) == (2, 9)
+
+
+@pytest.mark.parametrize("policy", ["rand_augment", "trivial_augment"])
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_operations_of_policies_are_those_of_torchvision(policy: str, name: str) -> None:
+    # with equal magnitudes; torchvision's, in float32, are up to 1e-6 smaller, which may shift by a pixel less
+    pixels = photograph(low=20, high=230)
+    image, differs = Image.fromarray(pixels), False
+    for magnitude in magnitudes(policy, (60, 80))[list(OPERATIONS).index(name)].tolist():
+        for signed in (magnitude, -magnitude) if name not in ("posterize", "solarize") else (magnitude,):
+            expected = _apply_op(image, as_in_torchvision(name), signed, InterpolationMode.NEAREST, None)
+            found = np.asarray(OPERATIONS[name](image, signed))
+            assert np.array_equal(found, np.asarray(expected))
+            differs |= not np.array_equal(found, pixels)
+    assert differs == (name != "identity")
+
+
+def test_operations_with_a_sign_are_those_of_torchvision() -> None:
+    for policy in ("rand_augment", "trivial_augment"):
+        operations = drawn((60, 80), policy=policy).operations
+        assert operations is not None
+        negated = {list(OPERATIONS)[number] for number in operations.numbers[operations.magnitudes < 0].tolist()}
+        assert {as_in_torchvision(name) for name in negated} == {
+            name for name, (_, signed) in space_of(policy, (60, 80)).items() if signed
+        }
+
+
+@pytest.mark.parametrize("size", [(224, 224), (64, 32)])
+def test_crops_of_test_images_are_those_of_torchvision(size: tuple[int, int]) -> None:
+    pixels = photograph(*size)
+    crops = transforms.ten_crop(Image.fromarray(pixels), [size[0] * 7 // 8, size[1] * 7 // 8])
+    theirs = {crop.resize(size[::-1], Image.Resampling.BILINEAR).tobytes() for crop in crops}
+    _, *ours = (view(pixels).tobytes() for view in further_views("flip_and_crops"))
+    assert set(ours) == theirs and len(theirs) == 10

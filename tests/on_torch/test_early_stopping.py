@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tandem.data.phase_streams import passes_of
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights, on_cpu
@@ -75,7 +76,7 @@ def fit(
     network, snapshots, early_stopping = small_network(), Snapshots(), build_early_stopping(settings, phase)
     blocks: Blocks = [[network.backbone]]
     training, validation = open_streams(settings, data, phase)
-    steps = ScriptedLosses(network, settings, phase, blocks, len(training))
+    steps = ScriptedLosses(network, settings, phase, blocks, passes_of(settings, training.stream))
     steps.losses = losses
     freeze_or_thaw(network, phase, blocks)
     trainer = lightning.Trainer(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.protocol.regimes import Phase
@@ -140,8 +141,10 @@ def test_frozen_blocks_are_left_out_and_do_not_change_the_rates_of_others() -> N
     [
         ScheduleSettings(name="cosine", warmup_epochs=1, min_learning_rate=1e-3),
         ScheduleSettings(name="none", warmup_epochs=2),
+        ScheduleSettings(name="step", warmup_epochs=2, step_epochs=1, factor=0.3),
+        ScheduleSettings(name="one_cycle"),
     ],
-    ids=["cosine", "warm-up alone"],
+    ids=["cosine", "warm-up alone", "step", "one cycle"],
 )
 def test_steps_use_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
     head, block = dense_layer(), dense_layer()
@@ -160,6 +163,20 @@ def test_steps_use_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
         block_steps.append((before[1] - block.weight).mean().item())
     assert head_steps == pytest.approx(table, abs=1e-6)
     assert block_steps == pytest.approx(table / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("num_steps", [3, 7, 10, 64])
+def test_one_cycle_has_the_rates_of_torch(num_steps: int) -> None:
+    phase = Phase(number=1, trainable="all", learning_rate=RATE, max_epochs=num_steps)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=RATE)
+    published = OneCycleLR(optimizer, max_lr=RATE, total_steps=num_steps, cycle_momentum=False)
+    expected = []
+    for step in range(num_steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step + 1 < num_steps:
+            published.step()
+    assert learning_rates(ScheduleSettings(name="one_cycle"), phase, 1) == pytest.approx(expected, rel=1e-12)
 
 
 def test_blocks_of_the_same_rate_share_a_group() -> None:

@@ -81,6 +81,11 @@ LIMITS = [(name, limit) for name, (limits, _) in FIELDS.items() for limit in lim
 # Options that a value at its limit, or a choice, needs so that no other rule refuses it.
 COMPANIONS = {
     ("cache_views", "at_least"): ["--regime", "frozen", "--augmentation.horizontal_flip", "true"],
+    **{
+        (f"augmentation.{name}", limit): ["--augmentation.policy", "rand_augment"]
+        for name in ("num_operations", "magnitude")
+        for limit in ("at_least", "at_most")
+    },
     ("data.fold", "at_least"): ["--data.split", "folds"],
     ("data.fold", "at_most"): ["--data.split", "folds"],
     ("optimizer.nesterov", True): ["--optimizer.name", "sgd"],
@@ -526,6 +531,15 @@ def test_random_resized_crop_has_a_least_and_a_greatest_share(shares: str) -> No
         read_settings("torch", ["--augmentation.random_resized_crop", taken])
 
 
+@pytest.mark.parametrize("policy", ["none", "trivial_augment"])
+@pytest.mark.parametrize(("name", "default"), [("num_operations", 2), ("magnitude", 9)])
+def test_strength_of_rand_augment_is_refused_with_other_policies(policy: str, name: str, default: int) -> None:
+    assert refusal("--augmentation.policy", policy, f"--augmentation.{name}", "3") == (
+        f"augmentation.{name}: received 3, allowed: {default} with augmentation.policy {policy}; rand_augment takes it"
+    )
+    read_settings("torch", ["--augmentation.policy", policy, f"--augmentation.{name}", str(default)])
+
+
 @pytest.mark.parametrize("seeds", ["[]", "[1, 1]", "[3, 1, 3]"])
 def test_seeds_are_different_ones(seeds: str) -> None:
     assert refusal("--seeds", seeds) == f"seeds: received {seeds}, allowed: one or more different whole numbers"
@@ -593,14 +607,46 @@ def test_weights_of_classes_in_another_form_are_refused(value: str) -> None:
     assert message.startswith("loss.class_weights: received ") and "allowed: none, balanced" in message
 
 
-def test_warmup_is_refused_with_plateau() -> None:
+@pytest.mark.parametrize("refused", ["plateau", "one_cycle"])
+def test_warmup_is_refused_with_schedules_that_have_none(refused: str) -> None:
     argv = ["--schedule.warmup_epochs", "2"]
-    assert refusal("--schedule.name", "plateau", *argv) == (
-        "schedule.warmup_epochs: received 2, allowed: 0 with schedule.name plateau; "
-        "schedule.name none or cosine takes it"
+    assert refusal("--schedule.name", refused, *argv) == (
+        f"schedule.warmup_epochs: received 2, allowed: 0 with schedule.name {refused}; "
+        "schedule.name none, cosine or step takes it"
     )
-    for name in ("none", "cosine"):
+    for name in ("none", "cosine", "step"):
         read_settings("torch", ["--schedule.name", name, *argv])
+
+
+def test_one_cycle_takes_no_lowest_rate() -> None:
+    assert refusal("--schedule.name", "one_cycle", "--schedule.min_learning_rate", "0.00001") == (
+        "schedule.min_learning_rate: received 1e-05, allowed: 0 with schedule.name one_cycle, which ends at a "
+        "250,000th of the rate"
+    )
+
+
+@pytest.mark.parametrize("parts", ["5", "32"])
+def test_accumulation_cuts_batches_into_equal_parts_of_two_images_or_more(parts: str) -> None:
+    assert refusal("--batch_size", "32", "--accumulate", parts) == (
+        f"accumulate: received {parts}, allowed: a divisor of batch_size 32, with parts of at least 2 images"
+    )
+    assert read_settings("torch", ["--batch_size", "32", "--accumulate", "16"]).accumulate == 16
+
+
+def test_accumulation_is_refused_where_frameworks_differ() -> None:
+    assert refusal("--accumulate", "2", "--precision", "float16", "--device", "gpu") == (
+        "accumulate: received 2, allowed: 1 with precision float16; precision bfloat16 takes it"
+    )
+    assert refusal("--accumulate", "2", "--find_learning_rate", "true") == (
+        "accumulate: received 2, allowed: 1 with find_learning_rate, whose steps are single passes"
+    )
+
+
+def test_parts_of_batches_are_shared_equally_among_devices() -> None:
+    assert refusal("--batch_size", "32", "--accumulate", "8", "--num_devices", "3") == (
+        "batch_size: received 32, allowed: a multiple of num_devices times accumulate, 24, since each part of a batch "
+        "is split across the devices (24 or 48 for example)"
+    )
 
 
 def test_warmup_is_shorter_than_each_phase() -> None:

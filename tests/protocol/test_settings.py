@@ -37,7 +37,7 @@ GROUPS += ["acceleration", "tracking"]
 
 def test_names_are_in_the_order_of_declaration() -> None:
     names = list(flatten(Settings()))
-    assert names[:5] == ["regime", "phases", "backbone", "weights", "allow_random_weights"]
+    assert names[:6] == ["recipe", "regime", "phases", "backbone", "weights", "allow_random_weights"]
     assert names[names.index("find_learning_rate") + 1] == "data.source"
     assert list(dict.fromkeys(name.split(".")[0] for name in names if "." in name)) == GROUPS
     assert names[-1] == "tracking.system_interval"
@@ -151,6 +151,8 @@ NO_NUMBERS = {
     },
     "nothing": {
         *("eval_batch_size", "find_learning_rate", "data.cache_folder", "resume", "checkpoint_minutes"),
+        "recipe",
+        "test_time_augmentation",
         *(name for name in flatten(Settings()) if name.startswith(("tracking.", "sweep."))),
     },
 }
@@ -301,9 +303,14 @@ def test_explicit_settings_are_unchanged_when_resolved() -> None:
 
 def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values_before() == {
+        "accumulate": 1,
+        "ema_decay": None,
+        "max_minutes": None,
         "cache_features": False,
         "cache_views": None,
         "num_devices": 1,
+        "optimizer.clip_norm": None,
+        "schedule.step_epochs": 10,
         "acceleration.compile": None,
         "acceleration.channels_last": False,
         "acceleration.tf32": True,
@@ -316,6 +323,12 @@ def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) 
         "data.columns": None,
         "data.pixel_range": "auto",
         "data.max_pixels": 178_956_970,
+        "augmentation.vertical_flip": False,
+        "augmentation.rotation": 0.0,
+        "augmentation.policy": "none",
+        "augmentation.num_operations": 2,
+        "augmentation.magnitude": 9,
+        "augmentation.random_erasing": 0.0,
         "sampling": "shuffled",
         "mixing.mixup_alpha": 0.0,
         "mixing.cutmix_alpha": 0.0,

@@ -5,6 +5,7 @@ import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,7 @@ def outline(page: str) -> Outline:
 
 def test_page_loads_nothing_and_holds_plotly_once(page: str, outline: Outline) -> None:
     assert outline.loads == []
-    assert outline.plots == 3
+    assert outline.plots == 4
     assert len(re.findall(r"plotly\.js v\d", page)) == 1
     assert len(page) < 6_000_000
 
@@ -125,7 +126,12 @@ def test_page_shows_scores_confusions_and_settings(outline: Outline) -> None:
     assert outline.headings[0] == "my <run>"
     (accuracy,) = [row for row in outline.rows if row[0] == "accuracy"]
     assert re.fullmatch(r"0\.50 \[0\.\d\d, [01]\.\d\d\]", accuracy[1])
-    assert {"worst-class F1", "calibration error"} < {row[0] for row in outline.rows}
+    shown = {row[0]: row[1] for row in outline.rows if len(row) == 2}
+    assert {"worst-class F1", "calibration error", "macro ROC-AUC", "macro average precision"} < set(shown)
+    # Recalls 1/3, 1/2 and 1; 3 of 6 are right, and row sums 3, 2, 1 times column sums 1, 3, 2 add up to 11 of 36.
+    assert shown["balanced accuracy"].startswith("0.61")
+    assert shown["Cohen's kappa"].startswith("0.28")
+    assert outline.plots == 4
     assert not any("_" in row[0] for row in outline.rows if row[0] != "head.hidden")
     assert ["head.hidden", "[256]"] in outline.rows
     assert ["threads", "null"] in outline.rows
@@ -133,9 +139,11 @@ def test_page_shows_scores_confusions_and_settings(outline: Outline) -> None:
     confusions = outline.rows[outline.rows.index(["true class", "predicted class", "images", "of the class"]) + 1 :]
     assert confusions[0] == ["</script><b>bird", "dog & cat", "2", "3"]
     assert confusions[1] == ["dog & cat", "fish", "1", "2"]
-    classes = outline.rows[outline.rows.index(["class", "F1", "precision", "recall", "images"]) + 1 :]
+    heads = ["class", "F1", "precision", "recall", "ROC-AUC", "average precision", "images"]
+    classes = outline.rows[outline.rows.index(heads) + 1 :]
     # One of three images of the first class is right, and no other image is predicted as it: 2 * 1 * 1/3 / (1 + 1/3).
-    assert ["</script><b>bird", "0.50", "1.00", "0.33", "3"] in classes
+    # Its probability is 1, that of all other images is 0: (3 + 2 * 3 / 2) / 9, and (1 + 1/2 + 1/2) / 3.
+    assert ["</script><b>bird", "0.50", "1.00", "0.33", "0.67", "0.67", "3"] in classes
 
 
 def test_headline_has_accuracy_best_epoch_and_time(outline: Outline) -> None:
@@ -174,38 +182,57 @@ def test_settings_that_differ_from_the_defaults_come_first(outline: Outline) -> 
     assert len(first[end + 1 :]) == 4
 
 
+def predictions_of(predicted: list[int]) -> Predictions:
+    """Certain predictions of six images, two of each class."""
+    return Predictions(
+        keys=tuple("123456"),
+        hashes=tuple("123456"),
+        truth=np.array([0, 0, 1, 1, 2, 2]),
+        probabilities=np.eye(3, dtype=np.float32)[predicted],
+        classes=("bird", "dog", "fish"),
+    )
+
+
+def outline_of(folder: Path, predicted: list[int], **options: Any) -> Outline:
+    """The page of a network that was not trained, with some predictions of its own."""
+    path = folder / "run.html"
+    write_run_page(
+        path,
+        title="run",
+        history=pd.DataFrame(),
+        train_seconds=0.0,
+        predictions=predictions_of(predicted),
+        image_of=lambda row: np.zeros((8, 8, 3), np.uint8),
+        grad_cam=None,
+        settings={},
+        **options,
+    )
+    parser = Outline()
+    parser.feed(path.read_text(encoding="utf-8"))
+    return parser
+
+
+def test_scores_with_test_time_augmentation_are_shown_beside_those_of_the_plain_images(tmp_path: Path) -> None:
+    predicted, over_views = [0, 0, 1, 1, 2, 0], predictions_of([0, 1, 1, 0, 2, 0])
+    heading = "With test-time augmentation"
+    assert heading not in outline_of(tmp_path, predicted).headings
+    shown = outline_of(tmp_path, predicted, over_views=over_views, views_per_image=12)
+    assert heading in shown.headings
+    table = shown.rows[shown.rows.index(["score", "mean over 12 views", "plain image", "difference"]) + 1 :]
+    # 3 and 5 of 6 are right
+    assert table[0][0] == "accuracy" and table[0][1].startswith("0.50 [")
+    assert table[0][2:] == ["0.83", "\N{MINUS SIGN}0.33"]
+    # the headline is still that of the plain images
+    assert [text for text in shown.texts if text.startswith("Accuracy 0.83")]
+
+
 def test_confusions_after_the_first_phase_are_shown_beside_those_of_the_trained_network(tmp_path: Path) -> None:
-    def outline_of(after_first_phase: Predictions | None) -> Outline:
-        path = tmp_path / "run.html"
-        write_run_page(
-            path,
-            title="run",
-            history=pd.DataFrame(),
-            train_seconds=0.0,
-            predictions=predictions_of([0, 0, 1, 1, 2, 2]),
-            after_first_phase=after_first_phase,
-            image_of=lambda row: np.zeros((8, 8, 3), np.uint8),
-            grad_cam=None,
-            settings={},
-        )
-        parser = Outline()
-        parser.feed(path.read_text(encoding="utf-8"))
-        return parser
-
-    def predictions_of(predicted: list[int]) -> Predictions:
-        return Predictions(
-            keys=tuple("123456"),
-            hashes=tuple("123456"),
-            truth=np.array([0, 0, 1, 1, 2, 2]),
-            probabilities=np.eye(3, dtype=np.float32)[predicted],
-            classes=("bird", "dog", "fish"),
-        )
-
-    both = outline_of(predictions_of([0, 2, 1, 1, 2, 2]))
-    assert "Confusion matrix after phase 1" in both.headings and both.plots == 3
+    right = [0, 0, 1, 1, 2, 2]
+    both = outline_of(tmp_path, right, after_first_phase=predictions_of([0, 2, 1, 1, 2, 2]))
+    assert "Confusion matrix after phase 1" in both.headings and both.plots == 4
     assert ["bird", "fish", "1", "2"] in both.rows
-    alone = outline_of(None)
-    assert "Confusion matrix after phase 1" not in alone.headings and alone.plots == 2
+    alone = outline_of(tmp_path, right)
+    assert "Confusion matrix after phase 1" not in alone.headings and alone.plots == 3
 
 
 def test_class_name_cannot_end_a_script(page: str, outline: Outline) -> None:

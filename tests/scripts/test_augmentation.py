@@ -27,6 +27,9 @@ def test_frameworks_train_on_the_same_augmented_batches(
     plain += ["--data.source", "images", "--data.classes", "null", "--data.images_per_class", "null"]
     augmented = [*plain, "--augmentation.horizontal_flip", "true", "--augmentation.crop_padding", "2"]
     augmented += ["--augmentation.random_resized_crop", "[0.2, 1.0]", "--augmentation.hue", "0.1"]
+    augmented += ["--augmentation.vertical_flip", "true", "--augmentation.rotation", "15"]
+    augmented += ["--test_time_augmentation", "flip_and_crops"]
+    augmented += ["--augmentation.policy", "rand_augment", "--augmentation.random_erasing", "0.5"]
     for name in ("brightness", "contrast", "saturation"):
         augmented += [f"--augmentation.{name}", "0.4"]
 
@@ -52,6 +55,10 @@ def test_frameworks_train_on_the_same_augmented_batches(
     assert hashes["batches_hash"][0] == hashes["batches_hash"][1]
     assert len(set(hashes["batches_hash"][0])) == 3
     assert len({value for values in hashes["test_hash"] for value in values}) == 1
+    for of_framework in runs.values():
+        without, with_views = (run.metrics for run in of_framework)
+        assert with_views["tta/views"] == 12 and 0 <= with_views["tta/test/accuracy"] <= 1
+        assert not any(name.startswith("tta/") for name in without)
     assert sorted(np.load(path, mmap_mode="r").shape for path in store.folder.glob("cache/stores/*/images.npy")) == [
         (37, 32, 32, 3),
         (37, 37, 37, 3),

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tandem import on_torch
+from tandem.data.prepare import PreparedData
+from tandem.experiment import Framework
+from tandem.protocol.settings import Settings
+from tests.averages import (
+    check_batch_norm_is_averaged_like_weights,
+    check_frozen_part_is_unchanged,
+    check_validation_and_best_weights_are_averaged,
+    train,
+)
+from tests.on_torch.test_checkpoints import build_small_network
+from train_torch import FRAMEWORK, TrainingSteps
+
+
+@pytest.fixture
+def framework(monkeypatch: pytest.MonkeyPatch) -> Framework:
+    monkeypatch.setattr(on_torch, "blocks_of", lambda backbone, entry: [[block] for block in backbone])
+    # without dropout, which draws other masks in each run
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, values: values)
+    return dataclasses.replace(FRAMEWORK, build_network=build_small_network)
+
+
+def values_of(network: Any) -> list[np.ndarray]:
+    return [value.detach().numpy().copy() for value in network.state_dict().values() if value.is_floating_point()]
+
+
+def test_statistics_of_batch_norm_are_averaged_like_weights(
+    framework: Framework, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def after_each_step(settings: Settings) -> list[list[np.ndarray]]:
+        steps = []
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                TrainingSteps,
+                "on_train_batch_end",
+                lambda self, *arguments: steps.append(values_of(self.network)),
+                raising=False,
+            )
+            train(framework, settings, data)
+        return steps
+
+    check_batch_norm_is_averaged_like_weights(framework, data, values_of, after_each_step)
+
+
+def test_validation_and_best_weights_are_averaged(framework: Framework, data: PreparedData) -> None:
+    check_validation_and_best_weights_are_averaged(framework, data)
+
+
+def test_frozen_backbone_is_unchanged_by_averages(framework: Framework, data: PreparedData) -> None:
+    check_frozen_part_is_unchanged(framework, data)
