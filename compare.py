@@ -41,6 +41,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tracking_uri", dest="tracking_uri", help=argparse.SUPPRESS)
     parser.add_argument("--all", action="store_true", help="print all tables, not only the main one")
     parser.add_argument(
+        "--scores",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="further columns of the main table, such as balanced_accuracy, cohen_kappa, matthews_correlation, "
+        "roc_auc_macro, average_precision_macro; the table of all scores has them anyway",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         default=Path("comparison"),
@@ -85,12 +93,14 @@ def main(argv: list[str] | None = None) -> None:
     margin = checked_margin(arguments.margin)
     # After parsing, so that --help does not wait for MLflow, which takes seconds to import.
     from tandem.comparison.comparison import compare_runs
+    from tandem.comparison.group_tables import checked_scores
     from tandem.comparison.output import print_comparison, print_published, write_comparison_tables
     from tandem.comparison.predictions import read_predictions
     from tandem.published.documents import read_document
     from tandem.published.tables import published_tables
     from tandem.tracking.reader import NoRuns, metric_history, read_runs
 
+    more_scores = checked_scores(arguments.scores)
     document = None if arguments.published is None else read_document(arguments.published)
     # Keeps the garbage collector from walking the imported libraries again, which takes a second for 1,000 runs.
     gc.freeze()
@@ -105,7 +115,12 @@ def main(argv: list[str] | None = None) -> None:
         raise
     with tempfile.TemporaryDirectory(prefix="tandem-compare-") as name:
         folder = Path(name)
-        comparison = compare_runs(runs, lambda configurations: read_predictions(configurations, folder), margin=margin)
+        comparison = compare_runs(
+            runs,
+            lambda configurations: read_predictions(configurations, folder),
+            margin=margin,
+            more_scores=more_scores,
+        )
         if document is not None:
             comparison = replace(comparison, published=published_tables(document, comparison.groups, metric_history))
         if not comparison.groups and no_runs is None:

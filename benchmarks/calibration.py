@@ -25,7 +25,7 @@ from benchmarks.made_test_sets import World
 from tandem.evaluation.intervals import Interval, chosen_interval, difference_interval, score_interval
 from tandem.evaluation.margin import MARGIN
 from tandem.evaluation.power import PairPower
-from tandem.evaluation.scored_rows import ScoredFolds
+from tandem.evaluation.scored_rows import AGREEMENTS, RANKINGS, ScoredFolds
 from tandem.evaluation.significance import paired_tests, tied_groups
 from tandem.evaluation.transfer import compare_with_scratch
 
@@ -73,7 +73,9 @@ def intervals(
 ) -> dict[str, Promise]:
     """Intervals of scores of one row, and of its difference to another."""
     found: dict[str, Promise] = {}
-    of_many = world.truth_of_many_images(gap) if {"log_loss", "rms_calibration_error"} & set(scores) else None
+    rankings = bool(set(RANKINGS) & set(scores))
+    of_probabilities = {"log_loss", "rms_calibration_error", *RANKINGS} & set(scores)
+    of_many = world.truth_of_many_images(gap, rankings=rankings) if of_probabilities else None
     for _ in range(sets):
         rows, truths = world.rows(random, (0.0, gap), (runs, runs))
         for score in scores:
@@ -189,6 +191,7 @@ def folds(random: np.random.Generator, world: World, sets: int, *, runs: int) ->
 
 
 SCORES = ("accuracy", "recall_macro", "precision_macro", "f1_macro", "f1_min", "log_loss", "rms_calibration_error")
+AGREEMENT = ("balanced_accuracy", *AGREEMENTS)
 OF_CLASSES = ("accuracy", "recall_macro", "precision_macro", "f1_macro", "f1_min")
 
 
@@ -233,6 +236,15 @@ def _interval_columns(*names: str) -> tuple[Column, ...]:
 
 SECTIONS: dict[str, tuple[str, tuple[Column, ...]]] = {
     "scores": ("Single runs: share of 95 % intervals that hold the true score", _interval_columns(*SCORES)),
+    "agreement": (
+        "Single runs, further scores: share of 95 % intervals that hold the true score, and the largest width in 3.92 "
+        "standard deviations",
+        tuple(
+            column
+            for name in (*AGREEMENT, *RANKINGS)
+            for column in (*_interval_columns(name), Column(name=name, heading="width", worst=max, value="width"))
+        ),
+    ),
     "differences": (
         "Single runs: share of 95 % intervals that hold the true difference of two rows",
         _interval_columns(*(f"{name} difference" for name in COMPARED)),
@@ -317,6 +329,10 @@ def experiments() -> Iterator[Experiment]:
             scores = SCORES if world.num_classes < 100 else OF_CLASSES
             case = f"{name}, {gap:g} apart" if section == "differences" else name
             yield _intervals(section, case, world, sets, 1, scores if section == "scores" else COMPARED, gap)
+    for name, (world, sets) in shapes.items():
+        # Half a million images of more classes do not fit into memory.
+        scores = (*AGREEMENT, *RANKINGS) if world.num_classes <= 100 else AGREEMENT
+        yield _intervals("agreement", name, world, min(sets, 600), 1, scores, 0.0)
     for images in (500, 2000):
         for runs in (1, 2, 3, 5, 10):
             for deviation in (0.0, 0.005, 0.02):

@@ -72,15 +72,20 @@ def main(argv: list[str] | None = None) -> None:
         "size": size(arguments),
     }
     for part in arguments.only or PARTS:
-        report[part] = {
-            name: run(words, {"PYTHONPATH": str(ROOT), **variables})
-            for name, (words, variables) in commands(part, arguments).items()
-        }
-    for ending, text in ((".json", json.dumps(report, indent=1) + "\n"), (".md", page(report))):
-        partial = arguments.output.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(arguments.output.with_suffix(ending))
+        report[part] = {}
+        for name, (words, variables) in commands(part, arguments).items():
+            report[part][name] = run(words, {"PYTHONPATH": str(ROOT), **variables})
+            write(report, arguments.output)
+    write(report, arguments.output)
     print(page(report))
+
+
+def write(report: dict[str, Any], output: Path) -> None:
+    """Writes the page and the JSON file with what has been measured so far."""
+    for ending, text in ((".json", json.dumps(report, indent=1) + "\n"), (".md", page(report))):
+        partial = output.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(output.with_suffix(ending))
 
 
 def size(arguments: argparse.Namespace) -> int:
@@ -111,11 +116,16 @@ def commands(part: str, arguments: argparse.Namespace) -> dict[str, Command]:
     if part == "timm":
         if arguments.timm_script is None:
             return {}
-        words = [str(arguments.timm_script), "--bench", "train", "-b", str(arguments.batch_size), "--opt", "adam"]
+        # its own size of images depends on the network, and it takes smaller batches without a word if one does not fit
+        words = [str(arguments.timm_script.resolve()), "--bench", "train", "--opt", "adam", "--no-retry"]
+        words += ["-b", str(arguments.batch_size), "--img-size", str(size(arguments))]
+        if arguments.pretend:
+            words += ["--device", "cpu", "--num-warm-iter", "1", "--num-bench-iter", "5"]
+        lower = ["--amp", "--amp-dtype", "bfloat16", "--channels-last"]  # the layouts that train_torch.py has on a GPU
         return {
             f"{backbone}, {name}": ([*words, "--model", BACKBONES[backbone], *more], {})
             for backbone in backbones
-            for name, more in (("float32", []), ("bfloat16", ["--amp", "--amp-dtype", "bfloat16"]))
+            for name, more in (("float32", []), ("bfloat16", lower))
         }
     backends = [name for name in BACKENDS if importlib.util.find_spec(name)] if part == "keras" else [""]
     words = ["-m", "benchmarks.throughput", "--framework", part, "--epochs", str(arguments.epochs), "--json", *common]

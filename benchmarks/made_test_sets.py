@@ -18,6 +18,7 @@ from scipy import special
 
 from tandem.evaluation.metrics import calibration_pairs
 from tandem.evaluation.predictions import Predictions
+from tandem.evaluation.ranking import ranking_table
 from tandem.evaluation.scored_rows import ScoredRows
 
 NEIGHBOURS = 4
@@ -78,7 +79,13 @@ class World:
             self.neighbours.ravel(), np.repeat(share, self.neighbours.shape[1]), self.num_classes
         )
         of_classes = {"recall": recalls, "precision": right / taken, "f1": 2 * right / (images + taken)}
-        scores = {"accuracy": right.sum() / images.sum()}
+        scores = {"accuracy": right.sum() / images.sum(), "balanced_accuracy": recalls.mean()}
+        of_truth, of_predicted = images / images.sum(), taken / images.sum()
+        beyond_chance = scores["accuracy"] - of_truth @ of_predicted
+        scores["cohen_kappa"] = beyond_chance / (1 - of_truth @ of_predicted)
+        scores["matthews_correlation"] = beyond_chance / np.sqrt(
+            (1 - of_truth @ of_truth) * (1 - of_predicted @ of_predicted)
+        )
         scores |= {
             f"{name} of class {index}": value
             for name in ("recall", "f1")
@@ -150,8 +157,8 @@ class World:
             confidence=confidence,
         )
 
-    def truth_of_many_images(self, gap: float) -> tuple[dict[str, float], dict[str, float]]:
-        """Log loss and calibration error of a row without and with a gap, from half a million images."""
+    def truth_of_many_images(self, gap: float, *, rankings: bool) -> tuple[dict[str, float], dict[str, float]]:
+        """Scores of probabilities of a row without and with a gap, from half a million images."""
         many = replace(
             self, images=tuple(number * 500_000 // sum(self.images) for number in self.images), deviation=0.0
         )
@@ -166,6 +173,9 @@ class World:
                     "rms_calibration_error": float(np.sqrt(max(squared, 0.0))),
                 }
             )
+            if rankings:
+                of_classes = ranking_table(many.predictions(outcome))[["roc_auc", "average_precision"]].mean()
+                found[-1] |= {f"{name}_macro": float(mean) for name, mean in of_classes.items()}
         return found[0], found[1]
 
     def predictions(self, outcome: Outcome) -> Predictions:

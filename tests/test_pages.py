@@ -27,6 +27,7 @@ from tandem.data_report.tables import make_tables
 from tandem.evaluation.predictions import Predictions, softmax
 from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.protocol.settings import flatten
+from tandem.recording.figures import class_curves
 from tandem.recording.grad_cam import GradCam, choose_images
 from tandem.recording.page import write_run_page
 from tandem.rendering.page import Page, Plot, Section, write_page
@@ -96,12 +97,17 @@ def write_report(path: Path, make_run: MakeRun, make_predictions: MakePrediction
     write_page(path, make_page(comparison, plots, experiment="birds", folder=path.parent))
 
 
+def predictions_of(classes: tuple[str, ...], images: int) -> Predictions:
+    truth = np.arange(images) % len(classes)
+    logits = np.random.default_rng(0).normal(size=(images, len(classes)))
+    logits[np.arange(images), truth] += 1.5
+    names = tuple(f"{classes[label]}/photograph_{row:04}.jpg" for row, label in enumerate(truth))
+    return Predictions(keys=names, hashes=names, truth=truth, probabilities=softmax(logits), classes=classes)
+
+
 def write_run(path: Path) -> None:
-    truth = np.arange(40) % len(CLASSES)
-    logits = np.random.default_rng(0).normal(size=(40, len(CLASSES)))
-    logits[np.arange(40), truth] += 1.5
-    names = tuple(f"{CLASSES[label]}/photograph_{row:04}.jpg" for row, label in enumerate(truth))
-    predictions = Predictions(keys=names, hashes=names, truth=truth, probabilities=softmax(logits), classes=CLASSES)
+    predictions = predictions_of(CLASSES, 40)
+    names, truth = predictions.keys, predictions.truth
     images = random_images(40, shape=(32, 32, 3))
     rows = choose_images(predictions, 4)
     grad_cam = GradCam(
@@ -123,6 +129,17 @@ def write_run(path: Path) -> None:
         grad_cam=grad_cam,
         settings=flatten(small_settings()),
     )
+
+
+def write_curves(path: Path) -> None:
+    """Curves of 2, 10 and 200 classes with long names."""
+    figures = [
+        class_curves(predictions_of(tuple(f"great spotted woodpecker of kind {kind}" for kind in range(number)), 400))
+        for number in (2, 10, 200)
+    ]
+    blocks = tuple(Plot(figure=figure, caption=f"Curves {place}.") for place, figure in enumerate(figures) if figure)
+    assert len(blocks) == 3
+    write_page(path, Page(title="Curves", lead="", sections=(Section(title="All", anchor="all", blocks=blocks),)))
 
 
 def write_data_set(path: Path) -> None:
@@ -205,9 +222,10 @@ def faults_everywhere(browser: Browser, file: Path) -> list[str]:
 def test_nothing_on_a_page_overlaps_or_is_cut(
     browser: Browser, make_run: MakeRun, make_predictions: MakePredictions, tmp_path: Path
 ) -> None:
-    files = {name: tmp_path / f"{name}.html" for name in ("report", "run", "data_set", "range_test", "sweep")}
+    files = {name: tmp_path / f"{name}.html" for name in ("report", "run", "curves", "data_set", "range_test", "sweep")}
     write_report(files["report"], make_run, make_predictions)
     write_run(files["run"])
+    write_curves(files["curves"])
     write_data_set(files["data_set"])
     write_learning_rates(files["range_test"])
     write_sweep(files["sweep"])

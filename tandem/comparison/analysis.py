@@ -14,7 +14,7 @@ from tandem.comparison.pairing import framework_pairs, scratch_pairs
 from tandem.comparison.predictions import SavedPredictions
 from tandem.comparison.rows import ClassDifference, Ensemble, Pair, PairedDifference, Row, estimate_of, reversed_verdict
 from tandem.evaluation.ensemble import ensemble
-from tandem.evaluation.intervals import SCORES, chosen_interval, score_interval
+from tandem.evaluation.intervals import chosen_interval, score_interval, score_intervals
 from tandem.evaluation.margin import MARGIN
 from tandem.evaluation.power import PairPower
 from tandem.evaluation.predictions import Predictions, align
@@ -173,7 +173,7 @@ def analyse(configurations: Sequence[Configuration], saved: SavedPredictions, ma
 
 def _intervals(scored: ScoredRows, place: int) -> tuple[dict[str, Estimate], dict[str, str]]:
     """The scores of a row that have an interval, and the reasons why others have none."""
-    found = {name: score_interval(scored, name, place) for name in SCORES}
+    found = score_intervals(scored, place)
     return (
         {name: estimate_of(interval) for name, interval in found.items() if interval.why_not is None},
         {name: interval.why_not for name, interval in found.items() if interval.why_not is not None},

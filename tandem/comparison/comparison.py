@@ -73,6 +73,7 @@ def compare_runs(
     read: Callable[[Sequence[Configuration]], SavedPredictions] = _no_predictions,
     *,
     margin: float = MARGIN,
+    more_scores: Sequence[str] = (),
 ) -> Comparison:
     """Compares the runs of an experiment.
 
@@ -81,6 +82,7 @@ def compare_runs(
         read: Reads the predictions of configurations of one group. Called once per group, with at most 32 of them; by
             default there are no predictions, and so neither intervals nor tests.
         margin: Rows whose accuracy differs by less are equivalent; above 0.
+        more_scores: Names of scores for further columns of the summary.
 
     Returns:
         The tables that the runs can fill, for each group of runs with the same test images and over all groups.
@@ -98,7 +100,7 @@ def compare_runs(
             )
         saved = read(chosen).with_equal_classes()
         more_notes += saved.notes
-        compared.append(_compare_group(group, analyse(group.configurations, saved, margin)))
+        compared.append(_compare_group(group, analyse(group.configurations, saved, margin), more_scores))
     over_data_sets, ranks = data_set_tables(groups)
     return Comparison(
         groups=tuple(compared), over_data_sets=over_data_sets, ranks=ranks, notes=(*notes, *dict.fromkeys(more_notes))
@@ -132,9 +134,9 @@ def _same_images(
     return {tag: other for tag, other in found.items() if tag != other}
 
 
-def _compare_group(group: Group, analysis: Analysis) -> GroupComparison:
+def _compare_group(group: Group, analysis: Analysis, more_scores: Sequence[str]) -> GroupComparison:
     made = [
-        summary_table(analysis),
+        summary_table(analysis, more_scores),
         scores_table(analysis),
         framework_table(analysis),
         off_the_shelf_table(analysis),

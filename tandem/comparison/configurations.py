@@ -21,7 +21,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from tandem.evaluation.ties import mean
-from tandem.protocol.settings import FIELDS, Affects, Regime, values_before
+from tandem.protocol.recipes import recipe_settings
+from tandem.protocol.settings import FIELDS, Affects, Recipe, Regime, Settings, flatten, values_before
 from tandem.tracking import vocabulary
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ _WITHOUT_FROZEN_PHASE = ("off_the_shelf", "scratch", "finetune")
 # Settings, or the first part of their names, that a network off the shelf does not use.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "accumulate", "max_epochs", "ema_decay", "max_minutes", "batch_norm_momentum"),
-    *("augmentation.", "head.", "optimizer.", "schedule.", "early_stopping."),
+    "sampling",
+    *("augmentation.", "mixing.", "loss.", "head.", "optimizer.", "schedule.", "early_stopping."),
 )
 # Settings that only one regime reads.
 _SETTINGS_OF_REGIMES = {
@@ -56,6 +58,7 @@ _SETTINGS_OF_REGIMES = {
 }
 
 _REGIMES = typing.get_args(Regime)
+_DEFAULTS = flatten(Settings())
 _REPEATED = ("seed", "data.fold")
 
 
@@ -353,13 +356,17 @@ def _may_cache_features(run: RunRecord) -> bool:
         has_frozen_phase = '"head"' in params.get("phases", "")
     else:
         has_frozen_phase = regime not in _WITHOUT_FROZEN_PHASE
-    augmented = any(
-        name in params and params[name] != _as_parameter(item.default)
-        for name, item in FIELDS.items()
-        if name.startswith("augmentation.")
+    augmented, mixed = (
+        any(
+            name in params and params[name] != _as_parameter(item.default)
+            for name, item in FIELDS.items()
+            if name.startswith(group)
+        )
+        for group in ("augmentation.", "mixing.")
     )
     views = params.get("cache_views", "null") != "null"
-    return has_frozen_phase and params.get("num_devices", "1") == "1" and (views or not augmented)
+    one_device = params.get("num_devices", "1") == "1"
+    return has_frozen_phase and one_device and not mixed and (views or not augmented)
 
 
 def _training_identity(run: RunRecord, weights: Mapping[str, _Weights]) -> tuple:
@@ -409,6 +416,10 @@ def _configurations(runs: Sequence[RunRecord], words: Mapping[str, str]) -> list
             del own["split"]
     costs = {run.run_id: costs_of(run) for run in runs}
     differing_settings, differing_costs = _differing(settings.values()), _differing(costs.values())
+    if of_recipes := _settings_of_recipes(runs, settings, differing_settings):
+        differing_settings = ["recipe", *(name for name in differing_settings if name not in of_recipes)]
+        for run in runs:
+            settings[run.run_id]["recipe"] = _recipe_of(run) or NOT_APPLICABLE
     if "weights" not in differing_settings and any(own["weights"] == "random" for own in settings.values()):
         differing_settings.insert(0, "weights")  # the regime's name suggests pretrained weights
 
@@ -436,6 +447,35 @@ def _configurations(runs: Sequence[RunRecord], words: Mapping[str, str]) -> list
         for (backbone, regime, framework, own, cost), found in members.items()
     ]
     return sorted(configurations, key=lambda configuration: configuration.sort_key)
+
+
+def _settings_of_recipes(
+    runs: Sequence[RunRecord], settings: Mapping[str, Mapping[str, str]], names: Iterable[str]
+) -> set[str]:
+    """Names of settings that differ only by the recipe: each run has its recipe's value, or without one the default.
+
+    Args:
+        runs: Of one group.
+        settings: Of each run, by its id.
+        names: Settings that differ between the runs.
+    """
+
+    def is_explained(run: RunRecord, name: str) -> bool:
+        recipe = _recipe_of(run)
+        own = recipe_settings(recipe) if recipe in typing.get_args(Recipe) else {}
+        value = own.get(name, _DEFAULTS.get(name))
+        expected = value if isinstance(value, str) else json.dumps(value)
+        return settings[run.run_id].get(name, "") in (expected, NOT_APPLICABLE)
+
+    if len({_recipe_of(run) for run in runs}) < 2:
+        return set()
+    return {name for name in names if name in _DEFAULTS and all(is_explained(run, name) for run in runs)}
+
+
+def _recipe_of(run: RunRecord) -> str | None:
+    """Name of the recipe that the run started from."""
+    recipe = run.params.get("recipe", "null")
+    return None if recipe == "null" else recipe
 
 
 def _differing(settings: Collection[Mapping[str, str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from operator import attrgetter, methodcaller
 from tandem.comparison.analysis import Analysis
 from tandem.comparison.configurations import FIRST_PHASE, has_folds_of_training, same_costs, some
 from tandem.comparison.rows import Ensemble, Row
+from tandem.errors import UserError
 from tandem.evaluation.margin import points
 from tandem.evaluation.metrics import SCORE_NAMES
 from tandem.rendering.tables import Column, Field, Kind, Table, Value, table_of
@@ -71,6 +73,7 @@ _TIMES = (
     vocabulary.IMAGES_PER_SECOND,
 )
 _OF_ENSEMBLES = ("accuracy", "f1_macro", "log_loss")
+_SCORES_IN_SUMMARY = ("accuracy", "f1_macro", "f1_min")
 _WITH_VIEWS = ("accuracy", "f1_macro")
 _IN_SUMMARY = (
     vocabulary.TRAIN_SECONDS,
@@ -97,8 +100,28 @@ NUM_RUNS: RowField = (
 )
 
 
-def summary_table(analysis: Analysis) -> Table:
-    """Accuracy, F1 and main costs of each row."""
+def checked_scores(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns names of scores that a user has asked for, each once.
+
+    Raises:
+        UserError: A name is not that of a score.
+    """
+    for name in names:
+        if name not in SCORE_NAMES:
+            close = difflib.get_close_matches(name, SCORE_NAMES, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"--scores: received {name!r}{hint}, allowed: {', '.join(SCORE_NAMES)}")
+    return tuple(dict.fromkeys(names))
+
+
+def summary_table(analysis: Analysis, more_scores: Sequence[str] = ()) -> Table:
+    """Accuracy, F1 and main costs of each row.
+
+    Args:
+        analysis: Of the group.
+        more_scores: Names of further scores, each for a column of its own.
+    """
+    more_scores = [score for score in more_scores if score not in _SCORES_IN_SUMMARY]
     rows = analysis.rows
     verdicts: list[RowField] = []
     notes = []
@@ -123,7 +146,7 @@ def summary_table(analysis: Analysis) -> Table:
         notes.append(
             f"Against the best, corrected over the same pairs: worse, significantly; {verdict_words(analysis.margin)}."
         )
-    notes += _interval_notes(rows, ("accuracy", "f1_macro"))
+    notes += _interval_notes(rows, ("accuracy", "f1_macro", *more_scores))
     return table_of(
         rows,
         (
@@ -134,6 +157,7 @@ def summary_table(analysis: Analysis) -> Table:
             _score_field("f1_macro"),
             # Without its interval, which is very wide.
             (_score_column("f1_min"), _mean(vocabulary.TEST_PREFIX + "f1_min")),
+            *map(_score_field, more_scores),
             *_cost_fields(rows, _IN_SUMMARY),
             NUM_RUNS,
         ),

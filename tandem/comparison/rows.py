@@ -15,9 +15,10 @@ import numpy as np
 
 from tandem.comparison.configurations import FIRST_PHASE, Configuration, same_costs
 from tandem.evaluation.intervals import Interval
-from tandem.evaluation.metrics import per_class_table, scores
+from tandem.evaluation.metrics import SCORE_NAMES, per_class_table, scores
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.significance import PairedTest, Verdict
+from tandem.evaluation.ties import mean
 from tandem.evaluation.transfer import ClassTransfer
 from tandem.rendering.tables import Estimate
 from tandem.tracking import vocabulary
@@ -56,10 +57,19 @@ class Row:
     def score(self, name: str) -> Estimate | float | None:
         """A score on the test images: with its interval where predictions are saved, else as the runs logged it.
 
+        A score that older runs did not log is computed from their saved predictions.
+
         Args:
             name: A name of tandem.evaluation.metrics.scores.
         """
-        return self.intervals.get(name) or self.mean(vocabulary.TEST_PREFIX + name)
+        found = self.intervals.get(name) or self.mean(vocabulary.TEST_PREFIX + name)
+        return found if found is not None or name not in SCORE_NAMES else self._computed.get(name)
+
+    @cached_property
+    def _computed(self) -> dict[str, float]:
+        """Scores of the saved predictions, the mean over the runs; empty without predictions."""
+        of_runs = [scores(run) for run in self.predictions]
+        return {name: mean(one[name] for one in of_runs) for name in (of_runs[0] if of_runs else ())}
 
     @property
     def accuracy(self) -> float:

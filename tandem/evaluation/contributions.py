@@ -5,7 +5,7 @@ of the score over test sets is the sum of the squared contributions. For accurac
 accuracy, over the number of images. For averages of precision, recall and F1 over classes it is the delta method
 (Takahashi et al. 2022, "Confidence interval for micro-averaged F1 and macro-averaged F1 scores"), taken to second order
 for their bias in small classes. For the squared calibration error it is twice the average of the kernel of a
-U-statistic (Hoeffding 1948).
+U-statistic (Hoeffding 1948). For ROC-AUC and average precision see tandem.evaluation.ranking.
 
 Contributions to averages over classes are centred within each class, since test sets are split by class and the number
 of images per class does not vary.
@@ -21,9 +21,12 @@ import numpy as np
 from scipy import sparse
 
 from tandem.evaluation.metrics import calibration_pairs
+from tandem.evaluation.predictions import Predictions
+from tandem.evaluation.ranking import rank
 
 Measure = Literal["precision", "recall", "f1"]
-Average = Literal["macro", "weighted"]
+Average = Literal["macro", "weighted", "present"]
+Agreement = Literal["cohen_kappa", "matthews_correlation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,8 @@ class ClassSplit:
         """Weight of each class in an average over classes, float64 of shape (classes,)."""
         if average == "macro":
             return np.full(self.num_classes, 1 / self.num_classes)
+        if average == "present":
+            return (self.support > 0) / np.count_nonzero(self.support)
         return self.support / len(self.truth)
 
     def size(self, average: Average) -> Size:
@@ -120,7 +125,8 @@ def class_contributions(split: ClassSplit, predicted: np.ndarray, measure: Measu
         split: The test images.
         predicted: int64 of shape (images,), predicted classes.
         measure: Score of each class.
-        average: "macro" for equal weights of the classes, "weighted" for their numbers of images.
+        average: "macro" for equal weights of the classes, "present" for those of the classes with images, "weighted"
+            for their numbers of images.
     """
     truth, num_classes, support = split.truth, split.num_classes, split.support
     right = predicted == truth
@@ -160,6 +166,72 @@ def _count_variances(split: ClassSplit, predicted: np.ndarray, correct: np.ndarr
         correct * (1 - correct / np.maximum(support, 1)) * unbiased,
         np.bincount(pairs % num_classes, of_pairs, num_classes),
     )
+
+
+def agreement_contributions(split: ClassSplit, predicted: np.ndarray, measure: Agreement) -> Contributions:
+    """Contributions to Cohen's kappa or Matthews' correlation, on a scale from 0 to 1: half of one plus the score.
+
+    With o the share of right images, t_k the share of images of class k, m_k that of images predicted as class k, and e
+    the sum of t_k m_k, kappa is (o - e) / (1 - e), and the correlation of several classes (Gorodkin 2004, "Comparing
+    two K-category assignments by a K-category correlation coefficient") is
+
+        (o - e) / sqrt((1 - sum of m_k^2) (1 - sum of t_k^2)).
+
+    Both are 0 where the denominator is 0. Derivatives in o and m_k give the contributions; t_k does not vary.
+    """
+    right = predicted == split.truth
+    truth = split.support / len(split.truth)
+    of_predicted = np.bincount(predicted, minlength=split.num_classes) / len(split.truth)
+    beyond_chance = right.mean() - truth @ of_predicted
+    if measure == "cohen_kappa":
+        most = float(1 - truth @ of_predicted)
+        score = beyond_chance / most if most > 0 else 0.0
+        gradient = right - (1 - score) * truth[predicted]
+    else:
+        spread = 1 - of_predicted @ of_predicted
+        most = float(np.sqrt(np.maximum(spread * (1 - truth @ truth), 0.0)))
+        score = beyond_chance / most if most > 0 else 0.0
+        gradient = right - truth[predicted]
+        if most > 0:
+            gradient = gradient + score * most / spread * of_predicted[predicted]
+    images = split.centred(gradient / (2 * len(split.truth) * most)) if most > 0 else np.zeros(len(split.truth))
+    return Contributions(score=float(1 + score) / 2, bias=0.0, images=images)
+
+
+def agreement_size(split: ClassSplit) -> Size:
+    """Information on Cohen's kappa and Matthews' correlation, on their scale from 0 to 1.
+
+    If all predictions are right, one wrong one lowers either score by about 1 / (n - n sum of t_k^2), twice as much as
+    its value from 0 to 1. With this number of images the limits of a perfect score are those of a perfect accuracy.
+
+    Args:
+        split: The test images, of at least two classes.
+    """
+    shares = split.support / len(split.truth)
+    images = 2 * len(split.truth) * (1 - shares @ shares)
+    return Size(images=images, step=1 / images, df=split.size("present").df)
+
+
+def ranking_contributions(split: ClassSplit, predictions: Predictions) -> dict[str, Contributions]:
+    """Contributions to the means over classes of ROC-AUC and average precision, by name.
+
+    Args:
+        split: The test images; at least two classes have some.
+        predictions: Of these images.
+    """
+    weights = split.weights("present")
+    scores, biases, images = np.zeros(2), np.zeros(2), np.zeros((2, len(split.truth)))
+    for index in np.flatnonzero(weights):
+        ranking = rank(predictions, int(index))
+        assert ranking is not None
+        scores += weights[index] * np.array([ranking.roc_auc, ranking.average_precision])
+        biases += weights[index] * np.array([0.0, ranking.average_precision_bias()])
+        images[0] += weights[index] * ranking.roc_auc_contributions()
+        images[1] += weights[index] * ranking.average_precision_contributions()
+    return {
+        name: Contributions(score=float(scores[place]), bias=float(biases[place]), images=split.centred(images[place]))
+        for place, name in enumerate(("roc_auc_macro", "average_precision_macro"))
+    }
 
 
 def recall_of_classes(split: ClassSplit, predicted: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:

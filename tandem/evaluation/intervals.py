@@ -1,6 +1,7 @@
 """Intervals of scores and of their differences, over test images and seeds.
 
-Accuracy and other scores between 0 and 1 have the intervals of tandem.evaluation.shares; the log loss and the
+Accuracy and other scores between 0 and 1 have the intervals of tandem.evaluation.shares, and so have Cohen's kappa and
+Matthews' correlation on a scale from 0 to 1; the log loss and the
 calibration error, whose variance alone is known, have Student's, the log loss on a logarithmic scale. The smallest
 score of the classes has one that is sure but wide. Where no interval was found to keep its level
 (benchmarks/calibration.py), there is a reason instead.
@@ -15,12 +16,20 @@ import numpy as np
 from scipy import special
 
 from tandem.evaluation.metrics import TOP, calibration_error
-from tandem.evaluation.scored_rows import CALIBRATION, CLASS_AVERAGES, MEANS, ScoredFolds, ScoredRows
+from tandem.evaluation.scored_rows import (
+    AGREEMENTS,
+    CALIBRATION,
+    CLASS_AVERAGES,
+    MEANS,
+    RANKINGS,
+    ScoredFolds,
+    ScoredRows,
+)
 from tandem.evaluation.shares import ShareDifference, share_limits
 
 LEVEL = 0.95
 MINIMA = ("precision_min", "recall_min", "f1_min")
-SCORES = (*MEANS, *CLASS_AVERAGES, *MINIMA, "calibration_error", CALIBRATION)
+SCORES = (*MEANS, *CLASS_AVERAGES, *AGREEMENTS, *RANKINGS, *MINIMA, "calibration_error", CALIBRATION)
 """The names of tandem.evaluation.metrics.scores."""
 
 # From so many runs on, or with one, an interval that allows for the choice of the row is not too wide to be of use.
@@ -41,6 +50,12 @@ class Interval:
     level: float = LEVEL
 
 
+def score_intervals(rows: ScoredRows, row: int) -> dict[str, Interval]:
+    """The interval of each score of one row, by name; without those that do not exist for these test images."""
+    one_class = np.count_nonzero(rows.split.support) == 1
+    return {name: score_interval(rows, name, row) for name in SCORES if not (one_class and name in RANKINGS)}
+
+
 def score_interval(rows: ScoredRows | ScoredFolds, score: str, row: int) -> Interval:
     """The interval of one row's score.
 
@@ -48,7 +63,8 @@ def score_interval(rows: ScoredRows | ScoredFolds, score: str, row: int) -> Inte
 
     Args:
         rows: All rows.
-        score: A name of tandem.evaluation.metrics.scores; over folds one of MEANS or CLASS_AVERAGES.
+        score: A name of tandem.evaluation.metrics.scores that exists for the test images; over folds one of MEANS or
+            CLASS_AVERAGES.
         row: Index of the row.
     """
     return _interval(rows, score, row, alpha=1 - LEVEL, lower_alpha=1 - LEVEL)
@@ -125,6 +141,8 @@ def _interval(rows: ScoredRows | ScoredFolds, score: str, row: int, *, alpha: fl
     estimate = float(scored.estimates[row])
     if score == CALIBRATION:
         estimate = float(np.sqrt(max(estimate, 0.0)))
+    elif score in AGREEMENTS:
+        estimate = 2 * estimate - 1
     if scored.why_not[row] is not None:
         return Interval(estimate=estimate, why_not=scored.why_not[row])
     of_row = scored.of([row])
@@ -136,6 +154,8 @@ def _interval(rows: ScoredRows | ScoredFolds, score: str, row: int, *, alpha: fl
         low, high = estimate / factor, estimate * factor
     else:
         low, high = share_limits(of_row, lower_alpha)[0], share_limits(of_row, alpha)[1]
+        if score in AGREEMENTS:
+            low, high = 2 * low - 1, 2 * high - 1
     return _around(estimate, low[0], high[0])
 
 

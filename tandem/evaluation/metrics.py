@@ -8,6 +8,12 @@ With c_ik the number of images of class i that were predicted as class k:
 
 each 0 if its denominator is 0. Macro is the mean over all classes, min the minimum, weighted the mean weighted by each
 class's number of images.
+
+Balanced accuracy is the mean recall of the classes with test images: macro recall, unless a class has none. Cohen's
+kappa and Matthews' correlation (of several classes, Gorodkin 2004) are 0 where they are undefined: if all images have
+one class and it alone was predicted. ROC-AUC and average precision tell each class apart from the rest
+(tandem.evaluation.ranking); their macro is the mean over the classes with test images, and they do not exist if all
+images have one class.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ import pandas as pd
 from sklearn import metrics as sklearn_metrics
 
 from tandem.evaluation.predictions import Predictions
+from tandem.evaluation.ranking import ranking_table
 
 TOP = 5
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", table 1
@@ -28,6 +35,9 @@ SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 SCORE_NAMES = {
     "accuracy": "accuracy",
     "top5_accuracy": "top-5 accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "cohen_kappa": "Cohen's kappa",
+    "matthews_correlation": "Matthews' correlation",
     "precision_macro": "macro precision",
     "recall_macro": "macro recall",
     "f1_macro": "macro F1",
@@ -37,6 +47,8 @@ SCORE_NAMES = {
     "precision_min": "worst-class precision",
     "recall_min": "worst-class recall",
     "f1_min": "worst-class F1",
+    "roc_auc_macro": "macro ROC-AUC",
+    "average_precision_macro": "macro average precision",
     "recall_at_half": "recall at 0.5",
     "calibration_error": "calibration error",
     "rms_calibration_error": "RMS calibration error",
@@ -55,7 +67,11 @@ def scores(predictions: Predictions) -> dict[str, float]:
         calibration_error (expected calibration error of the highest probability, 15 bins of equal width);
         rms_calibration_error (root-mean-square calibration error, debiased: see `calibration_pairs`);
         recall_at_half (share of images whose true class has a probability above one half, as keras.metrics.Recall
-        computes from one-hot labels).
+        computes from one-hot labels);
+        balanced_accuracy (mean recall of the classes with test images);
+        cohen_kappa and matthews_correlation, -1..1;
+        roc_auc_macro and average_precision_macro (means over the classes with test images; missing if all images have
+        one class).
     """
     table = per_class_table(predictions)
     of_images = image_scores(predictions)
@@ -69,7 +85,22 @@ def scores(predictions: Predictions) -> dict[str, float]:
     result["calibration_error"] = calibration_error(predictions)
     result["rms_calibration_error"] = rms_calibration_error(predictions)
     result["recall_at_half"] = float(of_images["recall_at_half"].mean())
+    result["balanced_accuracy"] = float(table["recall"][table["support"] > 0].mean())
+    result |= _agreement(predictions)
+    if np.count_nonzero(table["support"]) > 1:
+        for name, mean in ranking_table(predictions)[["roc_auc", "average_precision"]].mean().items():
+            result[f"{name}_macro"] = float(mean)
     return result
+
+
+def _agreement(predictions: Predictions) -> dict[str, float]:
+    truth, predicted = predictions.truth, predictions.predicted
+    if len(np.union1d(truth, predicted)) == 1:  # scikit-learn warns, and has nan for kappa
+        return {"cohen_kappa": 0.0, "matthews_correlation": 0.0}
+    return {
+        "cohen_kappa": float(sklearn_metrics.cohen_kappa_score(truth, predicted)),
+        "matthews_correlation": float(sklearn_metrics.matthews_corrcoef(truth, predicted)),
+    }
 
 
 def image_scores(predictions: Predictions) -> dict[str, np.ndarray]:

@@ -9,34 +9,47 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from tandem.evaluation.contributions import (
+    Agreement,
     Average,
     ClassSplit,
     Contributions,
     Measure,
     Size,
+    agreement_contributions,
+    agreement_size,
     calibration_contributions,
     class_contributions,
     mean_contributions,
+    ranking_contributions,
 )
 from tandem.evaluation.crossed import Crossed, Side, mean_of_independent, side_of_runs
 from tandem.evaluation.metrics import image_scores, per_class_table
 from tandem.evaluation.predictions import Predictions, align
 
 MEANS = ("accuracy", "top5_accuracy", "recall_at_half", "log_loss")
-CLASS_AVERAGES = tuple(
-    f"{measure}_{average}" for measure in ("precision", "recall", "f1") for average in ("macro", "weighted")
-)
+_CLASS_AVERAGES: dict[str, tuple[Measure, Average]] = {
+    "precision_macro": ("precision", "macro"),
+    "precision_weighted": ("precision", "weighted"),
+    "recall_macro": ("recall", "macro"),
+    "recall_weighted": ("recall", "weighted"),
+    "f1_macro": ("f1", "macro"),
+    "f1_weighted": ("f1", "weighted"),
+    "balanced_accuracy": ("recall", "present"),
+}
+CLASS_AVERAGES = tuple(_CLASS_AVERAGES)
+AGREEMENTS: tuple[Agreement, ...] = ("cohen_kappa", "matthews_correlation")
+RANKINGS = ("roc_auc_macro", "average_precision_macro")
 CALIBRATION = "rms_calibration_error"
 
 # With less, intervals were seen to miss the true score too often: benchmarks/calibration.py.
-FEWEST_IMAGES_PER_CLASS: dict[Measure, int] = {"recall": 2, "f1": 4, "precision": 15}
-FEWEST_DF: dict[Measure, int] = {"recall": 4, "f1": 4, "precision": 20}
+FEWEST_IMAGES_PER_CLASS = {"recall": 2, "f1": 4, "precision": 15, "agreement": 2, "roc_auc": 2, "average_precision": 15}
+FEWEST_DF = {"recall": 4, "f1": 4, "precision": 20, "agreement": 4, "roc_auc": 4, "average_precision": 4}
+MOST_BIAS = 1.0  # of the average precision, in standard deviations of the score over test sets
 FEWEST_ERRORS = 20
 FEWEST_IMAGES_FOR_CALIBRATION = 150
 
@@ -46,7 +59,8 @@ class RowScores:
     """One score of several rows."""
 
     estimates: np.ndarray
-    """float64 of shape (rows,): the score as tandem.evaluation.metrics defines it, its square for the calibration."""
+    """float64 of shape (rows,): the score as tandem.evaluation.metrics defines it; its square for the calibration,
+    half of one plus the score for AGREEMENTS."""
     values: np.ndarray
     """The same, corrected for the bias of small classes."""
     contributions: np.ndarray
@@ -114,7 +128,8 @@ class ScoredRows:
         """One score of all rows.
 
         Args:
-            name: A name of MEANS or CLASS_AVERAGES, or CALIBRATION for the squared error.
+            name: A name of MEANS, CLASS_AVERAGES, AGREEMENTS (on a scale from 0 to 1) or RANKINGS, or CALIBRATION for
+                the squared error.
         """
         if name not in self._scores:
             self._scores[name] = self._score(name)
@@ -128,13 +143,18 @@ class ScoredRows:
     def _score(self, name: str) -> RowScores:
         size, why_not = Size(images=self.num_images, step=1 / self.num_images), None
         contributions = _CONTRIBUTIONS[name]
-        if name in CLASS_AVERAGES:
-            measure, average = _parts(name)
+        if name in _OF_CLASSES:
+            measure, average = _OF_CLASSES[name]
             size = self.split.size(average)
-            if size.images / np.count_nonzero(self.split.support) < FEWEST_IMAGES_PER_CLASS[measure]:
+            # Rounded, since 600 images of 40 classes of equal size would be 14.999... per class.
+            if np.round(size.images / np.count_nonzero(self.split.support), 9) < FEWEST_IMAGES_PER_CLASS[measure]:
                 why_not = f"fewer than {FEWEST_IMAGES_PER_CLASS[measure]} test images per class"
             elif size.df < FEWEST_DF[measure]:
                 why_not = "a few small classes decide"
+            if name in AGREEMENTS and np.count_nonzero(self.split.support) == 1:
+                why_not = "all test images have one class"
+            elif name in AGREEMENTS:
+                size = agreement_size(self.split)
         elif name == CALIBRATION and self.num_images < FEWEST_IMAGES_FOR_CALIBRATION:
             why_not = f"fewer than {FEWEST_IMAGES_FOR_CALIBRATION} test images"
         rows = [[contributions(self.split, run) for run in runs] for runs in self.runs]
@@ -146,7 +166,10 @@ class ScoredRows:
             contributions=np.array([own.mean(axis=0) for own in images]),
             runs=side_of_runs(values, images),
             size=size,
-            why_not=tuple(why_not or _too_few_errors(name, runs) for runs in self.runs),
+            why_not=tuple(
+                why_not or _too_few_errors(name, runs) or _too_biased(name, parts)
+                for runs, parts in zip(self.runs, rows, strict=True)
+            ),
         )
 
 
@@ -222,13 +245,21 @@ class ScoredRun:
         return image_scores(self.predictions)
 
     @cached_property
+    def of_rankings(self) -> dict[str, Contributions]:
+        split = ClassSplit(self.predictions.truth, len(self.predictions.classes))
+        return ranking_contributions(split, self.predictions)
+
+    @cached_property
     def of_classes(self) -> pd.DataFrame:
         return per_class_table(self.predictions)
 
 
-def _parts(name: str) -> tuple[Measure, Average]:
-    measure, average = name.split("_")
-    return cast(Measure, measure), cast(Average, average)
+_OF_CLASSES: dict[str, tuple[str, Average]] = {
+    **_CLASS_AVERAGES,
+    **dict.fromkeys(AGREEMENTS, ("agreement", "present")),
+    **{name: (name.removesuffix("_macro"), "present") for name in RANKINGS},
+}
+"""Keys of the limits above, and weights of the classes."""
 
 
 def _too_few_errors(name: str, runs: Sequence[ScoredRun]) -> str | None:
@@ -238,12 +269,30 @@ def _too_few_errors(name: str, runs: Sequence[ScoredRun]) -> str | None:
     return None
 
 
+def _too_biased(name: str, parts: Sequence[Contributions]) -> str | None:
+    """The correction of a large bias is itself too small, for networks that hardly tell many small classes apart."""
+    if name != "average_precision_macro":
+        return None
+    deviation = np.sqrt(np.square(np.mean([part.images for part in parts], axis=0)).sum())
+    if np.mean([part.bias for part in parts]) > MOST_BIAS * deviation:
+        return "chance raises it too much with so few test images per class"
+    return None
+
+
 def _of_mean(split: ClassSplit, run: ScoredRun, *, name: str) -> Contributions:
     return mean_contributions(run.right.astype(np.float64) if name == "accuracy" else run.of_images[name])
 
 
 def _of_class_average(split: ClassSplit, run: ScoredRun, *, name: str) -> Contributions:
-    return class_contributions(split, run.predicted, *_parts(name))
+    return class_contributions(split, run.predicted, *_CLASS_AVERAGES[name])
+
+
+def _of_agreement(split: ClassSplit, run: ScoredRun, *, name: Agreement) -> Contributions:
+    return agreement_contributions(split, run.predicted, name)
+
+
+def _of_ranking(split: ClassSplit, run: ScoredRun, *, name: str) -> Contributions:
+    return run.of_rankings[name]
 
 
 def _of_calibration(split: ClassSplit, run: ScoredRun) -> Contributions:
@@ -253,5 +302,7 @@ def _of_calibration(split: ClassSplit, run: ScoredRun) -> Contributions:
 _CONTRIBUTIONS: dict[str, Callable[[ClassSplit, ScoredRun], Contributions]] = {
     **{name: partial(_of_mean, name=name) for name in MEANS},
     **{name: partial(_of_class_average, name=name) for name in CLASS_AVERAGES},
+    **{name: partial(_of_agreement, name=name) for name in AGREEMENTS},
+    **{name: partial(_of_ranking, name=name) for name in RANKINGS},
     CALIBRATION: _of_calibration,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from tandem.on_keras.networks import Classifier
 
@@ -19,10 +20,13 @@ def map_head(classifier: Classifier, outputs: Sequence[Sequence[int]]) -> Classi
         classifier: With its ImageNet head of 1000 outputs.
         outputs: ImageNet outputs of each class, 0..999.
     """
+    width = max(len(members) for members in outputs)
+    filled = np.array([[*members, *members[:1] * (width - len(members))] for members in map(list, outputs)], np.int32)
+    missing = np.array([[place >= len(members) for place in range(width)] for members in outputs])
+    # tensors, since Keras on torch would copy arrays and lists to the device in each call
+    members = keras.ops.convert_to_tensor(filled)
+    penalty = keras.ops.convert_to_tensor(np.where(missing, -np.inf, 0).astype(np.float32))
     features = keras.Input(classifier.head.input_shape[1:])
-    logits = classifier.head(features)
-    of_classes = [
-        keras.ops.logsumexp(keras.ops.take(logits, list(members), axis=1), axis=1, keepdims=True) for members in outputs
-    ]
-    head = keras.Model(features, keras.ops.concatenate(of_classes, axis=1), name="mapped_head")
+    logits = keras.ops.take(classifier.head(features), members, axis=1) + penalty
+    head = keras.Model(features, keras.ops.logsumexp(logits, axis=2), name="mapped_head")
     return Classifier(classifier.pixels, classifier.backbone, head)

@@ -33,11 +33,12 @@ class Pixels:
         self.image_size = image_size
         self.scaling = scaling
         self.to_bgr = scaling == "caffe"
-        scale, offset = scale_and_offset(scaling)
+        # tensors, since Keras on torch would copy lists to the device in each call
+        scale, offset = map(keras.ops.convert_to_tensor, np.array(scale_and_offset(scaling), np.float32))
         self.resizing = keras.layers.Resizing(
             image_size, image_size, interpolation="bilinear", antialias=False, dtype="float32"
         )
-        self.rescaling = keras.layers.Rescaling(list(scale), list(offset), dtype="float32")
+        self.rescaling = keras.layers.Rescaling(scale, offset, dtype="float32")
 
     def __call__(self, images: Any) -> Any:
         pixels = self.rescaling(self.resizing(keras.ops.cast(images, "float32")))

@@ -23,4 +23,6 @@ def adaptive_average_pool(features: Any, size: int) -> Any:
     for number in range(size):
         first, end = number * rows // size, -(-(number + 1) * rows // size)
         windows[number, first:end] = 1 / (end - first)
-    return keras.ops.einsum("oh,pw,nhwc->nopc", windows, windows, features)
+    # a tensor, since Keras on torch would copy an array to the device in each call
+    on_device = keras.ops.convert_to_tensor(windows)
+    return keras.ops.einsum("oh,pw,nhwc->nopc", on_device, on_device, features)

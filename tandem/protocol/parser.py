@@ -21,6 +21,7 @@ from tandem.errors import UserError, exit_with, use_utf8
 from tandem.protocol.checks import check_data, check_limits, check_settings
 from tandem.protocol.environment import check_environment
 from tandem.protocol.frameworks import Framework
+from tandem.protocol.recipes import recipe_file, recipe_settings
 from tandem.protocol.refusals import CONFIG_FILE, GROUPS, describe, refusal_of, refuse, refuse_group
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.repeats import repeats_of
@@ -91,9 +92,17 @@ def read_settings(framework: Framework, argv: list[str] | None = None) -> Settin
     _check_words(words)
     try:
         values = parser.parse_args(words)
+        if values.recipe is not None:
+            values = parser.parse_args(["--config", str(recipe_file(values.recipe)), *words])
     except argparse.ArgumentError as error:
         raise UserError(refusal_of(error)) from None
-    return _finish(parser, values, framework)
+    try:
+        return _finish(parser, values, framework)
+    except UserError as error:
+        name = str(error).partition(":")[0]
+        if values.recipe is None or name not in recipe_settings(values.recipe):
+            raise
+        raise UserError(f"{error}; --recipe {values.recipe} sets it, unless you give --{name}") from None
 
 
 def given_settings(framework: Framework, argv: list[str]) -> set[str]:

@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from tandem.evaluation.metrics import confusion_matrix, per_class_table
 from tandem.evaluation.predictions import Predictions
+from tandem.evaluation.ranking import CURVE_RATES, rank
 from tandem.rendering.theme import (
     LIGHT,
     LONGEST_NAME,
@@ -19,11 +20,17 @@ from tandem.rendering.theme import (
     arrange_panels,
     class_axis,
     plain,
+    shorten,
 )
 from tandem.tracking import vocabulary
 
 # With more classes the numbers in cells would overlap; the number of a cell appears under the mouse.
 MAX_CLASSES_WITH_COUNTS = 30
+
+# Colours of lines that people can tell apart, from Okabe and Ito's palette and Paul Tol's muted scheme.
+_CLASS_COLORS = (VAL_COLOR, "#E69F00", "#CC79A7", TRAIN_COLOR, "#009E73", "#6699CC")
+MOST_CLASSES_WITH_CURVES = len(_CLASS_COLORS)
+EXTREME_CLASSES = MOST_CLASSES_WITH_CURVES // 2  # drawn of the lowest, and of the highest
 
 
 def training_curves(history: pd.DataFrame) -> go.Figure:
@@ -141,3 +148,63 @@ def f1_bars(predictions: Predictions) -> go.Figure:
     figure.update_xaxes(**class_axis(table["class"], 1000), title="class", tickangle=-90 if len(names) > 12 else None)
     figure.update_yaxes(title="F1", range=[0, 1.05])
     return figure
+
+
+def class_curves(predictions: Predictions) -> go.Figure | None:
+    """ROC and precision-recall curves of each class against the rest.
+
+    With more than MOST_CLASSES_WITH_CURVES, the mean curve of all, and the curves of the three classes with the lowest
+    and the three with the highest average precision. A mean curve averages at equal rates: Fawcett 2006, "An
+    introduction to ROC analysis", section 8.1.
+
+    Returns:
+        None if all test images have one class.
+    """
+    rankings = [(index, rank(predictions, index)) for index in range(len(predictions.classes))]
+    curves = [
+        (index, ranking.average_precision, ranking.roc_curve(), ranking.precision_recall_curve())
+        for index, ranking in rankings
+        if ranking is not None
+    ]
+    if not curves:
+        return None
+    lines = [(predictions.classes[index], roc, precision) for index, _, roc, precision in curves]
+    figure = make_subplots(
+        rows=1, cols=2, subplot_titles=("ROC: true positive rate", "precision"), horizontal_spacing=0.08
+    )
+    chance = {"color": NEUTRAL_COLOR, "width": 1, "dash": "dot"}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=chance, showlegend=False, hoverinfo="skip", row=1, col=1)
+    if len(curves) > MOST_CLASSES_WITH_CURVES:
+        mean = (np.mean([roc for _, roc, _ in lines], axis=0), np.mean([precision for *_, precision in lines], axis=0))
+        _add_curves(figure, f"mean of {len(lines)} classes", *mean, line={"color": NEUTRAL_COLOR, "width": 4})
+        order = np.argsort([average_precision for _, average_precision, *_ in curves], kind="stable")
+        lines = [lines[place] for place in (*order[:EXTREME_CLASSES], *order[-EXTREME_CLASSES:])]
+    for (name, roc, precision), color in zip(lines, _CLASS_COLORS, strict=False):
+        _add_curves(figure, name, roc, precision, line={"color": color, "width": 2})
+    figure.update_xaxes(title="false positive rate", row=1, col=1)
+    figure.update_xaxes(title="recall", row=1, col=2)
+    figure.update_xaxes(range=[-0.01, 1.01])
+    figure.update_yaxes(range=[-0.02, 1.02])
+    legend = {"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0, "yanchor": "bottom"}
+    figure.update_layout(template=LIGHT, margin={"t": 40}, hovermode="closest", legend=legend, showlegend=True)
+    arrange_panels(figure, panels=2, columns=2, panel_height=300, around=120 + 22 * (len(lines) + 1), narrowest=300)
+    return figure
+
+
+def _add_curves(
+    figure: go.Figure, name: str, roc: np.ndarray, precision: np.ndarray, *, line: dict[str, object]
+) -> None:
+    # The ROC curve begins at the threshold above all images, which is not among the rates.
+    for column, x, y in ((1, [0.0, *CURVE_RATES], [0.0, *roc]), (2, CURVE_RATES, precision)):
+        figure.add_scatter(
+            x=np.round(x, 4),
+            y=np.round(y, 4),
+            mode="lines",
+            line=line,
+            name=plain(shorten(name)),
+            legendgroup=plain(name),  # shortened names may be equal
+            showlegend=column == 1,
+            hovertemplate="%{x:.2f}: %{y:.4f}",
+            row=1,
+            col=column,
+        )

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tandem.data.prepare import PreparedData
-from tandem.evaluation.intervals import score_interval
+from tandem.evaluation.intervals import score_intervals
 from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.scored_rows import ScoredRows
@@ -36,7 +36,11 @@ WORST_CLASSES = 10
 SCORES = {
     "accuracy": "accuracy",
     "f1_macro": "macro F1",
-    "recall_macro": "macro recall",
+    "balanced_accuracy": "balanced accuracy (macro recall)",
+    "cohen_kappa": "Cohen's kappa",
+    "matthews_correlation": "Matthews' correlation",
+    "roc_auc_macro": "macro ROC-AUC, each class against the rest",
+    "average_precision_macro": "macro average precision, each class against the rest",
     "f1_min": "lowest F1 of a class",
     "log_loss": "log loss",
     "calibration_error": "calibration error",
@@ -101,13 +105,13 @@ def weights_licence(settings: Settings, framework: Framework) -> tuple[str, str]
 
 
 def _scores(predictions: Predictions) -> dict[str, Estimate | float]:
-    scored = ScoredRows([[predictions]])
-    intervals = {name: score_interval(scored, name, 0) for name in SCORES}
+    intervals = score_intervals(ScoredRows([[predictions]]), 0)
     return {
         name: each.estimate
         if each.low is None or each.high is None
         else Estimate(value=each.estimate, low=each.low, high=each.high)
-        for name, each in intervals.items()
+        for name in SCORES
+        if (each := intervals.get(name)) is not None
     }
 
 

@@ -19,6 +19,7 @@ from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.cost import peak_memory_megabytes
 from tandem.evaluation.metrics import classification_report, confusion_matrix, per_class_table, scores
 from tandem.evaluation.predictions import Predictions, softmax
+from tandem.evaluation.ranking import ranking_table
 from tandem.files import csv_cell, whole_path, write_text
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
@@ -161,7 +162,7 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     local = run.folder / folder
     local.mkdir(parents=True, exist_ok=True)
     predictions.write(local / vocabulary.PREDICTIONS_FILE)
-    classes = per_class_table(predictions).map(csv_cell)
+    classes = per_class_table(predictions).merge(ranking_table(predictions), on="class").map(csv_cell)
     matrix = confusion_matrix(predictions).rename(index=csv_cell, columns=csv_cell)
     write_text(local / vocabulary.PER_CLASS_FILE, classes.to_csv(index=False, lineterminator="\n"))
     write_text(local / vocabulary.CONFUSION_MATRIX_FILE, matrix.to_csv(lineterminator="\n"))

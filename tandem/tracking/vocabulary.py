@@ -84,7 +84,9 @@ RANGE_LEARNING_RATE = "range_test/learning_rate"  # one value per step
 RANGE_SUGGESTION = "range_test/suggestion"  # suggested learning rate
 
 COST_PREFIX = "cost/"
-TEST_PREFIX = "test/"  # followed by a score's name from tandem.evaluation.metrics
+# Followed by a score's name from tandem.evaluation.metrics: accuracy, f1_macro, balanced_accuracy, cohen_kappa,
+# matthews_correlation and others; roc_auc_macro and average_precision_macro only if several classes have test images.
+TEST_PREFIX = "test/"
 TTA = "tta"  # prefix of the scores, and folder of the predictions, with test-time augmentation; see TEST_PREFIX
 TTA_VIEWS = "tta/views"  # views per test image, and so passes through the network, the plain image included
 
@@ -94,7 +96,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"  # used if no tracking URI is configured
 SETTINGS_FILE = "settings.yaml"
 DATA_FOLDER = "data"  # split, report, unreadable images and copies; tandem/data/prepare.py names the files
 PREDICTIONS_FILE = "predictions.parquet"
-PER_CLASS_FILE = "per_class.csv"
+PER_CLASS_FILE = "per_class.csv"  # class, precision, recall, f1, support; newer runs also roc_auc, average_precision
 CONFUSION_MATRIX_FILE = "confusion_matrix.csv"
 CLASSIFICATION_REPORT_FILE = "classification_report.txt"
 FINAL_FOLDER = "final"  # the four files above for the trained network; phase_name(n) has those after a phase

@@ -12,7 +12,8 @@ from tandem.comparison.comparison import Comparison, compare_runs
 from tandem.comparison.configurations import caches_features, family_of, group_runs
 from tandem.comparison.pairing import framework_pairs, scratch_pairs
 from tandem.comparison.rows import Row
-from tandem.protocol.settings import FIELDS, AugmentationSettings, flatten
+from tandem.protocol.recipes import recipe_settings
+from tandem.protocol.settings import FIELDS, AugmentationSettings, Settings, flatten
 from tandem.rendering.tables import Table
 from tandem.tracking.reader import RunRecord
 from tests.compared import MakeRun
@@ -157,6 +158,7 @@ def test_settings_that_a_regime_does_not_read_make_no_column(make_run: MakeRun) 
 
 def test_settings_of_training_do_not_separate_networks_off_the_shelf(make_run: Callable[..., RunRecord]) -> None:
     training = {"max_epochs": "20", "learning_rate": "0.1", "head.hidden": "[8]", "optimizer.name": "sgd"}
+    training |= {"mixing.mixup_alpha": "0.2", "loss.label_smoothing": "0.1", "sampling": "balanced"}
     runs = [
         make_run(regime="off_the_shelf", params={"max_epochs": "100", "head.hidden": "[]", "optimizer.name": "adam"}),
         make_run(regime="frozen", params=training),
@@ -170,12 +172,27 @@ def test_settings_of_training_do_not_separate_networks_off_the_shelf(make_run: C
     ]
 
 
+def test_targets_of_training_separate_rows_and_older_runs_had_plain_ones(make_run: MakeRun) -> None:
+    plain = {"loss.label_smoothing": "0.0", "loss.class_weights": "none", "mixing.cutmix_alpha": "0.0"}
+    (group,), _ = group_runs([make_run("torch"), make_run("torch", seed=1, params=plain)])
+    assert len(group.configurations) == 1
+    for changed in ({"loss.label_smoothing": "0.1"}, {"mixing.cutmix_alpha": "1.0"}, {"sampling": "balanced"}):
+        (group,), _ = group_runs([make_run("torch"), make_run("torch", seed=1, params={**plain, **changed})])
+        ((name, value),) = changed.items()
+        assert ((name, value),) in [one.settings for one in group.configurations]
+
+
 def test_cached_features_change_only_costs(make_run: MakeRun) -> None:
     without, with_them = {"cache_features": "false"}, {"cache_features": "true"}
     runs = [make_run("torch", "frozen", params=without), make_run("keras", "frozen", params=with_them)]
     (group,), _ = group_runs(runs)
     assert [name for one in group.configurations for name, _ in one.costs] == ["cache_features"] * 2
     assert len(framework_pairs(rows_of(runs))) == 1
+    # Mixed images have no features that could be kept
+    mixed = {"mixing.mixup_alpha": "0.2"}
+    runs = [make_run("torch", "frozen", params={**params, **mixed}) for params in (without, with_them)]
+    (group,), _ = group_runs(runs)
+    assert [one.costs for one in group.configurations] == [()]
     # A regime without a frozen phase caches nothing, whatever its settings say
     (group,), _ = group_runs([make_run("torch", params=without), make_run("torch", seed=1, params=with_them)])
     assert [one.costs for one in group.configurations] == [()]
@@ -428,3 +445,48 @@ def test_runs_older_than_a_cost_setting_have_its_value_before(name: str, older: 
     assert [one.costs for one in group.configurations] == [()]
     (group,), _ = group_runs([runs[0], make_run(regime="frozen", params={name: "other"})])
     assert [dict(one.costs)[name] for one in group.configurations] == sorted([older, "other"])
+
+
+def recipe_params(recipe: str | None, **changes: Any) -> dict[str, str]:
+    """Parameters of a run that started from a recipe, as MLflow stores them."""
+    values = {**flatten(Settings()), **(recipe_settings(recipe) if recipe else {}), "recipe": recipe, **changes}
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+        if FIELDS[name].metadata["affects"] != "cost"
+    }
+
+
+def test_rows_that_differ_by_their_recipe_are_named_by_it(make_run: MakeRun) -> None:
+    runs = [
+        make_run(framework, recipe_settings(recipe)["regime"] if recipe else "finetune", params=recipe_params(recipe))
+        for framework in ("torch", "keras")
+        for recipe in (None, "best", "fast")
+    ]
+    # Runs of versions without recipes.
+    del runs[0].params["recipe"]
+    labels = {row.label for row in rows_of(runs)}
+    assert labels == {
+        f"{words} {framework}{recipe}"
+        for framework in ("torch", "keras")
+        for words, recipe in (("finetune", ""), ("two_stage", " (recipe best)"), ("frozen", " (recipe fast)"))
+    }
+    assert len(framework_pairs(rows_of(runs))) == 3
+
+
+def test_setting_that_overrides_a_recipe_has_its_own_column(make_run: MakeRun) -> None:
+    changed = {"optimizer.layer_decay": 0.5}
+    runs = [
+        make_run(params=recipe_params(None)),
+        make_run(regime="two_stage", params=recipe_params("best", **changed)),
+    ]
+    label = rows_of(runs)[0].label
+    assert "recipe best" in label and "optimizer.layer_decay 0.5" in label and "adamw" not in label
+
+
+def test_runs_of_one_recipe_are_named_by_their_settings(make_run: MakeRun) -> None:
+    runs = [make_run(regime="two_stage", params=recipe_params("best", learning_rate=rate)) for rate in (0.001, 0.01)]
+    assert [row.label for row in rows_of(runs)] == [
+        "two_stage torch (learning_rate 0.001)",
+        "two_stage torch (learning_rate 0.01)",
+    ]

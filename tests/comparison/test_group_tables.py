@@ -6,9 +6,12 @@ import pytest
 from scipy import stats
 
 from tandem.comparison.comparison import Comparison, compare_runs
+from tandem.comparison.group_tables import checked_scores
+from tandem.errors import UserError
+from tandem.evaluation.metrics import SCORE_NAMES, scores
 from tandem.rendering.tables import Estimate
 from tandem.tracking.reader import RunRecord
-from tests.compared import IMAGES, OUTCOMES, MakeRun, right_images, table_of
+from tests.compared import IMAGES, OUTCOMES, MakePredictions, MakeRun, right_images, table_of
 from tests.compared import rows_of as rows
 
 
@@ -85,8 +88,9 @@ def test_scores_without_an_interval_have_the_reason_below_the_table(compared: Ca
     # Four classes of 2 images: too few for F1, enough for recall, which is not among the measured scores.
     few = {key: right_images(0.5, images=8) for key in [("torch", "frozen"), ("torch", "finetune")]}
     tables = compared(few).groups[0].tables
-    reason = "No interval keeps its promise for macro F1: fewer than 4 test images per class."
-    assert reason in tables["scores"].notes and reason in tables["summary"].notes
+    reason = "No interval keeps its promise for macro F1{}: fewer than 4 test images per class."
+    assert reason.format("") in tables["summary"].notes
+    assert reason.format(", weighted F1") in tables["scores"].notes
     assert not isinstance(rows(tables["scores"])[0]["f1_macro"], Estimate)
 
 
@@ -101,14 +105,39 @@ def test_row_without_predictions_has_its_score_and_no_interval(compared: Callabl
 
 def test_scores_table_has_the_scores_of_predictions_and_of_runs(compared: Callable[..., Comparison]) -> None:
     table = compared(OUTCOMES).groups[0].tables["scores"]
-    # No run has logged the calibration error, which has no interval.
-    assert [column.key for column in table.columns][3:] == [
-        *("accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro"),
-        *("precision_weighted", "recall_weighted", "f1_weighted", "precision_min", "recall_min", "f1_min"),
-        *("recall_at_half", "rms_calibration_error", "log_loss"),
-    ]
+    assert [column.key for column in table.columns][3:] == list(SCORE_NAMES)
     assert {column.key: column.better for column in table.columns}["f1_min"] == "higher"
     assert rows(table)[0]["f1_min"].value == pytest.approx(0.7, abs=0.05)
+
+
+def test_scores_that_no_run_logged_are_computed_from_predictions(
+    compared: Callable[..., Comparison], make_predictions: MakePredictions
+) -> None:
+    """Runs of older versions lack some scores; the calibration error never has an interval."""
+    key = ("torch", "scratch")
+    outcome = OUTCOMES[key]
+    row = rows(compared({key: outcome}).groups[0].tables["scores"])[0]
+    expected = scores(make_predictions(outcome))
+    assert row["calibration_error"] == pytest.approx(expected["calibration_error"])
+    assert row["cohen_kappa"].value == pytest.approx(expected["cohen_kappa"])
+    without = rows(compared({key: outcome}, without=[key]).groups[0].tables["scores"])[0]
+    assert "calibration_error" not in without and "cohen_kappa" not in without
+
+
+def test_summary_has_the_columns_that_are_asked_for(make_run: MakeRun) -> None:
+    run = make_run(metrics={"test/cohen_kappa": 0.4, "test/f1_macro": 0.5})
+    usual = compare_runs([run]).groups[0].tables["summary"]
+    more = compare_runs([run], more_scores=("cohen_kappa", "f1_macro")).groups[0].tables["summary"]
+    assert "cohen_kappa" not in rows(usual)[0]
+    assert rows(more)[0]["cohen_kappa"] == 0.4
+    # Columns that the summary has anyway are not repeated.
+    assert len(more.columns) == len(usual.columns) + 1
+
+
+def test_unknown_score_is_refused_with_the_names() -> None:
+    with pytest.raises(UserError, match=r"received 'cohens_kappa' \(did you mean cohen_kappa\?\), allowed: accuracy, "):
+        checked_scores(["accuracy", "cohens_kappa"])
+    assert checked_scores(["log_loss", "accuracy", "log_loss"]) == ("log_loss", "accuracy")
 
 
 def test_lower_losses_and_calibration_errors_are_better(make_run: MakeRun) -> None:

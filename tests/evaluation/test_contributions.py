@@ -8,6 +8,7 @@ from sklearn import metrics as sklearn_metrics
 
 from tandem.evaluation.contributions import (
     ClassSplit,
+    agreement_contributions,
     calibration_contributions,
     class_contributions,
     f1_of_classes,
@@ -63,6 +64,40 @@ def test_contribution_is_what_more_weight_of_an_image_does(make_run: MakeRun, me
         weights[image] += STEP
         scale = (of_class.sum() / (of_class.sum() - 1)) ** 0.5
         assert found.images[image] == pytest.approx((score(weights) - score(np.ones(400))) / STEP * scale, rel=1e-3)
+
+
+@pytest.mark.parametrize("measure", ["cohen_kappa", "matthews_correlation"])
+def test_contribution_to_agreement_is_what_more_weight_of_an_image_does(make_run: MakeRun, measure: str) -> None:
+    run = make_run(0, images=400)
+    split = ClassSplit(run.truth, 6)
+    found = agreement_contributions(split, run.predicted, measure)  # type: ignore[arg-type]
+
+    def score(weights: np.ndarray) -> float:
+        """From the definitions, with weighted counts, on the scale from 0 to 1."""
+        counts = np.zeros((6, 6))
+        np.add.at(counts, (run.truth, run.predicted), weights)
+        total, rows, columns = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
+        beyond = total * np.trace(counts) - rows @ columns
+        if measure == "cohen_kappa":
+            return (1 + beyond / (total**2 - rows @ columns)) / 2
+        return (1 + beyond / np.sqrt((total**2 - rows @ rows) * (total**2 - columns @ columns))) / 2
+
+    assert found.score == pytest.approx(score(np.ones(400)))
+    assert found.score == pytest.approx((1 + scores(run)[measure]) / 2)
+    for image in (0, 7, 113):
+        of_class = run.truth == run.truth[image]
+        weights = np.ones(400) - STEP * of_class / of_class.sum()
+        weights[image] += STEP
+        scale = (of_class.sum() / (of_class.sum() - 1)) ** 0.5
+        assert found.images[image] == pytest.approx((score(weights) - score(np.ones(400))) / STEP * scale, rel=1e-3)
+
+
+@pytest.mark.parametrize("measure", ["cohen_kappa", "matthews_correlation"])
+@pytest.mark.parametrize("predicted", [0, 1])
+def test_undefined_agreement_is_zero_without_variance(measure: str, predicted: int) -> None:
+    found = agreement_contributions(ClassSplit(np.zeros(5, np.int64), 2), np.full(5, predicted), measure)  # type: ignore[arg-type]
+    assert found.score == 0.5  # halfway from -1 to 1
+    assert not found.images.any()
 
 
 @pytest.mark.parametrize(("measure", "images", "sign"), [("precision", 20, 1), ("f1", 5, -1)])

@@ -15,10 +15,19 @@ from tandem.evaluation.intervals import (
     difference_interval,
     difference_intervals,
     score_interval,
+    score_intervals,
 )
-from tandem.evaluation.metrics import per_class_table, scores
+from tandem.evaluation.metrics import SCORE_NAMES, per_class_table, scores
 from tandem.evaluation.predictions import Predictions
-from tandem.evaluation.scored_rows import CALIBRATION, CLASS_AVERAGES, MEANS, ScoredFolds, ScoredRows
+from tandem.evaluation.scored_rows import (
+    AGREEMENTS,
+    CALIBRATION,
+    CLASS_AVERAGES,
+    MEANS,
+    RANKINGS,
+    ScoredFolds,
+    ScoredRows,
+)
 
 MakeRun = Callable[..., Predictions]
 
@@ -198,3 +207,89 @@ def test_one_image_against_thousands_is_a_reason_and_no_overflow(make_run: MakeR
     for score in CLASS_AVERAGES:
         of_row, of_pair = score_interval(rows, score, 0), difference_interval(rows, score, 0, 1)
         assert (of_row.why_not is None) == (of_pair.why_not is None) == score.endswith("weighted"), score
+
+
+def test_balanced_accuracy_has_the_interval_of_macro_recall(make_run: MakeRun) -> None:
+    rows = ScoredRows([[make_run(0)]])
+    assert score_interval(rows, "balanced_accuracy", 0) == score_interval(rows, "recall_macro", 0)
+
+
+def test_intervals_of_agreement_and_areas_agree_with_the_bootstrap(make_run: MakeRun) -> None:
+    run = make_run(0, images=800, num_classes=4)
+    random = np.random.default_rng(0)
+    of_classes = [np.flatnonzero(run.truth == index) for index in range(4)]
+    resampled = []
+    for _ in range(100):
+        drawn = np.concatenate([random.choice(own, len(own)) for own in of_classes])
+        resampled.append(scores(replace(run, truth=run.truth[drawn], probabilities=run.probabilities[drawn])))
+    rows = ScoredRows([[run]])
+    for score in (*AGREEMENTS, *RANKINGS):
+        of_score = [one[score] for one in resampled]
+        interval = score_interval(rows, score, 0)
+        assert interval.estimate == pytest.approx(scores(run)[score])
+        low, high = limits(interval)
+        # Three standard errors of the standard deviation of 100 resamples.
+        assert (high - low) / 3.92 == pytest.approx(np.std(of_score), rel=0.21), score
+        assert low < np.percentile(of_score, 25) and np.percentile(of_score, 75) < high
+
+
+def test_kappa_of_perfect_predictions_has_the_limits_of_a_perfect_accuracy(make_run: MakeRun) -> None:
+    run = make_run(0, images=60, num_classes=3, skill=60)
+    shares = np.bincount(run.truth) / 60
+    rows = ScoredRows([[run]])
+    for score in AGREEMENTS:
+        low, high = limits(score_interval(rows, score, 0))
+        images = 2 * 60 * (1 - np.square(shares).sum())
+        # Half of one plus the score is a share of so many images, none of them wrong.
+        assert (1 + low) / 2 == pytest.approx(proportion_confint(images, images, method="beta")[0], rel=0.01)
+        assert high == 1
+
+
+def test_agreement_of_a_network_that_guesses_may_be_below_zero(make_run: MakeRun) -> None:
+    run = make_run(0, images=600, skill=0, test_set=1)
+    for score in AGREEMENTS:
+        low, high = limits(score_interval(ScoredRows([[run]]), score, 0))
+        assert -0.1 < low < 0 < high < 0.15
+
+
+def test_every_score_has_an_interval_or_a_reason(make_run: MakeRun) -> None:
+    run = make_run(0)
+    found = score_intervals(ScoredRows([[run]]), 0)
+    assert set(found) == set(SCORE_NAMES)
+    for name, value in scores(run).items():
+        assert found[name].estimate == pytest.approx(value), name
+        assert (found[name].low is None) == (found[name].why_not is not None)
+
+
+def test_images_of_one_class_have_no_areas(make_run: MakeRun) -> None:
+    run = make_run(0, num_classes=2)
+    one_class = replace(run, truth=np.zeros_like(run.truth))
+    found = score_intervals(ScoredRows([[one_class]]), 0)
+    assert set(found) == set(scores(one_class)) == set(SCORE_NAMES) - set(RANKINGS)
+    for score in AGREEMENTS:
+        assert found[score].estimate == 0 and found[score].why_not is not None
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "of_each", "score", "why_not"),
+    [
+        (6, 14, "average_precision_macro", "fewer than 15 test images per class"),
+        (6, 100, "average_precision_macro", None),
+        (40, 15, "average_precision_macro", "chance raises it too much with so few test images per class"),
+        (40, 15, "roc_auc_macro", None),
+        (6, 1, "roc_auc_macro", "fewer than 2 test images per class"),
+    ],
+)
+def test_areas_of_few_images_per_class_have_no_interval(
+    num_classes: int, of_each: int, score: str, why_not: str | None
+) -> None:
+    random = np.random.default_rng(0)
+    keys = tuple(f"{index:04}" for index in range(num_classes * of_each))
+    run = Predictions(
+        keys=keys,
+        hashes=keys,
+        truth=np.arange(len(keys)) % num_classes,
+        probabilities=random.dirichlet(np.ones(num_classes), len(keys)).astype(np.float32),
+        classes=tuple(f"class {index}" for index in range(num_classes)),
+    )
+    assert score_interval(ScoredRows([[run]]), score, 0).why_not == why_not

@@ -11,6 +11,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
 from tandem.evaluation.metrics import (
+    SCORE_NAMES,
     SMALLEST_PROBABILITY,
     calibration_pairs,
     classification_report,
@@ -72,6 +73,81 @@ def test_precision_recall_and_f1_of_a_table_computed_by_hand() -> None:
     assert result["precision_min"] == pytest.approx(5 / 7)
     assert result["recall_min"] == pytest.approx(1 / 2)
     assert result["f1_min"] == pytest.approx(6 / 10)
+
+
+def test_balanced_accuracy_kappa_and_correlation_of_a_table_computed_by_hand() -> None:
+    result = scores(from_counts([[5, 1, 0], [2, 3, 1], [0, 0, 4]]))
+    # 12 of 16 are right; row sums 6, 6, 4 and column sums 7, 4, 5, whose products add up to 86 of 256.
+    assert result["balanced_accuracy"] == pytest.approx((5 / 6 + 3 / 6 + 1) / 3)
+    assert result["cohen_kappa"] == pytest.approx((12 * 16 - 86) / (16**2 - 86))
+    squares = (256 - 7**2 - 4**2 - 5**2) * (256 - 6**2 - 6**2 - 4**2)
+    assert result["matthews_correlation"] == pytest.approx((12 * 16 - 86) / squares**0.5)
+
+
+def test_correlation_of_two_classes_is_that_of_matthews() -> None:
+    # Matthews 1975: (TP TN - FP FN) / sqrt((TP + FP) (TP + FN) (TN + FP) (TN + FN)).
+    result = scores(from_counts([[30, 10], [5, 15]]))
+    assert result["matthews_correlation"] == pytest.approx((15 * 30 - 10 * 5) / (25 * 20 * 40 * 35) ** 0.5)
+    assert result["cohen_kappa"] == pytest.approx((0.75 - (40 * 35 + 20 * 25) / 3600) / (1 - (1400 + 500) / 3600))
+
+
+@pytest.mark.filterwarnings("error")
+def test_class_without_images_does_not_lower_balanced_accuracy_and_areas() -> None:
+    with_class, without = from_counts([[4, 1, 0], [2, 3, 0], [0, 0, 0]]), from_counts([[4, 1], [2, 3]])
+    one, other = scores(with_class), scores(without)
+    for name in (
+        "balanced_accuracy",
+        "cohen_kappa",
+        "matthews_correlation",
+        "roc_auc_macro",
+        "average_precision_macro",
+    ):
+        assert one[name] == pytest.approx(other[name]), name
+    assert one["recall_macro"] == pytest.approx(other["recall_macro"] * 2 / 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_wrong_class_without_images_counts_as_an_error() -> None:
+    # Half of the images are taken for a class that has none: recalls 1/2 and 1/2.
+    result = scores(from_counts([[2, 0, 2], [0, 2, 2], [0, 0, 0]]))
+    assert result["balanced_accuracy"] == 0.5
+    # The products of row sums 4, 4, 0 and column sums 2, 2, 4 add up to 16 of 64.
+    assert result["cohen_kappa"] == pytest.approx((4 * 8 - 16) / (64 - 16))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_constant_predictions_have_no_agreement_beyond_chance(num_classes: int) -> None:
+    truth = list(range(num_classes)) * 4
+    result = scores(make_predictions(truth, [[1 / num_classes] * num_classes] * len(truth)))
+    assert (result["cohen_kappa"], result["matthews_correlation"]) == (0, 0)
+    assert result["balanced_accuracy"] == pytest.approx(1 / num_classes)
+    assert result["roc_auc_macro"] == 0.5
+    assert result["average_precision_macro"] == pytest.approx(1 / num_classes)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("counts", "balanced"), [([[5, 0], [0, 0]], 1.0), ([[3, 2], [0, 0]], 0.6), ([[5]], 1.0)])
+def test_images_of_one_class_have_no_areas_and_no_agreement(counts: list[list[int]], balanced: float) -> None:
+    result = scores(from_counts(counts))
+    assert result["balanced_accuracy"] == pytest.approx(balanced)
+    assert (result["cohen_kappa"], result["matthews_correlation"]) == (0, 0)
+    assert not {"roc_auc_macro", "average_precision_macro"} & set(result)
+
+
+def test_areas_are_means_over_the_classes() -> None:
+    predictions = make_random_predictions(4, 6, 80)
+    present = np.unique(predictions.truth)
+    areas, precisions = [], []
+    for index in present:
+        positive, score = predictions.truth == index, predictions.probabilities[:, index].astype(float)
+        won = np.sign(score[positive][:, None] - score[~positive]) / 2 + 0.5
+        areas.append(won.mean())
+        precisions.append(np.mean([positive[score >= own].mean() for own in score[positive]]))
+    result = scores(predictions)
+    assert 0 not in present and len(set(areas)) == len(present)
+    assert result["roc_auc_macro"] == pytest.approx(np.mean(areas))
+    assert result["average_precision_macro"] == pytest.approx(np.mean(precisions))
 
 
 def test_classification_report_holds_the_table_computed_by_hand() -> None:
@@ -289,7 +365,7 @@ def test_recall_at_half_needs_more_than_one_half() -> None:
 def test_every_score_is_a_plain_finite_number() -> None:
     result = scores(make_random_predictions(7, 6, 50))
     assert all(type(value) is float and math.isfinite(value) for value in result.values())
-    assert len(result) == 15
+    assert set(result) == set(SCORE_NAMES) and len(result) == 20
 
 
 def test_evaluation_needs_no_framework() -> None:

@@ -485,3 +485,27 @@ def test_sweeps_and_range_tests_are_refused_as_cells(write: Write, settings: str
     text = f"settings: {{data: {{source: digits}}, {settings}}}\n{cells}"
     with pytest.raises(UserError, match=re.escape(message)):
         read_grid(write(text))
+
+
+def test_recipe_can_be_varied_and_overridden(write: Write) -> None:
+    file = write(
+        "settings: {learning_rate: 0.01}\n"
+        "cells:\n"
+        "  - frameworks: [torch, keras]\n"
+        "    vary: {recipe: [null, best, fast]}\n"
+    )
+    cells = [flat(cell) for cell in read_grid(file).cells]
+    assert [(cell["framework"], cell["recipe"], cell["regime"]) for cell in cells] == [
+        (framework, recipe, regime)
+        for recipe, regime in ((None, "finetune"), ("best", "two_stage"), ("fast", "frozen"))
+        for framework in ("torch", "keras")
+    ]
+    assert {cell["learning_rate"] for cell in cells} == {0.01}
+    assert [cell.name for cell in read_grid(file).cells][2] == "mobilenet_v2 two_stage torch recipe-best"
+
+
+def test_small_budget_of_a_recipe_is_valid(write: Write) -> None:
+    file = write("settings: {recipe: best}\ncells:\n  - frameworks: [keras]\n    vary: {seed: [0]}\n")
+    (cell,) = read_grid(file, budget="small").cells
+    assert (cell.settings.max_epochs, cell.settings.schedule.warmup_epochs) == (1, 0)
+    assert cell.settings.optimizer.layer_decay < 1

@@ -5,20 +5,23 @@
     python -m tests.on_gpu --pretend               # on the CPU with small sizes: finds faults of the checks themselves
 
 Each check runs in a process of its own, prints PASS, FAIL or SKIP in one line with what it measured, and the others go
-on. A check whose packages are not installed is skipped. Data are generated or scikit-learn's digits, weights are
-random; no network is needed. docs/gpu.md says what each check is for.
+on. The JSON file is written after each. A check whose packages are not installed is skipped. Data are generated or
+scikit-learn's digits, weights are random; no network is needed. docs/gpu.md says what each check is for.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -59,15 +62,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.inside:
-        run_inside(arguments.only[0], Machine(folder=arguments.inside, pretend=arguments.pretend))
+        machine = Machine(folder=arguments.inside, pretend=arguments.pretend, seconds=arguments.seconds)
+        run_inside(arguments.only[0], machine)
         return
     report: dict[str, Any] = {"pretend": arguments.pretend, "python": sys.version.split()[0], "versions": versions()}
     print(", ".join(f"{name} {number}" for name, number in report["versions"].items()), flush=True)
+    report["checks"] = {}
     with tempfile.TemporaryDirectory(prefix="tandem-on-gpu-") as folder:
-        report["checks"] = run_all(arguments, Path(folder))
-    partial = arguments.output.with_suffix(".partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    partial.replace(arguments.output)
+        for name, result in run_all(arguments, Path(folder)):
+            report["checks"][name] = result
+            partial = arguments.output.with_suffix(".partial")
+            partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            partial.replace(arguments.output)
     print(f"Results: {arguments.output}")
     sys.exit(any(check["result"] == "FAIL" for check in report["checks"].values()))
 
@@ -83,21 +89,24 @@ def versions() -> dict[str, str]:
     return found
 
 
-def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Runs the checks one after the other, each in a process of its own."""
+def run_all(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Runs the checks one after the other, each in a process of its own.
+
+    Yields:
+        Name and result of each.
+    """
     end = time.monotonic() + arguments.seconds
-    checks: dict[str, Any] = {}
     for number, name in enumerate(CHECKS):
         if arguments.only and name not in arguments.only:
             continue
         left = end - time.monotonic()
         limit = left if name == "tests" or arguments.pretend else min(left, LONGEST_CHECK_SECONDS)
         start = time.monotonic()
-        checks[name] = run_one(name, folder / name, limit, pretend=arguments.pretend)
-        checks[name]["seconds"] = round(time.monotonic() - start, 1)
-        shown = {key: value for key, value in checks[name].items() if key not in ("result", "traceback")}
-        print(f"{checks[name]['result']} {number:2} {name}: {json.dumps(shown)}", flush=True)
-    return checks
+        result = run_one(name, folder / name, limit, pretend=arguments.pretend)
+        result["seconds"] = round(time.monotonic() - start, 1)
+        shown = {key: value for key, value in result.items() if key not in ("result", "traceback")}
+        print(f"{result['result']} {number:2} {name}: {json.dumps(shown)}", flush=True)
+        yield name, result
 
 
 def run_one(name: str, folder: Path, limit: float, *, pretend: bool) -> dict[str, Any]:
@@ -106,22 +115,22 @@ def run_one(name: str, folder: Path, limit: float, *, pretend: bool) -> dict[str
         return {"result": "SKIP", "why": "no time is left"}
     folder.mkdir()
     words = [sys.executable, "-m", "tests.on_gpu", "--only", name, "--inside", str(folder)]
-    environment = {**os.environ, "TANDEM_CHECK_SECONDS": str(int(limit))}
-    try:
-        done = subprocess.run(
-            [*words, *["--pretend"] * pretend],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=limit,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"result": "FAIL", "why": f"took more than {limit:.0f} seconds"}
-    result = folder / "result.json"
+    words += ["--seconds", f"{limit:.0f}", *["--pretend"] * pretend]
+    output, result = folder / "output.txt", folder / "result.json"
+    with output.open("wb") as file:
+        # a session of its own, to end it with all that it has started, which would use the GPU during the next check
+        process = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            status = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return {"result": "FAIL", "why": f"took more than {limit:.0f} seconds"}
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # nothing has remained
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     if not result.is_file():
-        return {"result": "FAIL", "why": f"status {done.returncode}", "traceback": done.stderr[-2000:]}
+        shown = output.read_text(encoding="utf-8", errors="replace")[-2000:]
+        return {"result": "FAIL", "why": f"status {status}", "traceback": shown}
     return json.loads(result.read_text(encoding="utf-8"))
 
 

@@ -28,6 +28,8 @@ class Machine:
     """For everything that checks write."""
     pretend: bool
     """Run on the CPU with small sizes, to find faults of the checks; limits of time and memory are not checked."""
+    seconds: float = 120.0
+    """Limit for the check."""
     details: dict[str, Any] = field(default_factory=dict)
     """Measurements of the check, for its line and the JSON file."""
 
@@ -80,8 +82,21 @@ def options(machine: Machine, experiment: str, *words: str) -> list[str]:
         *("--data.images_per_class", "10" if machine.pretend else "100"),
         *("--data.cache_folder", str(machine.folder / "cache"), "--device", machine.device_setting),
         *("--max_epochs", "2", "--tracking.experiment", experiment, "--tracking.data_report", "false"),
+        # the model and Grad-CAM have checks of their own
+        *("--tracking.log_model", "false", "--tracking.log_weights", "false", "--tracking.grad_cam_images", "0"),
         *words,
     ]
+
+
+STEADY = (
+    *("--backbone", "timm:convnext_atto", "--optimizer.name", "sgd", "--learning_rate", "0.01"),
+    *("--head.hidden", "[16]", "--head.batch_norm", "true"),
+)
+"""Options of a training whose losses can be compared between devices.
+
+Training a random network with batch norm in each block amplifies rounding to some percent of the losses within an
+epoch. Its frozen backbone gives all images the same features, and a loss that nothing changes.
+"""
 
 
 def train(machine: Machine, framework: str, experiment: str, *words: str, **variables: str) -> dict[str, Any]:

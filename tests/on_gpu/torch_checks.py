@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.on_gpu.machine import ROOT, Machine, last_json, last_line, needs, newest_run, options, run_python
+from tests.on_gpu.machine import ROOT, STEADY, Machine, last_json, last_line, needs, newest_run, options, run_python
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 BACKBONES = ("mobilenet_v2", "resnet50", "vgg16", "torchvision:vit_b_16")
@@ -192,7 +192,7 @@ def check_saved_model(machine: Machine) -> None:
 
 def check_batch_norm(machine: Machine) -> None:
     """Synchronized batch norm equals batch norm in a group of one; two processes on the one GPU train like one."""
-    needs("torch", "mlflow")
+    needs("torch", "pytorch_lightning", "timm", "mlflow")
     import torch
     from torch import distributed
     from torch.nn import functional
@@ -220,7 +220,7 @@ def check_batch_norm(machine: Machine) -> None:
             limit = 0.05 if name == "bfloat16" else 1e-5
             machine.require(difference < limit, f"{name}: differs by {difference:.1e}")
     distributed.destroy_process_group()
-    words = ("--regime", "two_stage", "--cache_features", "false", "--acceleration.tf32", "false")
+    words = ("--regime", "finetune", "--acceleration.tf32", "false", *STEADY)
     losses = []
     for number in (1, 2):
         experiment = f"{number} processes"
@@ -228,10 +228,11 @@ def check_batch_norm(machine: Machine) -> None:
         script = [*options(machine, experiment, *words), "--num_devices", str(number), "--threads", "1"]
         done = run_python([*driver, *script], machine)
         machine.require(done.returncode == 0, f"{experiment}: {last_line(done.stderr)}")
-        losses.append(newest_run(machine, experiment)["history"]["val/loss"])
+        history = newest_run(machine, experiment)["history"]
+        losses.append([*history["train/loss"], *history["val/loss"]])
     machine.note(losses=losses)
-    # the frozen phase; later, networks that amplify rounding diverge
-    machine.require(np.allclose(losses[0][:2], losses[1][:2], rtol=1e-4), "two processes have other losses than one")
+    # without synchronization they differ by 2 % and more
+    machine.require(np.allclose(*losses, rtol=1e-3, atol=0), "two processes have other losses than one")
 
 
 def _train_phase(machine: Machine, settings: Any, **phase: Any) -> tuple[Any, list[dict[str, float]]]:
@@ -330,7 +331,7 @@ def check_out_of_memory(machine: Machine) -> None:
         # stands for the memory: more than 20 images do not fit
         def refuse(module: Any, inputs: tuple[Any, ...]) -> None:
             if len(inputs[0]) > 20:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+                raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
 
         network.backbone.register_forward_pre_hook(refuse)
     else:

@@ -31,13 +31,13 @@ from tandem.protocol.settings import (
     with_values,
 )
 
-GROUPS = ["data", "augmentation", "head", "optimizer", "schedule", "early_stopping", "sweep"]
+GROUPS = ["data", "augmentation", "mixing", "loss", "head", "optimizer", "schedule", "early_stopping", "sweep"]
 GROUPS += ["acceleration", "tracking"]
 
 
 def test_names_are_in_the_order_of_declaration() -> None:
     names = list(flatten(Settings()))
-    assert names[:5] == ["regime", "phases", "backbone", "weights", "allow_random_weights"]
+    assert names[:6] == ["recipe", "regime", "phases", "backbone", "weights", "allow_random_weights"]
     assert names[names.index("find_learning_rate") + 1] == "data.source"
     assert list(dict.fromkeys(name.split(".")[0] for name in names if "." in name)) == GROUPS
     assert names[-1] == "tracking.system_interval"
@@ -151,6 +151,7 @@ NO_NUMBERS = {
     },
     "nothing": {
         *("eval_batch_size", "find_learning_rate", "data.cache_folder", "resume", "checkpoint_minutes"),
+        "recipe",
         "test_time_augmentation",
         *(name for name in flatten(Settings()) if name.startswith(("tracking.", "sweep."))),
     },
@@ -328,6 +329,11 @@ def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) 
         "augmentation.num_operations": 2,
         "augmentation.magnitude": 9,
         "augmentation.random_erasing": 0.0,
+        "sampling": "shuffled",
+        "mixing.mixup_alpha": 0.0,
+        "mixing.cutmix_alpha": 0.0,
+        "loss.label_smoothing": 0.0,
+        "loss.class_weights": "none",
     }
     new_fields = {name: item for name, item, _ in settings_module.walk(NewSettings())}
     monkeypatch.setattr(settings_module, "FIELDS", new_fields)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import plotly.graph_objects as go
 import pytest
 
 from tandem.evaluation.predictions import Predictions, softmax
-from tandem.recording.figures import confusion_heatmap, f1_bars, training_curves
+from tandem.evaluation.ranking import ranking_table
+from tandem.recording.figures import class_curves, confusion_heatmap, f1_bars, training_curves
 
 
 def make_predictions(num_classes: int) -> Predictions:
@@ -109,3 +111,62 @@ def test_bars_are_sorted_by_f1() -> None:
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("class", "F1")
     assert list(bars.y) == sorted(bars.y)
     assert sorted(bars.x) == sorted(str(index) for index in range(30))
+
+
+def shown_curves(figure: go.Figure | None) -> dict[str, list[go.Scatter]]:
+    """The curves by name; the line of chance has none."""
+    assert figure is not None
+    found: dict[str, list[go.Scatter]] = {}
+    for trace in figure.data:
+        if trace.name is not None:
+            found.setdefault(trace.legendgroup, []).append(trace)
+    return found
+
+
+def test_curves_of_few_classes_are_those_of_each() -> None:
+    keys = tuple("1234")
+    second = np.array([0.9, 0.8, 0.7, 0.4], np.float32)
+    predictions = Predictions(
+        keys=keys,
+        hashes=keys,
+        truth=np.array([1, 0, 1, 0]),
+        probabilities=np.stack([1 - second, second], axis=1),
+        classes=("cat", "<b>dog"),
+    )
+    curves = shown_curves(class_curves(predictions))
+    assert list(curves) == ["cat", "&lt;b&gt;dog"]
+    roc, precision = curves["&lt;b&gt;dog"]
+    assert (roc.xaxis, precision.xaxis) == ("x", "x2")
+    # Ranked: dog, cat, dog, cat. It begins at the threshold above all images.
+    assert list(zip(roc.x, roc.y, strict=True))[:2] == [(0, 0), (0, 0.5)]
+    assert dict(zip(roc.x, roc.y, strict=True))[0.5] == 1
+    assert (precision.y[50], precision.y[51]) == (1, 0.6667)
+    assert (roc.showlegend, precision.showlegend) == (True, False)
+
+
+@pytest.mark.parametrize("num_classes", [7, 200])
+def test_curves_of_many_classes_are_their_mean_and_the_extremes(num_classes: int) -> None:
+    predictions = make_predictions(num_classes)
+    by_precision = ranking_table(predictions).sort_values("average_precision", kind="stable")["class"].tolist()
+    curves = shown_curves(class_curves(predictions))
+    assert list(curves) == [f"mean of {num_classes} classes", *by_precision[:3], *by_precision[-3:]]
+    assert len({trace.line.color for trace, _ in curves.values()}) == 7
+    lowest, mean, highest = (
+        np.mean(curves[name][1].y) for name in (by_precision[0], next(iter(curves)), by_precision[-1])
+    )
+    assert lowest < mean < highest
+
+
+def test_long_names_are_shortened_and_kept_apart() -> None:
+    long = tuple(f"great spotted woodpecker of {kind} forests" for kind in ("northern", "southern"))
+    curves = shown_curves(class_curves(replace(make_predictions(2), classes=long)))
+    assert {name: [trace.name for trace in traces] for name, traces in curves.items()} == {
+        name: ["great spotted wo...rests"] * 2 for name in long
+    }
+
+
+def test_class_without_images_has_no_curve() -> None:
+    predictions = make_predictions(3)
+    absent = replace(predictions, truth=np.where(predictions.truth == 2, 0, predictions.truth))
+    assert list(shown_curves(class_curves(absent))) == ["0", "1"]
+    assert class_curves(replace(predictions, truth=np.zeros_like(predictions.truth))) is None

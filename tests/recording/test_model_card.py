@@ -54,6 +54,9 @@ def test_metadata_have_the_hub_s_form(card: str, predictions: Predictions) -> No
 
 def test_card_states_scores_data_and_worst_classes(card: str, data: PreparedData) -> None:
     assert re.search(r"\| accuracy +\| +0\.8000 \[[01]\.\d+, [01]\.\d+\] \|", card)
+    # The four other classes have recalls of 1; 12 of 15 are right, where 3 of 15 would be by chance.
+    assert re.search(r"\| balanced accuracy \(macro recall\) +\| +0\.8000 ", card)
+    assert re.search(r"\| Cohen's kappa +\| +0\.7500 \[-?[01]\.\d+, [01]\.\d+\] \|", card)
     assert "30 train, 15 val, 15 test" in card and data.split.hash in card
     worst = card.partition("## Worst classes")[2].partition("##")[0]
     assert re.findall(r"^\| (\w+) ", worst, flags=re.MULTILINE)[:3] == ["class", "3", "1"]

@@ -117,7 +117,7 @@ def outline(page: str) -> Outline:
 
 def test_page_loads_nothing_and_holds_plotly_once(page: str, outline: Outline) -> None:
     assert outline.loads == []
-    assert outline.plots == 3
+    assert outline.plots == 4
     assert len(re.findall(r"plotly\.js v\d", page)) == 1
     assert len(page) < 6_000_000
 
@@ -126,7 +126,12 @@ def test_page_shows_scores_confusions_and_settings(outline: Outline) -> None:
     assert outline.headings[0] == "my <run>"
     (accuracy,) = [row for row in outline.rows if row[0] == "accuracy"]
     assert re.fullmatch(r"0\.50 \[0\.\d\d, [01]\.\d\d\]", accuracy[1])
-    assert {"worst-class F1", "calibration error"} < {row[0] for row in outline.rows}
+    shown = {row[0]: row[1] for row in outline.rows if len(row) == 2}
+    assert {"worst-class F1", "calibration error", "macro ROC-AUC", "macro average precision"} < set(shown)
+    # Recalls 1/3, 1/2 and 1; 3 of 6 are right, and row sums 3, 2, 1 times column sums 1, 3, 2 add up to 11 of 36.
+    assert shown["balanced accuracy"].startswith("0.61")
+    assert shown["Cohen's kappa"].startswith("0.28")
+    assert outline.plots == 4
     assert not any("_" in row[0] for row in outline.rows if row[0] != "head.hidden")
     assert ["head.hidden", "[256]"] in outline.rows
     assert ["threads", "null"] in outline.rows
@@ -134,9 +139,11 @@ def test_page_shows_scores_confusions_and_settings(outline: Outline) -> None:
     confusions = outline.rows[outline.rows.index(["true class", "predicted class", "images", "of the class"]) + 1 :]
     assert confusions[0] == ["</script><b>bird", "dog & cat", "2", "3"]
     assert confusions[1] == ["dog & cat", "fish", "1", "2"]
-    classes = outline.rows[outline.rows.index(["class", "F1", "precision", "recall", "images"]) + 1 :]
+    heads = ["class", "F1", "precision", "recall", "ROC-AUC", "average precision", "images"]
+    classes = outline.rows[outline.rows.index(heads) + 1 :]
     # One of three images of the first class is right, and no other image is predicted as it: 2 * 1 * 1/3 / (1 + 1/3).
-    assert ["</script><b>bird", "0.50", "1.00", "0.33", "3"] in classes
+    # Its probability is 1, that of all other images is 0: (3 + 2 * 3 / 2) / 9, and (1 + 1/2 + 1/2) / 3.
+    assert ["</script><b>bird", "0.50", "1.00", "0.33", "0.67", "0.67", "3"] in classes
 
 
 def test_headline_has_accuracy_best_epoch_and_time(outline: Outline) -> None:
@@ -222,10 +229,10 @@ def test_scores_with_test_time_augmentation_are_shown_beside_those_of_the_plain_
 def test_confusions_after_the_first_phase_are_shown_beside_those_of_the_trained_network(tmp_path: Path) -> None:
     right = [0, 0, 1, 1, 2, 2]
     both = outline_of(tmp_path, right, after_first_phase=predictions_of([0, 2, 1, 1, 2, 2]))
-    assert "Confusion matrix after phase 1" in both.headings and both.plots == 3
+    assert "Confusion matrix after phase 1" in both.headings and both.plots == 4
     assert ["bird", "fish", "1", "2"] in both.rows
     alone = outline_of(tmp_path, right)
-    assert "Confusion matrix after phase 1" not in alone.headings and alone.plots == 2
+    assert "Confusion matrix after phase 1" not in alone.headings and alone.plots == 3
 
 
 def test_class_name_cannot_end_a_script(page: str, outline: Outline) -> None:

@@ -206,6 +206,14 @@ def test_scores_agree_with_scikit_learn_on_the_saved_predictions(pair: Runs, fra
             truth[:, None] == np.array(names), probabilities > 0.5, average="micro", zero_division=0
         ),
     }
+    is_class = truth[:, None] == np.array(names)
+    expected |= {
+        "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(truth, predicted),
+        "cohen_kappa": sklearn_metrics.cohen_kappa_score(truth, predicted),
+        "matthews_correlation": sklearn_metrics.matthews_corrcoef(truth, predicted),
+        "roc_auc_macro": sklearn_metrics.roc_auc_score(is_class, probabilities, average="macro"),
+        "average_precision_macro": sklearn_metrics.average_precision_score(is_class, probabilities, average="macro"),
+    }
     for mean in ("macro", "weighted"):
         of_mean = sklearn_metrics.precision_recall_fscore_support(truth, predicted, average=mean, zero_division=0)
         expected |= {f"{name}_{mean}": of_mean[i] for i, name in enumerate(("precision", "recall", "f1"))}
@@ -264,7 +272,9 @@ def test_tables_of_the_run_agree_with_its_predictions(pair: Runs, framework: str
         per_class = list(csv.DictReader(file))
     assert [row["class"] for row in per_class] == ["0", "1", "2", "3", "4"]
     assert [int(row["support"]) for row in per_class] == [20] * 5
-    assert np.mean([float(row["f1"]) for row in per_class]) == pytest.approx(run.metrics["test/f1_macro"])
+    for score in ("f1", "roc_auc", "average_precision"):
+        mean = np.mean([float(row[score]) for row in per_class])
+        assert mean == pytest.approx(run.metrics[f"test/{score}_macro"]), score
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
