@@ -358,7 +358,7 @@ class TrackingSettings:
     experiment: str = setting("tandem", affects="nothing")
     """MLflow experiment; runs are compared within one experiment."""
     run_name: str | None = setting(None, affects="nothing")
-    """Name of the run; when not given, backbone, regime and framework."""
+    """Name of the run; when not given, framework, regime and backbone, and the seed and fold if there is one."""
     folder: str = setting("runs", affects="nothing")
     """Folder in which each run gets a folder of its own, with its journal and its files."""
     log_model: bool = setting(True, affects="nothing")
