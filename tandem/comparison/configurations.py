@@ -47,7 +47,8 @@ _WITHOUT_FROZEN_PHASE = ("off_the_shelf", "scratch", "finetune")
 # Settings, or the first part of their names, that a network off the shelf does not use.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "accumulate", "max_epochs", "ema_decay", "max_minutes", "batch_norm_momentum"),
-    *("augmentation.", "head.", "optimizer.", "schedule.", "early_stopping."),
+    "sampling",
+    *("augmentation.", "mixing.", "loss.", "head.", "optimizer.", "schedule.", "early_stopping."),
 )
 # Settings that only one regime reads.
 _SETTINGS_OF_REGIMES = {
@@ -355,13 +356,17 @@ def _may_cache_features(run: RunRecord) -> bool:
         has_frozen_phase = '"head"' in params.get("phases", "")
     else:
         has_frozen_phase = regime not in _WITHOUT_FROZEN_PHASE
-    augmented = any(
-        name in params and params[name] != _as_parameter(item.default)
-        for name, item in FIELDS.items()
-        if name.startswith("augmentation.")
+    augmented, mixed = (
+        any(
+            name in params and params[name] != _as_parameter(item.default)
+            for name, item in FIELDS.items()
+            if name.startswith(group)
+        )
+        for group in ("augmentation.", "mixing.")
     )
     views = params.get("cache_views", "null") != "null"
-    return has_frozen_phase and params.get("num_devices", "1") == "1" and (views or not augmented)
+    one_device = params.get("num_devices", "1") == "1"
+    return has_frozen_phase and one_device and not mixed and (views or not augmented)
 
 
 def _training_identity(run: RunRecord, weights: Mapping[str, _Weights]) -> tuple:
