@@ -408,8 +408,8 @@ class Settings:
 
     recipe: Recipe | None = setting(None, affects="nothing")
     """Settings to start from, read before --config and the command line, which override them. `best`: a linear probe,
-    then everything with layer-wise rates, AdamW, cosine with warm-up, flips and random crops. `fast`: only the head, on
-    features that are computed once. The files are tandem/protocol/recipe_NAME.yaml."""
+    then everything with layer-wise rates, AdamW, cosine with warm-up, label smoothing, flips and random crops. `fast`:
+    only the head, on features that are computed once. The files are tandem/protocol/recipe_NAME.yaml."""
     regime: Regime = setting("finetune", affects="numbers")
     """Way of training: `off_the_shelf` (pretrained network with its ImageNet head, no training), `scratch` (random
     weights), `frozen` (pretrained backbone, only a new head is trained), `two_stage` (like frozen, then everything at a
