@@ -125,8 +125,8 @@ def train_phase(
     limit = PhaseTimeLimit(settings, phase, curves, feature_seconds=features.seconds)
     trained.compile(
         optimizer=on_keras.build_optimizer(settings.optimizer, learning_rate, blocks, passes),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        loss=on_keras.build_loss(settings),
+        metrics=[on_keras.build_accuracy(settings)],
         jit_compile=on_keras.jit_compile(settings),
         steps_per_execution=steps_per_execution,
     )
@@ -179,7 +179,7 @@ def raise_learning_rate(
     freeze_or_thaw(network, phase, blocks)
     network.compile(
         optimizer=on_keras.build_optimizer(settings.optimizer, phase.learning_rate, blocks),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=on_keras.build_loss(settings),
         jit_compile=on_keras.jit_compile(settings),
     )
     on_keras.take_steps(finder, network, batches)

@@ -27,7 +27,6 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
-from torch.nn import functional
 
 from tandem import experiment, on_torch
 from tandem.data.phase_streams import passes_of
@@ -194,17 +193,17 @@ class TrainingSteps(on_torch.LeanLightningModule):
         self.steps_per_epoch = passes.num_steps
         self.sums = on_torch.EpochSums()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        images, labels = batch
+    def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
+        images, targets, *weights = batch  # labels or soft targets, and weights if classes have them
         logits = self.forward_pass(images)
-        loss = functional.cross_entropy(logits, labels)
-        self.sums.add("train", loss, logits, labels)
+        loss = on_torch.mean_loss(logits, targets, *weights)
+        self.sums.add("train", loss, logits, targets)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        images, labels = batch
+    def validation_step(self, batch: tuple[Tensor, ...], index: int) -> None:
+        images, targets = batch  # neither smoothed nor mixed
         logits = self.forward_pass(images)
-        self.sums.add("val", functional.cross_entropy(logits, labels), logits, labels)
+        self.sums.add("val", on_torch.mean_loss(logits, targets), logits, targets)
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.sums.means())  # validation follows the epoch's training batches

@@ -1,4 +1,4 @@
-"""Images per second that the stream makes at 224 pixels, without and with each kind of augmentation.
+"""Images per second that the stream makes at 224 pixels, without and with each kind of augmentation and mixing.
 
     python -m benchmarks.batches
 
@@ -22,11 +22,13 @@ from PIL import Image
 
 from tandem.data.console import num_cores
 from tandem.data.stream import Augmentation, Stream
-from tandem.protocol.settings import AugmentationSettings
+from tandem.data.targets import Targets
+from tandem.protocol.settings import AugmentationSettings, MixingSettings
 
 NUM_IMAGES = 600
 SIZE, CROP_STORE_SIZE = 224, 256
 BATCH_SIZE = 64
+NUM_CLASSES = 100
 
 AUGMENTATIONS = {
     "none": AugmentationSettings(),
@@ -60,6 +62,23 @@ AUGMENTATIONS = {
     ),
 }
 
+MIXINGS = {
+    "mixup": MixingSettings(mixup_alpha=0.2),
+    "CutMix": MixingSettings(cutmix_alpha=1.0),
+    "mixup, CutMix": MixingSettings(mixup_alpha=0.2, cutmix_alpha=1.0),
+}
+
+KINDS = {
+    **{name: (augmentation, MixingSettings()) for name, augmentation in AUGMENTATIONS.items()},
+    **{name: (AugmentationSettings(), mixing) for name, mixing in MIXINGS.items()},
+    **{
+        f"{augmentation}, {mixing}": (AUGMENTATIONS[augmentation], MIXINGS[mixing])
+        for augmentation in ("flip, padded crop", "random resized crop")
+        for mixing in ("mixup", "CutMix")
+    },
+}
+"""Augmentation and mixing by name."""
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measures the augmented images per second that the stream makes.")
@@ -73,11 +92,11 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'images/s':>10} {'fastest':>10} {'per core':>10} {'first epoch':>12} {'per core':>10}  augmentation")
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
         stores = {size: made_store(Path(folder), size) for size in (SIZE, CROP_STORE_SIZE)}
-        rates: dict[str, list[list[float]]] = {name: [] for name in AUGMENTATIONS}
+        rates: dict[str, list[list[float]]] = {name: [] for name in KINDS}
         for _ in range(arguments.epochs):
-            for name, augmentation in AUGMENTATIONS.items():
+            for name, (augmentation, mixing) in KINDS.items():
                 size = SIZE if augmentation.random_resized_crop is None else CROP_STORE_SIZE
-                rates[name].append(measure(stores[size], augmentation, arguments.threads))
+                rates[name].append(measure(stores[size], augmentation, mixing, arguments.threads))
     for name, values in rates.items():
         clock, core, first_clock, first_core = (statistics.median(column) for column in zip(*values, strict=True))
         fastest = max(value[0] for value in values)
@@ -96,17 +115,19 @@ def made_store(folder: Path, size: int) -> np.memmap:
     return np.load(path, mmap_mode="r")
 
 
-def measure(images: np.memmap, augmentation: AugmentationSettings, threads: int) -> list[float]:
+def measure(images: np.memmap, augmentation: AugmentationSettings, mixing: MixingSettings, threads: int) -> list[float]:
     """Images per second of elapsed and of processor time, in a later epoch and in the first one."""
     rows = np.arange(NUM_IMAGES)
     stream = Stream(
         images,
-        rows,
+        rows % NUM_CLASSES,
         rows,
         batch_size=BATCH_SIZE,
         seed=(0,),
         shuffle=True,
         augmentation=Augmentation(settings=augmentation, size=(SIZE, SIZE), threads=threads),
+        mixing=mixing,
+        targets=Targets(num_classes=NUM_CLASSES, soft=mixing != MixingSettings()),
     )
     rates = []
     for epoch in (1, 0):

@@ -172,24 +172,52 @@ def sgd(
     return weight
 
 
+def soft_cross_entropy(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean over the images of weight times cross-entropy, and its gradient by the logits.
+
+    Args:
+        logits: Of shape (n, classes).
+        targets: Shares of the classes, of the same shape; they add up to 1.
+        weights: Of shape (n,).
+    """
+    probabilities, targets = softmax(logits), targets.astype(np.float64)
+    losses = -(targets * np.log(probabilities)).sum(axis=1)
+    gradient = weights[:, np.newaxis] * (probabilities - targets) / len(logits)
+    return float((weights * losses).mean()), gradient
+
+
 def losses_of_gradient_descent(
-    batches: Sequence[tuple[np.ndarray, np.ndarray]], kernel: np.ndarray, bias: np.ndarray, rates: Sequence[float]
+    batches: Sequence[tuple[np.ndarray, ...]], kernel: np.ndarray, bias: np.ndarray, rates: Sequence[float]
 ) -> list[float]:
     """Cross-entropy of softmax regression before each step of plain gradient descent.
 
     Args:
-        batches: Features of shape (b, features) and labels of shape (b,) of each step.
+        batches: Of each step: features of shape (b, features); labels of shape (b,) or shares of the classes, of shape
+            (b, classes); and weights of shape (b,), if they are not all 1.
         kernel: Of shape (features, classes).
         bias: Of shape (classes,).
         rates: The learning rate of each step.
     """
     kernel, bias = kernel.astype(np.float64), bias.astype(np.float64)
     losses = []
-    for (features, labels), rate in zip(batches, rates, strict=True):
-        logits = features @ kernel + bias
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-        losses.append(float(-np.log(probabilities[np.arange(len(labels)), labels]).mean()))
-        errors = (probabilities - np.eye(len(bias))[labels]) / len(labels)
+    for (features, targets, *weights), rate in zip(batches, rates, strict=True):
+        shares = np.eye(len(bias))[targets] if targets.ndim == 1 else targets
+        loss, errors = soft_cross_entropy(
+            features @ kernel + bias, shares, weights[0] if weights else np.ones(len(targets))
+        )
+        losses.append(loss)
         kernel, bias = kernel - rate * features.T @ errors, bias - rate * errors.sum(axis=0)
     return losses
+
+
+def _soft_batch() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(11)
+    logits = generator.normal(0, 3, (12, 5))
+    shares = generator.dirichlet(np.full(5, 0.3), 12)
+    # half of the images' answers are right
+    shares[:6] = -np.sort(-shares[:6])[np.arange(6)[:, np.newaxis], np.argsort(np.argsort(-logits[:6]))]
+    return tuple(part.astype(np.float32) for part in (logits, shares, generator.uniform(0.1, 4, 12)))  # type: ignore[return-value]
+
+
+SOFT_BATCH = _soft_batch()
+"""Logits and soft targets of shape (12, 5), and weights of shape (12,), float32."""

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from tandem.comparison.analysis import Analysis, Best
-from tandem.comparison.configurations import same_costs, some
+from tandem.comparison.configurations import some
 from tandem.comparison.differences import MOST_CLAUSES, differences_sentence
+from tandem.comparison.recorded_settings import same_costs
 from tandem.comparison.rows import Pair, Row
 from tandem.evaluation.margin import points
 from tandem.evaluation.ties import TOLERANCE, highest, is_above

@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from tandem.comparison.configurations import FIRST_PHASE, Configuration, same_costs
+from tandem.comparison.configurations import FIRST_PHASE, Configuration
+from tandem.comparison.recorded_settings import same_costs
 from tandem.evaluation.intervals import Interval
 from tandem.evaluation.metrics import SCORE_NAMES, per_class_table, scores
 from tandem.evaluation.predictions import Predictions

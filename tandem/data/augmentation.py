@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from tandem.data.policies import Operations, draw_operations
+from tandem.data.random_numbers import as_uniform, uniform
 from tandem.protocol.settings import AugmentationSettings
 
 # For horizontal flip and padded crop, random resized crop, colours, vertical flip, rotation, policy, random erasing.
@@ -95,13 +96,13 @@ def draw_changes(
         boxes = _draw_boxes(for_boxes, num_images, stored_size, least, greatest)
     strengths = np.array([augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue])
     if strengths.any():
-        colors = (2 * _uniform(for_colors, (num_images, 4)) - 1) * strengths + (1, 1, 1, 0)
+        colors = (2 * uniform(for_colors, (num_images, 4)) - 1) * strengths + (1, 1, 1, 0)
     if augmentation.vertical_flip:
-        upside_down = _uniform(for_vertical_flip, (num_images,)) < 0.5
+        upside_down = uniform(for_vertical_flip, (num_images,)) < 0.5
     if augmentation.policy != "none":
         operations = draw_operations(for_policy, num_images, size, augmentation)
     if augmentation.rotation:
-        angles = (2 * _uniform(for_rotation, (num_images,)) - 1) * augmentation.rotation
+        angles = (2 * uniform(for_rotation, (num_images,)) - 1) * augmentation.rotation
     if augmentation.random_erasing:
         erased, noises = _draw_erased(for_erasing, num_images, size, augmentation.random_erasing)
     return Changes(
@@ -235,19 +236,10 @@ def _turn_hue(pixels: np.ndarray, turn: float) -> np.ndarray:
     return turned
 
 
-def _uniform(seed: np.random.SeedSequence, shape: tuple[int, ...]) -> np.ndarray:
-    """Multiples of 2**-53 from 0 to below 1, made of raw numbers in the way of numpy's own generator."""
-    return _as_uniform(np.random.PCG64(seed).random_raw(shape))
-
-
-def _as_uniform(raw: np.ndarray) -> np.ndarray:
-    return (raw >> np.uint64(11)) * 2.0**-53
-
-
 def _draw_boxes(seed: np.random.SeedSequence, num_images: int, size: Size, least: float, greatest: float) -> np.ndarray:
     """Draws boxes as torchvision's RandomResizedCrop does; all tries of an image are drawn, needed or not."""
     height, width = size
-    numbers = _uniform(seed, (num_images, 2 * NUM_TRIES + 2))
+    numbers = uniform(seed, (num_images, 2 * NUM_TRIES + 2))
     areas = least + (greatest - least) * numbers[:, :NUM_TRIES]
     ratios = _log_uniform(LEAST_RATIO, GREATEST_RATIO, numbers[:, NUM_TRIES:-2])
     sizes = _sizes_of(size, areas, ratios)
@@ -268,7 +260,7 @@ def _draw_erased(
     An image stays whole if no try is smaller than the image in both directions.
     """
     raw = np.random.PCG64(seed).random_raw((num_images, 2 * NUM_TRIES + 4))
-    numbers, noises = _as_uniform(raw[:, :-1]), raw[:, -1]
+    numbers, noises = as_uniform(raw[:, :-1]), raw[:, -1]
     areas = LEAST_ERASED + (GREATEST_ERASED - LEAST_ERASED) * numbers[:, :NUM_TRIES]
     ratios = _log_uniform(LEAST_ERASED_RATIO, GREATEST_ERASED_RATIO, numbers[:, NUM_TRIES:-3])
     sizes = _sizes_of(size, areas, 1 / ratios)

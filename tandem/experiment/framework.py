@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tandem.data.prepare import PreparedData
+from tandem.data.stream import Batch
 from tandem.evaluation.architecture import Layer
 from tandem.protocol.backbones import Backbone
 from tandem.protocol.learning_rate_finder import LearningRateFinder
@@ -23,8 +24,8 @@ from tandem.tracking.run import Run
 Network = Any
 """A Classifier of either framework: uint8 images of shape (n, height, width, 3) to logits of shape (n, classes)."""
 
-Batches = Iterator[tuple[np.ndarray, np.ndarray]]
-"""uint8 images of shape (b, height, width, 3) and int64 labels of shape (b,)."""
+Batches = Iterator[Batch]
+"""uint8 images of shape (b, height, width, 3) and their targets."""
 
 
 class FrameworkPackage(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, count
 
 from tandem.data.console import say
-from tandem.data.phase_streams import training_stream
+from tandem.data.phase_streams import training_stream, training_targets
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data_report.report import record_data_report_after_run
 from tandem.evaluation.imagenet import match_classes
@@ -41,6 +41,8 @@ def run_experiment(framework: Framework, settings: Settings) -> None:
     check_places(settings)
     # without training nothing is augmented, and no larger images are stored for crops
     data = prepare(settings.data, settings.augmentation if phases_of(settings) else None)
+    if phases_of(settings):
+        training_targets(settings, data)  # raises UserError for weights of unknown classes
     if framework.when_prepared:
         framework.when_prepared(settings, data)
     if settings.regime == "off_the_shelf":

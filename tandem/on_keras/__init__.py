@@ -34,6 +34,7 @@ from tandem.on_keras.feed import CountEpochs
 from tandem.on_keras.gradcam import features_and_gradients
 from tandem.on_keras.learning_rate_finder import take_steps
 from tandem.on_keras.log_epochs import LogEpochs
+from tandem.on_keras.loss import build_accuracy, build_loss
 from tandem.on_keras.mapped_head import map_head
 from tandem.on_keras.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_keras.optimizers import Blocks, build_optimizer, build_schedule

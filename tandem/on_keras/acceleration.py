@@ -112,8 +112,7 @@ class _Batches(keras.utils.PyDataset):
     def __init__(self, stream: Stream, *, whole: bool) -> None:
         super().__init__()
         batches = stream.batch_of_each_size()
-        images, labels = batches[0]
-        self.batches = batches if whole else [(images[:TRACED_IMAGES], labels[:TRACED_IMAGES])]
+        self.batches = batches if whole else [tuple(part[:TRACED_IMAGES] for part in batches[0])]
 
     def __len__(self) -> int:
         return len(self.batches)

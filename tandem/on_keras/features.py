@@ -10,7 +10,7 @@ import numpy as np
 
 from tandem.data.features import PhaseFeatures, find_phase_features
 from tandem.data.prepare import PreparedData
-from tandem.data.stream import Stream
+from tandem.data.stream import Batch, Stream
 from tandem.evaluation.batching import computed_as_fits, in_batches
 from tandem.on_keras.acceleration import is_out_of_memory, jit_compile
 from tandem.on_keras.average import WithAverages
@@ -39,7 +39,7 @@ def head_on_features(network: Classifier) -> HeadOnFeatures:
 
 
 class FeatureLoader(StreamLoader):
-    """Batches of float32 features (b, features) and int64 labels (b,), epoch after epoch without an end.
+    """Batches of float32 features (b, features) and their targets, epoch after epoch without an end.
 
     fit has to be told the steps per epoch. It then keeps one iterator; otherwise it makes two new ones per epoch, which
     takes TensorFlow longer than the head's steps.
@@ -57,7 +57,7 @@ class FeatureLoader(StreamLoader):
         assert batch == 0
         self._first_epoch = epoch
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> Batch:
         epoch, index = divmod(index, len(self))
         return self.stream.batch(self._first_epoch + epoch, index)
 
@@ -67,11 +67,11 @@ def validation_batches(stream: Stream) -> Any:
 
     On TensorFlow a tf.data data set: a new iterator of it, one per epoch, costs a tenth of one that calls Python.
     """
-    features, _ = stream.batch(0, 0)
+    features = stream.batch(0, 0)[0]
     if keras.backend.backend() != "tensorflow" or features.nbytes * len(stream) > VALIDATION_BYTES:
         return StreamLoader(stream)
-    features, labels = stream.batches(0, 0, len(stream))
-    return backend_module().data.Dataset.from_tensor_slices((features, labels)).batch(stream.batch_size)
+    joined = stream.batches(0, 0, len(stream))
+    return backend_module().data.Dataset.from_tensor_slices(joined).batch(stream.batch_size)
 
 
 def steps_per_execution(steps_per_epoch: int) -> int:

@@ -12,7 +12,7 @@ from tandem.data.stream import Batch, Stream
 
 
 class StreamLoader(keras.utils.PyDataset):
-    """Batches of uint8 images (b, height, width, 3) and int64 labels (b,) of the stream's epoch number `epoch`.
+    """The stream's batches of epoch number `epoch`: uint8 images (b, height, width, 3) and their targets.
 
     Call fit with shuffle=False, or it shuffles the order of the batches, and with the callback CountEpochs: the loader
     cannot count epochs by on_epoch_begin and on_epoch_end, since Keras also calls these around a look at the first

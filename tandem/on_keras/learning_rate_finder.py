@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
+from tandem.data.stream import Batch
 from tandem.on_keras.networks import Classifier
 from tandem.protocol.learning_rate_finder import LearningRateFinder
 
 
-def take_steps(
-    finder: LearningRateFinder, network: Classifier, batches: Iterator[tuple[np.ndarray, np.ndarray]]
-) -> None:
+def take_steps(finder: LearningRateFinder, network: Classifier, batches: Iterator[Batch]) -> None:
     """Trains the network with a rising learning rate until the loss explodes; its weights are useless afterwards.
 
     Args:
         finder: Receives the losses.
         network: Compiled for the phase, with a learning rate that can be set.
-        batches: Endless; uint8 images of shape (b, height, width, 3) and int64 labels of shape (b,).
+        batches: Endless; uint8 images of shape (b, height, width, 3) and their targets.
     """
-    for rate, (images, labels) in finder.steps(batches):
+    for rate, batch in finder.steps(batches):
         network.optimizer.learning_rate = rate
         network.reset_metrics()  # otherwise the loss is the mean over all steps so far
-        finder.add(float(network.train_on_batch(images, labels, return_dict=True)["loss"]))
+        finder.add(float(network.train_on_batch(*batch, return_dict=True)["loss"]))

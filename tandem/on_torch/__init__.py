@@ -28,6 +28,7 @@ from tandem.on_torch.gradcam import features_and_gradients
 from tandem.on_torch.learning_rate_finder import take_steps
 from tandem.on_torch.lightning_loop import EpochSums, LeanLightningModule, keyboard_interrupts, trainer_options
 from tandem.on_torch.log_epochs import LogEpochs
+from tandem.on_torch.loss import mean_loss
 from tandem.on_torch.mapped_head import map_head
 from tandem.on_torch.networks import Classifier, build_classifier, build_off_the_shelf
 from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tandem.data.stream import Batch
 from tandem.errors import UserError
 from tandem.evaluation.out_of_memory import says_out_of_memory
+from tandem.on_torch.loss import mean_loss
 from tandem.on_torch.networks import Classifier, inference_mode_of
 from tandem.protocol.devices import check_gpu
 from tandem.protocol.gpus import compute_capability, gpu_names
@@ -202,9 +202,9 @@ def warm_up(
     statistics = {name: value.clone() for name, value in network.named_buffers()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for batch in training.batch_of_each_size():
-            images, labels = (torch.from_numpy(part).to(device) for part in batch)
+            images, *targets = (torch.from_numpy(part).to(device) for part in batch)
             with autocast(settings, device):
-                loss = functional.cross_entropy(forward_pass(images), labels)
+                loss = mean_loss(forward_pass(images), *targets)
             loss.backward()
     # no_grad, as in Lightning's fit: torch.compile compiles again for inference_mode
     with inference_mode_of(network), torch.no_grad(), autocast(settings, device):

@@ -345,8 +345,8 @@ class Share(StreamLoader):
         return num_batches - (last.start == last.stop)
 
     def batch_of_each_size(self) -> list[Batch]:
-        parts = [(batch, self._part_of(len(batch[1]))) for batch in self.stream.batch_of_each_size()]
-        return [(images[part], labels[part]) for (images, labels), part in parts if part.start < part.stop]
+        batches = [(batch, self._part_of(len(batch[0]))) for batch in self.stream.batch_of_each_size()]
+        return [tuple(part[own] for part in batch) for batch, own in batches if own.start < own.stop]
 
     def weight(self, index: int) -> float:
         """Factor of the mean loss of this process's part, by which averaged gradients become those of the whole batch.

@@ -13,6 +13,7 @@ from tandem.data.prepare import PreparedData
 from tandem.data.stream import Batch, Stream
 from tandem.evaluation.batching import computed_as_fits, in_batches
 from tandem.on_torch.acceleration import autocast, is_out_of_memory
+from tandem.on_torch.feed import Tensors
 from tandem.on_torch.networks import Classifier
 from tandem.on_torch.versions import versions
 from tandem.protocol.regimes import Phase
@@ -87,7 +88,7 @@ def backbone_pass(
 
 
 class FeatureLoader:
-    """Batches of float32 features (b, features) and int64 labels (b,) on the device; each pass is the next epoch.
+    """Batches of float32 features (b, features) and their targets on the device; each pass is the next epoch.
 
     It takes many batches from the cache to the device at once: the head's step on one takes less time than that.
     """
@@ -111,14 +112,12 @@ class FeatureLoader:
         """One batch of each size."""
         return self.stream.batch_of_each_size()
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Tensors]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         start, end = 0, 1
         while start < len(self):
-            features, labels = self.stream.batches(epoch, start, end)
-            parts = (
-                torch.from_numpy(part).to(self.device).split(self.stream.batch_size) for part in (features, labels)
-            )
+            joined = self.stream.batches(epoch, start, end)
+            parts = (torch.from_numpy(part).to(self.device).split(self.stream.batch_size) for part in joined)
             yield from zip(*parts, strict=True)
-            batch_bytes = features.nbytes // (end - start)
+            batch_bytes = joined[0].nbytes // (end - start)
             start, end = end, min(end + max(CHUNK_BYTES // batch_bytes, 1), len(self))

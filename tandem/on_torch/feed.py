@@ -13,11 +13,14 @@ from torch import Tensor
 from tandem.data.console import with_bar
 from tandem.data.stream import Batch, ShareOf, Stream
 
+Tensors = tuple[Tensor, ...]
+"""A batch of the stream as tensors."""
+
 NUM_COPIED_AHEAD = 2  # batches on the GPU besides the current one
 
 
 class StreamLoader:
-    """Batches of uint8 images (b, height, width, 3) and int64 labels (b,); each pass is the stream's next epoch.
+    """The stream's batches: uint8 images (b, height, width, 3) and their targets; each pass is its next epoch.
 
     Lightning makes one iterator per epoch. The images are decoded already and the stream makes batches in a thread of
     its own, so a DataLoader and its worker processes would have nothing to do.
@@ -51,20 +54,20 @@ class StreamLoader:
         """One batch of each size that this process trains on."""
         return self.stream.batch_of_each_size()
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Tensors]:
         # in a generator: Lightning makes iterators that it does not use, which must not count as epochs
         epoch, self.epoch = self.epoch, self.epoch + 1
         first, self._first_batch = self._first_batch, 0
-        own = (batch for batch in self.stream.epoch(epoch, first, share_of=self._share_of) if len(batch[1]))
+        own = (batch for batch in self.stream.epoch(epoch, first, share_of=self._share_of) if len(batch[0]))
         batches = with_bar(own, title=f"epoch {epoch + 1}", total=len(self) - first, quiet=self.quiet)
         if self.pin_memory:
             yield from copied_ahead(batches, torch.device("cuda", torch.cuda.current_device()))
         else:
-            for images, labels in batches:
-                yield torch.from_numpy(images), torch.from_numpy(labels)
+            for batch in batches:
+                yield tuple(map(torch.from_numpy, batch))
 
 
-def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Tensors]:
     """Batches on a GPU, copied while it works on earlier ones.
 
     A copy runs beside computation only if it comes from pinned memory and runs in a CUDA stream of its own. Filling
@@ -72,23 +75,23 @@ def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[tup
     """
     copying = _stream_for_copies(device)
 
-    def copy(batch: Batch) -> tuple[Tensor, Tensor, torch.cuda.Event]:
+    def copy(batch: Batch) -> tuple[Tensors, torch.cuda.Event]:
         with torch.cuda.device(device), torch.cuda.stream(copying):
-            images, labels = (torch.from_numpy(part).pin_memory().to(device, non_blocking=True) for part in batch)
+            parts = tuple(torch.from_numpy(part).pin_memory().to(device, non_blocking=True) for part in batch)
             copied = torch.cuda.Event()
             copied.record(copying)
-        return images, labels, copied
+        return parts, copied
 
-    def arrived(task: Future[tuple[Tensor, Tensor, torch.cuda.Event]]) -> tuple[Tensor, Tensor]:
-        images, labels, copied = task.result()
+    def arrived(task: Future[tuple[Tensors, torch.cuda.Event]]) -> Tensors:
+        parts, copied = task.result()
         computing = torch.cuda.current_stream(device)
         computing.wait_event(copied)
-        for part in (images, labels):
+        for part in parts:
             part.record_stream(computing)  # otherwise the next copy could be given its memory before it is used
-        return images, labels
+        return parts
 
     copier = ThreadPoolExecutor(1, thread_name_prefix="copy")
-    waiting: deque[Future[tuple[Tensor, Tensor, torch.cuda.Event]]] = deque()
+    waiting: deque[Future[tuple[Tensors, torch.cuda.Event]]] = deque()
     try:
         for batch in batches:
             waiting.append(copier.submit(copy, batch))

@@ -15,6 +15,7 @@ from torch import Tensor
 from tandem import interrupts
 from tandem.on_torch.acceleration import uses_gpu
 from tandem.on_torch.distributed import device_options, sum_over_processes
+from tandem.on_torch.loss import classes_of
 from tandem.protocol.accumulation import Passes
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings
@@ -57,18 +58,19 @@ class EpochSums:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[Any, Any, int]] = {}  # loss, correct answers, images
 
-    def add(self, part: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def add(self, part: str, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch.
 
         Args:
             part: train or val.
             loss: Mean over the batch, of shape ().
             logits: Of shape (batch, classes).
-            labels: Of shape (batch,).
+            targets: Labels of shape (batch,), or soft targets of shape (batch, classes), whose answer is the class
+                with the largest share.
         """
-        correct = (logits.argmax(dim=1) == labels).sum()
+        correct = (logits.argmax(dim=1) == classes_of(targets)).sum()
         loss_sum, num_correct, num_images = self._sums.get(part, (0, 0, 0))
-        self._sums[part] = loss_sum + loss.detach() * len(labels), num_correct + correct, num_images + len(labels)
+        self._sums[part] = loss_sum + loss.detach() * len(targets), num_correct + correct, num_images + len(targets)
 
     def state_dict(self) -> dict[str, tuple[Any, Any, int]]:
         """The sums so far, to continue an epoch with."""

@@ -23,6 +23,7 @@ from tandem.protocol.repeats import repeats_of
 from tandem.protocol.settings import (
     FOLD_SPLITS,
     AugmentationSettings,
+    MixingSettings,
     PhaseSettings,
     Settings,
     flatten,
@@ -44,6 +45,8 @@ def check_settings(settings: Settings, framework: Framework) -> None:
     _check_regime(settings)
     _check_optimizer(settings)
     _check_features(settings)
+    if settings.loss.class_weights == {}:
+        refuse("loss.class_weights", {}, "none, balanced, or a mapping of one or more classes, like {melanoma: 5}")
     if settings.precision == "float16" and settings.device == "cpu":
         refuse("precision", "float16", "float32 or bfloat16 with device cpu")
     if framework == "keras" and (backend := os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0])) not in KERAS_BACKENDS:
@@ -91,7 +94,8 @@ def check_limits(settings: Settings) -> None:
     """Raises UserError for the first setting that is out of its limits."""
     of_phases = (walk(phase, "phases.") for phase in settings.phases or [])
     for name, item, value in itertools.chain(walk(settings), *of_phases):
-        for number in value if isinstance(value, list) else [value]:
+        numbers = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        for number in numbers:
             if isinstance(number, int | float) and not _within(number, item.metadata):
                 refuse(name, value, describe(name))
 
@@ -213,6 +217,9 @@ def _check_features(settings: Settings) -> None:
         return
     if settings.augmentation == AugmentationSettings():
         refuse("cache_views", views, "null without augmentation, since each image has one view")
+    if settings.mixing != MixingSettings():
+        allowed = "null with mixing.mixup_alpha or mixing.cutmix_alpha, which mix other images in each epoch"
+        refuse("cache_views", views, allowed)
     if not settings.cache_features:
         refuse("cache_views", views, "null with cache_features false")
     if settings.num_devices != 1:

@@ -29,6 +29,7 @@ _TYPE_WORDS = {
         str, Any
     ]: "a mapping like {learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}, optimizer.name: [adam, sgd]}",
     dict[str, str]: "a mapping of texts to texts, like {train: Training, test: Testing}",
+    dict[str, float]: "a mapping of classes to numbers, like {melanoma: 5}",
     PhaseSettings: "a phase",
 }
 CONFIG_FILE = "give the path of a YAML file of settings by name, such as `regime: frozen`"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tandem.protocol.settings import AugmentationSettings, PhaseSettings, Settings, Trainable
+from tandem.protocol.settings import AugmentationSettings, MixingSettings, PhaseSettings, Settings, Trainable
 
 T = TypeVar("T")
 
@@ -69,10 +69,12 @@ def _listed(settings: Settings) -> list[PhaseSettings]:
 def num_cached_views(phase: Phase, settings: Settings) -> int:
     """Number of views of each training image whose features a phase caches; 0 if it runs the backbone itself.
 
-    Features are cached if the whole backbone is frozen and the run uses one device. Images without augmentation have
-    one view.
+    Features are cached if the whole backbone is frozen, the run uses one device, and images are not mixed. Images
+    without augmentation have one view.
     """
     if not settings.cache_features or phase.trainable != "head" or settings.num_devices != 1:
+        return 0
+    if settings.mixing != MixingSettings():
         return 0
     if settings.augmentation == AugmentationSettings():
         return 1

@@ -196,6 +196,36 @@ class AugmentationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixingSettings:
+    """Training images mixed with others of their batch, and their labels in the same shares; the same in both
+    frameworks. If both methods are on, one is drawn per batch with equal chance. Training accuracy then counts the
+    class with the largest share. Features of a frozen backbone are not cached, since each epoch has other images."""
+
+    mixup_alpha: float = setting(0.0, affects="numbers", at_least=0, at_most=100)
+    """mixup: blend each image with another, in shares drawn per batch from Beta(alpha, alpha); 0.2 is usual on
+    ImageNet, 0 switches it off."""
+    cutmix_alpha: float = setting(0.0, affects="numbers", at_least=0, at_most=100)
+    """CutMix: replace a random box of each image by that of another; the box's share of the area is drawn per batch
+    from Beta(alpha, alpha). 1 is usual, 0 switches it off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """The loss of training, cross-entropy. The validation loss is neither smoothed nor weighted, so that losses of all
+    settings compare."""
+
+    label_smoothing: float = setting(0.0, affects="numbers", at_least=0, at_most=0.99)
+    """Part of each training label that is spread evenly over all classes, 0.1 for example; 0 switches it off."""
+    class_weights: Literal["none", "balanced"] | dict[str, float] = setting(
+        "none", affects="numbers", above=0, at_most=1_000_000
+    )
+    """Weight of each class in the training loss. `balanced`: the number of training images over the number of classes
+    and of the class's training images, as in scikit-learn's compute_class_weight, so that all classes together weigh
+    the same. Or weights by class, such as {melanoma: 5}; classes that are not named weigh 1. The loss is the mean over
+    the batch of each image's loss times its weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadSettings:
     """The layers after the backbone's pooled features. The last one is always a dense layer with one output per
     class."""
@@ -378,8 +408,8 @@ class Settings:
 
     recipe: Recipe | None = setting(None, affects="nothing")
     """Settings to start from, read before --config and the command line, which override them. `best`: a linear probe,
-    then everything with layer-wise rates, AdamW, cosine with warm-up, flips and random crops. `fast`: only the head, on
-    features that are computed once. The files are tandem/protocol/recipe_NAME.yaml."""
+    then everything with layer-wise rates, AdamW, cosine with warm-up, label smoothing, flips and random crops. `fast`:
+    only the head, on features that are computed once. The files are tandem/protocol/recipe_NAME.yaml."""
     regime: Regime = setting("finetune", affects="numbers")
     """Way of training: `off_the_shelf` (pretrained network with its ImageNet head, no training), `scratch` (random
     weights), `frozen` (pretrained backbone, only a new head is trained), `two_stage` (like frozen, then everything at a
@@ -443,6 +473,9 @@ class Settings:
     when not given."""
     seed: int = setting(0, affects="numbers", at_least=0, at_most=2**31 - 1)
     """Seed of initial weights, dropout, and the order and augmentation of training images."""
+    sampling: Literal["shuffled", "balanced"] = setting("shuffled", affects="numbers")
+    """Training images of an epoch. `shuffled`: each one once. `balanced`: as many images, equally many of each class;
+    those of small classes several times, each time augmented anew, and of large classes others in each epoch."""
     seeds: list[int] | None = setting(None, affects="numbers", at_least=0, at_most=2**31 - 1)
     """Train one run per seed, under a parent run that records mean and standard deviation."""
     imagenet_classes: str | None = setting(None, affects="numbers")
@@ -481,6 +514,8 @@ class Settings:
     loss, and suggest a rate."""
     data: DataSettings = field(default_factory=DataSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    mixing: MixingSettings = field(default_factory=MixingSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from scipy import stats
 
-from tandem.comparison.configurations import same_costs
+from tandem.comparison.recorded_settings import same_costs
 from tandem.evaluation.intervals import LEVEL
 from tandem.evaluation.ties import TOLERANCE, is_above
 from tandem.published.entries import Difference, Entry, Results, differing_settings
@@ -23,7 +23,7 @@ MOST_REASONS = 4  # given for a verdict
 TIME_NOISE = 0.1
 # Settings, or the first part of their names, that change the time of a step or the number of steps by themselves.
 CHANGE_TRAINING_TIME = (
-    *("data", "split", "batch_size", "precision", "augmentation.", "cache_views", "phases"),
+    *("data", "split", "batch_size", "precision", "augmentation.", "mixing.", "cache_views", "phases"),
     *("max_epochs", "early_stopping."),
 )
 # The same for the time to predict one image.

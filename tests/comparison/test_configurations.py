@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tandem.comparison.comparison import Comparison, compare_runs
-from tandem.comparison.configurations import caches_features, family_of, group_runs
+from tandem.comparison.configurations import family_of, group_runs
 from tandem.comparison.pairing import framework_pairs, scratch_pairs
+from tandem.comparison.recorded_settings import caches_features
 from tandem.comparison.rows import Row
 from tandem.protocol.recipes import recipe_settings
 from tandem.protocol.settings import FIELDS, AugmentationSettings, Settings, flatten
@@ -158,6 +159,7 @@ def test_settings_that_a_regime_does_not_read_make_no_column(make_run: MakeRun) 
 
 def test_settings_of_training_do_not_separate_networks_off_the_shelf(make_run: Callable[..., RunRecord]) -> None:
     training = {"max_epochs": "20", "learning_rate": "0.1", "head.hidden": "[8]", "optimizer.name": "sgd"}
+    training |= {"mixing.mixup_alpha": "0.2", "loss.label_smoothing": "0.1", "sampling": "balanced"}
     runs = [
         make_run(regime="off_the_shelf", params={"max_epochs": "100", "head.hidden": "[]", "optimizer.name": "adam"}),
         make_run(regime="frozen", params=training),
@@ -171,12 +173,27 @@ def test_settings_of_training_do_not_separate_networks_off_the_shelf(make_run: C
     ]
 
 
+def test_targets_of_training_separate_rows_and_older_runs_had_plain_ones(make_run: MakeRun) -> None:
+    plain = {"loss.label_smoothing": "0.0", "loss.class_weights": "none", "mixing.cutmix_alpha": "0.0"}
+    (group,), _ = group_runs([make_run("torch"), make_run("torch", seed=1, params=plain)])
+    assert len(group.configurations) == 1
+    for changed in ({"loss.label_smoothing": "0.1"}, {"mixing.cutmix_alpha": "1.0"}, {"sampling": "balanced"}):
+        (group,), _ = group_runs([make_run("torch"), make_run("torch", seed=1, params={**plain, **changed})])
+        ((name, value),) = changed.items()
+        assert ((name, value),) in [one.settings for one in group.configurations]
+
+
 def test_cached_features_change_only_costs(make_run: MakeRun) -> None:
     without, with_them = {"cache_features": "false"}, {"cache_features": "true"}
     runs = [make_run("torch", "frozen", params=without), make_run("keras", "frozen", params=with_them)]
     (group,), _ = group_runs(runs)
     assert [name for one in group.configurations for name, _ in one.costs] == ["cache_features"] * 2
     assert len(framework_pairs(rows_of(runs))) == 1
+    # Mixed images have no features that could be kept
+    mixed = {"mixing.mixup_alpha": "0.2"}
+    runs = [make_run("torch", "frozen", params={**params, **mixed}) for params in (without, with_them)]
+    (group,), _ = group_runs(runs)
+    assert [one.costs for one in group.configurations] == [()]
     # A regime without a frozen phase caches nothing, whatever its settings say
     (group,), _ = group_runs([make_run("torch", params=without), make_run("torch", seed=1, params=with_them)])
     assert [one.costs for one in group.configurations] == [()]

@@ -11,7 +11,14 @@ from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
 from tandem.experiment import run_experiment
 from tandem.experiment.run import train_trial
-from tandem.protocol.settings import AugmentationSettings, DataSettings, Settings, SweepSettings, TrackingSettings
+from tandem.protocol.settings import (
+    AugmentationSettings,
+    DataSettings,
+    LossSettings,
+    Settings,
+    SweepSettings,
+    TrackingSettings,
+)
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tests.experiment.made_framework import MadeScript
@@ -79,8 +86,9 @@ def refuse(settings: Settings, data: PreparedData) -> None:
         ({}, {"when_prepared": refuse}, "30 images are too few"),
         ({"regime": "off_the_shelf"}, {}, "5 of 5 classes match no single ImageNet class"),
         ({"data": DataSettings(source="lacking")}, {}, "received 'lacking'"),
+        ({"loss": LossSettings(class_weights={"7": 2.0})}, {}, "received a weight for 7, allowed: .* 0, 1, 2, 3, 4"),
     ],
-    ids=["backbone", "devices", "classes", "images"],
+    ids=["backbone", "devices", "classes", "images", "weights"],
 )
 def test_wrong_settings_are_refused_before_a_run_is_created(
     changes: dict[str, Any],

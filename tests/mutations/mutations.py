@@ -29,8 +29,8 @@ MUTATIONS = (
     ),
     Mutation(
         file="train_torch.py",
-        old="functional.cross_entropy(logits, labels), logits, labels)",
-        new="2 * functional.cross_entropy(logits, labels), logits, labels)",
+        old="on_torch.mean_loss(logits, targets), logits, targets)",
+        new="2 * on_torch.mean_loss(logits, targets), logits, targets)",
         tests="on_torch",
     ),
     # protocol
@@ -61,8 +61,8 @@ MUTATIONS = (
     ),
     Mutation(
         file="tandem/data/stream.py",
-        old="digest = xxhash.xxh3_128(labels[batch]",
-        new="digest = xxhash.xxh3_128(labels",
+        old="digest.update(part[batch]",
+        new="digest.update(part",
         tests="data/test_stream.py",
     ),
     Mutation(
@@ -557,5 +557,72 @@ MUTATIONS = (
         old="    network.zero_grad(set_to_none=True)\n",
         new="",
         tests="on_torch/test_acceleration.py",
+    ),
+    # targets and mixing
+    Mutation(
+        file="tandem/data/stream.py",
+        old="first + (numbers - first - 1) % size",
+        new="first + (numbers - first + 1) % size",
+        tests="data/test_mixing.py",
+    ),
+    Mutation(
+        file="tandem/data/stream.py",
+        old="labels[own], labels[others], mixes.shares[batches]",
+        new="labels[own], labels[others], 1 - mixes.shares[batches]",
+        tests="data/test_mixing.py",
+    ),
+    Mutation(
+        file="tandem/data/stream.py",
+        old="indices = places if plan.drawn is None or not self._features else plan.drawn[places]",
+        new="indices = places",
+        tests="data/test_mixing.py",
+    ),
+    Mutation(
+        file="tandem/data/mixing.py",
+        old="choices < chance_of_mixup",
+        new="choices > chance_of_mixup",
+        tests="data/test_mixing.py",
+    ),
+    Mutation(
+        file="tandem/data/sampling.py",
+        old="draw_of_class % np.repeat(counts, quotas)",
+        new="0 * draw_of_class",
+        tests="data/test_sampling.py",
+    ),
+    Mutation(
+        file="tandem/data/targets.py",
+        old="(1 - self.smoothing) * (1 - shares)",
+        new="1 - shares",
+        tests="data/test_targets.py",
+    ),
+    Mutation(
+        file="tandem/data/targets.py",
+        old="shares * self.class_weights[labels] + (1 - shares) * self.class_weights[partners]",
+        new="self.class_weights[labels] * np.ones_like(shares)",
+        tests="data/test_targets.py",
+    ),
+    Mutation(
+        file="tandem/data/phase_streams.py",
+        old="    return Targets(num_classes=len(data.classes), soft=serves_soft_targets(settings))",
+        new="    return training_targets(settings, data)",
+        tests="on_torch/test_phases.py",
+    ),
+    Mutation(
+        file="tandem/on_torch/loss.py",
+        old=" * weights).mean()",
+        new=" * weights).sum() / weights.sum()",
+        tests="on_torch/test_loss.py",
+    ),
+    Mutation(
+        file="tandem/on_torch/learning_rate_finder.py",
+        old="mean_loss(network(images), *targets)",
+        new="mean_loss(network(images), targets[0])",
+        tests="on_torch/test_learning_rate_finder.py",
+    ),
+    Mutation(
+        file="tandem/on_keras/loss.py",
+        old="    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)",
+        new="    return keras.losses.SparseCategoricalCrossentropy()",
+        tests="on_keras/test_loss.py",
     ),
 )

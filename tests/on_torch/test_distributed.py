@@ -184,6 +184,9 @@ device: cpu
 optimizer: {name: sgd, momentum: 0.9}
 head: {hidden: [16], batch_norm: true}
 augmentation: {horizontal_flip: true, crop_padding: 1}
+mixing: {mixup_alpha: 0.4, cutmix_alpha: 1.0}
+loss: {label_smoothing: 0.1, class_weights: {"0": 3.0}}
+sampling: balanced
 early_stopping: {restore: last}
 data:
   source: digits

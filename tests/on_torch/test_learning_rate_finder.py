@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytorch_lightning as lightning
 import torch
 
 from tandem.data.prepare import PreparedData
+from tandem.data.stream import Batch
 from tandem.on_torch.backbones import blocks_of
 from tandem.on_torch.learning_rate_finder import take_steps
 from tandem.on_torch.networks import Classifier, build_classifier
@@ -18,13 +21,17 @@ from tandem.on_torch.weights import hash_weights
 from tandem.protocol.backbones import find_backbone
 from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.protocol.regimes import phases_of
-from tandem.protocol.settings import OptimizerSettings, Settings
+from tandem.protocol.settings import LossSettings, MixingSettings, OptimizerSettings, Settings
 from tests.oracles import losses_of_gradient_descent
 from tests.small_runs import NUM_CLASSES, small_settings, tell_images_apart
 from train_torch import raise_learning_rate
 
 RATES = np.array([0.25, 0.5, 1.0, 2.0, 4.0]) / 512
 GRADIENT_DESCENT = OptimizerSettings(name="sgd", momentum=0.0)
+MIXED_AND_WEIGHTED = {
+    "mixing": MixingSettings(mixup_alpha=1.0),
+    "loss": LossSettings(label_smoothing=0.1, class_weights={"0": 3.0}),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +44,7 @@ def build(settings: Settings) -> Classifier:
     return tell_images_apart(build_classifier(settings, NUM_CLASSES))
 
 
-def batches_of(settings: Settings, data: PreparedData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches_of(settings: Settings, data: PreparedData) -> Iterator[Batch]:
     stream = open_streams(settings, data, phases_of(settings)[0])[0].stream
     return itertools.chain.from_iterable(map(stream.epoch, itertools.count()))
 
@@ -48,19 +55,29 @@ def rates_raised(network: Classifier, settings: Settings, data: PreparedData) ->
     return finder
 
 
-def test_losses_agree_with_gradient_descent_at_rising_rates(data: PreparedData) -> None:
-    settings = small_settings(regime="frozen", optimizer=GRADIENT_DESCENT)
+@pytest.mark.parametrize("changes", [{}, MIXED_AND_WEIGHTED], ids=["labels", "mixed"])
+def test_losses_agree_with_gradient_descent_at_rising_rates(changes: dict[str, Any], data: PreparedData) -> None:
+    settings = small_settings(regime="frozen", optimizer=GRADIENT_DESCENT, **changes)
     finder = rates_raised(build(settings), settings, data)
     network = build(settings)
     with torch.no_grad():
         batches = [
-            (network.backbone(network.pixels(torch.from_numpy(images))).numpy(), labels)
-            for images, labels in itertools.islice(batches_of(settings, data), len(RATES))
+            (network.backbone(network.pixels(torch.from_numpy(images))).numpy(), *targets)
+            for images, *targets in itertools.islice(batches_of(settings, data), len(RATES))
         ]
     last = network.head[-1]
     kernel, bias = last.weight.detach().numpy().T, last.bias.detach().numpy()
     assert finder.rates == RATES.tolist()
     np.testing.assert_allclose(finder.losses, losses_of_gradient_descent(batches, kernel, bias, RATES), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("clip_norm", "moves"), [(None, True), (1e-9, False)])
+def test_gradients_are_clipped_as_in_training(clip_norm: float | None, moves: bool, data: PreparedData) -> None:
+    settings = small_settings(regime="frozen", optimizer=dataclasses.replace(GRADIENT_DESCENT, clip_norm=clip_norm))
+    network = build(settings)
+    before = network.head[-1].weight.detach().clone()
+    rates_raised(network, settings, data)
+    assert ((network.head[-1].weight - before).abs().max().item() > 1e-4) is moves
 
 
 @pytest.mark.parametrize("regime", ["frozen", "finetune"])

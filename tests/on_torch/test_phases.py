@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -11,6 +12,7 @@ import pytorch_lightning as lightning
 import torch
 from torch import nn
 
+from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Stream
 from tandem.experiment import predict_test
@@ -23,6 +25,8 @@ from tandem.protocol.regimes import Phase, phases_of
 from tandem.protocol.settings import (
     EarlyStoppingSettings,
     HeadSettings,
+    LossSettings,
+    MixingSettings,
     OptimizerSettings,
     PhaseSettings,
     ScheduleSettings,
@@ -32,7 +36,7 @@ from tandem.protocol.settings import (
 from tandem.recording.run import PhaseOutcome, record_phase
 from tandem.tracking.curves import Curves
 from tandem.tracking.run import start_run
-from tests.oracles import accuracy, cross_entropy
+from tests.oracles import accuracy, cross_entropy, soft_cross_entropy
 from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings, tell_images_apart
 from train_torch import FRAMEWORK, freeze_or_thaw, predict_batch, train_phase
 
@@ -177,6 +181,46 @@ def test_same_seed_gives_the_same_predictions_bit_by_bit(data: PreparedData) -> 
         train_phase(network, phases_of(settings)[0], settings, data, new_curves())
         probabilities.append(predict_test(FRAMEWORK, network, settings, data).probabilities)
     assert np.array_equal(*probabilities)
+
+
+TOWARDS = {
+    "labels with weights": {"loss": LossSettings(class_weights={"0": 3.0, "4": 0.5}), "sampling": "balanced"},
+    "smoothed labels": {"loss": LossSettings(label_smoothing=0.2, class_weights={"0": 3.0}), "sampling": "balanced"},
+    "mixed images": {
+        "loss": LossSettings(label_smoothing=0.2, class_weights={"0": 3.0}),
+        "mixing": MixingSettings(mixup_alpha=1.0, cutmix_alpha=1.0),
+        "sampling": "balanced",
+    },
+}
+
+
+@pytest.mark.parametrize("changes", TOWARDS.values(), ids=TOWARDS)
+def test_losses_of_an_epoch_follow_from_its_targets(changes: dict[str, Any], data: PreparedData) -> None:
+    # at a rate that changes no weight, all losses are those of the first network, with cached features as well
+    settings = small_settings(
+        regime="frozen",
+        max_epochs=1,
+        learning_rate=1e-12,
+        optimizer=OptimizerSettings(name="sgd", momentum=0.0),
+        data=dataclasses.replace(small_settings().data, cache_folder=str(Path(data.images.filename).parents[2])),  # type: ignore[arg-type]
+        **changes,
+    )
+    phase, network = phases_of(settings)[0], build(settings)
+    losses, num_correct = [], 0.0
+    for images, targets, weights in training_stream(settings, data, phase).epoch(0):
+        logits = predict_batch(network, settings, images)
+        shares = targets if targets.ndim == 2 else np.eye(NUM_CLASSES)[targets]
+        losses.append(len(logits) * soft_cross_entropy(logits, shares, weights)[0])
+        num_correct += len(logits) * accuracy(logits, shares.argmax(axis=1))
+    val_logits, val_labels = logits_of(network, data, "val"), data.labels[data.rows("val")]
+    curves = new_curves()
+    outcome = train_phase(network, phase, settings, data, curves)
+    assert (outcome.feature_seconds > 0) == ("mixing" not in changes)
+    row = curves.rows[0]
+    assert row["train/loss"] == pytest.approx(sum(losses) / 30, rel=1e-5)
+    assert row["train/accuracy"] == pytest.approx(num_correct / 30)
+    assert row["val/loss"] == pytest.approx(cross_entropy(val_logits, val_labels), rel=1e-5)
+    assert row["val/accuracy"] == pytest.approx(accuracy(val_logits, val_labels))
 
 
 def with_dropout_in_the_backbone(network: Classifier) -> Classifier:

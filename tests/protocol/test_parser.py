@@ -70,7 +70,9 @@ def limits_of(item: dataclasses.Field[Any]) -> dict[str, float]:
 FIELDS = {name: (limits_of(item), hint) for name, item, hint in leaves()}
 LISTS = {name for name, (_, hint) in FIELDS.items() if typing.get_origin(alternatives(hint)[0]) is list}
 WHOLE_NUMBERS = {name for name, (_, hint) in FIELDS.items() if {int, list[int]} & set(alternatives(hint))}
-NUMBERS = WHOLE_NUMBERS | {name for name, (_, hint) in FIELDS.items() if {float, list[float]} & set(alternatives(hint))}
+MAPPINGS = {name for name, (_, hint) in FIELDS.items() if dict[str, float] in alternatives(hint)}
+NUMBERS = WHOLE_NUMBERS | MAPPINGS
+NUMBERS |= {name for name, (_, hint) in FIELDS.items() if {float, list[float]} & set(alternatives(hint))}
 NULLABLE = {name for name, (_, hint) in FIELDS.items() if type(None) in alternatives(hint)}
 LITERALS = {name: typing.get_args(hint) for name, (_, hint) in FIELDS.items() if typing.get_origin(hint) is Literal}
 LIMITED_ABOVE = {name for name, (limits, _) in FIELDS.items() if "at_most" in limits}
@@ -115,7 +117,7 @@ def beside(name: str, limit: str) -> tuple[float, float]:
 
 
 def as_value(name: str, value: Any) -> Any:
-    return [value] if name in LISTS else value
+    return [value] if name in LISTS else {"a": value} if name in MAPPINGS else value
 
 
 def written(name: str, value: float) -> str:
@@ -141,7 +143,7 @@ def test_number_just_outside_its_limits_is_refused(name: str, limit: str) -> Non
     for argv in ([f"--{name}={written(name, outside)}"], config(nested(name, as_value(name, outside)))):
         message = refusal(*argv)
         assert message.startswith(f"{name}: received ") and ", allowed: " in message
-        assert float(message.split("received ")[1].split(", allowed")[0].strip("[]'")) == outside
+        assert float(message.split("received ")[1].split(", allowed")[0].split(": ")[-1].strip("[]{}'")) == outside
         # the message states the exact limit
         said = message.split(limit.replace("_", " "), 1)[1].split(",")[0]
         assert float(said) == FIELDS[name][0][limit]
@@ -163,7 +165,7 @@ def test_numbers_just_inside_their_limits_are_allowed(limit: str) -> None:
 def test_numbers_that_are_not_finite_are_refused(name: str) -> None:
     word = ".nan" if name in LIMITED_ABOVE else ".inf"
     for argv in (
-        [f"--{name}", f"[{word}]" if name in LISTS else word],
+        [f"--{name}", f"[{word}]" if name in LISTS else f"{{a: {word}}}" if name in MAPPINGS else word],
         config(nested(name, as_value(name, math.inf if name in WHOLE_NUMBERS else math.nan))),
     ):
         message = refusal(*argv)
@@ -575,6 +577,13 @@ def test_layer_decay_is_allowed_if_a_part_of_the_backbone_is_trained(options: li
             "null unless num_devices is 1, since features are cached on one device only",
         ),
         ("--augmentation.hue 0.1", "null with regime finetune, in which no phase trains only the head"),
+        *(
+            (
+                f"--regime frozen --augmentation.hue 0.1 --mixing.{method}_alpha 1",
+                "null with mixing.mixup_alpha or mixing.cutmix_alpha, which mix other images in each epoch",
+            )
+            for method in ("mixup", "cutmix")
+        ),
     ],
 )
 def test_cached_views_are_refused_where_they_would_have_no_effect(options: str, allowed: str) -> None:
@@ -584,6 +593,18 @@ def test_cached_views_are_refused_where_they_would_have_no_effect(options: str, 
 def test_cached_views_are_allowed_if_one_phase_trains_only_the_head() -> None:
     argv = ["--regime", "two_stage", "--augmentation.crop_padding", "4", "--cache_views", "4"]
     assert read_settings("keras", argv).cache_views == 4
+
+
+def test_weights_of_classes_are_words_or_numbers_by_class() -> None:
+    for text, value in (("balanced", "balanced"), ("{cat: 2, '7': 0.5}", {"cat": 2, "7": 0.5})):
+        for argv in (["--loss.class_weights", text], config(f"loss: {{class_weights: {text}}}")):
+            assert read_settings("torch", argv).loss.class_weights == value
+
+
+@pytest.mark.parametrize("value", ["{}", "null", "[1, 2]", "2", "{cat: many}", "even"])
+def test_weights_of_classes_in_another_form_are_refused(value: str) -> None:
+    message = refusal(*config(f"loss: {{class_weights: {value}}}"))
+    assert message.startswith("loss.class_weights: received ") and "allowed: none, balanced" in message
 
 
 @pytest.mark.parametrize("refused", ["plateau", "one_cycle"])

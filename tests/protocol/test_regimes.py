@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from tandem.protocol.regimes import Phase, num_cached_views, phases_of, split_blocks
-from tandem.protocol.settings import AugmentationSettings, PhaseSettings, Regime, Settings
+from tandem.protocol.settings import (
+    AugmentationSettings,
+    LossSettings,
+    MixingSettings,
+    PhaseSettings,
+    Regime,
+    Settings,
+)
 
 HEAD = PhaseSettings(trainable="head")
 
@@ -98,6 +105,9 @@ FLIPPED = AugmentationSettings(horizontal_flip=True)
         ({"regime": "gradual", "phases": [HEAD, PhaseSettings(trainable="last", blocks=1)]}, [1, 0]),
         ({"regime": "frozen", "cache_features": False}, [0]),
         ({"regime": "frozen", "augmentation": FLIPPED}, [0]),
+        ({"regime": "frozen", "mixing": MixingSettings(mixup_alpha=0.2)}, [0]),
+        ({"regime": "frozen", "mixing": MixingSettings(cutmix_alpha=1.0)}, [0]),
+        ({"regime": "frozen", "loss": LossSettings(label_smoothing=0.1), "sampling": "balanced"}, [1]),
         ({"regime": "two_stage", "augmentation": FLIPPED, "cache_views": 4}, [4, 0]),
         # no epoch would see the others
         ({"regime": "frozen", "augmentation": FLIPPED, "cache_views": 40, "max_epochs": 10}, [10]),

@@ -31,7 +31,7 @@ from tandem.protocol.settings import (
     with_values,
 )
 
-GROUPS = ["data", "augmentation", "head", "optimizer", "schedule", "early_stopping", "sweep"]
+GROUPS = ["data", "augmentation", "mixing", "loss", "head", "optimizer", "schedule", "early_stopping", "sweep"]
 GROUPS += ["acceleration", "tracking"]
 
 
@@ -329,6 +329,11 @@ def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) 
         "augmentation.num_operations": 2,
         "augmentation.magnitude": 9,
         "augmentation.random_erasing": 0.0,
+        "sampling": "shuffled",
+        "mixing.mixup_alpha": 0.0,
+        "mixing.cutmix_alpha": 0.0,
+        "loss.label_smoothing": 0.0,
+        "loss.class_weights": "none",
     }
     new_fields = {name: item for name, item, _ in settings_module.walk(NewSettings())}
     monkeypatch.setattr(settings_module, "FIELDS", new_fields)

@@ -33,27 +33,40 @@ def test_frameworks_train_on_the_same_augmented_batches(
     for name in ("brightness", "contrast", "saturation"):
         augmented += [f"--augmentation.{name}", "0.4"]
 
-    def train_both_ways(framework: str) -> list[Any]:
+    # classes of 8 to 12 images
+    for index in (0, 4, 8):
+        (store.folder / "images" / "class_0" / f"{index}.png").unlink()
+    mixed = [*augmented, "--mixing.mixup_alpha", "0.2", "--mixing.cutmix_alpha", "1", "--loss.label_smoothing", "0.1"]
+    mixed += ["--loss.class_weights", "balanced", "--sampling", "balanced"]
+
+    def train_in_all_ways(framework: str) -> list[Any]:
         runs = []
-        for experiment, words in (("plain", plain), ("augmented", augmented)):
+        for experiment, words in (("plain", plain), ("augmented", augmented), ("mixed", mixed)):
             done = train(framework, *words, "--tracking.experiment", experiment, cwd=store.folder)
             assert done.returncode == 0, done.stderr
             runs.append(store.only_run(experiment, done, framework=framework))
         return runs
 
-    runs = in_both(train_both_ways)
+    runs = in_both(train_in_all_ways)
     hashes = {
         name: [[run.tags[f"tandem.{name}"] for run in runs[framework]] for framework in FRAMEWORKS]
         for name in ("batches_hash", "test_hash")
     }
     assert hashes["batches_hash"][0] == hashes["batches_hash"][1]
-    assert len(set(hashes["batches_hash"][0])) == 2
+    assert len(set(hashes["batches_hash"][0])) == 3
     assert len({value for values in hashes["test_hash"] for value in values}) == 1
     for of_framework in runs.values():
         without, with_views = (run.metrics for run in of_framework)
         assert with_views["tta/views"] == 12 and 0 <= with_views["tta/test/accuracy"] <= 1
         assert not any(name.startswith("tta/") for name in without)
     assert sorted(np.load(path, mmap_mode="r").shape for path in store.folder.glob("cache/stores/*/images.npy")) == [
-        (40, 32, 32, 3),
-        (40, 37, 37, 3),
+        (37, 32, 32, 3),
+        (37, 37, 37, 3),
     ]
+    for framework in FRAMEWORKS:
+        params = runs[framework][2].run.data.params
+        assert (params["mixing.mixup_alpha"], params["loss.class_weights"], params["sampling"]) == (
+            "0.2",
+            "balanced",
+            "balanced",
+        )
