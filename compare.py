@@ -22,7 +22,11 @@ from tandem.protocol.settings import TrackingSettings
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="compare.py",
-        description="Compares the runs of an MLflow experiment: on the terminal, in tables, figures and on one page.",
+        description="Compares the runs of an MLflow experiment: on the terminal, in tables, figures\nand on one page.",
+        epilog="examples:\n"
+        "  python compare.py --experiment flowers --html report.html\n"
+        "  python compare.py --experiment flowers --register flowers",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--experiment",
@@ -96,6 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     from tandem.comparison.group_tables import checked_scores
     from tandem.comparison.output import print_comparison, print_published, write_comparison_tables
     from tandem.comparison.predictions import read_predictions
+    from tandem.comparison.record import describe_experiment
     from tandem.published.documents import read_document
     from tandem.published.tables import published_tables
     from tandem.tracking.reader import NoRuns, metric_history, read_runs
@@ -132,6 +137,8 @@ def main(argv: list[str] | None = None) -> None:
         if no_runs is not None and document is None:
             raise no_runs
         write_comparison_tables(comparison, arguments.experiment, arguments.output)
+        if no_runs is None:
+            describe_experiment(comparison, runs, arguments.experiment)
         if no_runs is not None and (arguments.html or arguments.figures or arguments.register):
             raise no_runs
         if arguments.register is not None:

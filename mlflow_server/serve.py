@@ -2,8 +2,9 @@
 
     python mlflow_server/serve.py
 
-It serves the sqlite file and the artifacts that the training scripts write without a tracking URI. It listens to this
-machine only; with --host also to others, without a password. compose.yaml has a team's server with passwords.
+It serves the sqlite file and the artifacts that the training scripts write
+without a tracking URI. It listens to this machine only; with --host also to
+others, without a password. compose.yaml has a team's server with passwords.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python adds the script's folder, not the project's
@@ -23,8 +25,12 @@ import psutil
 from tandem.errors import UserError, run_program
 from tandem.tracking.vocabulary import DEFAULT_URI
 
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
 FIRST_PORT, PORTS_TRIED = 5000, 20
 SERVED_URI = "TANDEM_SERVED_URI"  # environment variable of a server's processes with the URI it serves
+MOST_LINKS, MOST_EXPERIMENTS = 10, 100
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -51,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--uri must be a sqlite file to serve, such as {DEFAULT_URI}. Received: {arguments.uri!r}")
     stop_left_over_server(uri)
     port = check_port(arguments.host, arguments.port) if arguments.port is not None else free_port(arguments.host, uri)
-    connect(uri)
+    client = connect(uri)
     artifacts = artifact_root(uri)
     assert artifacts is not None
     names = [*LOOPBACK_NAMES, *(names_of_this_machine() if not is_loopback(arguments.host) else []), *arguments.name]
@@ -71,10 +77,32 @@ def main(argv: list[str] | None = None) -> None:
         )
     shown = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host  # nosec B104: compared
     shown = f"[{shown}]" if ":" in shown else shown
-    print(f"MLflow at http://{shown}:{port} shows {uri}; Ctrl-C stops it", flush=True)
+    address = f"http://{shown}:{port}"
+    print(f"MLflow at {address} shows {uri}; Ctrl-C stops it")
+    print("\n".join(links(client, address)), flush=True)
     # Jobs evaluate language models; their eight processes take 1.1 GB.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore", **os.environ}
     os.execve(command[0], command, {**environment, SERVED_URI: uri})
+
+
+def links(client: MlflowClient, address: str) -> list[str]:
+    """One line per experiment with runs, the latest first: its name and the page with its results."""
+    from tandem.tracking.mlflow_store import explained
+    from tandem.tracking.views import page_of
+
+    lines: list[str] = []
+    more = 0
+    with explained(client.tracking_uri):
+        for experiment in client.search_experiments(order_by=["last_update_time DESC"], max_results=MOST_EXPERIMENTS):
+            if not client.search_runs([experiment.experiment_id], max_results=1):
+                continue
+            if len(lines) < MOST_LINKS:
+                lines.append(f"  {experiment.name}: {address}{page_of(experiment)}")
+            else:
+                more += 1
+    if more:
+        lines.append(f"  {more} more: {address}/#/experiments")
+    return lines or ["  no runs yet"]
 
 
 def free_port(host: str, uri: str) -> int:

@@ -40,7 +40,8 @@ _HARMLESS_PARAMETERS = frozenset(
     (
         *("application_name", "cache", "charset", "check_same_thread", "client_encoding", "connect_timeout", "driver"),
         *("host", "immutable", "isolation_level", "keepalives", "mode", "nolock", "port", "sslcert", "sslmode"),
-        *("sslrootcert", "ssl_ca", "ssl_cert", "target_session_attrs", "timeout", "uri", "vfs", "workflowType"),
+        *("sslrootcert", "ssl_ca", "ssl_cert", "target_session_attrs", "timeout", "uri", "vfs"),
+        *("compareRunsMode", "viewStateShareKey", "workflowType"),  # of the pages of MLflow
     )
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from tandem.comparison.analysis import MOST_TESTED, Analysis, analyse, choose_tested
 from tandem.comparison.class_tables import class_tables, confusion_table
-from tandem.comparison.configurations import CLASSES, Configuration, Group, group_runs
+from tandem.comparison.configurations import Configuration, Group, group_runs
 from tandem.comparison.data_set_tables import ModelRanks, data_set_tables
 from tandem.comparison.group_tables import (
     cost_table,
@@ -21,6 +21,7 @@ from tandem.comparison.group_tables import (
     summary_table,
     views_table,
 )
+from tandem.comparison.initial_weights import CLASSES
 from tandem.comparison.pair_tables import framework_table, thawing_table, transfer_class_table, transfer_table
 from tandem.comparison.predictions import Images, SavedPredictions, images_of
 from tandem.comparison.recommendation import recommend

@@ -8,21 +8,32 @@ the same budget.
 
 from __future__ import annotations
 
-import functools
-import itertools
 import json
 import re
 import typing
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from tandem.comparison.initial_weights import (
+    CLASSES,
+    InitialWeights,
+    initial_weights,
+    training_identity,
+    words_for_weights,
+)
+from tandem.comparison.recorded_settings import (
+    NOT_APPLICABLE,
+    costs_of,
+    framework_of,
+    has_folds_of_training,
+    settings_of,
+)
 from tandem.evaluation.ties import mean
 from tandem.protocol.recipes import recipe_settings
-from tandem.protocol.settings import FIELDS, Affects, Recipe, Regime, Settings, flatten, values_before
+from tandem.protocol.settings import Recipe, Regime, Settings, flatten
 from tandem.tracking import vocabulary
 
 if TYPE_CHECKING:
@@ -32,46 +43,9 @@ NAMES_IN_A_LINE = 12
 
 ACCURACY = vocabulary.TEST_PREFIX + "accuracy"
 FIRST_PHASE = vocabulary.phase_name(1) + "/"  # before a metric's name
-NOT_APPLICABLE = "-"
-CLASSES = "data.classes"
-A_FILE, AN_EARLIER_RUN = "a file", "an earlier run"
-"""Words for weights whose name distinguishes no rows."""
-
-# Parameters that affect numbers but are not among a configuration's settings: backbone, regime and weights have columns
-# of their own, a row averages over seeds, and tags hold the origin of the weights and the hashes of the images.
-_SHOWN_OTHERWISE = {"backbone", "regime", "seed", "seeds", "weights", "allow_random_weights", "data.source"}
-_SHOWN_OTHERWISE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
-# Groups of settings that affect nothing, including those that only older versions had.
-_GROUPS_WITHOUT_EFFECT = ("tracking.", "sweep.")
-_WITHOUT_FROZEN_PHASE = ("off_the_shelf", "scratch", "finetune")
-# Settings, or the first part of their names, that a network off the shelf does not use.
-_SETTINGS_OF_TRAINING = (
-    *("learning_rate", "batch_size", "accumulate", "max_epochs", "ema_decay", "max_minutes", "batch_norm_momentum"),
-    "sampling",
-    *("augmentation.", "mixing.", "loss.", "head.", "optimizer.", "schedule.", "early_stopping."),
-)
-# Settings that only one regime reads.
-_SETTINGS_OF_REGIMES = {
-    "thawed_rate_factor": "two_stage",
-    "phases": "gradual",
-    "imagenet_classes": "off_the_shelf",
-}
-
 _REGIMES = typing.get_args(Regime)
 _DEFAULTS = flatten(Settings())
 _REPEATED = ("seed", "data.fold")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Weights:
-    """The weights that a run started from."""
-
-    label: str
-    """Their name, such as that of a file."""
-    word: str
-    """A word for their kind, the same for all files and for all earlier runs."""
-    seeds: tuple[str, ...] = ()
-    """Seeds of the earlier runs that they come from, the latest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +145,7 @@ def group_runs(
         The groups: full budgets before small ones, then larger groups first, then the group with the latest run.
         Notes that name the runs that are left out or are not in the first group, with the reason.
     """
-    weights = _initial_weights(runs)
+    weights = initial_weights(runs)
 
     def images_of(run: RunRecord) -> str:
         tag = run.tags[vocabulary.TEST_HASH]
@@ -212,7 +186,7 @@ def group_runs(
         latest_runs.append(latest)
         if repeated:
             notes.append(f"Left out because a later run has the same settings and seed: {name_runs(repeated)}.")
-    words = _words_for_weights(latest_runs, weights)
+    words = words_for_weights(latest_runs, weights)
 
     found: list[Group] = []
     for number, latest in enumerate(latest_runs, start=1):
@@ -262,133 +236,14 @@ def _label(settings: Sequence[tuple[str, str]], words: Sequence[str]) -> str:
     return " ".join(words) + (f" ({', '.join(own)})" if own else "")
 
 
-def framework_of(run: RunRecord) -> str:
-    """torch, keras, or keras with its backend in parentheses if that is not TensorFlow."""
-    framework, backend = run.tags.get(vocabulary.FRAMEWORK, "?"), run.tags.get(vocabulary.BACKEND, "")
-    return f"{framework} ({backend})" if framework == "keras" and backend not in ("", "tensorflow") else framework
-
-
-def settings_of(run: RunRecord) -> dict[str, str]:
-    """Settings that affect what a run learns, except the weights; those that its regime does not read do not apply."""
-    settings = {"data": run.tags.get(vocabulary.DATA_NAME, "")}
-    for name, value in {**_values_before("numbers"), **run.params}.items():
-        if _affects(name) == "numbers" and name not in _SHOWN_OTHERWISE:
-            settings[name] = value
-    if has_folds_of_training(run):
-        settings["data.fold"] = NOT_APPLICABLE  # A row averages over these folds, which share their test images.
-    for name, regime in _SETTINGS_OF_REGIMES.items():
-        if run.params.get("regime") != regime:
-            settings[name] = NOT_APPLICABLE
-    if run.params.get("regime") == "off_the_shelf":
-        settings |= {name: NOT_APPLICABLE for name in settings if name.startswith(_SETTINGS_OF_TRAINING)}
-    return settings
-
-
-def has_folds_of_training(run: RunRecord) -> bool:
-    """True if the run is one of a cross-validation within the training images."""
-    return run.params.get("data.split") == "publisher_folds"
-
-
-def _sorted_names(text: str) -> str:
-    """A list of names, as a parameter, in alphabetical order."""
-    try:
-        names = json.loads(text)
-    except json.JSONDecodeError:
-        return text
-    return json.dumps(sorted(names)) if isinstance(names, list) else text
-
-
-def _affects(name: str) -> Affects:
-    """Effect of a run's parameter. A parameter that is not a setting of this version may have changed numbers."""
-    if name in FIELDS:
-        return FIELDS[name].metadata["affects"]
-    return "nothing" if name.startswith(_GROUPS_WITHOUT_EFFECT) else "numbers"
-
-
-@functools.cache
-def _values_before(affects: Affects) -> Mapping[str, str]:
-    """Values of settings in runs that are older than the settings, in the form of MLflow's parameters."""
-    return {name: _as_parameter(value) for name, value in values_before().items() if _affects(name) == affects}
-
-
-def _as_parameter(value: Any) -> str:
-    """A setting's value in the form of MLflow's parameters."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def costs_of(run: RunRecord) -> dict[str, str]:
-    before = _values_before("cost")
-    costs = {
-        "hardware": run.tags.get(vocabulary.HARDWARE, ""),
-        "computed on": run.tags.get(vocabulary.DEVICE, ""),
-        **{name: run.params.get(name, before.get(name, "")) for name in FIELDS if _affects(name) == "cost"},
-    }
-    if not _may_cache_features(run):
-        costs["cache_features"] = NOT_APPLICABLE
-    return costs
-
-
-def same_costs(costs: Iterable[Iterable[tuple[str, str]]]) -> bool:
-    """True if the times of some runs can be compared: on the same hardware, with the same settings of speed.
-
-    Args:
-        costs: (name, value) of what the times of each run depend on. What does not apply to a run does not count.
-    """
-    values = defaultdict(set)
-    for name, value in itertools.chain.from_iterable(costs):
-        values[name].add(value)
-    return all(len(found - {NOT_APPLICABLE}) < 2 for found in values.values())
-
-
-def caches_features(run: RunRecord) -> bool:
-    """True if the run computed the features of a frozen backbone once instead of in every epoch."""
-    if not _may_cache_features(run) or costs_of(run)["cache_features"] != "true":
-        return False
-    # A run that logged how long that took, and took no time for it, did not do it.
-    return run.metrics.get(vocabulary.FEATURE_SECONDS) != 0
-
-
-def _may_cache_features(run: RunRecord) -> bool:
-    """True if a phase of the run trains only the head, on one device, on images whose views can be kept."""
-    params = run.params
-    regime = params.get("regime")
-    if regime == "gradual":
-        has_frozen_phase = '"head"' in params.get("phases", "")
-    else:
-        has_frozen_phase = regime not in _WITHOUT_FROZEN_PHASE
-    augmented, mixed = (
-        any(
-            name in params and params[name] != _as_parameter(item.default)
-            for name, item in FIELDS.items()
-            if name.startswith(group)
-        )
-        for group in ("augmentation.", "mixing.")
-    )
-    views = params.get("cache_views", "null") != "null"
-    one_device = params.get("num_devices", "1") == "1"
-    return has_frozen_phase and one_device and not mixed and (views or not augmented)
-
-
-def _training_identity(run: RunRecord, weights: Mapping[str, _Weights]) -> tuple:
-    """Key that is equal for runs whose training differs only in framework and seed."""
-    settings = settings_of(run) | {
-        CLASSES: _sorted_names(run.params.get(CLASSES, "")),
-        "backbone": run.params.get("backbone", ""),
-        "regime": run.params.get("regime", ""),
-        "weights": weights[run.run_id].label,
-        "split": run.tags.get(vocabulary.SPLIT_HASH, ""),
-    }
-    return tuple(sorted(settings.items()))
-
-
 def _latest_of_each_seed(
-    runs: Iterable[RunRecord], weights: Mapping[str, _Weights]
+    runs: Iterable[RunRecord], weights: Mapping[str, InitialWeights]
 ) -> tuple[list[RunRecord], list[RunRecord]]:
     latest: dict[tuple, RunRecord] = {}
     repeated = []
     for run in sorted(runs, key=lambda run: run.start_time):
         seeds = run.params.get("seed"), run.params.get("data.fold"), weights[run.run_id].seeds
-        identity = (framework_of(run), *seeds, *_training_identity(run, weights), *costs_of(run).items())
+        identity = (framework_of(run), *seeds, *training_identity(run, weights), *costs_of(run).items())
         if identity in latest:
             repeated.append(latest[identity])
         latest[identity] = run
@@ -492,65 +347,6 @@ def _settings_explain_splits(settings: Iterable[Mapping[str, str]]) -> bool:
         data = tuple(sorted((name, value) for name, value in own.items() if name.startswith("data")))
         splits[data].add(own["split"])
     return all(len(found) == 1 for found in splits.values())
-
-
-def _initial_weights(runs: Iterable[RunRecord]) -> dict[str, _Weights]:
-    """Initial weights of each run by run id, with the same name in both frameworks where possible.
-
-    Weights of an earlier run are named after what that run trained, because each framework has its own run with its
-    own id. Different weights that would have the same name are numbered.
-    """
-    by_id = {run.run_id: run for run in runs}
-    found: dict[str, _Weights] = {}
-    known: dict[str, list[object]] = defaultdict(list)
-    # Oldest first: the weights of a run are named before those of the runs that start from it.
-    for run in sorted(by_id.values(), key=lambda run: run.start_time):
-        weights = run.params.get("weights", "")
-        source = by_id.get(weights.removeprefix("runs:/").strip("/")) if weights.startswith("runs:/") else None
-        identity: object = run.tags.get(vocabulary.WEIGHTS_ORIGIN, weights)
-        word, seeds = None, tuple[str, ...]()
-        if run.params.get("regime") == "scratch":
-            label = identity = NOT_APPLICABLE
-        elif identity == vocabulary.RANDOM_FOR_IMAGENET:
-            label = identity = "random"
-        elif source is not None and source.run_id in found:
-            data = source.tags.get(vocabulary.DATA_NAME, "other data")
-            label = f"{source.params.get('backbone', '?')} {source.params.get('regime', '?')} on {data}"
-            identity = _training_identity(source, found)
-            seeds = source.params.get("seed", ""), *found[source.run_id].seeds
-        elif weights in ("", "imagenet", "random"):
-            label = identity = weights
-        elif weights.startswith("runs:/"):
-            label, word = weights, AN_EARLIER_RUN
-        else:
-            label, word = PurePath(weights).name, A_FILE
-        if identity not in known[label]:
-            known[label].append(identity)
-        number = known[label].index(identity) + 1
-        label = label if number == 1 else f"{label} ({number})"
-        found[run.run_id] = _Weights(label=label, word=word or label, seeds=seeds)
-    return found
-
-
-def _words_for_weights(groups: Iterable[Sequence[RunRecord]], weights: Mapping[str, _Weights]) -> dict[str, str]:
-    """Name of each run's weights by run id, or only their kind: "a file" or "an earlier run".
-
-    File names and run ids differ between the frameworks and would keep their runs from being paired. They are used
-    only for a backbone, regime and framework with several files or earlier runs in one group.
-    """
-    words: dict[str, str] = {}
-    ambiguous = set()
-    kinds: dict[str, tuple] = {}
-    for runs in groups:
-        used = defaultdict(set)
-        for run in runs:
-            own = weights[run.run_id]
-            kinds[run.run_id] = run.params.get("backbone"), run.params.get("regime"), framework_of(run), own.word
-            used[kinds[run.run_id]].add(own.label)
-        ambiguous |= {kind for kind, labels in used.items() if len(labels) > 1}
-    for run_id, kind in kinds.items():
-        words[run_id] = weights[run_id].label if kind in ambiguous else weights[run_id].word
-    return words
 
 
 def _describe_data(runs: Sequence[RunRecord]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-from tandem.comparison.configurations import NOT_APPLICABLE, Configuration, costs_of, settings_of, some
+from tandem.comparison.configurations import Configuration, some
+from tandem.comparison.recorded_settings import NOT_APPLICABLE, costs_of, settings_of
 from tandem.comparison.rows import Pair
 from tandem.protocol.backbones import CATALOGUE
 from tandem.tracking import vocabulary

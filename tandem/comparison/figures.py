@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tandem.comparison.configurations import same_costs
+from tandem.comparison.recorded_settings import same_costs
 from tandem.comparison.rows import Pair, Row
 from tandem.comparison.styles import REGIME_COLORS, RunStyle, shaded
 from tandem.evaluation.ties import merge_ties

@@ -9,7 +9,8 @@ from dataclasses import replace
 from operator import attrgetter, methodcaller
 
 from tandem.comparison.analysis import Analysis
-from tandem.comparison.configurations import FIRST_PHASE, has_folds_of_training, same_costs, some
+from tandem.comparison.configurations import FIRST_PHASE, some
+from tandem.comparison.recorded_settings import has_folds_of_training, same_costs
 from tandem.comparison.rows import Ensemble, Row
 from tandem.errors import UserError
 from tandem.evaluation.margin import points

@@ -14,7 +14,7 @@ from tandem.comparison.analysis import Analysis
 from tandem.comparison.class_figures import confusion_over_runs, f1_over_runs
 from tandem.comparison.class_tables import class_f1
 from tandem.comparison.comparison import Comparison, GroupComparison
-from tandem.comparison.configurations import Configuration, same_costs, some
+from tandem.comparison.configurations import Configuration, some
 from tandem.comparison.critical_difference import critical_difference_diagram
 from tandem.comparison.data_set_tables import ModelRanks
 from tandem.comparison.figures import (
@@ -29,6 +29,7 @@ from tandem.comparison.figures import (
 )
 from tandem.comparison.images import image_blocks, map_blocks, read_grad_cam
 from tandem.comparison.recommendation import RULES
+from tandem.comparison.recorded_settings import same_costs
 from tandem.comparison.rows import Row
 from tandem.comparison.styles import RunStyle, run_styles
 from tandem.evaluation.metrics import TOP, reliability_bins

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
-from tandem.comparison.configurations import AN_EARLIER_RUN, CLASSES, same_costs
+from tandem.comparison.initial_weights import AN_EARLIER_RUN, CLASSES
+from tandem.comparison.recorded_settings import same_costs
 from tandem.comparison.rows import Row
 from tandem.evaluation.ties import highest
 

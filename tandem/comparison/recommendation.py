@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from tandem.comparison.analysis import Analysis, Best
-from tandem.comparison.configurations import same_costs, some
+from tandem.comparison.configurations import some
 from tandem.comparison.differences import MOST_CLAUSES, differences_sentence
+from tandem.comparison.recorded_settings import same_costs
 from tandem.comparison.rows import Pair, Row
 from tandem.evaluation.margin import points
 from tandem.evaluation.ties import TOLERANCE, highest, is_above
@@ -83,7 +84,8 @@ def thawing_sentence(pairs: Sequence[Pair]) -> str:
     scores = [(pair.first.mean(accuracy), pair.second.mean(accuracy)) for pair in pairs]
     gains = sorted(after - before for after, before in scores if after is not None and before is not None)
     ratios = [ratio for pair in pairs if (ratio := pair.ratio(vocabulary.TRAIN_SECONDS))]
-    sentence = f"Thawing changed accuracy by {_range([_change(gain) for gain in gains])}"
+    decimals = max(pair.first.decimals for pair in pairs)
+    sentence = f"Thawing changed accuracy by {_range([_change(gain, decimals) for gain in gains])}"
     if ratios:
         sentence += f" for {_range([f'{ratio:.1f}' for ratio in sorted(ratios)])} times the training time"
     small = sum(abs(gain) < SMALL_GAIN - TOLERANCE for gain in gains)
@@ -99,10 +101,8 @@ def thawing_sentence(pairs: Sequence[Pair]) -> str:
 
 def _best(row: Row, best: Best) -> str:
     interval = best.interval or row.intervals["accuracy"]
-    sentence = (
-        f"The most accurate is {row.label}: {_score(interval.value)} (95 % interval {_score(interval.low)} to "
-        f"{_score(interval.high)}"
-    )
+    value, low, high = (_score(number, row.decimals) for number in (interval.value, interval.low, interval.high))
+    sentence = f"The most accurate is {row.label}: {value} (95 % interval {low} to {high}"
     if best.num_candidates == 1:
         return sentence + "); all others are significantly less accurate."
     allows = "does not allow" if best.interval is None else "allows"
@@ -214,7 +214,7 @@ def _negative_transfer(analysis: Analysis) -> list[str]:
     sentences = []
     for pair in analysis.transfer:
         if pair.better is pair.second:
-            change = _change_with_limits(pair.tested["accuracy"].value)
+            change = _change_with_limits(pair.tested["accuracy"].value, pair.first.decimals)
             sentences.append(
                 f"Avoid {pair.first.label}: pretraining made it significantly less accurate than {pair.second.label} "
                 f"({change})."
@@ -265,7 +265,7 @@ def _ensemble(analysis: Analysis, best: Row) -> list[str]:
         return []
     return [
         f"An ensemble of {chosen.label} ({chosen.num_runs} networks, mean probabilities) is significantly more "
-        f"accurate than {best.label} ({_change_with_limits(chosen.gain.value)})."
+        f"accurate than {best.label} ({_change_with_limits(chosen.gain.value, best.decimals)})."
     ]
 
 
@@ -311,8 +311,9 @@ def _smallest_difference(analysis: Analysis) -> str:
     start = f"The two most accurate rows disagree on {best.disagreement:.1%} of the {analysis.num_images:,} test images"
     if best.detectable is None:
         return f"{start}: no difference in accuracy between them would be found reliably ({setting})."
+    detectable = _score(best.detectable, analysis.ranking[0].decimals)
     return (
-        f"{start}: a difference in accuracy between them must be at least {_score(best.detectable)} to be found in "
+        f"{start}: a difference in accuracy between them must be at least {detectable} to be found in "
         f"four of five such test sets ({setting})."
     )
 
@@ -337,23 +338,24 @@ def _name(row: Row) -> str:
 
 
 def _accuracy(row: Row) -> str:
-    return _score(row.mean(vocabulary.TEST_PREFIX + "accuracy"))
+    return _score(row.mean(vocabulary.TEST_PREFIX + "accuracy"), row.decimals)
 
 
 def _train_time(row: Row) -> str:
     return format_value(row.mean(vocabulary.TRAIN_SECONDS), "seconds")
 
 
-def _score(value: float | None) -> str:
-    return format_value(value, "score")
+def _score(value: float | None, decimals: int) -> str:
+    return format_value(value, "score", decimals)
 
 
-def _change(value: float) -> str:
-    return format_value(value, "difference")
+def _change(value: float, decimals: int) -> str:
+    return format_value(value, "difference", decimals)
 
 
-def _change_with_limits(value: Estimate) -> str:
-    return f"{_change(value.value)}, 95 % interval {_change(value.low)} to {_change(value.high)}"
+def _change_with_limits(value: Estimate, decimals: int) -> str:
+    change, low, high = (_change(number, decimals) for number in (value.value, value.low, value.high))
+    return f"{change}, 95 % interval {low} to {high}"
 
 
 def _range(written: Sequence[str]) -> str:

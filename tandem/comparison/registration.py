@@ -63,12 +63,14 @@ def describe(group: GroupComparison, experiment: str) -> str:
     measured: tuple[tuple[str, Value, Kind], ...] = (
         ("accuracy", row.score("accuracy"), "score"),
         ("macro F1", row.score("f1_macro"), "score"),
-        ("lowest F1 of a class", row.score("f1_min"), "score"),
+        ("worst-class F1", row.score("f1_min"), "score"),
         ("training", row.mean(vocabulary.TRAIN_SECONDS), "seconds"),
         ("latency", row.mean(vocabulary.LATENCY_MILLISECONDS), "milliseconds"),
         ("parameters", row.mean(vocabulary.PARAMETERS), "amount"),
     )
-    numbers = [f"- {name}: {format_value(value, kind)}" for name, value, kind in measured if value is not None]
+    numbers = [
+        f"- {name}: {format_value(value, kind, row.decimals)}" for name, value, kind in measured if value is not None
+    ]
     text = (
         f"{row.label}, recommended by compare.py for {group.group.title} among the {len(group.analysis.rows)} rows of "
         f"the experiment {experiment}.\n\n" + "\n".join(numbers)

@@ -13,14 +13,15 @@ from typing import Literal
 
 import numpy as np
 
-from tandem.comparison.configurations import FIRST_PHASE, Configuration, same_costs
+from tandem.comparison.configurations import FIRST_PHASE, Configuration
+from tandem.comparison.recorded_settings import same_costs
 from tandem.evaluation.intervals import Interval
 from tandem.evaluation.metrics import SCORE_NAMES, per_class_table, scores
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.significance import PairedTest, Verdict
 from tandem.evaluation.ties import mean
 from tandem.evaluation.transfer import ClassTransfer
-from tandem.rendering.tables import Estimate
+from tandem.rendering.tables import DECIMALS, Estimate, supported_decimals
 from tandem.tracking import vocabulary
 
 
@@ -49,6 +50,11 @@ class Row:
     def label(self) -> str:
         """Name in tables and figures, unique in its group."""
         return self.configuration.label + (", first phase" if self.after_first_phase else "")
+
+    @property
+    def decimals(self) -> int:
+        """Decimals of a score in a sentence: those that the number of test images supports."""
+        return supported_decimals(len(self.predictions[0].keys)) if self.predictions else DECIMALS
 
     def mean(self, metric: str) -> float | None:
         """Mean of a metric over the runs, as they logged it; None unless all of them have it."""

@@ -27,6 +27,7 @@ def parse_arguments(argv: list[str] | None) -> Namespace:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
         prog=PROGRAM,
+        usage=f"{PROGRAM} SOURCE [--html FILE] [--data.NAME VALUE ...]",
         description="Reports on a data set: images per class, sizes of files and images, exact and near copies, copies "
         "in different parts of the split, and unreadable files.",
         exit_on_error=False,

@@ -22,7 +22,11 @@ OUTPUTS = {"onnx": "model.onnx", "torch_export": "model.pt2", "saved_model": "sa
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Exports the network of a run: one graph from uint8 images to probabilities, for any batch size.",
+        description="Exports the network of a run: one graph from uint8 images to probabilities, for\nany batch size.",
+        epilog="examples:\n"
+        f"  {PROGRAM} runs:/RUN_ID --output flowers.onnx\n"
+        f"  {PROGRAM} models:/flowers@recommended --format saved_model",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="runs:/RUN_ID, models:/NAME@ALIAS or models:/NAME/VERSION")
@@ -42,9 +46,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "machine; it is still compared with the network on images of noise",
     )
     parser.add_argument(
-        "--tracking_uri",
+        "--tracking.uri",
+        dest="tracking_uri",
+        metavar="URI",
         help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or else the sqlite file mlflow.db in this folder)",
     )
+    # The name in version 0.3.0 and earlier.
+    parser.add_argument("--tracking_uri", dest="tracking_uri", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 

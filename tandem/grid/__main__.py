@@ -70,9 +70,13 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
     end = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(
         prog="python -m tandem.grid",
-        description="Runs every cell of a grid file with train_torch.py and train_keras.py; skips cells with a "
-        "finished run in MLflow.",
-        epilog="Options of the training scripts, for all cells, follow after --: ... -- --device cpu --threads 2",
+        usage="python -m tandem.grid FILE [options] [-- OPTIONS OF THE TRAINING SCRIPTS]",
+        description="Runs every cell of a grid file with train_torch.py and train_keras.py; skips\n"
+        "cells with a finished run in MLflow.",
+        epilog="examples:\n"
+        "  python -m tandem.grid configs/birds.yaml --dry_run\n"
+        "  python -m tandem.grid configs/birds.yaml --only resnet50 -- --device cpu",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     _add_cell_options(parser)

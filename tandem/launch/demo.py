@@ -8,6 +8,7 @@ run's weights. A framework's runs follow one another; the two frameworks run sid
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -27,9 +28,16 @@ FRAMEWORKS = ("torch", "keras")
 REGIMES = ("scratch", "frozen", "two_stage", "finetune")
 SOURCE_EXPERIMENT, TARGET_EXPERIMENT = "demo-source", "demo"
 LOG_FOLDER = Path("demo")
+PROGRAM = "python -m tandem.launch.demo"
 
 
 def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Trains MobileNetV2 on handwritten digits in four regimes and both frameworks, and compares the "
+        "runs. It takes under five minutes on two CPU cores and writes to the current folder.",
+    )
+    parser.parse_args(argv)
     LOG_FOLDER.mkdir(exist_ok=True)
     console = Console()
     console.print(
@@ -89,4 +97,4 @@ def latest_run(framework: str) -> str | None:
 
 
 if __name__ == "__main__":
-    run_program("tandem.launch.demo", main)
+    run_program(PROGRAM, main)

@@ -13,7 +13,7 @@ from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.auxiliary import AuxiliaryRun, auxiliary_run
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
-from tandem.tracking.provenance import hide_password
+from tandem.tracking.provenance import hide_password, method_title
 
 MEAN_PREFIX, DEVIATION_PREFIX = "mean/", "std/"
 
@@ -71,7 +71,7 @@ def start_parent_run(settings: Settings, *, framework: str, what: str) -> Iterat
     """
     client = connect(resolve_uri(settings.tracking.uri))
     experiment = find_or_create_experiment(client, settings.tracking.experiment)
-    name = settings.tracking.run_name or f"{settings.backbone}-{settings.regime}-{framework}"
+    name = settings.tracking.run_name or method_title(settings, framework)
     with auxiliary_run(
         client,
         experiment.experiment_id,

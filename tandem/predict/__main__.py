@@ -25,7 +25,12 @@ MODEL_FILE = "MLmodel"
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Predicts the classes of images with the network of a run, or with several as an ensemble.",
+        usage=f"{PROGRAM} (MODEL ... | --best EXPERIMENT) IMAGES ...",
+        description="Predicts the classes of images with the network of a run, or with several as\nan ensemble.",
+        epilog="examples:\n"
+        f"  {PROGRAM} --best flowers my/photographs --html predictions.html\n"
+        f"  {PROGRAM} models:/flowers@recommended photograph.jpg",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -56,9 +61,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--html", type=Path, metavar="FILE", help="write a page of the images by class, the least certain first"
     )
     parser.add_argument(
-        "--tracking_uri",
+        "--tracking.uri",
+        dest="tracking_uri",
+        metavar="URI",
         help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or else the sqlite file mlflow.db in this folder)",
     )
+    # The name in version 0.3.0 and earlier.
+    parser.add_argument("--tracking_uri", dest="tracking_uri", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.top < 1:
         raise UserError(f"--top: received {arguments.top}; allowed: 1 and more")

@@ -6,6 +6,9 @@ from typing import Literal
 
 Framework = Literal["torch", "keras"]
 
+LIBRARIES = {"torch": "PyTorch", "keras": "Keras"}
+"""Names of the frameworks for people."""
+
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
 """Values of KERAS_BACKEND, the default first."""
 

@@ -21,6 +21,7 @@ from tandem.errors import UserError, exit_with, use_utf8
 from tandem.protocol.checks import check_data, check_limits, check_settings
 from tandem.protocol.environment import check_environment
 from tandem.protocol.frameworks import Framework
+from tandem.protocol.help import ShortHelp, usage
 from tandem.protocol.recipes import recipe_file, recipe_settings
 from tandem.protocol.refusals import CONFIG_FILE, GROUPS, describe, refusal_of, refuse, refuse_group
 from tandem.protocol.regimes import phases_of
@@ -245,9 +246,22 @@ def _make_parser(framework: Framework) -> ArgumentParser:
         prog=f"train_{framework}.py",
         description="Trains and evaluates one classifier and records it in MLflow. All options can also be given in a "
         "YAML file with --config; one file works for both train_torch.py and train_keras.py.",
+        usage=usage(framework),
+        add_help=False,
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="YAML file of settings; options after it override it.")
+    parser.add_argument(
+        "-h",
+        "--help",
+        action=ShortHelp,
+        const=framework,
+        default=argparse.SUPPRESS,
+        help="Explain the settings that most runs give, and list all others.",
+    )
+    parser.add_argument("--help_all", action="help", default=argparse.SUPPRESS, help="Explain all settings.")
+    parser.add_argument(
+        "--config", action="config", metavar="FILE", help="YAML file of settings; options after it override it."
+    )
     parser.add_class_arguments(Settings, None)
     return parser

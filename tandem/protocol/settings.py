@@ -358,7 +358,7 @@ class TrackingSettings:
     experiment: str = setting("tandem", affects="nothing")
     """MLflow experiment; runs are compared within one experiment."""
     run_name: str | None = setting(None, affects="nothing")
-    """Name of the run; when not given, backbone, regime and framework."""
+    """Name of the run; when not given, framework, regime and backbone, and the seed and fold if there is one."""
     folder: str = setting("runs", affects="nothing")
     """Folder in which each run gets a folder of its own, with its journal and its files."""
     log_model: bool = setting(True, affects="nothing")
@@ -408,8 +408,8 @@ class Settings:
 
     recipe: Recipe | None = setting(None, affects="nothing")
     """Settings to start from, read before --config and the command line, which override them. `best`: a linear probe,
-    then everything with layer-wise rates, AdamW, cosine with warm-up, flips and random crops. `fast`: only the head, on
-    features that are computed once. The files are tandem/protocol/recipe_NAME.yaml."""
+    then everything with layer-wise rates, AdamW, cosine with warm-up, label smoothing, flips and random crops. `fast`:
+    only the head, on features that are computed once. The files are tandem/protocol/recipe_NAME.yaml."""
     regime: Regime = setting("finetune", affects="numbers")
     """Way of training: `off_the_shelf` (pretrained network with its ImageNet head, no training), `scratch` (random
     weights), `frozen` (pretrained backbone, only a new head is trained), `two_stage` (like frozen, then everything at a

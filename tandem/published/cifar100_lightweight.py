@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from tandem.comparison.configurations import same_costs
+from tandem.comparison.recorded_settings import same_costs
 from tandem.evaluation.ties import highest
 from tandem.published.departures import MORE_EPOCHS
 from tandem.published.entries import Entry, Results

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.comparison.configurations import NOT_APPLICABLE, Configuration, caches_features, costs_of, settings_of
+from tandem.comparison.configurations import Configuration
+from tandem.comparison.recorded_settings import NOT_APPLICABLE, caches_features, costs_of, settings_of
 from tandem.protocol.settings import FIELDS
 from tandem.published.documents import DataFacts, Document
 from tandem.tracking import vocabulary

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tandem.comparison.configurations import NOT_APPLICABLE
+from tandem.comparison.recorded_settings import NOT_APPLICABLE
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.ties import highest, is_above
 from tandem.published.departures import Departure

@@ -9,7 +9,7 @@ from typing import Literal
 
 from scipy import stats
 
-from tandem.comparison.configurations import same_costs
+from tandem.comparison.recorded_settings import same_costs
 from tandem.evaluation.intervals import LEVEL
 from tandem.evaluation.ties import TOLERANCE, is_above
 from tandem.published.entries import Difference, Entry, Results, differing_settings

@@ -9,7 +9,8 @@ from mlflow.entities import Metric
 from scipy import stats
 
 from tandem.comparison.comparison import GroupComparison
-from tandem.comparison.configurations import FIRST_PHASE, NOT_APPLICABLE, Configuration, costs_of
+from tandem.comparison.configurations import FIRST_PHASE, Configuration
+from tandem.comparison.recorded_settings import NOT_APPLICABLE, costs_of
 from tandem.comparison.rows import Row
 from tandem.evaluation.intervals import LEVEL
 from tandem.evaluation.metrics import per_class_table

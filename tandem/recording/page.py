@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tandem.evaluation.intervals import Interval, score_intervals
+from tandem.evaluation.intervals import Interval, score_interval, score_intervals
 from tandem.evaluation.metrics import SCORE_NAMES, TOP, confusion_matrix, per_class_table
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.ranking import ranking_table
@@ -124,6 +124,12 @@ def result_in_words(accuracy: Interval, num_images: int, history: pd.DataFrame, 
     if not np.isnan(losses).all():
         best = f" Best epoch: {int(last['epoch'].iloc[int(np.nanargmin(losses))]) + 1} of {len(history)}."
     return f"{result}{best} Training took {format_value(train_seconds, 'seconds')}."
+
+
+def run_result(predictions: Predictions, history: pd.DataFrame, train_seconds: float) -> str:
+    """The result of a run in one line, from its predictions on the test images; see result_in_words."""
+    accuracy = score_interval(ScoredRows([[predictions]]), "accuracy", 0)
+    return result_in_words(accuracy, len(predictions.keys), history, train_seconds)
 
 
 def _value_of(interval: Interval) -> Estimate | float:

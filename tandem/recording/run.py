@@ -23,9 +23,10 @@ from tandem.evaluation.ranking import ranking_table
 from tandem.files import csv_cell, whole_path, write_text
 from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import Settings, flatten
+from tandem.recording.description import describe_run
 from tandem.recording.grad_cam import FeaturesAndGradients, GradCam, choose_images, draw_contact_sheet, make_grad_cam
 from tandem.recording.model_card import model_card
-from tandem.recording.page import write_run_page
+from tandem.recording.page import run_result, write_run_page
 from tandem.recording.summary import PhaseResult, print_summary, untrained
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
@@ -341,11 +342,12 @@ def record_end(
         run.set_tags({vocabulary.TIME_LIMIT: f"ended phase {', '.join(ended)}"})
     test_scores = record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
     title = f"{settings.backbone}, {settings.regime}, {framework}, {data.name}"
+    history = pd.DataFrame(curves.rows)
     page, maps, rows = run.folder / vocabulary.RUN_PAGE_FILE, run.folder / vocabulary.GRAD_CAM_FILE, data.rows("test")
     write_run_page(
         page,
         title=title,
-        history=pd.DataFrame(curves.rows),
+        history=history,
         train_seconds=costs[vocabulary.TRAIN_SECONDS],
         predictions=predictions,
         after_first_phase=_after_first_phase(run) if len(outcomes) > 1 else None,
@@ -368,4 +370,14 @@ def record_end(
     )
     write_text(card, text)
     run.log_artifact(card)
+    description = describe_run(
+        result=run_result(predictions, history, costs[vocabulary.TRAIN_SECONDS]),
+        framework=run.framework,
+        settings=settings,
+        data=data,
+        predictions=predictions,
+        scores=test_scores,
+        costs=costs,
+    )
+    run.set_tags({vocabulary.DESCRIPTION: description})
     print_summary(title, results or [untrained(test_scores)], run.where_to_look())

@@ -14,7 +14,7 @@ from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.auxiliary import AuxiliaryRun, auxiliary_run
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
-from tandem.tracking.provenance import hide_password
+from tandem.tracking.provenance import hide_password, method_title
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def start_sweep_run(
     with auxiliary_run(
         client,
         experiment.experiment_id,
-        name=settings.tracking.run_name or f"{settings.backbone}-{settings.regime}-{framework}, sweep",
+        name=settings.tracking.run_name or f"{method_title(settings, framework)}, sweep",
         tags={vocabulary.SWEEP: f"{framework}: {study}"},
         params=flatten(hide_password(settings)),
         continued=continued,

@@ -1,11 +1,13 @@
-"""Copies runs from one MLflow to another: python -m tandem.tracking.copy --from URI --to URI.
+"""Copies runs from one MLflow to another.
 
-    python -m tandem.tracking.copy --from sqlite:///mlflow.db --to http://tracking.example.org:5000
+    python -m tandem.tracking.copy --from sqlite:///mlflow.db --to URI
 
-A copy has everything of its run: parameters, tags, every value of every metric with its step and time, inputs, files,
-models, and its place below its parent run. It has the id of the original run in a tag, so the command can be repeated:
-unchanged runs are skipped, and runs that have grown, or that an interrupted copy left incomplete, are completed. Do not
-run two copies to the same target at once. Registered models are not copied.
+A copy has everything of its run: parameters, tags, every value of every
+metric with its step and time, inputs, files, models, and its place below its
+parent run. It has the id of the original run in a tag, so the command can be
+repeated: unchanged runs are skipped, and runs that have grown, or that an
+interrupted copy left incomplete, are completed. Do not run two copies to the
+same target at once. Registered models are not copied.
 """
 
 from __future__ import annotations

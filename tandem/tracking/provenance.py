@@ -46,6 +46,18 @@ def settings_yaml(settings: Settings) -> str:
     return yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False, allow_unicode=True)
 
 
+def method_title(settings: Settings, framework: str) -> str:
+    """Name of a method in MLflow: what differs most between runs first, since the UI cuts long names."""
+    return f"{framework} {settings.regime} {settings.backbone}"
+
+
+def run_title(settings: Settings, framework: str) -> str:
+    """Name of a run that the user has not named: its method, and its seed and fold unless there is only the first."""
+    seed = f", seed {settings.seed}" if settings.seed else ""
+    fold = f", fold {settings.data.fold}" if settings.data.fold is not None else ""
+    return method_title(settings, framework) + seed + fold
+
+
 def hide_password(settings: Settings) -> Settings:
     """The settings, as they are recorded: without the secrets of addresses, such as tracking.uri."""
     shown = {name: shown_uri(value) for name, _, value in walk(settings) if isinstance(value, str) and "://" in value}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -47,7 +48,7 @@ from tandem.tracking.mlflow_store import (
     resolve_uri,
 )
 from tandem.tracking.process import SignsOfLife, this_process
-from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml
+from tandem.tracking.provenance import hide_password, parameter_text, run_tags, run_title, settings_yaml
 from tandem.tracking.sender import Sender
 from tandem.tracking.system import SystemSampler
 from tandem.tracking.unfinished import (
@@ -61,6 +62,9 @@ from tandem.tracking.unfinished import (
     mark_dead_runs,
     process_tag,
 )
+from tandem.tracking.views import MODEL_TRAINING
+
+REFUSED_IN_MODEL_NAMES = re.compile(r"[/:.%\"']")  # mlflow.utils.validation._validate_logged_model_name
 
 TAG_LIMIT = 5000  # characters per value
 
@@ -200,16 +204,17 @@ class Run:
             return
         self._record("dataset", name=name, digest=digest, source=source, contexts=list(contexts), profile=dict(profile))
 
-    def log_model(self, path: str | Path, name: str = "model", remove: bool = False) -> None:
+    def log_model(self, path: str | Path, remove: bool = False) -> None:
         """Uploads a folder that a save_model function of MLflow wrote, as a logged model with this run as its source.
 
-        MLflow loads the model as models:/<model id> or runs:/<run id>/<name>.
+        The model has the run's name, without the characters that MLflow refuses in names of models. MLflow loads it as
+        models:/<model id>.
 
         Args:
             path: The folder; it must not change until the run ends.
-            name: The model's name, unique within the run.
             remove: Delete the local copy after the upload.
         """
+        name = REFUSED_IN_MODEL_NAMES.sub("_", self.name)
         assert name not in self._models, f"the model {name!r} is logged already"
         self._models.add(name)
         self._record("model", path=self._existing(path), name=name, remove=remove)
@@ -217,7 +222,7 @@ class Run:
     def where_to_look(self) -> list[str]:
         """Lines for the terminal: how to open the run in the MLflow UI, and the folder of its files."""
         # without a workflow type, MLflow opens its GenAI pages on first use
-        page = f"/#/experiments/{self._experiment_id}/runs/{self.id}?workflowType=machine_learning"
+        page = f"/#/experiments/{self._experiment_id}/runs/{self.id}?{MODEL_TRAINING}"
         database = database_file(self._uri)
         if database:
             at_default = self._uri == resolve_uri(vocabulary.DEFAULT_URI)
@@ -414,7 +419,7 @@ def _create_run(
 ) -> Run:
     started = time.time()
     title = f"{settings.backbone}-{settings.regime}-{framework}"
-    name = settings.tracking.run_name or title
+    name = settings.tracking.run_name or run_title(settings, framework)
     with explained(client.tracking_uri):
         created = client.create_run(experiment_id, start_time=int(started * 1000), tags=tags, run_name=name)
     run_id = created.info.run_id

@@ -11,14 +11,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlflow.entities import Experiment
+
 from tandem.tracking import vocabulary
 
+MODEL_TRAINING = "workflowType=machine_learning"  # part of an address, without which MLflow opens its GenAI pages
 RESULTS_VIEW, CURVES_VIEW = "tandem-results", "tandem-curves"
 
 _VIEW_PREFIX = "mlflow.sharedViewState."
 # Excludes reports, comparisons and parent runs; the UI's filters cannot test whether a tag exists.
 _NETWORKS_ONLY = f"tags.`{vocabulary.FRAMEWORK}` LIKE '%'"
 _MADE_AT = 1_764_547_200_000  # milliseconds since 1970; fixed, so that the tags are equal in all experiments
+
+_CHARTS_PER_ROW = 2  # with the UI's three, titles are cut on a screen of 1,280 pixels
 
 _SCORES = [f"{vocabulary.TEST_PREFIX}{name}" for name in ("accuracy", "f1_macro", "f1_min", "log_loss")]
 _COSTS = [vocabulary.TRAIN_SECONDS, vocabulary.LATENCY_MILLISECONDS, vocabulary.PARAMETERS]
@@ -27,6 +32,14 @@ _COSTS = [vocabulary.TRAIN_SECONDS, vocabulary.LATENCY_MILLISECONDS, vocabulary.
 def experiment_tags() -> dict[str, str]:
     """Tags of a new experiment, one per view."""
     return {_VIEW_PREFIX + key: view for key, view in (_results(), _curves())}
+
+
+def page_of(experiment: Experiment) -> str:
+    """Part of an address that opens an experiment: its results as charts, or its runs if it lacks the saved view."""
+    page = f"/#/experiments/{experiment.experiment_id}/runs?"
+    if _VIEW_PREFIX + RESULTS_VIEW in experiment.tags:
+        page += f"viewStateShareKey={RESULTS_VIEW}&compareRunsMode=CHART&"
+    return f"{page}{MODEL_TRAINING}"
 
 
 def _results() -> tuple[str, str]:
@@ -68,7 +81,15 @@ def _view(name: str, columns: Sequence[str], charts: Sequence[Mapping[str, Any]]
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": [{**chart, "metricSectionId": name} for chart in charts],
         "compareRunSections": [
-            {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
+            {
+                "uuid": name,
+                "name": name,
+                "display": True,
+                "isReordered": True,
+                "deleted": False,
+                "isGenerated": False,
+                "columns": _CHARTS_PER_ROW,
+            }
         ],
         "isAccordionReordered": True,  # the section stays above those that the UI makes of all metrics
     }

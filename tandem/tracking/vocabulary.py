@@ -39,6 +39,7 @@ DATA_REPORT = "tandem.data_report"  # split hash of the data; only on reports on
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the hash of a file, or the earlier run
 RANDOM_FOR_IMAGENET = "random (imagenet could not be downloaded)"  # the origin where allow_random_weights applied
 BUDGET = "tandem.budget"  # full or small; tables never mix the two
+DESCRIPTION = "mlflow.note.content"  # Markdown, which the MLflow UI shows as the description of a run or experiment
 COPIED_FROM = "tandem.copied_from"  # id of the original run; only on copies
 COPIED_STATE = "tandem.copied_state"  # hash of the original run when the copy was completed
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tandem.comparison.comparison import Comparison, compare_runs
-from tandem.comparison.configurations import caches_features, family_of, group_runs
+from tandem.comparison.configurations import family_of, group_runs
 from tandem.comparison.pairing import framework_pairs, scratch_pairs
+from tandem.comparison.recorded_settings import caches_features
 from tandem.comparison.rows import Row
 from tandem.protocol.recipes import recipe_settings
 from tandem.protocol.settings import FIELDS, AugmentationSettings, Settings, flatten

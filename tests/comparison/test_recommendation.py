@@ -55,7 +55,7 @@ def starting(sentences: Sentences, start: str) -> list[str]:
 
 def test_best_row_alone(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(("torch", "finetune", 0.9, 60.0, 4.0), ("torch", "frozen", 0.5, 20.0, 4.0))
-    assert sentences[0].startswith("The most accurate is finetune torch: 0.9000 (95 % interval 0.8")
+    assert sentences[0].startswith("The most accurate is finetune torch: 0.900 (95 % interval 0.8")
     assert sentences[0].endswith("; all others are significantly less accurate.")
     assert "quivalent to it" not in " ".join(sentences) and not starting(sentences, "These images cannot tell")
 
@@ -128,7 +128,7 @@ def test_number_of_images_is_the_largest_that_a_row_needs() -> None:
     )
     sentences = recommend(made_rows_of(best, ["undecided"] * 3))
     assert sentences[0] == (
-        "The most accurate is best: 0.5000 (95 % interval 0.4000 to 0.6000, which does not allow for the choice of the "
+        "The most accurate is best: 0.50 (95 % interval 0.40 to 0.60, which does not allow for the choice of the "
         "best of 4 candidates)."
     )
     assert sentences[1] == (
@@ -155,7 +155,7 @@ def test_times_on_different_hardware_are_not_compared(recommended: Callable[...,
 def test_slower_and_significantly_worse_row_is_avoided(recommended: Callable[..., Sentences]) -> None:
     sentences = recommended(("torch", "finetune", 0.9, 60.0, 4.0), ("torch", "two_stage", 0.7, 80.0, 4.0))
     assert starting(sentences, "Avoid") == [
-        "Avoid two_stage torch: finetune torch is significantly more accurate (0.9000 against 0.7000) after 60.0 s of "
+        "Avoid two_stage torch: finetune torch is significantly more accurate (0.900 against 0.700) after 60.0 s of "
         "training, no more than its 80.0 s."
     ]
 
@@ -191,7 +191,7 @@ def test_negative_transfer_is_avoided(recommended: Callable[..., Sentences]) -> 
     sentences = recommended(("torch", "scratch", 0.8, 60.0, 4.0), ("torch", "frozen", 0.6, 20.0, 4.0))
     (sentence,) = starting(sentences, "Avoid")
     assert sentence.startswith(
-        "Avoid frozen torch: pretraining made it significantly less accurate than scratch torch (-0.2000, 95 % "
+        "Avoid frozen torch: pretraining made it significantly less accurate than scratch torch (-0.200, 95 % "
     )
 
 
@@ -237,14 +237,14 @@ def test_smallest_difference_that_can_be_found(recommended: Callable[..., Senten
     (sentence,) = starting(sentences, "The two most accurate")
     found = re.fullmatch(
         r"The two most accurate rows disagree on 3\.0% of the 400 test images: a difference in accuracy between them "
-        r"must be at least (0\.\d{4}) to be found in four of five such test sets "
+        r"must be at least (0\.\d{3}) to be found in four of five such test sets "
         r"\(with 1 run each, corrected over 1 pair\)\.",
         sentence,
     )
     assert found is not None
     # 400 d^2 = (1.96 sqrt(0.03) + 0.8416 sqrt(0.03 - d^2))^2 for d = 0.0242, by hand: a normal approximation with this
     # disagreement. The exact test needs a little more, and rows further apart than these disagree on more images.
-    assert 0.0242 < float(found[1]) < 0.0302
+    assert 0.024 < float(found[1]) <= 0.030
 
 
 def test_seeds_are_asked_for_only_with_one_run_per_row(recommended: Callable[..., Sentences]) -> None:
@@ -340,7 +340,7 @@ def test_thawing_sentence_counts_significant_changes(
     half, most = make_predictions(right(0.5)), make_predictions(right(0.9))
     pairs = thawed((0.50, 0.90, 10.0, 30.0), (0.9, 0.5, 10.0, 30.0), final=(most, half), first_phase=(half, most))
     assert thawing_sentence(pairs) == (
-        "Thawing changed accuracy by -0.4000 to +0.4000 for 3.0 times the training time: within 1 % in 0 of 2; "
+        "Thawing changed accuracy by -0.400 to +0.400 for 3.0 times the training time: within 1 % in 0 of 2; "
         "significantly better in 1, significantly worse in 1, equivalent in 0, undecided in 0."
     )
 

@@ -30,7 +30,7 @@ def test_recommended_model_is_registered_with_its_reasons(
     version = client.get_model_version_by_alias("pets", "recommended")
     assert (version.run_id, int(version.version)) == (best, 1)
     assert (
-        "accuracy: 1.0000 [" in version.description and "among the 2 rows of the experiment mine" in version.description
+        "accuracy: 1.00 [" in version.description and "among the 2 rows of the experiment mine" in version.description
     )
     assert "The most accurate is scratch torch" in version.description
     assert version.tags == {"tandem.framework": "torch", "tandem.data": "photographs"}

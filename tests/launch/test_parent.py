@@ -45,7 +45,7 @@ def test_parent_run_has_mean_and_deviation_of_finished_child_runs(folder: Path) 
     assert summary["cost/epochs"] == (4.0, 0.0)
     run = MlflowClient(tracking_uri=settings.tracking.uri).get_run(parent.id)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "mobilenet_v2-finetune-torch, seed 0, 3 folds"
+    assert run.info.run_name == "torch finetune mobilenet_v2, seed 0, 3 folds"
     assert run.data.tags[vocabulary.REPEATS] == "torch: seed 0, 3 folds"
     assert run.data.params["data.image_size"] == "224"
     assert run.data.metrics == {

@@ -18,8 +18,10 @@ from mlflow.tracking import MlflowClient
 from mlflow_server import serve
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings, TrackingSettings
+from tandem.secrets import hide_secrets
 from tandem.tracking.reader import find_weights, read_runs
 from tandem.tracking.run import start_run
+from tandem.tracking.views import MODEL_TRAINING, experiment_tags
 from tests.local_server import Server
 from tests.team_server import FOLDER, free_port, wait_for
 
@@ -207,7 +209,7 @@ def test_server_keeps_files_beside_its_database(server: Server, own_environment:
 
     # MLflow cannot be kept from naming its own protection.
     lines = [line for line in server.printed().splitlines() if not line.startswith("[MLflow] Security middleware")]
-    assert len(lines) == 1 and server.uri in lines[0]
+    assert lines[1:] == ["  no runs yet"] and server.uri in lines[0]
     listening = psutil.Process(server.process.pid)
     children = listening.children(recursive=True)
     server.process.send_signal(signal.SIGINT)
@@ -220,3 +222,29 @@ def test_only_a_sqlite_file_is_served() -> None:
     refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "--uri must be a sqlite file to serve" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_links_open_the_experiments_with_runs_latest_first(client: MlflowClient) -> None:
+    address = "http://127.0.0.1:5000"
+    assert serve.links(client, address) == ["  no runs yet"]
+    foreign = client.create_experiment("foreign")
+    tandem = client.create_experiment("tandem", tags=experiment_tags())
+    client.create_experiment("empty", tags=experiment_tags())
+    for experiment in (foreign, tandem):
+        client.create_run(experiment)
+    client.set_experiment_tag(tandem, "later", "change")
+    page = f"{address}/#/experiments"
+    lines = [
+        f"  tandem: {page}/{tandem}/runs?viewStateShareKey=tandem-results&compareRunsMode=CHART&{MODEL_TRAINING}",
+        f"  foreign: {page}/{foreign}/runs?{MODEL_TRAINING}",
+    ]
+    assert sorted(serve.links(client, address)) == sorted(lines)
+    assert [hide_secrets(line) for line in lines] == lines  # output hides unknown parameters of addresses
+
+
+def test_many_experiments_are_counted(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MOST_LINKS", 1)
+    for name in ("a", "b", "c"):
+        client.create_run(client.create_experiment(name))
+    assert len(lines := serve.links(client, "http://m:1")) == 2
+    assert lines[-1] == "  2 more: http://m:1/#/experiments"

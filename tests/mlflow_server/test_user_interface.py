@@ -14,12 +14,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tandem.tracking.views import CURVES_VIEW, RESULTS_VIEW
+from tandem.tracking.views import CURVES_VIEW, MODEL_TRAINING, RESULTS_VIEW
 from tests.browser import CHROMIUM
 from tests.team_server import FOLDER, ROOT, SETTINGS, Finished, free_port, wait_for
 
 FRAMEWORKS = ("torch", "keras")
-MODEL_TRAINING = "workflowType=machine_learning"  # opens an experiment's runs instead of the GenAI pages
 MILLISECONDS = 60_000  # timeout for a page while other tests use the cores
 
 pytestmark = [
@@ -85,7 +84,7 @@ def test_user_interface_shows_runs_of_both_frameworks(page: Page, served: str, s
 
     page.goto(f"{address}/runs?{MODEL_TRAINING}")
     for framework in FRAMEWORKS:
-        expect(page.get_by_role("link", name=f"mobilenet_v2-finetune-{framework}")).to_be_visible()
+        expect(page.get_by_role("link", name=f"{framework} finetune mobilenet_v2").first).to_be_visible()
 
     # The two views show only training runs, neither the comparison nor the report on the data.
     for view, chart in ((RESULTS_VIEW, "test/f1_macro"), (CURVES_VIEW, "train/loss vs val/loss")):
@@ -97,7 +96,7 @@ def test_user_interface_shows_runs_of_both_frameworks(page: Page, served: str, s
     page.goto("about:blank")
     page.goto(f"{address}/runs?viewStateShareKey={RESULTS_VIEW}&{MODEL_TRAINING}")
     expect(page.get_by_role("columnheader", name="test/accuracy").first).to_be_visible()
-    page.get_by_role("link", name="mobilenet_v2-finetune-torch").click()
+    page.get_by_role("link", name="torch finetune mobilenet_v2").first.click()
     page.get_by_role("tab", name="Model metrics").click()
     page.get_by_placeholder("Search metric charts").fill("val/loss")
     expect(page.locator(".js-plotly-plot path.js-line").first).to_be_attached()
@@ -119,6 +118,28 @@ def test_user_interface_shows_runs_of_both_frameworks(page: Page, served: str, s
     page.goto(f"{address}/runs/{comparison.info.run_id}/artifacts/report.html?{MODEL_TRAINING}")
     inside = page.frame_locator("iframe")
     expect(inside.get_by_text("95 % intervals over the 24 test images").first).to_be_visible()
+
+
+def test_printed_link_opens_the_results_as_charts_in_a_fresh_browser(page: Page, served: str, store: Path) -> None:
+    (line,) = [line for line in (store / "serve.log").read_text().splitlines() if line.startswith("  team: ")]
+    page.goto(line.removeprefix("  team: "))
+    expect(page.get_by_text("2 matching runs")).to_be_visible()
+    expect(page.get_by_text("test/accuracy", exact=True)).to_be_visible()
+    # one bar per run in the first chart
+    expect(page.locator(".js-plotly-plot").first.locator(".bars .point")).to_have_count(2)
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_description_says_the_result(page: Page, served: str, store: Path) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("team")
+    assert experiment and "### Recommendation of compare.py" in experiment.tags["mlflow.note.content"]
+    run = next(run for run in client.search_runs([experiment.experiment_id]) if "test/accuracy" in run.data.metrics)
+    page.goto(f"{served}/#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}?{MODEL_TRAINING}")
+    accuracy = f"Accuracy {run.data.metrics['test/accuracy']:.2f} (95 % interval"  # 24 images support two decimals
+    expect(page.get_by_text(accuracy)).to_be_visible()
+    (output,) = client.get_run(run.info.run_id).outputs.model_outputs
+    assert client.get_logged_model(output.model_id).name == run.info.run_name
 
 
 def test_comparison_of_copied_runs_is_that_of_the_originals(

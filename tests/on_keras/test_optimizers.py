@@ -141,3 +141,13 @@ def test_steps_use_the_rates_of_the_table(schedule: ScheduleSettings) -> None:
 
 def test_constant_rate_needs_no_schedule() -> None:
     assert build_schedule(ScheduleSettings(), PHASE, steps_per_epoch=3) == (RATE, [])
+
+
+def test_gradients_are_clipped_after_the_loss_scale_is_removed() -> None:
+    head, gradient = dense_layer(), gradients()[0]
+    settings = OptimizerSettings(name="sgd", momentum=0.0, clip_norm=0.5)
+    optimizer = keras.optimizers.LossScaleOptimizer(build_optimizer(settings, RATE, []), initial_scale=8.0)
+    optimizer.apply([keras.ops.convert_to_tensor(gradient * 8)], [head.kernel])
+    norm = np.sqrt((gradient**2).sum())
+    assert norm > 0.5
+    assert value_of(head) == pytest.approx(START - RATE * gradient * 0.5 / norm, abs=1e-6)

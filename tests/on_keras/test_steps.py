@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import pytest
 
@@ -29,3 +34,12 @@ def weights_of(network: Classifier) -> Weights:
 def test_steps_are_those_computed_by_hand(case: str, data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_keras, "blocks_of", lambda backbone, entry: [[backbone]])
     check_steps(case, FRAMEWORK, data, build, weights_of)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_steps_of_other_backends_are_those_computed_by_hand(backend: str) -> None:
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-m", "not long"]
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    done = subprocess.run(words, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0 and f"{len(CASES)} passed" in done.stdout, done.stdout

@@ -27,6 +27,7 @@ from tandem.on_torch.acceleration import (
     set_flags,
     to_device,
     uses_channels_last,
+    uses_fused_optimizer,
     warm_up,
 )
 from tandem.on_torch.distributed import Share
@@ -35,7 +36,13 @@ from tandem.on_torch.streams import open_streams
 from tandem.on_torch.weights import hash_weights
 from tandem.protocol import gpus
 from tandem.protocol.regimes import Phase, phases_of
-from tandem.protocol.settings import AccelerationSettings, EarlyStoppingSettings, HeadSettings, Settings
+from tandem.protocol.settings import (
+    AccelerationSettings,
+    EarlyStoppingSettings,
+    HeadSettings,
+    OptimizerSettings,
+    Settings,
+)
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tests.made_nvml import Nvml
@@ -179,6 +186,21 @@ def test_channels_last_is_left_out_for_float32_on_a_gpu(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     acceleration = AccelerationSettings(channels_last=given)
     assert uses_channels_last(small_settings(device="auto", precision=precision, acceleration=acceleration)) is used
+
+
+@pytest.mark.parametrize(
+    ("changes", "used"),
+    [
+        ({}, True),
+        ({"precision": "float16"}, True),
+        ({"optimizer": OptimizerSettings(clip_norm=1.0)}, True),
+        ({"precision": "float16", "optimizer": OptimizerSettings(clip_norm=1.0)}, False),
+        ({"precision": "float16", "ema_decay": 0.9}, False),
+        ({"acceleration": AccelerationSettings(fused_optimizer=False)}, False),
+    ],
+)
+def test_fused_optimizer_is_left_out_where_it_would_hide_the_loss_scale(changes: dict[str, Any], used: bool) -> None:
+    assert uses_fused_optimizer(small_settings(**changes)) is used
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from tandem import on_torch
 from tandem.data.prepare import PreparedData
 from tandem.experiment import Framework
+from tandem.on_torch.average import UseAverages
 from tandem.protocol.settings import Settings
 from tests.averages import (
     check_batch_norm_is_averaged_like_weights,
@@ -57,3 +60,19 @@ def test_validation_and_best_weights_are_averaged(framework: Framework, data: Pr
 
 def test_frozen_backbone_is_unchanged_by_averages(framework: Framework, data: PreparedData) -> None:
     check_frozen_part_is_unchanged(framework, data)
+
+
+def test_step_that_loss_scaling_skips_is_not_averaged() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    optimizer = torch.optim.SGD(layer.parameters(), 1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    callback = UseAverages(np.array([1.0, 0.5, 0.25]))
+    callback.on_train_start(SimpleNamespace(optimizers=[optimizer]), SimpleNamespace(network=layer))  # type: ignore[arg-type]
+    first = layer.weight.item()
+    for factor in (1.0, math.inf, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(layer(torch.ones(1, 1)).sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert callback.num_steps == 2
+    assert callback.averages[0].item() == pytest.approx((first - 1 + first - 2) / 2)

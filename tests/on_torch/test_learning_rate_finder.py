@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -68,6 +69,15 @@ def test_losses_agree_with_gradient_descent_at_rising_rates(changes: dict[str, A
     kernel, bias = last.weight.detach().numpy().T, last.bias.detach().numpy()
     assert finder.rates == RATES.tolist()
     np.testing.assert_allclose(finder.losses, losses_of_gradient_descent(batches, kernel, bias, RATES), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("clip_norm", "moves"), [(None, True), (1e-9, False)])
+def test_gradients_are_clipped_as_in_training(clip_norm: float | None, moves: bool, data: PreparedData) -> None:
+    settings = small_settings(regime="frozen", optimizer=dataclasses.replace(GRADIENT_DESCENT, clip_norm=clip_norm))
+    network = build(settings)
+    before = network.head[-1].weight.detach().clone()
+    rates_raised(network, settings, data)
+    assert ((network.head[-1].weight - before).abs().max().item() > 1e-4) is moves
 
 
 @pytest.mark.parametrize("regime", ["frozen", "finetune"])

@@ -45,6 +45,7 @@ def test_best_thaws_with_layer_wise_rates_after_a_linear_probe() -> None:
     assert everything.learning_rate < head.learning_rate
     assert (settings.optimizer.name, settings.schedule.name) == ("adamw", "cosine")
     assert settings.optimizer.layer_decay < 1 and settings.schedule.warmup_epochs > 0
+    assert settings.loss.label_smoothing == 0.1
     assert settings.augmentation.horizontal_flip and settings.augmentation.random_resized_crop is not None
 
 

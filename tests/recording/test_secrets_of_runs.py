@@ -74,7 +74,11 @@ def all_output() -> Iterator[io.StringIO]:
         yield printed
 
 
-INFERENCE = {"cost/evaluation_peak_gpu_memory_megabytes": 0.0}
+INFERENCE = {
+    "cost/parameters": 1,
+    "cost/latency_milliseconds": 1.0,
+    "cost/evaluation_peak_gpu_memory_megabytes": 0.0,
+}
 OUTCOME = PhaseOutcome(
     epochs=1,
     best_epoch=0,

@@ -53,6 +53,27 @@ def test_printing_the_settings_imports_nothing_heavy(framework: str, run: Callab
     assert done.stdout.splitlines()[-1] == "loaded:"
 
 
+PROGRAMS = [
+    "compare.py",
+    "mlflow_server/serve.py",
+    *("tandem.predict", "tandem.export", "tandem.grid", "tandem.data_report", "tandem.launch.demo"),
+    *("tandem.tracking.copy", "tandem.tracking.replay"),
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_of_programs_starts_with_a_short_usage_at_80_columns(
+    program: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    words = [ROOT / program] if program.endswith(".py") else ["-m", program]
+    done = run(*words, "--help", cwd=tmp_path, COLUMNS="80", PYTHONPATH=str(ROOT))
+    assert (done.returncode, done.stderr) == (0, "")
+    usage, *rest = done.stdout.split("\n\n")
+    assert usage.startswith("usage: ") and len(usage.splitlines()) <= 6 and rest
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("script", ["train_torch.py", "train_keras.py", "compare.py", "mlflow_server/serve.py"])
 def test_help_works_from_any_folder(script: str, run: Callable[..., Any], tmp_path: Path) -> None:
     done = run(ROOT / script, "--help", cwd=tmp_path)

@@ -104,7 +104,7 @@ def test_copy_holds_the_whole_run(
     client = MlflowClient(tracking_uri=target)
     (output,) = client.get_run(copy.info.run_id).outputs.model_outputs
     model = client.get_logged_model(output.model_id)
-    assert (model.name, model.source_run_id, str(model.status)) == ("model", copy.info.run_id, "READY")
+    assert (model.name, model.source_run_id, str(model.status)) == (run.name, copy.info.run_id, "READY")
     loaded = load_model(model.artifact_location)
     assert loaded.predict([1, 2]) == [2, 4]
     assert (loaded.metadata.run_id, loaded.metadata.model_id) == (copy.info.run_id, model.model_id)

@@ -135,7 +135,7 @@ def test_tags_record_framework_versions_script_and_hardware(settings: Settings) 
     assert tags["tandem.split_hash"] == "abc"
     assert tags["mlflow.source.name"] == Path(sys.argv[0]).name
     assert "CPUs" in tags["tandem.hardware"]
-    assert recorded(run).info.run_name == "mobilenet_v2-finetune-keras"
+    assert recorded(run).info.run_name == "keras finetune mobilenet_v2"
 
 
 def test_folder_name_has_time_title_and_run_id(recorded_at: Callable[..., Settings], tmp_path: Path) -> None:
@@ -271,12 +271,12 @@ def test_model_loads_by_its_id_and_by_its_run(
     outputs = recorded(run).outputs
     assert outputs
     (output,) = outputs.model_outputs
-    for uri in (f"models:/{output.model_id}", f"runs:/{run.id}/model"):
+    for uri in (f"models:/{output.model_id}", f"runs:/{run.id}/{run.name}"):
         model = mlflow.pyfunc.load_model(uri)
         assert model.predict([0, 1, 2]) == [0, 2, 4]
         assert (model.metadata.run_id, model.metadata.model_id) == (run.id, output.model_id)
     logged = client.get_logged_model(output.model_id)
-    assert (logged.status, logged.source_run_id, logged.name) == ("READY", run.id, "model")
+    assert (logged.status, logged.source_run_id, logged.name) == ("READY", run.id, run.name)
     assert not (run.folder / "model").exists()
 
 
