@@ -94,6 +94,7 @@ COMPANIONS = {
 }
 # Values at these limits are refused by another rule, which has a test of its own.
 REFUSED_BY_ANOTHER_RULE = {
+    ("accumulate", "at_most"),
     ("data.image_size", "at_least"),
     ("data.fractions", "at_least"),
     ("data.fractions", "at_most"),
