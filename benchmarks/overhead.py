@@ -147,6 +147,7 @@ class MadeImages:
         self.training_images = self.images
         self.labels = random.integers(0, NUM_CLASSES, num_images)
         self.num_training = case.batch_size * case.num_batches
+        self.classes = tuple(f"class {number}" for number in range(NUM_CLASSES))
 
     def rows(self, part: str) -> np.ndarray:
         """Rows of a part; the last batch has the validation images."""
@@ -164,6 +165,8 @@ class Turns:
     def __init__(self, bare_turn: Callable[[], None]) -> None:
         self.bare_turn = bare_turn
         self.seconds: list[Seconds] = []
+        self.rows: list[dict[str, float]] = []
+        self.feature_seconds = 0.0
         self.start: Seconds | None = None
 
     def add(self, phase: Phase, **numbers: float) -> None:

@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as lightning
 from torch import Tensor, nn
 
+from tandem.data.phase_streams import passes_of
 from tandem.data.prepare import PreparedData
 from tandem.data.stream import Augmentation, Stream
 from tandem.on_torch.networks import Classifier, Pixels
@@ -56,7 +57,7 @@ def served(settings: Settings, phase: Phase, data: PreparedData) -> tuple[Batche
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 4))
     network = Classifier(Pixels(8, "unit"), backbone, nn.Linear(4, NUM_CLASSES))
     training, validation = open_streams(settings, data, phase)
-    steps = RecordingSteps(network, settings, phase, [[backbone]], len(training))
+    steps = RecordingSteps(network, settings, phase, [[backbone]], passes_of(settings, training.stream))
     assert training.stream.first_epoch_hash is None
     trainer = lightning.Trainer(
         max_epochs=NUM_EPOCHS,
