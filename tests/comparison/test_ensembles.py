@@ -93,7 +93,7 @@ def test_ensemble_that_beats_the_best_row_is_recommended(compared: Compare) -> N
     (sentence,) = [one for one in compared(*seeds("torch", "finetune")).recommendation if "ensemble" in one]
     assert sentence.startswith(
         "An ensemble of all runs (3 networks, mean probabilities) is significantly more accurate than finetune torch "
-        "(+0.3000, 95 % interval "
+        "(+0.300, 95 % interval "
     )
 
 

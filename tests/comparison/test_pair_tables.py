@@ -124,7 +124,7 @@ def test_thawing_has_intervals_and_times(compared: Callable[..., Comparison]) ->
     assert torch["accuracy_difference"].value == pytest.approx(0.4)
     assert torch["train_seconds_ratio"] == 3
     assert keras["p_value_holm"] >= keras["p_value"]
-    assert table.notes[0].startswith("Thawing changed accuracy by +0.3800 to +0.4000 for 3.0 times the training time")
+    assert table.notes[0].startswith("Thawing changed accuracy by +0.380 to +0.400 for 3.0 times the training time")
 
 
 def test_negative_transfer_is_found_with_its_classes(compared: Callable[..., Comparison]) -> None:

@@ -20,7 +20,7 @@ def test_every_data_set_with_a_name_has_a_split_and_can_be_read() -> None:
 
 def test_every_data_set_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        read_settings("torch", ["--help"])
+        read_settings("torch", ["--help_all"])
     text = capsys.readouterr().out
     assert [name for name in DATA_SETS if f"`{name}`" not in text] == []
 

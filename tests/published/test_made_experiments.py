@@ -352,10 +352,10 @@ def test_part_of_the_classes(compared: Any) -> None:
     alone, of_parts = compared("imagenette", "imagenette", parts)
     comparison, verdicts = compared("imagenette", "imagenette", [*parts, *whole])
     on_five = [
-        "The most accurate is scratch keras: 0.9000 (95 % interval); all others are significantly less accurate.",
-        "Avoid frozen keras: pretraining made it significantly less accurate than scratch keras (-0.7000, 95 % "
+        "The most accurate is scratch keras: 0.90 (95 % interval); all others are significantly less accurate.",
+        "Avoid frozen keras: pretraining made it significantly less accurate than scratch keras (-0.70, 95 % "
         "interval).",
-        avoid("frozen keras", "scratch keras", ("0.9000", "0.2000"), ("60.0 s", "60.0 s")),
+        avoid("frozen keras", "scratch keras", ("0.90", "0.20"), ("60.0 s", "60.0 s")),
         ADD_SEEDS,
         disagreement("90.0%", "60", "1 pair"),
     ]

@@ -24,7 +24,7 @@ def test_run_has_the_sweep_s_settings_and_is_not_compared(settings: Settings, cl
         assert client.get_run(sweep.id).info.status == "RUNNING"
     run = client.get_run(sweep.id)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "mobilenet_v2-finetune-keras, sweep"
+    assert run.info.run_name == "keras finetune mobilenet_v2, sweep"
     assert run.data.tags[vocabulary.SWEEP] == "keras: mine"
     assert run.data.params["sweep.num_trials"] == "3"
     with pytest.raises(NoRuns):
