@@ -156,13 +156,13 @@ MUTATIONS = (
         file="tandem/on_torch/networks.py",
         old="return pixels.flip(1) if self.to_bgr else pixels",
         new="return pixels",
-        tests="on_torch/test_networks.py",
+        tests="on_torch/test_pixels.py",
     ),
     Mutation(
         file="tandem/on_torch/networks.py",
         old="align_corners=False",
         new="align_corners=True",
-        tests="on_torch/test_networks.py",
+        tests="on_torch/test_pixels.py",
     ),
     Mutation(
         file="tandem/on_torch/optimizers.py",

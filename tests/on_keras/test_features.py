@@ -13,7 +13,8 @@ import pytest
 
 from tandem.data.prepare import PreparedData
 from tandem.experiment import predict_test
-from tandem.on_keras.networks import Classifier, build_classifier
+from tandem.on_keras.features import ToFeatures, backbone_pass
+from tandem.on_keras.networks import Classifier, Pixels, build_classifier
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import (
     AugmentationSettings,
@@ -133,6 +134,20 @@ def test_phase_on_features_equals_the_phase_with_the_backbone(settings: Settings
     assert cached.outcome.feature_seconds > 0
     assert uncached.outcome.feature_seconds == 0
     assert (cached.outcome.epochs < settings.max_epochs) == (settings.early_stopping.patience is not None)
+
+
+def test_features_are_those_of_inference(fresh_data: PreparedData) -> None:
+    images = np.asarray(fresh_data.images)[:16]
+    inputs = keras.Input((8, 8, 3))
+    dense = keras.layers.Dense(5)(keras.layers.Flatten()(inputs))
+    backbone = keras.Model(inputs, keras.layers.Dropout(0.9)(dense))  # as in EfficientNet
+    network = Classifier(Pixels(8, "unit"), backbone, keras.Sequential([keras.layers.Dense(NUM_CLASSES)]))
+    backbone.trainable = False
+    to_features = ToFeatures(network)
+    to_features.compile()
+    (features,) = backbone_pass(to_features, lambda rows: images[rows], batch_size=16)(np.arange(16))
+    expected = keras.ops.convert_to_numpy(keras.Model(inputs, dense)(images / np.float32(255)))
+    assert_same_outputs(features, expected, atol=1e-5)
 
 
 def test_backbone_runs_once_for_all_runs(fresh_data: PreparedData) -> None:
