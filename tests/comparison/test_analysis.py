@@ -187,6 +187,21 @@ def test_difference_of_two_rows_is_that_of_the_table_that_shows_both(analysed: C
     assert analysis.difference(scratch, scratch) is None
 
 
+@pytest.mark.parametrize("accuracies", [(0.9, 0.5), (0.5, 0.9)])
+def test_row_that_loses_is_worse_than_the_best_in_either_order(
+    make_run: MakeRun, make_predictions: MakePredictions, accuracies: tuple[float, float]
+) -> None:
+    runs = [make_run("torch", accuracy=accuracies[0]), make_run("keras", accuracy=accuracies[1])]
+    (group,), _ = group_runs(runs)
+    final = {run.run_id: make_predictions(right_images(run.metrics["test/accuracy"], images=200)) for run in runs}
+    analysis = analyse(group.configurations, SavedPredictions(final=final))
+    best = "torch" if accuracies[0] > accuracies[1] else "keras"
+    assert [(row.configuration.framework, row.against_best) for row in analysis.ranking] == [
+        (best, "best"),
+        ("keras" if best == "torch" else "torch", "worse"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("images", "margin", "verdict"),
     [(400, 0.01, "equivalent"), (370, 0.01, "undecided"), (200, 0.02, "equivalent"), (180, 0.02, "undecided")],
