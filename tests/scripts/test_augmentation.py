@@ -56,7 +56,7 @@ def test_frameworks_train_on_the_same_augmented_batches(
     assert len(set(hashes["batches_hash"][0])) == 3
     assert len({value for values in hashes["test_hash"] for value in values}) == 1
     for of_framework in runs.values():
-        without, with_views = (run.metrics for run in of_framework)
+        without, with_views, _ = (run.metrics for run in of_framework)
         assert with_views["tta/views"] == 12 and 0 <= with_views["tta/test/accuracy"] <= 1
         assert not any(name.startswith("tta/") for name in without)
     assert sorted(np.load(path, mmap_mode="r").shape for path in store.folder.glob("cache/stores/*/images.npy")) == [
