@@ -12,6 +12,8 @@ import pytest
 
 from tandem.grid.processes import (
     CellProcess,
+    LocalProcesses,
+    Outcome,
     divide,
     last_line,
     log_file,
@@ -126,6 +128,22 @@ def test_every_share_has_at_least_one_core() -> None:
     assert [share.threads for share in divide(2, [], 8, threads=3)] == [3, 3]
     assert divide(1, [], 8)[0].threads is None  # the framework's default
     assert divide(1, [], 8, threads=5)[0].threads == 5
+
+
+def test_cell_is_started_with_the_threads_and_gpus_of_its_share(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "import os, sys; print(sys.argv[1:], os.environ['CUDA_VISIBLE_DEVICES'])"
+    pool = LocalProcesses(divide(2, ["0", "1"], 6), command=lambda cell: [sys.executable, "-c", code])
+    pool.start(make_cell())
+    pool.start(make_cell(number=4, threads=1))
+    assert not pool.has_room
+    outcomes: list[Outcome] = []
+    while len(outcomes) < 2:
+        outcomes += pool.ended()
+    assert {outcome.cell.number: outcome.last_line for outcome in outcomes} == {3: "['--threads', '3'] 0", 4: "[] 1"}
+    assert pool.has_room
 
 
 def test_threads_in_a_cells_settings_are_unchanged() -> None:
