@@ -37,7 +37,7 @@ from tandem.grid.finished import prepare_experiments
 from tandem.grid.processes import LocalProcesses, Outcome, divide, num_cores
 from tandem.grid.runner import run_cells
 from tandem.protocol.gpus import visible_gpus
-from tandem.protocol.settings import settings_hash
+from tandem.protocol.settings_hash import settings_hash
 from tandem.tracking import vocabulary
 from tandem.tracking.system import describe_hardware
 

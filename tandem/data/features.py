@@ -30,7 +30,8 @@ from tandem.data.phase_streams import training_stream
 from tandem.data.prepare import PreparedData
 from tandem.files import whole_file
 from tandem.protocol.regimes import Phase, num_cached_views
-from tandem.protocol.settings import AugmentationSettings, Settings, feature_settings, hashed_settings
+from tandem.protocol.settings import AugmentationSettings, Settings
+from tandem.protocol.settings_hash import feature_settings, hashed_settings
 
 FORMAT_VERSION = 1  # to be raised when features are made in another way: all are then computed again
 

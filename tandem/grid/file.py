@@ -34,7 +34,8 @@ from tandem.errors import UserError
 from tandem.protocol.frameworks import Framework
 from tandem.protocol.parser import given_settings, read_settings
 from tandem.protocol.regimes import num_cached_views, phases_of
-from tandem.protocol.settings import FIELDS, FOLD_SPLITS, Settings, flatten, settings_hash
+from tandem.protocol.settings import FIELDS, FOLD_SPLITS, Settings, flatten
+from tandem.protocol.settings_hash import settings_hash
 
 FRAMEWORKS: tuple[Framework, ...] = typing.get_args(Framework)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tandem.grid.file import GridCell
 from tandem.protocol.frameworks import KERAS_BACKENDS
-from tandem.protocol.settings import flatten, settings_hash, values_before
+from tandem.protocol.settings import flatten
+from tandem.protocol.settings_hash import settings_hash, values_before
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
 from tandem.tracking.provenance import parameter_text

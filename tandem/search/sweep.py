@@ -28,7 +28,8 @@ from tandem.protocol.frameworks import Framework
 from tandem.protocol.parser import change_settings
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.search_space import Dimension, read_space
-from tandem.protocol.settings import Settings, SweepSettings, settings_hash, with_values
+from tandem.protocol.settings import Settings, SweepSettings, with_values
+from tandem.protocol.settings_hash import settings_hash
 from tandem.recording.run import PhaseOutcome
 from tandem.rendering.page import write_page
 from tandem.rendering.tables import Column, Table, format_value, render_csv

@@ -24,7 +24,8 @@ from mlflow.utils.mlflow_tags import (
 
 import tandem
 from tandem.protocol.environment import recorded_environment
-from tandem.protocol.settings import Settings, settings_hash, walk, with_values
+from tandem.protocol.settings import Settings, walk, with_values
+from tandem.protocol.settings_hash import settings_hash
 from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.system import describe_hardware

@@ -9,7 +9,8 @@ from tandem.data.named import READERS
 from tandem.errors import UserError
 from tandem.protocol.data_sets import DATA_SETS, resolve_split
 from tandem.protocol.parser import read_settings
-from tandem.protocol.settings import DataSettings, resolve, settings_hash
+from tandem.protocol.settings import DataSettings, resolve
+from tandem.protocol.settings_hash import settings_hash
 
 WriteImages = Callable[..., Path]
 

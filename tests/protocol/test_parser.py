@@ -15,7 +15,8 @@ from tandem.errors import UserError
 from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.parser import parse_settings, read_settings
-from tandem.protocol.settings import PhaseSettings, Settings, flatten, settings_hash
+from tandem.protocol.settings import PhaseSettings, Settings, flatten
+from tandem.protocol.settings_hash import settings_hash
 
 FRAMEWORKS = ("torch", "keras")
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from tandem.errors import UserError
 from tandem.protocol.frameworks import Framework
 from tandem.protocol.parser import read_settings
 from tandem.protocol.processes import check_shares, num_started_processes
-from tandem.protocol.settings import settings_hash
+from tandem.protocol.settings_hash import settings_hash
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
 

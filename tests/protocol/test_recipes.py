@@ -10,7 +10,8 @@ from tandem.protocol.frameworks import Framework
 from tandem.protocol.parser import change_settings, read_settings
 from tandem.protocol.recipes import recipe_file, recipe_settings
 from tandem.protocol.regimes import num_cached_views, phases_of
-from tandem.protocol.settings import FIELDS, Recipe, flatten, settings_hash
+from tandem.protocol.settings import FIELDS, Recipe, flatten
+from tandem.protocol.settings_hash import settings_hash
 from tandem.tracking.provenance import settings_yaml
 
 RECIPES = typing.get_args(Recipe)

@@ -11,6 +11,7 @@ import pytest
 
 from tandem.protocol import data_sets
 from tandem.protocol import settings as settings_module
+from tandem.protocol import settings_hash as hash_module
 from tandem.protocol.data_sets import SplitProtocol
 from tandem.protocol.parser import read_settings
 from tandem.protocol.settings import (
@@ -22,14 +23,12 @@ from tandem.protocol.settings import (
     PhaseSettings,
     Settings,
     TrackingSettings,
-    feature_settings,
     flatten,
     resolve,
     setting,
-    settings_hash,
-    values_before,
     with_values,
 )
+from tandem.protocol.settings_hash import feature_settings, settings_hash, values_before
 
 GROUPS = ["data", "augmentation", "mixing", "loss", "head", "optimizer", "schedule", "early_stopping", "sweep"]
 GROUPS += ["acceleration", "tracking"]
@@ -336,7 +335,7 @@ def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) 
         "loss.class_weights": "none",
     }
     new_fields = {name: item for name, item, _ in settings_module.walk(NewSettings())}
-    monkeypatch.setattr(settings_module, "FIELDS", new_fields)
+    monkeypatch.setattr(hash_module, "FIELDS", new_fields)
     more = {name: value for name, value in values_before().items() if name not in FIELDS}
     assert more == {
         "label_smoothing": 0.0,

@@ -15,8 +15,8 @@ from tandem.protocol.settings import (
     SweepSettings,
     TrackingSettings,
     flatten,
-    settings_hash,
 )
+from tandem.protocol.settings_hash import settings_hash
 from tandem.tracking import vocabulary
 from tandem.tracking.provenance import hide_password, parameter_text, run_tags, settings_yaml
 
