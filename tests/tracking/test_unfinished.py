@@ -17,7 +17,8 @@ from tandem.errors import UserError
 from tandem.protocol.settings import Settings
 from tandem.tracking import vocabulary
 from tandem.tracking.process import LEASE_SECONDS, is_gone, this_process
-from tandem.tracking.run import Run, start_run
+from tandem.tracking.run import Run
+from tandem.tracking.start import start_run
 from tandem.tracking.unfinished import RUNNING, read_record
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
