@@ -194,10 +194,15 @@ def _say_how_to_continue(run: Run, settings: Settings, error: BaseException) -> 
     cause = str(error) if isinstance(error, interrupts.Interrupted) else type(error).__name__
     run.set_tags({vocabulary.INTERRUPTED: f"{cause}; kept: {kept}"})
     error.add_note(f"kept: {kept}, in {run.folder}")
+    error.add_note(f"to continue: {command_to_continue(settings, run.folder)}")
+
+
+def command_to_continue(settings: Settings, folder: Path) -> str:
+    """The command of this process, or one that names the folder of its run if the same command would begin anew."""
     words = list(sys.argv[1:])
     if settings.resume != "auto":
-        words = [*_without_option(words, "--resume"), "--resume", str(run.folder)]
-    error.add_note(f"to continue: {shlex.join(['python', sys.argv[0], *words])}")
+        words = [*_without_option(words, "--resume"), "--resume", str(folder)]
+    return shlex.join(["python", sys.argv[0], *words])
 
 
 def _without_option(words: list[str], option: str) -> list[str]:
