@@ -30,7 +30,7 @@ from mlflow.tracking import MlflowClient
 from tandem.protocol.settings import Settings, TrackingSettings
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 from tandem.tracking.system import describe_hardware
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from tandem.grid.file import GridCell
-from tandem.protocol.frameworks import KERAS_BACKENDS
+from tandem.protocol.frameworks import backend_of
 from tandem.protocol.settings import flatten
 from tandem.protocol.settings_hash import settings_hash, values_before
 from tandem.tracking import vocabulary
@@ -24,8 +23,7 @@ _KEPT = ("tracking.log_model", "tracking.log_weights")
 
 def identity_of(cell: GridCell) -> Identity:
     """Identity by which a cell's run is found, with the KERAS_BACKEND of this process."""
-    backend = os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0]) if cell.framework == "keras" else "torch"
-    return cell.framework, backend, settings_hash(cell.settings), cell.settings.tracking.budget
+    return cell.framework, backend_of(cell.framework), settings_hash(cell.settings), cell.settings.tracking.budget
 
 
 def finished_cells(cells: Sequence[GridCell]) -> set[int]:

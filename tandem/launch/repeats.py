@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from tandem import interrupts
 from tandem.errors import UserError
 from tandem.launch.parent import start_parent_run
 from tandem.launch.scripts import start_process, training_command
@@ -14,6 +15,7 @@ from tandem.protocol.settings import Settings
 from tandem.rendering.tables import Column, Table
 from tandem.rendering.terminal import print_table
 from tandem.tracking import vocabulary
+from tandem.tracking.start import command_to_continue
 
 SHOWN = {"accuracy": "accuracy", "f1_macro": "macro F1", "f1_min": "lowest F1"}
 
@@ -27,7 +29,8 @@ _COLUMNS = (
 def run_repeats(framework: str, settings: Settings, words: Sequence[str]) -> None:
     """Trains with each seed and fold of the settings, one after the other, and records mean and standard deviation.
 
-    The others are trained even if one of them fails.
+    The others are trained even if one of them fails. The same command after an interruption or a failure continues the
+    parent run: finished runs are kept, and the interrupted one goes on from its checkpoint.
 
     Args:
         framework: torch or keras.
@@ -43,10 +46,21 @@ def run_repeats(framework: str, settings: Settings, words: Sequence[str]) -> Non
     console = Console(highlight=False)
     with start_parent_run(settings, framework=framework, what=children) as parent:
         failed = []
-        for number, repeat in enumerate(repeats, start=1):
-            console.print(f"[{number}/{len(repeats)}] {repeat.title}", markup=False)
-            if _train(framework, [*words, *repeat.options, "--tracking.parent_run", parent.id]) != 0:
-                failed.append(repeat.title)
+        finished = parent.finished_repeats()
+        more = ["--tracking.parent_run", parent.id, *(["--resume", "auto"] if parent.is_continued else [])]
+        try:
+            parent.wait_for_children()
+            for number, repeat in enumerate(repeats, start=1):
+                is_finished = repeat in finished
+                words_of_end = ": finished before" if is_finished else ""
+                console.print(f"[{number}/{len(repeats)}] {repeat.title}{words_of_end}", markup=False)
+                if not is_finished and _train(framework, [*words, *repeat.options, *more]) != 0:
+                    failed.append(repeat.title)
+        except KeyboardInterrupt as error:
+            num_finished = len(parent.finished_repeats() & set(repeats))
+            error.add_note(f"kept: {num_finished} of {len(repeats)} runs, and the checkpoint of the one under way")
+            error.add_note(f"to continue: {command_to_continue(settings, parent.folder)}")
+            raise
         num_recorded, summary = parent.log_mean_and_deviation()
         rows = [
             (heading, *summary[name])
@@ -57,7 +71,9 @@ def run_repeats(framework: str, settings: Settings, words: Sequence[str]) -> Non
             title = f"{settings.backbone}, {settings.regime}, {framework}: mean over {num_recorded} of {children}"
             print_table(Table(name="repeats", title=title, columns=_COLUMNS, rows=tuple(rows)), console)
         if problem := what_is_missing(len(repeats), failed, num_recorded):
-            raise UserError(problem)
+            raise UserError(
+                f"{problem}; to train only the missing ones: {command_to_continue(settings, parent.folder)}"
+            )
 
 
 def what_is_missing(num_repeats: int, failed: Sequence[str], num_recorded: int) -> str:
@@ -91,6 +107,7 @@ def _train(framework: str, words: Sequence[str]) -> int:
     try:
         return process.wait()
     except BaseException:
+        interrupts.handled()  # a second one would be raised while the script writes its checkpoint
         process.terminate()
         process.wait()
         raise

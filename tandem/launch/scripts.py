@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -89,15 +90,17 @@ def start_process(
         stderr=None if output is None else subprocess.STDOUT,
         env={**os.environ, **(variables or {})},
         start_new_session=own_session,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        preexec_fn=functools.partial(_end_with_parent, os.getpid()) if sys.platform == "linux" else None,
     )
 
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     # Runs between fork and exec, where other threads' locks may be held: one call, and no imports. Without it a script
     # whose grid or Ray worker was killed would train on, and its run would be trained twice.
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it has died since the fork
+        os._exit(interrupts.exit_status(signal.SIGTERM))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 Framework = Literal["torch", "keras"]
@@ -14,3 +15,8 @@ KERAS_BACKENDS = ("tensorflow", "jax", "torch")
 
 WEIGHT_FILES = {"torch": (".pth", ".pt", ".safetensors"), "keras": (".h5",)}
 """Endings of weight files, by the framework that reads them."""
+
+
+def backend_of(framework: str) -> str:
+    """The package that computes in a script that this process starts, without importing the framework."""
+    return os.environ.get("KERAS_BACKEND", KERAS_BACKENDS[0]) if framework == "keras" else "torch"

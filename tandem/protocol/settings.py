@@ -505,7 +505,7 @@ class Settings:
     resume: str = setting("auto", affects="nothing")
     """Reaction to a run that was interrupted: `auto` continues the run of the same settings in the same folder whose
     process is gone, or else starts a new run; `never` always starts a new one; or the folder or id of a run to
-    continue."""
+    continue. With several seeds or folds, that is their parent run, whose finished runs are kept."""
     checkpoint_minutes: float | None = setting(10.0, affects="nothing", above=0)
     """Minutes between two checkpoints within an epoch; null for none. There is one at the end of each epoch, too."""
     find_learning_rate: bool = setting(False, affects="nothing")

@@ -60,7 +60,8 @@ from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment, resolve_uri
 from tandem.tracking.provenance import hide_password, settings_yaml
-from tandem.tracking.run import Run, start_run
+from tandem.tracking.run import Run
+from tandem.tracking.start import start_run
 
 METRICS = {"val_loss": vocabulary.VAL_LOSS, "val_accuracy": vocabulary.VAL_ACCURACY}
 """Name of each objective in an epoch's row."""

@@ -17,7 +17,7 @@ from tandem.errors import UserError
 from tandem.output import warn
 from tandem.tracking.mlflow_store import METRICS_PER_REQUEST, PARAMS_PER_REQUEST, chunks, explained
 from tandem.tracking.provenance import parameter_text
-from tandem.tracking.run import status_after
+from tandem.tracking.start import status_after
 
 
 @dataclass(frozen=True, kw_only=True)

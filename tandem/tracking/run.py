@@ -10,65 +10,37 @@ Logging never waits for MLflow: entries go to the journal in the run's folder, a
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import os
 import re
-import shlex
-import shutil
-import sys
-import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from tandem import interrupts
 from tandem.commands import module_command, script_command
-from tandem.errors import TrainingPruned, UserError, is_full_disk, one_line
+from tandem.errors import one_line
 from tandem.files import write_text
 from tandem.output import warn
-from tandem.protocol.addresses import absolute
 from tandem.protocol.frameworks import Framework
-from tandem.protocol.settings import Settings, flatten
 from tandem.secrets import hide_secrets, shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.checkpoints import Checkpoints
 from tandem.tracking.journal import Journal, encode_values, read_journal
 from tandem.tracking.mlflow_store import (
     RunWriter,
-    connect,
     database_file,
-    explained,
-    find_or_create_experiment,
     resolve_uri,
 )
-from tandem.tracking.process import SignsOfLife, this_process
-from tandem.tracking.provenance import hide_password, parameter_text, run_tags, run_title, settings_yaml
+from tandem.tracking.provenance import parameter_text
 from tandem.tracking.sender import Sender
-from tandem.tracking.system import SystemSampler
-from tandem.tracking.unfinished import (
-    ENDED,
-    INTERRUPTED,
-    RUNNING,
-    Record,
-    Unfinished,
-    command_hash,
-    find_unfinished,
-    mark_dead_runs,
-    process_tag,
-)
 from tandem.tracking.views import MODEL_TRAINING
 
 REFUSED_IN_MODEL_NAMES = re.compile(r"[/:.%\"']")  # mlflow.utils.validation._validate_logged_model_name
 
 TAG_LIMIT = 5000  # characters per value
-
-LEAST_FREE_BYTES = 50_000_000  # for the files of a run: a page of 5 MB, weights and a model of a small network
 
 
 class Run:
@@ -245,14 +217,16 @@ class Run:
             raise FileNotFoundError(f"nothing to log at {absolute}")
         return str(absolute.relative_to(self.folder) if absolute.is_relative_to(self.folder) else absolute)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Records the traceback and the reason of a run that an exception ends."""
         file = self.folder / vocabulary.TRACEBACK_FILE
         with contextlib.suppress(OSError):  # the failure may be a full disk
             write_text(file, hide_secrets("".join(traceback.format_exception(error))))
             self.log_artifact(file)
         self.set_tags({vocabulary.FAILURE: one_line(error)})
 
-    def _end(self, status: str) -> None:
+    def end(self, status: str) -> None:
+        """Ends the run in MLflow with this status, after everything that was logged."""
         self._record("end", status=status, ended=time.time_ns() // 1_000_000)
         try:
             self._sender.close()
@@ -268,234 +242,3 @@ class Run:
                 f"{len(unsent)} journal entries of this run are not in MLflow{reason}; to send them: "
                 f"{module_command('tandem.tracking.replay', self.folder)}"
             )
-
-
-def check_places(settings: Settings) -> None:
-    """Checks that MLflow can record a run and that its folder can be written, before hours of decoding images.
-
-    Raises:
-        UserError: MLflow does not answer, or its experiment or the run's folder cannot be written, or their disk is
-            almost full.
-    """
-    client = connect(resolve_uri(settings.tracking.uri))
-    find_or_create_experiment(client, settings.tracking.experiment)
-    parent = _place_of_runs(settings)
-    # created when the run starts, so that nothing is left behind if it does not
-    while not os.path.lexists(parent):
-        parent = parent.parent
-    with _said_where(settings), tempfile.TemporaryFile(dir=parent):
-        free = shutil.disk_usage(parent).free
-    if free < LEAST_FREE_BYTES:
-        raise UserError(
-            f"tracking.folder: the disk of {parent} has {free / 1e6:.0f} MB free, and a run needs at least "
-            f"{LEAST_FREE_BYTES / 1e6:.0f} MB; make room, or give a folder on another disk with --tracking.folder"
-        )
-
-
-def _folder_of_runs(settings: Settings) -> Path:
-    """Folder of the experiment's runs, which this process can write; created if it is missing."""
-    parent = _place_of_runs(settings)
-    with _said_where(settings):
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    return parent
-
-
-def _place_of_runs(settings: Settings) -> Path:
-    return absolute(Path(settings.tracking.folder)) / vocabulary.file_name(settings.tracking.experiment)
-
-
-@contextlib.contextmanager
-def _said_where(settings: Settings) -> Iterator[None]:
-    """Turns a failure to write the folder of the runs into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
-            f"({error.strerror}); give a folder that you may write with --tracking.folder"
-        ) from error
-
-
-@contextlib.contextmanager
-def start_run(
-    settings: Settings,
-    *,
-    framework: Framework,
-    backend: str,
-    versions: Mapping[str, str],
-    not_compared: Mapping[str, str] | None = None,
-) -> Iterator[Run]:
-    """Training run in MLflow for the length of a with block, new or continued; it never stays RUNNING afterwards.
-
-    The status becomes FINISHED; FAILED after an exception, with the traceback as an artifact; KILLED after a signal, or
-    if a sweep pruned the run. The exception propagates; a signal becomes an Interrupted, with notes that say what is
-    kept and how to continue.
-
-    Args:
-        settings: All settings of the run.
-        framework: torch or keras.
-        backend: torch, tensorflow or jax.
-        versions: Versions of the relevant packages by name.
-        not_compared: Tags of a run that is not a result, such as a sweep's trial. They replace the framework tag, by
-            which comparisons and grids find their runs. Such a run is never continued.
-
-    Raises:
-        UserError: MLflow does not answer, or its experiment or the run's folder cannot be written.
-    """
-    client = connect(resolve_uri(settings.tracking.uri))
-    experiment = find_or_create_experiment(client, settings.tracking.experiment)
-    shown = hide_password(settings)
-    tags = {**run_tags(shown, framework, backend, versions), **process_tag()}
-    if not_compared is not None:
-        del tags[vocabulary.FRAMEWORK]
-        tags |= not_compared
-    parent = _folder_of_runs(settings)
-    command = command_hash(settings, framework, backend)
-    with interrupts.watch():
-        unfinished = None
-        if not_compared is None:
-            unfinished = find_unfinished(client, settings, parent, command, versions)
-        if unfinished is None:
-            run = _create_run(client, experiment.experiment_id, shown, framework, tags, parent)
-        else:
-            run = _continue_run(client, unfinished, settings, framework)
-        record = Record(
-            run_id=run.id,
-            experiment_id=experiment.experiment_id,
-            name=run.name,
-            uri=shown_uri(client.tracking_uri),
-            command=command,
-            versions=dict(versions),
-            process=this_process(),
-            state=RUNNING,
-        )
-        signs_of_life, sampler = SignsOfLife(run.folder / vocabulary.PROCESS_FILE), None
-        status, state = "FAILED", ENDED
-        try:
-            record.write(run.folder)
-            mark_dead_runs(client, experiment.experiment_id, parent, but=run.id)
-            if unfinished is None:
-                run.log_params(flatten(shown))
-                settings_file = run.folder / vocabulary.SETTINGS_FILE
-                write_text(settings_file, settings_yaml(shown))
-                run.log_artifact(settings_file)
-            sampler = SystemSampler(
-                run.log_metrics, settings.tracking.system_interval, first_number=run.num_logged("system/")
-            )
-            yield run
-            interrupts.check()
-            status = "FINISHED"
-            if run.checkpoints:
-                run.checkpoints.remove()
-        except BaseException as error:
-            interrupts.handled()
-            status = status_after(error)
-            if status == "FAILED":
-                run._fail(error)
-            if _can_be_continued(error, status) and not_compared is None:
-                state = INTERRUPTED
-                _say_how_to_continue(run, settings, error)
-            raise
-        finally:
-            try:
-                signs_of_life.stop()
-                if sampler:
-                    sampler.stop()
-            finally:
-                run._end(status)
-                with contextlib.suppress(OSError):  # the disk may be full; without it, the process is gone all the same
-                    dataclasses.replace(record, state=state).write(run.folder)
-
-
-def _create_run(
-    client: MlflowClient,
-    experiment_id: str,
-    settings: Settings,
-    framework: Framework,
-    tags: dict[str, str],
-    parent: Path,
-) -> Run:
-    started = time.time()
-    title = f"{settings.backbone}-{settings.regime}-{framework}"
-    name = settings.tracking.run_name or run_title(settings, framework)
-    with explained(client.tracking_uri):
-        created = client.create_run(experiment_id, start_time=int(started * 1000), tags=tags, run_name=name)
-    run_id = created.info.run_id
-    try:
-        timestamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started))
-        folder = parent / f"{timestamp}-{vocabulary.file_name(title)}-{run_id[:8]}"
-        folder.mkdir()
-        return Run(client, run_id=run_id, experiment_id=experiment_id, name=name, framework=framework, folder=folder)
-    except BaseException:
-        client.set_terminated(run_id, "FAILED")
-        raise
-
-
-def _continue_run(client: MlflowClient, unfinished: Unfinished, settings: Settings, framework: Framework) -> Run:
-    record = unfinished.record
-    times = 1
-    with explained(client.tracking_uri):
-        tags = client.get_run(record.run_id).data.tags
-        times += int(tags.get(vocabulary.RESUMED, 0))
-        client.update_run(record.run_id, status="RUNNING")
-    run = Run(
-        client,
-        run_id=record.run_id,
-        experiment_id=record.experiment_id,
-        name=record.name,
-        framework=framework,
-        folder=unfinished.folder,
-        continued=unfinished.journal,
-    )
-    changed = {**process_tag(), vocabulary.RESUMED: str(times)}
-    if settings.tracking.parent_run is not None:
-        changed[MLFLOW_PARENT_RUN_ID] = settings.tracking.parent_run
-    run.set_tags(changed)
-    print(
-        f"Continuing the run {record.name} ({record.run_id[:8]}) in {unfinished.folder}; "
-        "--resume never starts a new one",
-        file=sys.stderr,
-    )
-    return run
-
-
-def _can_be_continued(error: BaseException, status: str) -> bool:
-    """True after an interruption, and after a failure whose cause lies outside of the run: a full disk or memory."""
-    if status == "KILLED":
-        return not isinstance(error, TrainingPruned)
-    return isinstance(error, MemoryError) or is_full_disk(error)
-
-
-def _say_how_to_continue(run: Run, settings: Settings, error: BaseException) -> None:
-    kept = run.checkpoints.place if run.checkpoints else "nothing yet: it would begin again"
-    cause = str(error) if isinstance(error, interrupts.Interrupted) else type(error).__name__
-    run.set_tags({vocabulary.INTERRUPTED: f"{cause}; kept: {kept}"})
-    error.add_note(f"kept: {kept}, in {run.folder}")
-    words = list(sys.argv[1:])
-    if settings.resume != "auto":
-        words = [*_without_option(words, "--resume"), "--resume", str(run.folder)]
-    error.add_note(f"to continue: {shlex.join(['python', sys.argv[0], *words])}")
-
-
-def _without_option(words: list[str], option: str) -> list[str]:
-    kept, skip = [], False
-    for word in words:
-        if not skip and word != option and not word.startswith(f"{option}="):
-            kept.append(word)
-        skip = word == option
-    return kept
-
-
-def status_after(error: BaseException) -> str:
-    """Status in MLflow of a run that an exception ended: KILLED, FAILED, or FINISHED after a successful exit."""
-    # Lightning answers a KeyboardInterrupt in fit() with sys.exit(1).
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, KeyboardInterrupt | TrainingPruned):
-            return "KILLED"
-        link = link.__cause__ or link.__context__
-    if isinstance(error, SystemExit) and error.code in (None, 0):
-        return "FINISHED"
-    return "FAILED"

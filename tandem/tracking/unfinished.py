@@ -1,15 +1,19 @@
-"""Runs whose process ended before them: found by the records in their folders, continued or marked as KILLED."""
+"""Runs whose process ended before them: found by the records in their folders, continued or marked as KILLED.
+
+The parent run of several runs has a folder with a record too, so that the same command continues it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -24,6 +28,10 @@ from tandem.tracking.process import is_gone, this_process
 RUNNING, INTERRUPTED, ENDED = "running", "interrupted", "ended"
 """States of a run in its record. An interrupted run can be continued; one that has ended is continued on request only,
 and not at all if it has finished."""
+
+LOCK_FILE = "lock"  # of a parent's folder; a run's journal has its own
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +79,15 @@ class Unfinished:
     journal: Journal
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnfinishedParent:
+    """A parent run whose process is gone, held by this process."""
+
+    folder: Path
+    record: Record
+    lock: FileLock
+
+
 def find_unfinished(
     client: MlflowClient, settings: Settings, parent: Path, command: str, versions: Mapping[str, str]
 ) -> Unfinished | None:
@@ -86,6 +103,24 @@ def find_unfinished(
     Raises:
         UserError: The run that `resume` names cannot be continued.
     """
+    return _find(client, settings, parent, command, versions, _hold_run)
+
+
+def find_unfinished_parent(
+    client: MlflowClient, settings: Settings, parent: Path, command: str
+) -> UnfinishedParent | None:
+    """The parent run that this command continues; see find_unfinished."""
+    return _find(client, settings, parent, command, {}, _hold_parent)
+
+
+def _find(
+    client: MlflowClient,
+    settings: Settings,
+    parent: Path,
+    command: str,
+    versions: Mapping[str, str],
+    hold: Callable[[Path, Record], Found | None],
+) -> Found | None:
     if settings.resume == "never":
         return None
     if settings.resume == "auto":
@@ -95,7 +130,8 @@ def find_unfinished(
                 dict(versions),
                 shown_uri(client.tracking_uri),
             )
-            if same and record.state in (RUNNING, INTERRUPTED) and (found := _hold(client, folder, record)):
+            may_continue = same and record.state in (RUNNING, INTERRUPTED) and _can_continue(client, folder, record)
+            if may_continue and (found := hold(folder, record)) is not None:
                 return found
         return None
     folder, record = _named(settings.resume, parent)
@@ -109,7 +145,7 @@ def find_unfinished(
             f"resume: the run {record.run_id} was started with {_in_words(record.versions)}, and here are "
             f"{_in_words(versions)}; install those, or start a new run with --resume never"
         )
-    found = _hold(client, folder, record)
+    found = hold(folder, record) if _can_continue(client, folder, record) else None
     if found is None:
         raise UserError(
             f"resume: the run {record.run_id} in {folder} has finished, is not in this MLflow, or may still be running "
@@ -175,16 +211,18 @@ def _named(name: str, parent: Path) -> tuple[Path, Record]:
     )
 
 
-def _hold(client: MlflowClient, folder: Path, record: Record) -> Unfinished | None:
-    """Takes over a run; None if its process may live, it has finished, or MLflow does not have it."""
+def _can_continue(client: MlflowClient, folder: Path, record: Record) -> bool:
+    """False if the run's process may live, it has finished, or MLflow does not have it."""
     if record.state == RUNNING and not is_gone(record.process, folder / vocabulary.PROCESS_FILE):
-        return None
+        return False
     try:
         run = client.get_run(record.run_id)
     except MlflowException:
-        return None
-    if run.info.status == "FINISHED" or run.info.lifecycle_stage != "active":
-        return None
+        return False
+    return run.info.status != "FINISHED" and run.info.lifecycle_stage == "active"
+
+
+def _hold_run(folder: Path, record: Record) -> Unfinished | None:
     try:
         journal = Journal(folder)  # its lock decides between two commands that start at once
     except (UserError, OSError):
@@ -193,6 +231,15 @@ def _hold(client: MlflowClient, folder: Path, record: Record) -> Unfinished | No
         journal.close()
         return None
     return Unfinished(folder=folder, record=record, journal=journal)
+
+
+def _hold_parent(folder: Path, record: Record) -> UnfinishedParent | None:
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)  # decides between two commands that start at once
+    except (Timeout, OSError):
+        return None
+    return UnfinishedParent(folder=folder, record=record, lock=lock)
 
 
 def _in_words(versions: Mapping[str, str]) -> str:

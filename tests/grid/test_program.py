@@ -23,7 +23,7 @@ from tandem.grid.__main__ import main, report_incomplete_runs
 from tandem.grid.file import read_grid
 from tandem.grid.processes import Outcome, last_line, replay_command
 from tandem.protocol.parser import read_settings
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 from tests.grid.small_cells import Record
 
 ROOT = Path(__file__).resolve().parents[2]

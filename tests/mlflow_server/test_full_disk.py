@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from tandem.errors import run_program
 from tandem.protocol.settings import Settings, TrackingSettings
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 
 def main(argv):
     tracking = TrackingSettings(uri=sys.argv[1], folder=sys.argv[2], system_interval=60)

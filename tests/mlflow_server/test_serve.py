@@ -20,7 +20,7 @@ from tandem.errors import UserError
 from tandem.protocol.settings import Settings, TrackingSettings
 from tandem.secrets import hide_secrets
 from tandem.tracking.reader import find_weights, read_runs
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 from tandem.tracking.views import MODEL_TRAINING, experiment_tags
 from tests.local_server import Server
 from tests.team_server import FOLDER, free_port, wait_for

@@ -35,7 +35,7 @@ from tandem.protocol.settings import (
 )
 from tandem.recording.run import PhaseOutcome, record_phase
 from tandem.tracking.curves import Curves
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 from tests.oracles import accuracy, cross_entropy, soft_cross_entropy
 from tests.small_runs import NUM_CLASSES, RecordingRun, small_settings, tell_images_apart
 from train_torch import FRAMEWORK, freeze_or_thaw, predict_batch, train_phase

@@ -8,7 +8,7 @@ from tandem.evaluation.architecture import Layer
 from tandem.protocol.settings import Settings, TrackingSettings
 from tandem.recording.architecture import record_architecture
 from tandem.tracking.reader import download, read_runs
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 
 
 def test_layers_are_an_artifact_of_the_run(tmp_path: Path) -> None:

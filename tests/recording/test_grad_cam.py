@@ -21,7 +21,7 @@ from tandem.recording.grad_cam import (
     make_grad_cam,
 )
 from tandem.recording.run import record_grad_cam
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 
 
 def make_predictions(truth: list[int], hashes: list[str], classes: tuple[str, ...] = ("cat", "dog")) -> Predictions:

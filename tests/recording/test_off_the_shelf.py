@@ -12,7 +12,7 @@ from tandem.evaluation.predictions import softmax
 from tandem.protocol.settings import Settings, TrackingSettings
 from tandem.recording.off_the_shelf import record_off_the_shelf
 from tandem.tracking import vocabulary
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 from tests.small_runs import small_data
 
 OUTPUTS = ((1,), (3, 4), (5,), (700,), (999,))

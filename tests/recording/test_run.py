@@ -12,7 +12,7 @@ from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.predictions import Predictions
 from tandem.protocol.settings import Settings, TrackingSettings
 from tandem.recording.run import predictions_of_test, record_evaluation, record_weights, without_imagenet
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 from tests.small_runs import RecordingRun, small_data
 
 CLASSES = ("a,b", "NA", "猫")

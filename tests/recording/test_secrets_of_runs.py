@@ -24,7 +24,7 @@ from tandem.protocol.settings import Settings, SweepSettings, TrackingSettings
 from tandem.recording.run import PhaseOutcome, predictions_of_test, record_data, record_end
 from tandem.search.record import start_sweep_run
 from tandem.tracking.curves import Curves
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 from tests.small_runs import small_settings
 
 # of the store, of a study, of the environment; each as it is given and as programs may decode it

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import signal
 import statistics
+import subprocess
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tandem.tracking import vocabulary
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--config", "settings.yaml", "--regime", "scratch", "--max_epochs", "1", "--data.images_per_class", "30"]
 SMALL += ["--tracking.data_report", "false", "--tracking.log_model", "false", "--tracking.experiment", "repeats"]
 
@@ -36,6 +42,45 @@ def test_each_fold_is_a_run_under_a_parent_with_mean_and_deviation(
     assert parent.data.metrics["mean/test/log_loss"] == pytest.approx(sum(losses) / 2)
     assert parent.data.metrics["std/test/log_loss"] == pytest.approx(statistics.stdev(losses))
     assert "[2/2] seed 0, fold 1" in done.stdout and "standard deviation" in done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_killed_command_keeps_the_finished_fold_and_leaves_no_process(
+    new_store: Callable[[], Any], start: Callable[..., subprocess.Popen[str]], train: Callable[..., Any]
+) -> None:
+    store = new_store()
+    words = [*SMALL, "--max_epochs", "4", "--tracking.log_weights", "false", "--tracking.grad_cam_images", "0"]
+    words += ["--data.split", "folds", "--data.folds", "2"]
+    process = start(ROOT / "train_torch.py", *words, cwd=store.folder)
+    deadline = time.monotonic() + 300
+    while len(list(store.folder.glob("runs/repeats/*-scratch-torch-*"))) < 2 or not any(
+        store.folder.glob("runs/repeats/*/checkpoint/epoch.npz")
+    ):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    scripts = psutil.Process(process.pid).children()
+    assert len(scripts) == 1
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = train("torch", *words, cwd=store.folder)
+    assert done.returncode == 0, done.stderr
+    assert not scripts[0].is_running()
+    assert "[1/2] seed 0, fold 0: finished before" in done.stdout
+    assert "Continuing the run torch scratch mobilenet_v2, fold 1" in done.stderr
+    runs = store.runs("repeats")
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    alone = train("torch", *words, "--data.fold", "1", "--resume", "never", cwd=store.folder)
+    assert alone.returncode == 0, alone.stderr
+    known = {run.info.run_id for run in runs}
+    (whole,) = [run for run in store.runs("repeats") if run.info.run_id not in known]
+    (continued,) = [run for run in runs if run.data.params.get("data.fold") == "1"]
+    for name in ("train/loss", "val/loss", "test/log_loss"):
+        points = [
+            sorted((point.step, point.value) for point in store.client.get_metric_history(run.info.run_id, name))
+            for run in (whole, continued)
+        ]
+        assert points[0] == points[1], name
 
 
 @pytest.mark.long

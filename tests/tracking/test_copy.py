@@ -22,7 +22,7 @@ from tandem.protocol.settings import Settings
 from tandem.tracking import vocabulary
 from tandem.tracking.copy import Copied, copy_runs
 from tandem.tracking.reader import find_weights, read_runs
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {}}
 

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings
 from tandem.tracking.reader import NoRuns, download, find_weights, metric_history, read_runs
-from tandem.tracking.run import start_run
+from tandem.tracking.start import start_run
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {}}
 

@@ -16,7 +16,8 @@ from tandem.errors import UserError
 from tandem.protocol.settings import Settings
 from tandem.tracking.journal import read_journal
 from tandem.tracking.replay import main, replay
-from tandem.tracking.run import Run, start_run
+from tandem.tracking.run import Run
+from tandem.tracking.start import start_run
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
 

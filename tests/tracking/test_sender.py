@@ -15,8 +15,8 @@ from tandem.tracking import sender
 from tandem.tracking.journal import Entry, Journal, read_journal
 from tandem.tracking.mlflow_store import Outage
 from tandem.tracking.replay import replay
-from tandem.tracking.run import start_run
 from tandem.tracking.sender import Sender
+from tandem.tracking.start import start_run
 from tests.local_server import Server
 
 

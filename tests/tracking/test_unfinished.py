@@ -3,8 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,10 @@ from tandem.errors import UserError
 from tandem.protocol.settings import Settings
 from tandem.tracking import vocabulary
 from tandem.tracking.process import LEASE_SECONDS, is_gone, this_process
-from tandem.tracking.run import Run, start_run
+from tandem.tracking.run import Run
+from tandem.tracking.start import start_run
 from tandem.tracking.unfinished import RUNNING, read_record
+from tests.processes import dead_process
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
 
@@ -40,14 +40,6 @@ def interrupt(settings: Settings, **changes: Any) -> Run:
     assert kept.startswith("kept: nothing yet") and str(run.folder) in kept
     assert command.startswith("to continue: python ")
     return run
-
-
-def dead_process() -> dict[str, Any]:
-    """A process of this machine that has ended."""
-    code = "import json; from tandem.tracking.process import this_process; print(json.dumps(this_process()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    process: dict[str, Any] = json.loads(done.stdout)
-    return process
 
 
 def change_record(run: Run, **changes: Any) -> None:
