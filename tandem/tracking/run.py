@@ -38,6 +38,7 @@ from tandem.protocol.settings import Settings, flatten
 from tandem.secrets import hide_secrets, shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.checkpoints import Checkpoints
+from tandem.tracking.creation import create_run
 from tandem.tracking.journal import Journal, encode_values, read_journal
 from tandem.tracking.mlflow_store import (
     RunWriter,
@@ -67,7 +68,6 @@ from tandem.tracking.views import MODEL_TRAINING
 REFUSED_IN_MODEL_NAMES = re.compile(r"[/:.%\"']")  # mlflow.utils.validation._validate_logged_model_name
 
 TAG_LIMIT = 5000  # characters per value
-
 LEAST_FREE_BYTES = 50_000_000  # for the files of a run: a page of 5 MB, weights and a model of a small network
 
 
@@ -421,8 +421,7 @@ def _create_run(
     title = f"{settings.backbone}-{settings.regime}-{framework}"
     name = settings.tracking.run_name or run_title(settings, framework)
     with explained(client.tracking_uri):
-        created = client.create_run(experiment_id, start_time=int(started * 1000), tags=tags, run_name=name)
-    run_id = created.info.run_id
+        run_id = create_run(client, experiment_id, name=name, tags=tags, start_time=int(started * 1000))
     try:
         timestamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started))
         folder = parent / f"{timestamp}-{vocabulary.file_name(title)}-{run_id[:8]}"
