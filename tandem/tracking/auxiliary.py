@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from tandem import interrupts
 from tandem.errors import UserError
 from tandem.output import warn
+from tandem.tracking.creation import create_run
 from tandem.tracking.mlflow_store import METRICS_PER_REQUEST, PARAMS_PER_REQUEST, chunks, explained
 from tandem.tracking.provenance import parameter_text
 from tandem.tracking.start import status_after
@@ -60,6 +61,7 @@ class AuxiliaryRun:
         try:
             with explained(self.client.tracking_uri):
                 for path in paths:
+                    interrupts.check()
                     self.client.log_artifact(self.id, str(path))
         except OSError as error:
             raise UserError(
@@ -102,7 +104,7 @@ def auxiliary_run(
     with interrupts.watch():
         with explained(client.tracking_uri):
             if continued is None:
-                run_id = client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id
+                run_id = create_run(client, experiment_id, name=name, tags=tags)
             else:
                 run_id = continued
                 client.update_run(run_id, status="RUNNING")

@@ -23,6 +23,7 @@ ONNX_HARDWARE = "tandem.onnx_hardware"  # that of ONNX_LATENCY_MILLISECONDS; onl
 DEVICE = "tandem.device"  # cpu or gpu, whichever the framework used
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
 PROCESS = "tandem.process"  # host, boot, number and start time of the process that works on the run, as JSON
+REQUEST = "tandem.request"  # number of the request that creates a run through a server; removed at once
 RESUMED = "tandem.resumed"  # number of times that the run was continued after an interruption
 INTERRUPTED = "tandem.interrupted"  # signal, and what is kept; only on interrupted runs
 FAILURE = "tandem.failure"  # reason for the status FAILED, one line
