@@ -35,13 +35,16 @@ class Progress:
         results: Of each evaluated phase.
     """
 
-    def __init__(self, framework: Framework, network: Network, settings: Settings, run: Run) -> None:
+    def __init__(
+        self, framework: Framework, network: Network, settings: Settings, run: Run, curves: Curves | None = None
+    ) -> None:
         """
         Args:
             framework: Reads and sets the network's weights.
             network: With its first weights. It gets those after the last trained phase, if the run is continued.
             settings: The run's.
             run: Its folder keeps the checkpoints.
+            curves: The run's; new ones by default.
         """
         self._framework = framework
         self._network = network
@@ -54,7 +57,8 @@ class Progress:
         if not keeps:
             say("This run on several devices keeps no checkpoints: if it is interrupted, it begins again", quiet=False)
         self._checkpoints = run.checkpoints = Checkpoints(folder, minutes=settings.checkpoint_minutes)
-        self.curves = Curves(run, checkpoints=self._checkpoints)
+        self.curves = curves or Curves(run)
+        self.curves.checkpoints = self._checkpoints
         self.outcomes: list[PhaseOutcome] = []
         self.results: list[PhaseResult] = []
         if state := self._checkpoints.after_phase:

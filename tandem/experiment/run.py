@@ -15,6 +15,7 @@ from tandem.evaluation.imagenet import match_classes
 from tandem.evaluation.out_of_memory import does_not_fit
 from tandem.experiment.first_weights import first_network
 from tandem.experiment.framework import Framework
+from tandem.experiment.progress import Progress
 from tandem.protocol.backbones import find_backbone
 from tandem.protocol.devices import device_line
 from tandem.protocol.learning_rate_finder import LearningRateFinder
@@ -132,6 +133,8 @@ def train_trial(framework: Framework, settings: Settings, data: PreparedData, ru
     framework.set_up(settings)
     _tag_device(framework, settings, run)
     network = first_network(framework, settings, data, run)
-    for phase in phases_of(settings):
-        outcome = framework.train_phase(network, phase, settings, data, curves)
-    return outcome
+    progress = Progress(framework, network, settings, run, curves)
+    for phase in progress.phases_left():
+        if not progress.is_trained(phase):
+            progress.add_outcome(framework.train_phase(network, phase, settings, data, curves))
+    return progress.outcomes[-1]

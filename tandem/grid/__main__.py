@@ -203,7 +203,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     if arguments.slurm:
         write_array_job(waiting, arguments, more_options, console)
-    elif not run_grid(waiting, open_pool(waiting, arguments), console):
+    elif not run_grid(waiting, open_pool(waiting, arguments, num_cells=len(cells)), console):
         sys.exit(1)
 
 
@@ -279,15 +279,21 @@ def prepare(cells: Sequence[GridCell], console: Console) -> list[GridCell]:
     return waiting
 
 
-def open_pool(cells: Sequence[GridCell], arguments: argparse.Namespace) -> Pool:
+def open_pool(cells: Sequence[GridCell], arguments: argparse.Namespace, *, num_cells: int) -> Pool:
     """Pool that runs the cells: this machine or a Ray cluster.
+
+    Args:
+        cells: The cells to run.
+        arguments: The program's.
+        num_cells: Number of all cells, finished ones included: each then has the threads that it had before an
+            interruption, which a cell needs to continue its run.
 
     Raises:
         UserError: Ray is not installed, there is no such cluster, or one of its machines cannot run cells.
     """
     cpus = arguments.cpus_per_cell
     if arguments.ray is None:
-        return LocalProcesses(divide(min(arguments.jobs or 1, len(cells)), visible_gpus(), num_cores(), threads=cpus))
+        return LocalProcesses(divide(min(arguments.jobs or 1, num_cells), visible_gpus(), num_cores(), threads=cpus))
     if importlib.util.find_spec("ray") is None:
         raise UserError("--ray needs Ray, which is not installed: pip install ray")
     from tandem.grid.ray_cluster import RayTasks

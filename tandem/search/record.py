@@ -15,6 +15,7 @@ from tandem.tracking import vocabulary
 from tandem.tracking.auxiliary import AuxiliaryRun, auxiliary_run
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
 from tandem.tracking.provenance import hide_password, method_title
+from tandem.tracking.unfinished import process_tag
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,15 @@ def start_sweep_run(
                 f"sweep.study: the run {continued} that holds the trials of study {study!r} is not in this MLflow; "
                 "give the --tracking.uri that the sweep was started with, or another --sweep.study"
             ) from error
+        with explained(client.tracking_uri):
+            for name, value in process_tag(of_several=True).items():
+                client.set_tag(continued, name, value)
     experiment = find_or_create_experiment(client, settings.tracking.experiment)
     with auxiliary_run(
         client,
         experiment.experiment_id,
         name=settings.tracking.run_name or f"{method_title(settings, framework)}, sweep",
-        tags={vocabulary.SWEEP: f"{framework}: {study}"},
+        tags={vocabulary.SWEEP: f"{framework}: {study}", **process_tag(of_several=True)},
         params=flatten(hide_password(settings)),
         continued=continued,
         in_use=in_use,

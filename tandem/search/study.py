@@ -184,6 +184,22 @@ def signs_of_life(trial: Trial) -> Iterator[None]:
         thread.join()
 
 
+def take_over(study: optuna.Study, trial: FrozenTrial) -> Trial | None:
+    """A lost trial, from now on this process's; None if another process has ended it."""
+    taken = Trial(study, trial._trial_id)
+    try:
+        taken.set_user_attr(OWNER, _this_process())
+        taken.set_user_attr(ALIVE, time.time())
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return None
+    return taken
+
+
+def leave(trial: Trial) -> None:
+    """Leaves an interrupted trial to the next process that works on the study."""
+    trial.set_user_attr(OWNER, None)
+
+
 def end_trial(study: optuna.Study, trial: Trial, state: TrialState, value: float | None = None) -> bool:
     """Ends a trial that counts.
 
@@ -249,8 +265,10 @@ def _counted(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _is_lost(trial: FrozenTrial) -> bool:
-    owner = trial.user_attrs.get(OWNER)
-    if owner is not None and owner["machine"] == _this_process()["machine"]:
+    owner = trial.user_attrs.get(OWNER, {})
+    if owner is None:  # left
+        return True
+    if owner and owner["machine"] == _this_process()["machine"]:
         return not _is_alive(owner["process"], owner["started"])
     begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
     return time.time() - trial.user_attrs.get(ALIVE, begun) > SECONDS_TO_DEATH

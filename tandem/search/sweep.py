@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,53 +19,48 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
-from tandem.commands import script_command
 from tandem.data.prepare import PreparedData, prepare
 from tandem.errors import TrainingDiverged, TrainingPruned, UserError, one_line
-from tandem.files import write_text
 from tandem.protocol.frameworks import Framework
 from tandem.protocol.parser import change_settings
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.search_space import Dimension, read_space
-from tandem.protocol.settings import Settings, SweepSettings, with_values
+from tandem.protocol.settings import Settings, SweepSettings
 from tandem.protocol.settings_hash import settings_hash
 from tandem.recording.run import PhaseOutcome
-from tandem.rendering.page import write_page
-from tandem.rendering.tables import Column, Table, format_value, render_csv
-from tandem.rendering.terminal import print_table
-from tandem.search.page import make_sweep_page
+from tandem.rendering.tables import format_value
 from tandem.search.record import SweepRun, start_sweep_run
+from tandem.search.results import in_words, write_results
 from tandem.search.study import (
     FAILURE,
-    HAVE_ENDED,
     PARENT_RUN,
     RUN,
     SECOND_ATTEMPT,
+    SETTINGS,
     begin_trial,
-    best_trial,
     end_trial,
     ended_trials,
     give_back,
     has_trials_left,
+    leave,
     lost_trials,
     open_study,
     parent_run_of,
     running_elsewhere,
     signs_of_life,
+    take_over,
     values_of,
 )
-from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment, resolve_uri
-from tandem.tracking.provenance import hide_password, settings_yaml
+from tandem.tracking.places import place_of_runs
 from tandem.tracking.run import Run
 from tandem.tracking.start import start_run
+from tandem.tracking.unfinished import Unfinished, command_hash, find_unfinished_trial
 
 METRICS = {"val_loss": vocabulary.VAL_LOSS, "val_accuracy": vocabulary.VAL_ACCURACY}
 """Name of each objective in an epoch's row."""
-
-MOST_PRINTED = 10  # trials; the others are only in the files
 
 # Exceptions of a study's database that can no longer be read or written.
 _DATABASE_ERRORS = (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
@@ -110,7 +104,8 @@ def run_sweep(settings: Settings, trainer: Trainer) -> None:
     """Trains trials until the study has `sweep.num_trials` of them, and writes the best settings to a file.
 
     Trials are judged by the validation images only. A trial that is pruned, diverges or runs out of memory counts. An
-    interrupted one does not count, and its settings are tried again. Other processes may work on the same study.
+    interrupted one goes on from its checkpoint; where that is not possible, it does not count, and its settings are
+    tried again. Other processes may work on the same study.
 
     Args:
         settings: The settings that are not varied, and the sweep's own.
@@ -160,13 +155,12 @@ def _open_and_run(settings: Settings, trainer: Trainer) -> None:
         try:
             _run_trials(sweep)
         finally:
-            _write_results(sweep)
+            write_results(sweep)
 
 
 def _run_trials(sweep: Sweep) -> None:
     num_trials = sweep.settings.sweep.num_trials
     assert num_trials is not None
-    _give_up_lost_trials(sweep)
     done = len(ended_trials(sweep.study))
     sweep.console.print(
         f"Sweep {sweep.study.study_name}: {done} of {num_trials} trials done, judged by "
@@ -176,17 +170,17 @@ def _run_trials(sweep: Sweep) -> None:
     while True:
         if num_of_process == sweep.trainer.trials_per_process and has_trials_left(sweep.study, num_trials):
             _restart(sweep)
-        trial = begin_trial(sweep.study, sweep.dimensions, num_trials)
+        lost = _lost_trial(sweep)
+        trial, interrupted = lost or (begin_trial(sweep.study, sweep.dimensions, num_trials), None)
         if trial is None:
             break
         start = time.perf_counter()
-        outcome = _run_trial(sweep, trial, images)
+        outcome = _run_trial(sweep, trial, images, interrupted)
         num_of_process += 1
         seconds = format_value(time.perf_counter() - start, "seconds")
-        sweep.console.print(f"Trial {trial.number}: {_in_words(values_of(trial))}: {outcome} ({seconds})")
+        sweep.console.print(f"Trial {trial.number}: {in_words(values_of(trial))}: {outcome} ({seconds})")
         # the exception of a failed trial holds its tensors on the device
         gc.collect()
-        _give_up_lost_trials(sweep)
     if others := running_elsewhere(sweep.study):
         sweep.console.print(f"{others} of {num_trials} trials are still running in other processes")
 
@@ -227,12 +221,12 @@ class _Refused(UserError):
     """Settings of a trial that do not go together; the check of the search space cannot find all of these."""
 
 
-def _run_trial(sweep: Sweep, trial: Trial, images: _Images) -> str:
+def _run_trial(sweep: Sweep, trial: Trial, images: _Images, interrupted: _Interrupted | None) -> str:
     """Runs one trial, however it ends, and describes its end in words."""
     objective = sweep.settings.sweep.objective
     try:
         with signs_of_life(trial):
-            value = _train(sweep, trial, images)
+            value = _train(sweep, trial, images, interrupted)
         outcome, counts = f"{objective} {value:.4g}", end_trial(sweep.study, trial, TrialState.COMPLETE, value)
     except TrainingPruned as error:
         outcome, counts = str(error), end_trial(sweep.study, trial, TrialState.PRUNED)
@@ -244,6 +238,8 @@ def _run_trial(sweep: Sweep, trial: Trial, images: _Images) -> str:
                 # otherwise the same command would meet the same error each time
                 trial.set_user_attr(FAILURE, one_line(error))
                 end_trial(sweep.study, trial, TrialState.FAIL)
+            elif isinstance(error, KeyboardInterrupt) and RUN in trial.user_attrs:
+                leave(trial)
             else:
                 give_back(sweep.study, trial, f"interrupted: {one_line(error)}")
             raise
@@ -253,7 +249,7 @@ def _run_trial(sweep: Sweep, trial: Trial, images: _Images) -> str:
     return outcome if counts else f"{outcome}, but another process has given it up, so it does not count"
 
 
-def _train(sweep: Sweep, trial: Trial, images: _Images) -> float:
+def _train(sweep: Sweep, trial: Trial, images: _Images, interrupted: _Interrupted | None) -> float:
     """Trains a trial and returns the value of its objective.
 
     Raises:
@@ -266,18 +262,19 @@ def _train(sweep: Sweep, trial: Trial, images: _Images) -> float:
 
     def report(row: Mapping[str, float]) -> None:
         epochs = int(row["epoch"]) + 1
-        trial.report(row[metric], step=epochs)
+        if interrupted is None or epochs not in interrupted.reported:
+            trial.report(row[metric], step=epochs)
         if trial.should_prune():
             raise TrainingPruned(f"pruned after epoch {epochs} with {objective} {row[metric]:.4g}")
 
     data = images.of(settings)
-    tags = {vocabulary.TRIAL: f"{trial.number} of {sweep.study.study_name}"}
     with start_run(
         settings,
         framework=sweep.trainer.framework,
         backend=sweep.trainer.backend,
         versions=sweep.trainer.versions,
-        not_compared=tags,
+        not_compared=_tags(sweep, trial),
+        unfinished=None if interrupted is None else interrupted.run,
     ) as run:
         trial.set_user_attr(RUN, run.id)
         run.set_tags({vocabulary.DATA_NAME: data.name, vocabulary.SPLIT_HASH: data.split.hash})
@@ -286,14 +283,25 @@ def _train(sweep: Sweep, trial: Trial, images: _Images) -> float:
             outcome = sweep.trainer.train(settings, data, run, curves)
         except TrainingPruned:
             run.set_tags({vocabulary.TRIAL_STATE: "pruned"})
+            _remove_checkpoints(run)
             raise
         except Exception:
             run.set_tags({vocabulary.TRIAL_STATE: "failed"})
+            _remove_checkpoints(run)
             raise
         value = objective_of(curves.rows, metric, outcome.best_epoch, settings.early_stopping.restore)
         run.set_tags({vocabulary.TRIAL_STATE: "complete"})
         run.log_metrics({vocabulary.OBJECTIVE: value})
     return value
+
+
+def _tags(sweep: Sweep, trial: Trial | FrozenTrial) -> dict[str, str]:
+    return {vocabulary.TRIAL: f"{trial.number} of {sweep.study.study_name}"}
+
+
+def _remove_checkpoints(run: Run) -> None:
+    if run.checkpoints:
+        run.checkpoints.remove()
 
 
 def objective_of(
@@ -316,7 +324,7 @@ def _is_of_this_trial(sweep: Sweep, error: BaseException) -> bool:
     return isinstance(error, TrainingDiverged | _Refused) or sweep.trainer.is_out_of_memory(error)
 
 
-def _settings_of_trial(sweep: Sweep, trial: Trial) -> Settings:
+def _settings_of_trial(sweep: Sweep, trial: Trial | FrozenTrial) -> Settings:
     changes = {
         "tracking.parent_run": sweep.run.id,
         "tracking.run_name": f"trial {trial.number}",
@@ -328,118 +336,41 @@ def _settings_of_trial(sweep: Sweep, trial: Trial) -> Settings:
         raise _Refused(str(error)) from error
 
 
-def _give_up_lost_trials(sweep: Sweep) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Interrupted:
+    """What an interrupted trial has left."""
+
+    run: Unfinished
+    reported: frozenset[int]
+    """Numbers of epochs after which its value was reported."""
+
+
+def _lost_trial(sweep: Sweep) -> tuple[Trial, _Interrupted] | None:
+    """A lost trial that this process continues; those that it cannot continue are tried again from their beginning."""
     for trial in lost_trials(sweep.study):
+        if (unfinished := _unfinished_run(sweep, trial)) is not None:
+            if (taken := take_over(sweep.study, trial)) is not None:
+                sweep.console.print(f"Trial {trial.number}: it was interrupted, and goes on")
+                return taken, _Interrupted(run=unfinished, reported=frozenset(trial.intermediate_values))
+            unfinished.journal.close()
+            continue
         reason = "its process has died"
         if give_back(sweep.study, trial, reason):
             sweep.console.print(f"Trial {trial.number}: {reason}; its settings are tried again")
             if RUN in trial.user_attrs:
                 sweep.run.end_lost_trial(trial.user_attrs[RUN], reason)
+    return None
 
 
-# ------------------------------------------------------------------------------------------------------------- results
-
-
-def _write_results(sweep: Sweep) -> None:
-    """Writes the best settings, the trials and the figures so far, to the sweep's folder and to MLflow."""
-    ended = ended_trials(sweep.study)
-    best = best_trial(sweep.study)
-    if not ended:
-        return
-    counts = Counter(trial.state for trial in ended)
-    metrics: dict[str, float] = {
-        "num_trials": len(ended),
-        "num_pruned": counts[TrialState.PRUNED],
-        "num_failed": counts[TrialState.FAIL],
-    }
-    table = _table(sweep, ended)
-    files = [sweep.folder / vocabulary.TRIALS_FILE]
-    write_text(files[0], render_csv(table))
-    if best is not None:
-        assert best.value is not None
-        metrics["best"] = best.value
-        files += [sweep.folder / vocabulary.BEST_SETTINGS_FILE, sweep.folder / vocabulary.SWEEP_PAGE_FILE]
-        write_text(files[1], best_settings_yaml(sweep, best))
-        page = make_sweep_page(
-            sweep.study,
-            table,
-            title=f"Sweep {sweep.study.study_name}",
-            objective=sweep.settings.sweep.objective,
-            best_settings=_in_words(values_of(best)),
-            command=_command(sweep, files[1]),
-        )
-        write_page(files[2], page)
-    sweep.run.log_results(files, {vocabulary.SWEEP_PREFIX + name: value for name, value in metrics.items()})
-    print_table(dataclasses.replace(table, rows=table.rows[:MOST_PRINTED]), sweep.console)
-    if best is None:
-        sweep.console.print("No trial was completed, so there are no best settings")
-        return
-    sweep.console.print(f"Page of the sweep: {files[2]}")
-    sweep.console.print(f"Train with the best settings: {_command(sweep, files[1])}")
-
-
-def _command(sweep: Sweep, settings_file: Path) -> str:
-    return script_command(f"train_{sweep.trainer.framework}.py", "--config", settings_file)
-
-
-def best_settings_yaml(sweep: Sweep, best: FrozenTrial) -> str:
-    """The settings of a trial as a configuration file of a single run, for both scripts."""
-    settings = change_settings(sweep.settings, sweep.trainer.framework, {**values_of(best), "sweep": SweepSettings()})
-    uri = settings.tracking.uri
-    if uri is not None and shown_uri(uri) != uri:  # no password into a file
-        settings = with_values(settings, {"tracking.uri": None})
-    settings = hide_password(settings)
-    script = f"train_{sweep.trainer.framework}.py"
-    return (
-        f"# Trial {best.number} of the sweep {sweep.study.study_name} in {script}, the best of "
-        f"{len(ended_trials(sweep.study))}: {sweep.settings.sweep.objective} {best.value:.6g}\n"
-        f"{settings_yaml(settings)}"
+def _unfinished_run(sweep: Sweep, trial: FrozenTrial) -> Unfinished | None:
+    """The run of a lost trial, held by this process; None if it cannot be continued here."""
+    if sweep.settings.resume == "never" or not {RUN, SETTINGS} <= trial.user_attrs.keys():
+        return None
+    trainer, settings = sweep.trainer, _settings_of_trial(sweep, trial)
+    command = command_hash(settings, trainer.framework, trainer.backend, _tags(sweep, trial))
+    return find_unfinished_trial(
+        sweep.run.run.client, place_of_runs(settings), trial.user_attrs[RUN], command, trainer.versions
     )
-
-
-def _table(sweep: Sweep, trials: Sequence[FrozenTrial]) -> Table:
-    """The table of ended trials: the best first, then pruned and failed ones."""
-    sign = 1 if sweep.settings.sweep.objective == "val_loss" else -1
-
-    def order(trial: FrozenTrial) -> tuple[int, float, int]:
-        value = trial.value if trial.state is TrialState.COMPLETE else None
-        return HAVE_ENDED.index(trial.state), sign * (value or 0.0), trial.number
-
-    return Table(
-        name="trials",
-        title=f"Trials of {sweep.study.study_name}",
-        columns=(
-            Column(key="trial", heading="trial", kind="number"),
-            Column(key="end", heading="end"),
-            Column(key=sweep.settings.sweep.objective, heading=sweep.settings.sweep.objective, kind="score"),
-            *(Column(key=dimension.name, heading=dimension.name) for dimension in sweep.dimensions),
-            Column(key="epochs", heading="epochs", kind="number"),
-            Column(key="seconds", heading="took", kind="seconds"),
-            Column(key="reason", heading="reason"),
-        ),
-        rows=tuple(
-            (
-                trial.number,
-                trial.state.name.lower(),
-                trial.value if trial.state is TrialState.COMPLETE else None,
-                *(_in_a_word(values_of(trial)[dimension.name]) for dimension in sweep.dimensions),
-                len(trial.intermediate_values),
-                trial.duration.total_seconds() if trial.duration else None,
-                trial.user_attrs.get(FAILURE, ""),
-            )
-            for trial in sorted(trials, key=order)
-        ),
-    )
-
-
-def _in_words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_in_a_word(value)}" for name, value in values.items())
-
-
-def _in_a_word(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 # ------------------------------------------------------------------------------------------------------------ the study

@@ -48,6 +48,7 @@ def start_run(
     backend: str,
     versions: Mapping[str, str],
     not_compared: Mapping[str, str] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Iterator[Run]:
     """Training run in MLflow for the length of a with block, new or continued; it never stays RUNNING afterwards.
 
@@ -61,7 +62,8 @@ def start_run(
         backend: torch, tensorflow or jax.
         versions: Versions of the relevant packages by name.
         not_compared: Tags of a run that is not a result, such as a sweep's trial. They replace the framework tag, by
-            which comparisons and grids find their runs. Such a run is never continued.
+            which comparisons and grids find their runs. Such a run is continued only where `unfinished` is given.
+        unfinished: The interrupted run of a trial, which is continued.
 
     Raises:
         UserError: MLflow does not answer, or its experiment or the run's folder cannot be written.
@@ -74,9 +76,9 @@ def start_run(
         del tags[vocabulary.FRAMEWORK]
         tags |= not_compared
     parent = folder_of_runs(settings)
-    command = command_hash(settings, framework, backend)
+    command = command_hash(settings, framework, backend, not_compared)
+    can_continue = not_compared is None or vocabulary.TRIAL in not_compared
     with interrupts.watch():
-        unfinished = None
         if not_compared is None:
             unfinished = find_unfinished(client, settings, parent, command, versions)
         if unfinished is None:
@@ -116,7 +118,7 @@ def start_run(
             status = status_after(error)
             if status == "FAILED":
                 run.fail(error)
-            if _can_be_continued(error, status) and not_compared is None:
+            if _can_be_continued(error, status) and can_continue:
                 state = INTERRUPTED
                 _say_how_to_continue(run, settings, error)
             raise
@@ -161,6 +163,8 @@ def _continue_run(client: MlflowClient, unfinished: Unfinished, settings: Settin
         tags = client.get_run(record.run_id).data.tags
         times += int(tags.get(vocabulary.RESUMED, 0))
         client.update_run(record.run_id, status="RUNNING")
+        if vocabulary.FAILURE in tags:
+            client.delete_tag(record.run_id, vocabulary.FAILURE)
     run = Run(
         client,
         run_id=record.run_id,

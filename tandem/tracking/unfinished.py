@@ -62,11 +62,21 @@ def read_record(folder: Path) -> Record | None:
         return None
 
 
-def command_hash(settings: Settings, framework: str, backend: str) -> str:
-    """Hash of the framework and of all settings that affect numbers or cost, and of the run's name and budget."""
+def command_hash(
+    settings: Settings, framework: str, backend: str, not_compared: Mapping[str, str] | None = None
+) -> str:
+    """Hash of the framework and of all settings that affect numbers or cost, and of the run's name and budget.
+
+    Args:
+        settings: The run's.
+        framework: torch or keras.
+        backend: torch, tensorflow or jax.
+        not_compared: The tags of a run that is not a result, such as a sweep's trial, which no other command continues.
+    """
     values = {name: value for name, item, value in walk(settings) if item.metadata["affects"] != "nothing"}
     values |= {"tracking.run_name": settings.tracking.run_name, "tracking.budget": settings.tracking.budget}
-    content = json.dumps([framework, backend, values], sort_keys=True, default=vars)
+    parts = [framework, backend, values, *([] if not_compared is None else [dict(not_compared)])]
+    content = json.dumps(parts, sort_keys=True, default=vars)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -104,6 +114,25 @@ def find_unfinished(
         UserError: The run that `resume` names cannot be continued.
     """
     return _find(client, settings, parent, command, versions, _hold_run)
+
+
+def find_unfinished_trial(
+    client: MlflowClient, parent: Path, run_id: str, command: str, versions: Mapping[str, str]
+) -> Unfinished | None:
+    """The run of a sweep's interrupted trial; None if it cannot be continued here.
+
+    Args:
+        client: The MLflow that records the run.
+        parent: Folder of the experiment's runs.
+        run_id: The run.
+        command: From command_hash.
+        versions: Versions of the framework's packages.
+    """
+    for folder, record in _records(parent):
+        if record.run_id == run_id:
+            is_same = (record.command, record.versions) == (command, dict(versions)) and record.state != ENDED
+            return _hold_run(folder, record) if is_same and _can_continue(client, folder, record) else None
+    return None
 
 
 def find_unfinished_parent(
@@ -177,15 +206,19 @@ def mark_dead_runs(client: MlflowClient, experiment_id: str, parent: Path, *, bu
 
 
 def _has_dead_process(tags: Mapping[str, str]) -> bool:
+    names = (vocabulary.PROCESS, f"{vocabulary.PROCESS}.")
+    processes = [text for name, text in tags.items() if name == names[0] or name.startswith(names[1])]
     try:
-        return is_gone(json.loads(tags[vocabulary.PROCESS]))
+        return bool(processes) and all(is_gone(json.loads(text)) for text in processes)
     except (KeyError, ValueError, TypeError):
         return False
 
 
-def process_tag() -> dict[str, str]:
-    """Tag of a run with the process that works on it."""
-    return {vocabulary.PROCESS: json.dumps(this_process())}
+def process_tag(*, of_several: bool = False) -> dict[str, str]:
+    """Tag of a run with the process that works on it, or with one of several that do."""
+    process = json.dumps(this_process())
+    digest = f".{hashlib.sha256(process.encode()).hexdigest()[:8]}" if of_several else ""
+    return {f"{vocabulary.PROCESS}{digest}": process}
 
 
 def _records(parent: Path) -> list[tuple[Path, Record]]:

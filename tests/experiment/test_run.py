@@ -8,9 +8,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tandem.data.prepare import PreparedData
-from tandem.errors import UserError
+from tandem.errors import TrainingPruned, UserError
 from tandem.experiment import run_experiment
 from tandem.experiment.run import train_trial
+from tandem.protocol.regimes import Phase
 from tandem.protocol.settings import (
     AugmentationSettings,
     DataSettings,
@@ -143,9 +144,41 @@ def test_sweep_trains_trials_as_in_new_processes(client: MlflowClient, database:
     assert [run.data.tags[vocabulary.TRIAL_STATE] for run in trials] == ["complete"] * 2
 
 
-def test_trial_returns_the_outcome_of_its_last_phase(data: PreparedData) -> None:
-    script, run = MadeScript(), RecordingRun()
+def test_trial_returns_the_outcome_of_its_last_phase(data: PreparedData, tmp_path: Path) -> None:
+    script, run = MadeScript(), RecordingRun(tmp_path)
     outcome = train_trial(script.framework(), small_settings(), data, run, Curves(run))  # type: ignore[arg-type]
     assert outcome.epochs == 1
     assert [values["epoch/phase"] for _, values in run.logged] == [1, 2]
     assert run.tags[vocabulary.DEVICE] == "cpu"
+
+
+def test_interrupted_trial_keeps_its_trained_phases(data: PreparedData, tmp_path: Path) -> None:
+    script, settings = MadeScript(), small_settings()
+
+    def train_phase(network: Any, phase: Phase, *arguments: Any) -> Any:
+        if phase.number == 2:
+            raise KeyboardInterrupt
+        return script.train_phase(network, phase, *arguments)
+
+    run = RecordingRun(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train_trial(script.framework(train_phase=train_phase), settings, data, run, Curves(run))  # type: ignore[arg-type]
+    script.calls = []
+    curves = Curves(run)  # type: ignore[arg-type]
+    train_trial(script.framework(), settings, data, run, curves)  # type: ignore[arg-type]
+    assert script.calls == ["set up with seed 0", "build with random weights", "train all"]
+    assert [row["phase"] for row in curves.rows] == [1, 2]
+
+
+def test_pruned_trial_keeps_no_checkpoint(client: MlflowClient, database: Path, tmp_path: Path) -> None:
+    script = MadeScript()
+
+    def train_phase(network: Any, phase: Phase, *arguments: Any) -> Any:
+        if phase.number == 2:
+            raise TrainingPruned("pruned after epoch 1")
+        return script.train_phase(network, phase, *arguments)
+
+    settings = settings_in(tmp_path, database, sweep=SweepSettings(num_trials=1))
+    run_experiment(script.framework(train_phase=train_phase), settings)
+    assert [run.data.tags.get(vocabulary.TRIAL_STATE) for run in runs_of(client)] == [None, "pruned"]
+    assert list(tmp_path.glob("runs/*/*/journal.jsonl")) and not list(tmp_path.glob("runs/*/*/checkpoint"))

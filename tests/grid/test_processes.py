@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tandem.grid.__main__ import open_pool, parse_arguments
+from tandem.grid.file import read_grid
 from tandem.grid.processes import (
     CellProcess,
     LocalProcesses,
@@ -144,6 +146,16 @@ def test_cell_is_started_with_the_threads_and_gpus_of_its_share(
         outcomes += pool.ended()
     assert {outcome.cell.number: outcome.last_line for outcome in outcomes} == {3: "['--threads', '3'] 0", 4: "[] 1"}
     assert pool.has_room
+
+
+def test_cell_has_the_same_threads_when_other_cells_are_finished(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
+    monkeypatch.setattr("tandem.grid.__main__.num_cores", lambda: 8)
+    cells = read_grid(tiny).cells
+    arguments, _ = parse_arguments([str(tiny), "--jobs", "4"])
+    for waiting in (cells, cells[:1]):
+        pool = open_pool(waiting, arguments, num_cells=len(cells))
+        assert isinstance(pool, LocalProcesses)
+        assert pool.at_once == 4 and pool.describe().startswith("4 cells at once, each with 2 threads")
 
 
 def test_threads_in_a_cells_settings_are_unchanged() -> None:

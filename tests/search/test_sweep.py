@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import optuna
 import pytest
 from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState
 
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged, UserError
@@ -26,6 +31,7 @@ from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import Settings, SweepSettings
 from tandem.recording.run import PhaseOutcome
 from tandem.search import sweep as sweep_module
+from tandem.search.study import OWNER, _machine
 from tandem.search.sweep import Trainer, objective_of, run_sweep
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
@@ -33,10 +39,12 @@ from tandem.tracking.mlflow_store import connect
 from tandem.tracking.provenance import settings_yaml
 from tandem.tracking.reader import NoRuns, read_runs
 from tandem.tracking.run import Run
+from tandem.tracking.unfinished import RUNNING, mark_dead_runs, read_record
+from tests.processes import dead_process
 
 ROOT = Path(__file__).parents[2]
 
-Losses = Callable[[Settings], Sequence[float]]
+Losses = Callable[[Settings], Iterable[float]]
 
 
 class OutOfMemoryError(RuntimeError):
@@ -99,9 +107,12 @@ def sweep(
 
     def train(settings: Settings, data: PreparedData, run: Run, curves: Curves) -> PhaseOutcome:
         trained.append(settings)
-        of_phase = list(losses(settings))
+        of_epochs = losses(settings)
+        of_phase: list[float] = []
         for phase in phases_of(settings):
-            for loss in of_phase:
+            of_epochs, of_phase = of_phase or of_epochs, []
+            for loss in of_epochs:
+                of_phase.append(loss)
                 curves.add(
                     phase,
                     learning_rate=phase.learning_rate,
@@ -289,8 +300,8 @@ def test_no_best_settings_if_every_trial_fails(settings: Settings, capsys: pytes
     assert "no best settings" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "KILLED"), (OSError("disk full"), "FAILED")])
-def test_interrupted_sweep_continues_with_the_same_trial(settings: Settings, error: BaseException, status: str) -> None:
+def test_sweep_that_an_error_ended_tries_the_trial_again(settings: Settings) -> None:
+    error, status = OSError("disk full"), "FAILED"
     num_trained = 0
     interrupted: list[float] = []
 
@@ -302,7 +313,7 @@ def test_interrupted_sweep_continues_with_the_same_trial(settings: Settings, err
             raise error
         return by_rate(settings)
 
-    with pytest.raises(type(error)):
+    with pytest.raises(OSError):
         sweep(settings, losses, **{"sweep.num_trials": 2})
     parent, trials = runs_of(settings)
     assert [run.info.status for run in (parent, *trials)] == [status, "FINISHED", status]
@@ -313,6 +324,96 @@ def test_interrupted_sweep_continues_with_the_same_trial(settings: Settings, err
     parent, trials = runs_of(settings)
     assert len(trials) == 3 and parent.info.status == "FINISHED"
     assert parent.data.metrics["sweep/num_trials"] == 2
+
+
+def interrupt_second_trial(settings: Settings) -> float:
+    """Interrupts a sweep in the second trial, after three epochs; returns the trial's learning rate."""
+    rates: list[float] = []
+
+    def losses(settings: Settings) -> Iterable[float]:
+        rates.append(settings.learning_rate)
+        return interrupting(settings) if len(rates) == 2 else by_rate(settings)
+
+    def interrupting(settings: Settings) -> Iterator[float]:
+        yield from by_rate(settings)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(settings, losses)
+    parent, trials = runs_of(settings)
+    assert [run.info.status for run in (parent, *trials)] == ["KILLED", "FINISHED", "KILLED"]
+    return rates[1]
+
+
+def kill(settings: Settings) -> None:
+    """Makes the interrupted trial one whose process was killed."""
+    _, trials = runs_of(settings)
+    client = MlflowClient(tracking_uri=settings.tracking.uri)
+    client.update_run(trials[1].info.run_id, status="RUNNING")
+    (folder,) = Path(settings.tracking.folder).glob(f"*/*-{trials[1].info.run_id[:8]}")
+    record = read_record(folder)
+    assert record is not None
+    process = dead_process()
+    dataclasses.replace(record, state=RUNNING, process=process).write(folder)
+    study = study_of(settings)
+    (trial,) = study.get_trials(states=(TrialState.RUNNING,))
+    owner = {"machine": _machine(), "process": process["pid"], "started": process["started"]}
+    Trial(study, trial._trial_id).set_user_attr(OWNER, owner)
+
+
+def study_of(settings: Settings) -> optuna.Study:
+    journal = JournalStorage(JournalFileBackend(str(folder_of(settings) / "study.journal")))
+    return optuna.load_study(study_name=None, storage=journal)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_interrupted_trial_goes_on_with_its_number_and_its_run(settings: Settings, is_killed: bool) -> None:
+    rate = interrupt_second_trial(settings)
+    if is_killed:
+        kill(settings)
+    trained = sweep(settings, by_rate)
+    assert trained[0].learning_rate == rate and len(trained) == 2
+    parent, trials = runs_of(settings)
+    assert [run.info.run_name for run in trials] == ["trial 0", "trial 1", "trial 2"]
+    assert {run.info.status for run in (parent, *trials)} == {"FINISHED"}
+    assert trials[1].data.tags[vocabulary.RESUMED] == "1"
+    client = MlflowClient(tracking_uri=settings.tracking.uri)
+    points = client.get_metric_history(trials[1].info.run_id, vocabulary.VAL_LOSS)
+    assert [(point.step, point.value) for point in points] == list(enumerate([1.0, rate, 2.0] * 2))
+    assert parent.data.metrics["sweep/num_trials"] == 3
+    ended = study_of(settings).get_trials()
+    assert [trial.state for trial in ended] == [TrialState.COMPLETE] * 3
+    assert list(ended[1].intermediate_values) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("reason", ["no folder", "never"])
+def test_trial_that_cannot_go_on_is_tried_again(settings: Settings, reason: str) -> None:
+    rate = interrupt_second_trial(settings)
+    kill(settings)
+    if reason == "never":
+        settings = dataclasses.replace(settings, resume="never")
+    else:
+        shutil.rmtree(next(Path(settings.tracking.folder).glob(f"*/*-{runs_of(settings)[1][1].info.run_id[:8]}")))
+    trained = sweep(settings, by_rate)
+    assert trained[0].learning_rate == rate
+    parent, trials = runs_of(settings)
+    assert [run.info.status for run in (parent, *trials)] == ["FINISHED", "FINISHED", "KILLED", "FINISHED", "FINISHED"]
+    assert parent.data.metrics["sweep/num_trials"] == 3
+
+
+def test_next_start_marks_a_dead_sweep_only_if_all_its_processes_are_gone(settings: Settings) -> None:
+    sweep(settings, by_rate, **{"sweep.num_trials": 1})
+    parent, _ = runs_of(settings)
+    client = MlflowClient(tracking_uri=settings.tracking.uri)
+    client.update_run(parent.info.run_id, status="RUNNING")
+    client.set_tag(parent.info.run_id, f"{vocabulary.PROCESS}.dead", json.dumps(dead_process()))
+    folder = Path(settings.tracking.folder)
+    mark_dead_runs(client, parent.info.experiment_id, folder, but="")
+    assert runs_of(settings)[0].info.status == "RUNNING"
+    (living,) = [name for name in parent.data.tags if name.startswith(f"{vocabulary.PROCESS}.")]
+    client.delete_tag(parent.info.run_id, living)
+    mark_dead_runs(client, parent.info.experiment_id, folder, but="")
+    assert runs_of(settings)[0].info.status == "KILLED"
 
 
 def test_same_command_continues_and_another_space_begins_again(settings: Settings) -> None:
