@@ -25,7 +25,8 @@ from tandem.recording.run import PhaseOutcome, record_data
 from tandem.search.learning_rate_finder import record_learning_rate_finder
 from tandem.tracking import vocabulary
 from tandem.tracking.curves import Curves
-from tandem.tracking.run import Run, check_places, start_run
+from tandem.tracking.places import check_places
+from tandem.tracking.run import Run, start_run
 
 
 def run_experiment(framework: Framework, settings: Settings) -> None:

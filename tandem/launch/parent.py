@@ -13,9 +13,8 @@ from tandem.protocol.settings import Settings, flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.auxiliary import AuxiliaryRun, auxiliary_run
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
+from tandem.tracking.numbers import read_numbers
 from tandem.tracking.provenance import hide_password, method_title
-
-MEAN_PREFIX, DEVIATION_PREFIX = "mean/", "std/"
 
 
 @dataclass(frozen=True)
@@ -29,29 +28,29 @@ class ParentRun:
         return self.run.id
 
     def finished_children(self) -> list[dict[str, float]]:
-        """Final metrics of each finished child."""
+        """Final numbers of each finished child."""
         client = self.run.client
         with explained(client.tracking_uri):
             runs = client.search_runs(
                 [self.run.experiment_id],
                 filter_string=f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.id}' AND attributes.status = 'FINISHED'",
             )
-        return [run.data.metrics for run in runs]
+        return [read_numbers(run) for run in runs]
 
     def log_mean_and_deviation(self) -> tuple[int, dict[str, tuple[float, float]]]:
         """Logs mean and standard deviation of the scores and costs that all finished children have.
 
         Returns:
-            The number of children that are finished in MLflow; mean and standard deviation by metric. The deviation
+            The number of children that are finished in MLflow; mean and standard deviation by name. The deviation
             is that of a sample (n - 1), 0 for a single child.
         """
         children = self.finished_children()
         summary = mean_and_deviation(children)
-        self.run.log_metrics(
+        self.run.log_numbers(
             {
-                prefix + name: value
+                f"{statistic}/{name}": value
                 for name, both in summary.items()
-                for prefix, value in zip((MEAN_PREFIX, DEVIATION_PREFIX), both, strict=True)
+                for statistic, value in zip(vocabulary.STATISTICS, both, strict=True)
             }
         )
         return len(children), summary

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 import shlex
-import shutil
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -29,10 +26,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tandem import interrupts
 from tandem.commands import module_command, script_command
-from tandem.errors import TrainingPruned, UserError, is_full_disk, one_line
+from tandem.errors import TrainingPruned, is_full_disk, one_line
 from tandem.files import write_text
 from tandem.output import warn
-from tandem.protocol.addresses import absolute
 from tandem.protocol.frameworks import Framework
 from tandem.protocol.settings import Settings, flatten
 from tandem.secrets import hide_secrets, shown_uri
@@ -47,6 +43,8 @@ from tandem.tracking.mlflow_store import (
     find_or_create_experiment,
     resolve_uri,
 )
+from tandem.tracking.numbers import Numbers
+from tandem.tracking.places import folder_of_runs
 from tandem.tracking.process import SignsOfLife, this_process
 from tandem.tracking.provenance import hide_password, parameter_text, run_tags, run_title, settings_yaml
 from tandem.tracking.sender import Sender
@@ -67,8 +65,6 @@ from tandem.tracking.views import MODEL_TRAINING
 REFUSED_IN_MODEL_NAMES = re.compile(r"[/:.%\"']")  # mlflow.utils.validation._validate_logged_model_name
 
 TAG_LIMIT = 5000  # characters per value
-
-LEAST_FREE_BYTES = 50_000_000  # for the files of a run: a page of 5 MB, weights and a model of a small network
 
 
 class Run:
@@ -105,7 +101,8 @@ class Run:
         self._experiment_id = experiment_id
         self._params: dict[str, str] = {}
         self._models: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._numbers = Numbers()
         self._logged: set[tuple[str, int]] = set()
         self._logged_files: set[tuple[str, str]] = set()
         self._has_dataset = False
@@ -125,6 +122,8 @@ class Run:
                     self._logged |= {(name, entry.content["step"]) for name in entry.content["values"]}
                 case "params":
                     self._params |= entry.content["values"]
+                case "tags":
+                    self._numbers.restore(entry.content["values"], self.id)
                 case "dataset":
                     self._has_dataset = True
                 case "artifact" if entry.number not in content.refusals:
@@ -162,6 +161,21 @@ class Run:
         """
         if new := {name: value for name, value in values.items() if (name, int(step)) not in self._logged}:
             self._record("metrics", step=int(step), values=encode_values(new))
+
+    def log_numbers(self, values: Mapping[str, float]) -> None:
+        """Logs numbers of the whole run: as metrics what people chart, the others in tags (tandem.tracking.numbers).
+
+        One that the run logged before it was interrupted stays as it is.
+        """
+        with self._lock:
+            metrics, tags = self._numbers.add(values)
+            self.log_metrics(metrics)
+            if tags:
+                self._record("tags", values=tags)
+
+    def numbers_table(self) -> str:
+        """All numbers of the whole run so far as CSV: one row per name, one column per phase."""
+        return self._numbers.table()
 
     def num_logged(self, prefix: str) -> int:
         """Number of steps that an interrupted run has logged of the metrics whose names begin like this."""
@@ -270,54 +284,6 @@ class Run:
             )
 
 
-def check_places(settings: Settings) -> None:
-    """Checks that MLflow can record a run and that its folder can be written, before hours of decoding images.
-
-    Raises:
-        UserError: MLflow does not answer, or its experiment or the run's folder cannot be written, or their disk is
-            almost full.
-    """
-    client = connect(resolve_uri(settings.tracking.uri))
-    find_or_create_experiment(client, settings.tracking.experiment)
-    parent = _place_of_runs(settings)
-    # created when the run starts, so that nothing is left behind if it does not
-    while not os.path.lexists(parent):
-        parent = parent.parent
-    with _said_where(settings), tempfile.TemporaryFile(dir=parent):
-        free = shutil.disk_usage(parent).free
-    if free < LEAST_FREE_BYTES:
-        raise UserError(
-            f"tracking.folder: the disk of {parent} has {free / 1e6:.0f} MB free, and a run needs at least "
-            f"{LEAST_FREE_BYTES / 1e6:.0f} MB; make room, or give a folder on another disk with --tracking.folder"
-        )
-
-
-def _folder_of_runs(settings: Settings) -> Path:
-    """Folder of the experiment's runs, which this process can write; created if it is missing."""
-    parent = _place_of_runs(settings)
-    with _said_where(settings):
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    return parent
-
-
-def _place_of_runs(settings: Settings) -> Path:
-    return absolute(Path(settings.tracking.folder)) / vocabulary.file_name(settings.tracking.experiment)
-
-
-@contextlib.contextmanager
-def _said_where(settings: Settings) -> Iterator[None]:
-    """Turns a failure to write the folder of the runs into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot make a folder for the run in tracking.folder: received {settings.tracking.folder!r} "
-            f"({error.strerror}); give a folder that you may write with --tracking.folder"
-        ) from error
-
-
 @contextlib.contextmanager
 def start_run(
     settings: Settings,
@@ -351,7 +317,7 @@ def start_run(
     if not_compared is not None:
         del tags[vocabulary.FRAMEWORK]
         tags |= not_compared
-    parent = _folder_of_runs(settings)
+    parent = folder_of_runs(settings)
     command = command_hash(settings, framework, backend)
     with interrupts.watch():
         unfinished = None

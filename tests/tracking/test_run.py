@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jsonargparse
@@ -26,9 +25,8 @@ from mlflow.tracking import MlflowClient
 
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings, flatten
-from tandem.tracking import run as run_module
 from tandem.tracking import vocabulary
-from tandem.tracking.run import Run, check_places, start_run
+from tandem.tracking.run import Run, start_run
 
 START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
 
@@ -386,25 +384,6 @@ def test_four_processes_share_a_new_database_and_signals_end_them_as_killed(tmp_
     dead = client.get_run(started[2][0])
     assert (dead.info.status, dead.data.metrics["a"]) == ("KILLED", 1)
     assert dead.info.end_time - dead.info.start_time < 60_000
-
-
-def test_places_are_checked(recorded_at: Callable[..., Settings], tmp_path: Path) -> None:
-    check_places(recorded_at())
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^cannot make a folder for the run in tracking\.folder"):
-        check_places(recorded_at(folder=str(tmp_path / "file")))
-    with pytest.raises(UserError, match="MLflow"):
-        check_places(recorded_at(uri="http://127.0.0.1:1"))
-
-
-def test_almost_full_disk_is_named_before_hours_of_work(
-    recorded_at: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=3_000_000))
-    with pytest.raises(
-        UserError, match=r"^tracking\.folder: the disk of .* has 3 MB free, .* at least 50 MB; make room"
-    ):
-        check_places(recorded_at())
 
 
 @pytest.mark.parametrize("name", ["..", "../../outside", "x" * 250, "/tmp/outside"])
