@@ -32,6 +32,7 @@ import psutil
 from mlflow.tracking import MlflowClient
 
 from tandem.tracking import vocabulary
+from tandem.tracking.numbers import read_numbers
 from tests.scripts.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,8 +201,15 @@ def difference(whole: Path, killed: Path) -> str:
     frames = [pd.read_parquet(_artifacts(run) / "final/predictions.parquet") for run in (one, other)]
     if not np.array_equal(*(frame.filter(like="probability:").to_numpy() for frame in frames)):
         return "predictions differ"
-    for name in one.data.metrics:
+    numbers, others = read_numbers(one), read_numbers(other)
+    if set(numbers) != set(others):
+        return f"numbers of one run only: {sorted(set(numbers) ^ set(others))}"
+    for name in numbers:
         if name.startswith(("system/", "cost/")) or "seconds" in name or "/cost/" in name:
+            continue
+        if numbers[name] != others[name]:
+            return f"{name}: {numbers[name]} and {others[name]}"
+        if name not in one.data.metrics:
             continue
         points = [_points(folder, run, name) for folder, run in ((whole, one), (killed, other))]
         if points[0] != points[1]:
