@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,14 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from tandem import interrupts
+from tandem.errors import TrainingDiverged
 from tandem.on_torch.average import UseAverages
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
 from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.random_numbers import random_state, restore_random_state
 from tandem.tracking.checkpoints import PhaseCheckpoints
+
+BATCHES_BETWEEN_LOOKS = 50  # at the loss, for which the program waits for the device
 
 
 class KeepCheckpoints(Callback):
@@ -27,6 +31,8 @@ class KeepCheckpoints(Callback):
 
     Lightning's ModelCheckpoint does not save the step of a plateau schedule after its epoch, nor random numbers, and
     its loop cannot begin within an epoch without repeating hooks.
+
+    It ends a training whose loss is not finite any more, and puts the weights of the last checkpoint in place.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class KeepCheckpoints(Callback):
         self.checkpoints.begin()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        module.sums.begin_at(0)
         if self.checkpoints.state is not None:
             self._restore(trainer, module)
         elif trainer.current_epoch > 0:
@@ -73,9 +80,25 @@ class KeepCheckpoints(Callback):
             return  # the epoch ends first
         if (index + 1) % trainer.accumulate_grad_batches:
             return  # the step needs more passes
-        if self.loader.begins_within_epochs and self.checkpoints.is_due():
+        is_due = self.loader.begins_within_epochs and self.checkpoints.is_due()
+        # of several processes, all have to end at once, as they do at the end of an epoch
+        if trainer.world_size == 1 and (is_due or (index + 1) % BATCHES_BETWEEN_LOOKS == 0):
+            self._look_at_loss(trainer, module)
+        if is_due:
             self._save(trainer, module, batch=index + 1)
         interrupts.check()
+
+    def on_exception(self, trainer: lightning.Trainer, module: Any, exception: BaseException) -> None:
+        if isinstance(exception, TrainingDiverged) and (good := self.checkpoints.last_good_network()) is not None:
+            module.network.load_state_dict(as_tensors(good))
+
+    def _look_at_loss(self, trainer: lightning.Trainer, module: Any) -> None:
+        if not math.isfinite(loss := module.sums.train_loss()):
+            raise self.log_epochs.curves.diverged(
+                num_finite=module.sums.num_finite // trainer.accumulate_grad_batches,
+                loss=loss,
+                learning_rate=self.log_epochs.learning_rate,
+            )
 
     def _save(self, trainer: lightning.Trainer, module: Any, batch: int) -> None:
         if not self.checkpoints.is_kept:
@@ -110,6 +133,7 @@ class KeepCheckpoints(Callback):
         for callback, of_averages in zip(self.averages, state.get("averages", []), strict=True):  # not in older ones
             callback.load_state_dict(of_averages)
         module.sums.load_state_dict(state["sums"], trainer.strategy.root_device)
+        module.sums.begin_at(self.checkpoints.batch)
         self.log_epochs.load_state_dict(state["log_epochs"])
 
 
