@@ -7,7 +7,6 @@ import dataclasses
 import shutil
 from collections.abc import Iterator
 
-from tandem.data.console import say
 from tandem.data.prepare import PreparedData
 from tandem.errors import TrainingDiverged
 from tandem.evaluation.predictions import Predictions
@@ -55,11 +54,7 @@ class Progress:
         self._settings = settings
         self._run = run
         self._phases = phases_of(settings)
-        # one process of several would have to tell the others where to begin
-        keeps = settings.num_devices == 1 or framework.name == "keras"
-        folder = run.folder / vocabulary.CHECKPOINT_FOLDER if keeps else None
-        if not keeps:
-            say("This run on several devices keeps no checkpoints: if it is interrupted, it begins again", quiet=False)
+        folder = run.folder / vocabulary.CHECKPOINT_FOLDER
         self._checkpoints = run.checkpoints = Checkpoints(folder, minutes=settings.checkpoint_minutes)
         self.curves = curves or Curves(run)
         self.curves.checkpoints = self._checkpoints

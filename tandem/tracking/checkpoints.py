@@ -193,13 +193,18 @@ class PhaseCheckpoints:
         self._checkpoints = checkpoints
         self._phase = phase
         self._rows = rows
-        self.state = checkpoints.in_phase(phase)
+        self.state: dict[str, Tree] | None = None
         self.epoch, self.batch, self.seconds = 0, 0, 0.0
-        if self.state is not None:
-            self.epoch, self.batch, self.seconds = (self.state[name] for name in ("epoch", "batch", "seconds"))
-            rows[:] = self.state["rows"]
-            checkpoints.place = self._place(self.epoch, self.batch)
+        self.continue_from(checkpoints.in_phase(phase))
         self._start = self._last = time.perf_counter()
+
+    def continue_from(self, state: dict[str, Tree] | None) -> None:
+        """Continues from a state, such as that of another process of the run; None begins the phase."""
+        self.state = state
+        if state is not None:
+            self.epoch, self.batch, self.seconds = (state[name] for name in ("epoch", "batch", "seconds"))
+            self._rows[:] = state["rows"]
+            self._checkpoints.place = self._place(self.epoch, self.batch)
 
     def begin(self) -> None:
         """Begins to count the seconds of training."""
