@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # on two cores, two processes with two threads each are many times slower than with one thread each
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo serve test test-long test-common test-torch test-keras lint types audit clean kills test-exports test-gpu bench-gpu
+.PHONY: help setup demo serve test test-common test-torch test-keras test-long test-long-common test-long-torch test-long-keras lint types audit clean kills test-exports test-gpu bench-gpu
 
 help:
 	@echo "make demo        five runs per framework on handwritten digits, then their comparison (under 5 minutes)"
@@ -58,9 +58,17 @@ test-torch: $(VENV)/requirements-dev.done
 test-keras: $(VENV)/requirements-dev.done
 	$(PYTEST) tests/on_keras -m "not long"
 
+# Two processes at a time, as in `make test`.
 test-long: $(VENV)/requirements-dev.done
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target test-long-common test-long-torch test-long-keras
+
+test-long-common: $(VENV)/requirements-dev.done
 	$(PYTEST) tests -m long --ignore tests/on_torch --ignore tests/on_keras
+
+test-long-torch: $(VENV)/requirements-dev.done
 	$(PYTEST) tests/on_torch -m long
+
+test-long-keras: $(VENV)/requirements-dev.done
 	$(PYTEST) tests/on_keras -m long
 
 # Exports of all backbones from Keras, with up to 16 GB of memory.

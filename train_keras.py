@@ -99,6 +99,7 @@ def freeze_or_thaw(network: on_keras.Classifier, phase: Phase, blocks: on_keras.
         on_keras.set_trainable(block, False)
     for block in trained:
         on_keras.set_trainable(block, True)
+    on_keras.fix_batch_norm(network.backbone, phase.batch_norm == "frozen")  # its scale and offset are trained
 
 
 # --------------------------------------------------------------------------------------------------------------- phase

@@ -104,6 +104,8 @@ def freeze_or_thaw(network: on_torch.Classifier, phase: Phase, blocks: on_torch.
         for module in block:
             module.requires_grad_(True)
             module.train()
+    if phase.batch_norm == "frozen":
+        on_torch.fix_batch_norm(network.backbone)  # its scale and offset are trained
 
 
 class FreezeOrThaw(Callback):

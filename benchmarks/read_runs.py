@@ -3,7 +3,8 @@
     python -m benchmarks.read_runs
 
 Writes 250 runs of 30 metrics and 50 parameters to MLflow's tables, measures, and repeats this with 500, 1,000 and 2,000
-runs. The last column is the whole of compare.py, with imports and output. docs/performance.md has results.
+runs. The last column is the whole of compare.py, with imports and output. As in real runs, most numbers are in tags;
+--old makes all of them metrics, as in runs of version 0.2.0. docs/performance.md has results.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.settings import Regime, Settings, flatten
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, find_or_create_experiment
+from tandem.tracking.numbers import Numbers
 from tandem.tracking.provenance import parameter_text
 from tandem.tracking.reader import read_runs
 
@@ -46,7 +48,7 @@ EPOCH_METRICS = (
     vocabulary.EPOCH_SECONDS,
     vocabulary.EPOCH_PHASE,
 )
-RUN_METRICS = (
+RUN_NUMBERS = (
     vocabulary.TRAIN_SECONDS,
     vocabulary.SECONDS_PER_EPOCH,
     vocabulary.EPOCHS,
@@ -62,7 +64,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--runs", type=int, nargs="+", default=[250, 500, 1000, 2000], help="numbers of runs, ascending"
     )
-    parser.add_argument("--metrics", type=int, default=30, help="metrics per run (default: %(default)s)")
+    parser.add_argument(
+        "--metrics", type=int, default=30, help="metrics and other numbers per run (default: %(default)s)"
+    )
+    parser.add_argument("--old", action="store_true", help="record all numbers as metrics")
     parser.add_argument("--parameters", type=int, default=50, help="parameters per run (default: %(default)s)")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="tandem-benchmark-") as folder:
@@ -73,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         num_made, before = 0, None
         for num_runs in sorted(arguments.runs):
             counts = {"num_metrics": arguments.metrics, "num_parameters": arguments.parameters}
-            make_runs(uri, num_made, num_runs - num_made, **counts)
+            make_runs(uri, num_made, num_runs - num_made, **counts, old=arguments.old)
             num_made = num_runs
             reading, comparing, cpu = (min(times) for times in zip(*(measure(uri) for _ in range(3)), strict=True))
             whole = min(measure_script(uri, Path(folder) / "tables") for _ in range(3))
@@ -82,10 +87,18 @@ def main(argv: list[str] | None = None) -> None:
             before = cpu
 
 
-def make_runs(uri: str, first: int, count: int, *, num_metrics: int, num_parameters: int) -> None:
+def make_runs(uri: str, first: int, count: int, *, num_metrics: int, num_parameters: int, old: bool = False) -> None:
     """Adds runs to a store: a grid over what users vary, and when that is through, with another learning rate.
 
     Through MLflow's own tables in one transaction, since its client needs five transactions and 0.2 s per run.
+
+    Args:
+        uri: Of the store.
+        first: Number of the first run.
+        count: Number of runs.
+        num_metrics: Metrics and other numbers per run.
+        num_parameters: Parameters per run.
+        old: Make all numbers metrics, as version 0.2.0 did.
     """
     experiment = int(find_or_create_experiment(MlflowClient(uri), EXPERIMENT).experiment_id)
     rows: dict[type, list[dict[str, Any]]] = {
@@ -110,7 +123,10 @@ def make_runs(uri: str, first: int, count: int, *, num_metrics: int, num_paramet
         }
         run = {"run_uuid": uuid.uuid4().hex}
         values = {"value": 0.5 + number / 1e5, "timestamp": 1, "is_nan": False, **run}
-        once = [*RUN_METRICS, *(f"other/{index}" for index in range(num_metrics))][: num_metrics - len(EPOCH_METRICS)]
+        names = [*RUN_NUMBERS, *(f"other/{index}" for index in range(num_metrics))][: num_metrics - len(EPOCH_METRICS)]
+        metrics, in_tags = Numbers().add(dict.fromkeys(names, values["value"]))
+        once = names if old else list(metrics)
+        tags |= {} if old else in_tags
         rows[SqlRun].append(
             {
                 **run,

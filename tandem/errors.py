@@ -12,6 +12,7 @@ from typing import NoReturn
 import psutil
 
 from tandem import interrupts
+from tandem.call_stack import call_with_room
 from tandem.output import protect_output
 from tandem.secrets import hide_secrets
 
@@ -160,7 +161,7 @@ def run_program(program: str, main: Callable[[list[str] | None], None], argv: li
     protect_output()
     try:
         with interrupts.watch():
-            main(argv)
+            call_with_room(main, argv)
     except UserError as error:
         exit_with(program, error)
     except OSError as error:

@@ -88,6 +88,16 @@ def client(database: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
 
 @pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Sends SIGTERM to the tests, which is then raised only where the code asks for it; within watch()."""
+    from tandem import interrupts
+
+    monkeypatch.setattr(interrupts, "SECONDS_UNTIL_RAISED", 60.0)
+    monkeypatch.setattr(interrupts, "SECONDS_OF_A_STEP", 60.0)
+    return lambda: os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -158,6 +158,12 @@ class RecordingRun:
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         self.logged.append((step, dict(values)))
 
+    def log_numbers(self, values: Mapping[str, float]) -> None:
+        self.log_metrics(values)
+
+    def numbers_table(self) -> str:
+        return ""
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self.tags.update(tags)
 

@@ -196,13 +196,14 @@ def phases_of_last_run(folder: Path) -> tuple[float | None, float | None]:
     journals = sorted(folder.glob("runs/*/*/journal.jsonl"), key=lambda path: path.stat().st_mtime)
     if not journals:
         return None, None
-    metrics = {}
+    phases = {}
     for line in journals[-1].read_text().splitlines():
         record = json.loads(line)
-        if record.get("kind") == "metrics":
-            metrics.update(record["values"])
+        if record.get("kind") == "tags":
+            phases |= {tag: text for tag, text in record["values"].items() if tag.startswith("tandem.numbers.phase_")}
     shutil.rmtree(folder / "runs")
-    return metrics.get("phase_1/cost/train_seconds"), metrics.get("phase_2/cost/train_seconds")
+    first, second = (json.loads(phases.get(f"tandem.numbers.phase_{number}", "{}")) for number in (1, 2))
+    return first.get("cost/train_seconds"), second.get("cost/train_seconds")
 
 
 def print_row(name: str, runs: Sequence[Measured]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +19,16 @@ from tandem.tracking.reader import RunRecord
 LONGEST_DESCRIPTION = 4000  # characters; MLflow stores 5,000 in a tag of an experiment
 
 _BEGIN, _END = "### Recommendation of compare.py", "*End of the recommendation of compare.py*"
+_HEADLINE_END = "<!-- from compare.py -->"  # of the first line; Markdown does not show it
+_EARLIER_HEADLINE = re.compile(rf"^.*{re.escape(_HEADLINE_END)}\n*", re.MULTILINE)
+_CLAUSE_END = re.compile(r", which |; |\. |: (?=train )")
 
 
 def describe_experiment(comparison: Comparison, runs: Sequence[RunRecord], experiment: str) -> None:
     """Writes the recommendation into the experiment's description, which the MLflow UI shows above its runs.
 
-    Text that a person wrote there stays. A store that cannot be written is a warning.
+    The UI shows its first line and, after a click, the rest. Text that a person wrote there stays. A store that cannot
+    be written is a warning.
 
     Args:
         comparison: Of the experiment.
@@ -37,11 +42,24 @@ def describe_experiment(comparison: Comparison, runs: Sequence[RunRecord], exper
             if found is None:
                 raise UserError(f"there is no experiment {experiment!r}")
             before = found.tags.get(vocabulary.DESCRIPTION, "")
-            text = with_recommendation(before, recommendation_text(comparison))
+            text = with_recommendation(before, headline(comparison), recommendation_text(comparison))
             if text != before:
                 client.set_experiment_tag(found.experiment_id, vocabulary.DESCRIPTION, text)
     except (UserError, OSError) as error:
         warn(f"the description of the experiment {experiment} was not updated: {one_line(error)}")
+
+
+def headline(comparison: Comparison) -> str:
+    """The first recommendation, shortened to its first clause: the UI shows one line of about 90 characters."""
+    if not comparison.groups:
+        return ""
+    first = comparison.groups[0]
+    clause = _CLAUSE_END.split(first.recommendation[0], maxsplit=1)[0].rstrip(".")
+    clause += ")" if clause.count("(") > clause.count(")") else ""
+    more = len(comparison.groups) - 1
+    of_group = f"{first.group.name}: " if more else ""
+    others = f" {more} more below." if more else ""
+    return f"{of_group}{clause}.{others}"
 
 
 def recommendation_text(comparison: Comparison) -> str:
@@ -55,8 +73,19 @@ def recommendation_text(comparison: Comparison) -> str:
     return f"{text}\n{_END}"
 
 
-def with_recommendation(description: str, recommendation: str) -> str:
-    """A description in which the recommendation of an earlier comparison is replaced, or to which one is added."""
+def with_recommendation(description: str, first_line: str, recommendation: str) -> str:
+    """A description in which the recommendation of an earlier comparison is replaced, or to which one is added.
+
+    Args:
+        description: With or without an earlier recommendation.
+        first_line: Comes first.
+        recommendation: Between its marks.
+    """
+    own = _EARLIER_HEADLINE.sub("", description)
+    return f"{first_line} {_HEADLINE_END}\n\n{_with_block(own, recommendation)}"
+
+
+def _with_block(description: str, recommendation: str) -> str:
     before, begin, rest = description.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:

@@ -25,6 +25,7 @@ _SHOWN_OTHERWISE |= {vocabulary.NUM_CLASSES, *vocabulary.NUM_IMAGES.values()}
 # Groups of settings that affect nothing, including those that only older versions had.
 _GROUPS_WITHOUT_EFFECT = ("tracking.", "sweep.")
 _WITHOUT_FROZEN_PHASE = ("off_the_shelf", "scratch", "finetune")
+_WITH_FROZEN_BACKBONE = ("off_the_shelf", "frozen")
 # Settings, or the first part of their names, that a network off the shelf does not use.
 _SETTINGS_OF_TRAINING = (
     *("learning_rate", "batch_size", "accumulate", "max_epochs", "ema_decay", "max_minutes", "batch_norm_momentum"),
@@ -56,6 +57,8 @@ def settings_of(run: RunRecord) -> dict[str, str]:
     for name, regime in _SETTINGS_OF_REGIMES.items():
         if run.params.get("regime") != regime:
             settings[name] = NOT_APPLICABLE
+    if run.params.get("regime") in _WITH_FROZEN_BACKBONE:
+        settings["backbone_batch_norm"] = NOT_APPLICABLE
     if run.params.get("regime") == "off_the_shelf":
         settings |= {name: NOT_APPLICABLE for name in settings if name.startswith(_SETTINGS_OF_TRAINING)}
     return settings

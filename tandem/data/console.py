@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
+from tandem import interrupts
 from tandem.secrets import hide_secrets
 
 T = TypeVar("T")
@@ -19,6 +21,9 @@ R = TypeVar("R")
 # there are few items, tasks are smaller, so that all cores finish at about the same time.
 MOST_ITEMS_PER_TASK = 32
 LEAST_TASKS_PER_CORE = 8
+
+SECONDS_BETWEEN_QUESTIONS = 0.1
+"""Time between two questions whether a signal has come, while other threads work."""
 
 
 def say(line: str, *, quiet: bool) -> None:
@@ -37,23 +42,37 @@ def on_all_cores(work: Callable[[T], R], items: Sequence[T], *, title: str, quie
 
     Threads and not processes: Pillow decodes and resizes without holding the GIL, the workers share memory, and it does
     not matter what the calling program has imported or started before.
+
+    After a signal or an error each thread finishes the item that it has begun, and no other.
+
+    Raises:
+        Interrupted: A signal came.
     """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     executor = ThreadPoolExecutor(num_cores(), thread_name_prefix="decode")
+    ending = threading.Event()
+
+    def do_all(items: Sequence[T]) -> list[R]:
+        return [work(item) for item in items if not ending.is_set()]
+
     try:
         with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
             bar = progress.add_task(title, total=len(items))
             size = max(1, min(MOST_ITEMS_PER_TASK, len(items) // (LEAST_TASKS_PER_CORE * num_cores())))
             tasks: list[Future[list[R]]] = [
-                executor.submit(_do_all, work, items[start : start + size]) for start in range(0, len(items), size)
+                executor.submit(do_all, items[start : start + size]) for start in range(0, len(items), size)
             ]
             for task in tasks:
+                interrupts.check()
+                while not task.done():
+                    wait([task], timeout=SECONDS_BETWEEN_QUESTIONS)
+                    interrupts.check()
                 results = task.result()
                 progress.advance(bar, len(results))
                 yield from results
     finally:
-        # after an error or Ctrl-C only tasks that have begun are finished
+        ending.set()
         executor.shutdown(cancel_futures=True)
 
 
@@ -70,7 +89,3 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _do_all(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    return [work(item) for item in items]

@@ -25,6 +25,7 @@ import rich.progress
 import urllib3
 from rich.console import Console
 
+from tandem import interrupts
 from tandem.data.cache import in_megabytes, partial_of, wait_for_lock
 from tandem.data.console import say
 from tandem.errors import UserError
@@ -255,6 +256,7 @@ def _resume(url: str, partial: Path, *, quiet: bool) -> None:
         ):
             bar = progress.add_task(partial.name.removesuffix(PARTIAL), total=total, completed=begun)
             for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
+                interrupts.check()  # the part that is there stays
                 output.write(chunk)
                 progress.advance(bar, len(chunk))
 
@@ -294,4 +296,4 @@ def _extract(archive: Path, into: Path, *, quiet: bool) -> None:
                 # tarfile stops before the end of the compressed file, where the compression's checksum is
                 assert packed_tar.fileobj is not None
                 while packed_tar.fileobj.read(CHUNK_BYTES):
-                    pass
+                    interrupts.check()

@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import xxhash
 from rich.console import Console
 from rich.progress import Progress
 
+from tandem import interrupts
 from tandem.data.cache import NoRoom, check_room, remove_leftovers, wait_for_lock
 from tandem.data.console import say
 from tandem.data.manifest import hash_of
@@ -39,6 +41,9 @@ FEATURES_FILE = "features.npy"
 SECONDS_FILE = "seconds.npy"
 CHECKSUMS_FILE = "checksums.npy"
 """XXH3 of each row's bytes, uint64; 0 for rows of versions that had no checksums."""
+
+SECONDS_BETWEEN_KEEPING = 60.0
+"""Time after which a pass makes its features available, so that a killed process loses no more."""
 
 ImagesOf = Callable[[np.ndarray], np.ndarray]
 """From rows of the store, int64 of shape (n,), to their images, uint8 of shape (n, height, width, 3)."""
@@ -174,6 +179,8 @@ def open_features(
     The first batch of each size is computed twice, and the second time counts: at its first use a size is compiled,
     and a GPU chooses its algorithms.
 
+    Features are kept every minute, and before a signal or an error ends the pass.
+
     If two processes need the same features, one computes them and the other waits. If they cannot be written, they are
     kept in memory, and one line says so.
 
@@ -249,27 +256,44 @@ def _compute_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, tim
 
 
 def _write_missing(folder: Path, seconds: np.ndarray, missing: np.ndarray, timed: _TimedPass) -> None:
-    file, offset = -1, 0
+    file, offset, kept = -1, 0, time.perf_counter()
     checksums = _read_checksums(folder, len(seconds))
     try:
-        for rows, features, batch_seconds in timed.batches(missing):
-            if file < 0:
-                check_room(folder.parent, len(missing) * features[0].nbytes, what="they")
-                file, offset = _open_for_writing(folder, (len(seconds), features.shape[1]))
-            _write(file, offset, rows, features)
-            checksums[rows] = [_checksum(values) for values in features]
-            seconds[rows] = batch_seconds / len(rows)
-        try:
+        with interrupts.asking():
+            for rows, features, batch_seconds in timed.batches(missing):
+                if file < 0:
+                    check_room(folder.parent, len(missing) * features[0].nbytes, what="they")
+                    file, offset = _open_for_writing(folder, (len(seconds), features.shape[1]))
+                _write(file, offset, rows, features)
+                checksums[rows] = [_checksum(values) for values in features]
+                seconds[rows] = batch_seconds / len(rows)
+                if time.perf_counter() - kept >= SECONDS_BETWEEN_KEEPING:
+                    _keep(folder, file, checksums, seconds)
+                    kept = time.perf_counter()
+        _keep(folder, file, checksums, seconds)
+    except NoRoom:
+        raise
+    except BaseException:
+        if file >= 0:
+            with suppress(NoRoom):  # what was computed before a signal or an error is not computed again
+                _keep(folder, file, checksums, seconds)
+        raise
+    finally:
+        if file >= 0:
+            os.close(file)
+
+
+def _keep(folder: Path, file: int, checksums: np.ndarray, seconds: np.ndarray) -> None:
+    """Makes the features that were computed so far available to this and other runs."""
+    try:
+        with interrupts.holding():
             os.fsync(file)
             with whole_file(folder / CHECKSUMS_FILE, "wb", sync=True) as checksums_file:
                 np.save(checksums_file, checksums)
             with whole_file(folder / SECONDS_FILE, "wb", sync=True) as seconds_file:
                 np.save(seconds_file, seconds)
-        except OSError as error:
-            raise NoRoom(error.strerror or str(error)) from None
-    finally:
-        if file >= 0:
-            os.close(file)
+    except OSError as error:
+        raise NoRoom(error.strerror or str(error)) from None
 
 
 class _TimedPass:
@@ -288,6 +312,7 @@ class _TimedPass:
         with Progress(console=console, transient=True, disable=self._quiet or not console.is_terminal) as progress:
             bar = progress.add_task("Computing features", total=len(rows))
             while done < len(rows):
+                interrupts.check()
                 start = time.perf_counter()
                 features = np.ascontiguousarray(next(computed), dtype=np.float32)
                 batch = rows[done : done + len(features)]

@@ -24,6 +24,7 @@ import xxhash
 from filelock import Timeout
 from PIL import Image
 
+from tandem import interrupts
 from tandem.data.cache import (
     NoRoom,
     check_room,
@@ -354,6 +355,7 @@ def _checksum(store: Path) -> str:
     checksum = xxhash.xxh3_64()
     with (store / IMAGES_FILE).open("rb") as file:
         while block := file.read(CHECKSUM_BLOCK):
+            interrupts.check()
             checksum.update(block)
     return checksum.hexdigest()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from tandem import interrupts
 from tandem.protocol.settings import Settings
 
 BATCHES_ON_GPU = 4
@@ -42,12 +43,16 @@ def computed_as_fits(
 
     Yields:
         Results of a batch or a part of one, of shape (n, ...).
+
+    Raises:
+        Interrupted: A signal came; each batch is followed by the question.
     """
     size = 0
     for batch in batches:
         size = size or len(batch)
         start = 0
         while start < len(batch):
+            interrupts.check()
             part = batch[start : start + size]
             try:
                 results = compute(np.resize(part, (size, *part.shape[1:])) if pad else part)
@@ -78,4 +83,5 @@ def predict_as_fits(
     Returns:
         Array of shape (images, outputs).
     """
-    return np.concatenate(list(computed_as_fits(predict, batches, is_out_of_memory=is_out_of_memory, pad=pad)))
+    with interrupts.asking():
+        return np.concatenate(list(computed_as_fits(predict, batches, is_out_of_memory=is_out_of_memory, pad=pad)))

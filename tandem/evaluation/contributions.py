@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
+from tandem import interrupts
 from tandem.evaluation.metrics import calibration_pairs
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.ranking import rank
@@ -222,6 +223,7 @@ def ranking_contributions(split: ClassSplit, predictions: Predictions) -> dict[s
     weights = split.weights("present")
     scores, biases, images = np.zeros(2), np.zeros(2), np.zeros((2, len(split.truth)))
     for index in np.flatnonzero(weights):
+        interrupts.check()
         ranking = rank(predictions, int(index))
         assert ranking is not None
         scores += weights[index] * np.array([ranking.roc_auc, ranking.average_precision])

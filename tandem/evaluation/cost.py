@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tandem import interrupts
+
 WARM_UP_CALLS = 3
 TIMED_CALLS = 20
 TIME_LIMIT_SECONDS = 3.0
@@ -21,6 +23,7 @@ def median_seconds(call: Callable[[], object]) -> float:
         call()
     seconds: list[float] = []
     while len(seconds) < TIMED_CALLS and sum(seconds) < TIME_LIMIT_SECONDS:
+        interrupts.check()
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from tandem import interrupts
 from tandem.evaluation.metrics import TOP, calibration_error
 from tandem.evaluation.scored_rows import (
     AGREEMENTS,
@@ -129,6 +130,7 @@ def difference_intervals(
 
 
 def _interval(rows: ScoredRows | ScoredFolds, score: str, row: int, *, alpha: float, lower_alpha: float) -> Interval:
+    interrupts.check()
     if isinstance(rows, ScoredRows):
         if score in MINIMA:
             return _lowest_class(rows, score.removesuffix("_min"), row)

@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy import special, stats
 
+from tandem import interrupts
 from tandem.evaluation.contributions import Size
 from tandem.evaluation.crossed import Side, quantile
 from tandem.evaluation.scored_rows import ScoredRows
@@ -53,6 +54,7 @@ class PairPower:
             difference: Above 0 and below the accuracy.
             num_images: Of the test set; by default as many as there are.
         """
+        interrupts.check()
         images = num_images or self._num_images
         if all(side.num_runs[0] == 1 for side in self._pair.sides):
             return mcnemar_power(images, self._disagreement_at(difference), difference, self._alpha)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import sparse
 
+from tandem import interrupts
 from tandem.evaluation.predictions import Predictions
 
 NUM_RESAMPLES = 2000  # Efron and Tibshirani 1993, "An Introduction to the Bootstrap", ch. 19: 1,000 or more
@@ -38,6 +39,7 @@ def weight_blocks(truth: np.ndarray, num_resamples: int, seed: int) -> Iterator[
     support = np.bincount(truth)
     class_size, class_start = support[truth[order]], (np.cumsum(support) - support)[truth[order]]
     for start in range(0, num_resamples, _BLOCK):
+        interrupts.check()
         block = min(_BLOCK, num_resamples - start)
         drawn = order[class_start + (random.random((block, images)) * class_size).astype(np.int64)]
         drawn += np.arange(block)[:, None] * images

@@ -13,6 +13,7 @@ from functools import cached_property, partial
 import numpy as np
 import pandas as pd
 
+from tandem import interrupts
 from tandem.evaluation.contributions import (
     Agreement,
     Average,
@@ -157,7 +158,7 @@ class ScoredRows:
                 size = agreement_size(self.split)
         elif name == CALIBRATION and self.num_images < FEWEST_IMAGES_FOR_CALIBRATION:
             why_not = f"fewer than {FEWEST_IMAGES_FOR_CALIBRATION} test images"
-        rows = [[contributions(self.split, run) for run in runs] for runs in self.runs]
+        rows = [[_unless_interrupted(contributions, self.split, run) for run in runs] for runs in self.runs]
         images = [np.array([part.images for part in row]) for row in rows]
         values = [np.array([part.score - part.bias for part in row]) for row in rows]
         return RowScores(
@@ -260,6 +261,13 @@ _OF_CLASSES: dict[str, tuple[str, Average]] = {
     **{name: (name.removesuffix("_macro"), "present") for name in RANKINGS},
 }
 """Keys of the limits above, and weights of the classes."""
+
+
+def _unless_interrupted(
+    contributions: Callable[[ClassSplit, ScoredRun], Contributions], split: ClassSplit, run: ScoredRun
+) -> Contributions:
+    interrupts.check()
+    return contributions(split, run)
 
 
 def _too_few_errors(name: str, runs: Sequence[ScoredRun]) -> str | None:

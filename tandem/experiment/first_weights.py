@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tandem.data.console import say
 from tandem.data.prepare import PreparedData
 from tandem.errors import UserError
 from tandem.experiment.framework import Framework, Network
@@ -24,10 +25,13 @@ def first_network(framework: Framework, settings: Settings, data: PreparedData, 
     weights_file = locate_weights(settings, framework.package.BACKBONE_FILE)
     record_weights(run, settings, weights_file)
     try:
-        return framework.build_network(settings, data, weights_file)
+        network = framework.build_network(settings, data, weights_file)
     except UserError as error:
         settings = without_imagenet(run, settings, error)
-    return framework.build_network(settings, data, None)
+        network = framework.build_network(settings, data, None)
+    if settings.backbone_batch_norm == "frozen" and not framework.package.has_batch_norm(network.backbone):
+        say(f"backbone_batch_norm frozen has no effect: {settings.backbone} has no batch norm", quiet=False)
+    return network
 
 
 def locate_weights(settings: Settings, backbone_file: str) -> Path | None:

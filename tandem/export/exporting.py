@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 from rich.progress import track
 
@@ -28,6 +27,7 @@ from tandem.serving.onnx_file import DESCRIPTION_KEY, INPUT, OUTPUT, open_onnx
 from tandem.serving.opening import StoredModel, find_stored_model, open_network
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import explained
+from tandem.tracking.numbers import tags_with
 from tandem.tracking.reader import RunRecord, download, find_run
 from tandem.tracking.system import describe_hardware
 
@@ -211,11 +211,12 @@ def _largest_difference(received: np.ndarray, expected: np.ndarray) -> float:
 def _log_latency(path: Path, run: RunRecord) -> str:
     exported = open_onnx(path, threads=LATENCY_THREADS)
     latency, throughput = measure_inference(exported.network, _noise(exported.description), CHECK_BATCH)
-    metrics = {vocabulary.ONNX_LATENCY_MILLISECONDS: latency, vocabulary.ONNX_IMAGES_PER_SECOND: throughput}
+    numbers = {vocabulary.ONNX_LATENCY_MILLISECONDS: latency, vocabulary.ONNX_IMAGES_PER_SECOND: throughput}
     client = MlflowClient(tracking_uri=run.uri)
     with explained(run.uri):
-        client.log_batch(run.run_id, metrics=[Metric(name, value, 0, 0) for name, value in metrics.items()])
-        client.set_tag(run.run_id, vocabulary.ONNX_HARDWARE, describe_hardware())
+        tags = tags_with(client.get_run(run.run_id), numbers)
+        for tag, text in {**tags, vocabulary.ONNX_HARDWARE: describe_hardware()}.items():
+            client.set_tag(run.run_id, tag, text)
     return (
         f"Latency in ONNX Runtime on one thread: {latency:.1f} ms; {throughput:.0f} images per second in batches of "
         f"{CHECK_BATCH}; logged to the run"

@@ -33,6 +33,7 @@ from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.auxiliary import AuxiliaryRun, auxiliary_run
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
+from tandem.tracking.numbers import read_numbers
 from tandem.tracking.places import folder_of_runs
 from tandem.tracking.process import SignsOfLife, is_gone, this_process
 from tandem.tracking.provenance import hide_password, method_title
@@ -46,8 +47,6 @@ from tandem.tracking.unfinished import (
     mark_dead_runs,
     process_tag,
 )
-
-MEAN_PREFIX, DEVIATION_PREFIX = "mean/", "std/"
 
 SECONDS_TO_END = 60.0
 """Time for a child to end after its parent was killed; it writes a checkpoint and sends the rest."""
@@ -68,8 +67,8 @@ class ParentRun:
         return self.run.id
 
     def finished_children(self) -> list[dict[str, float]]:
-        """Final metrics of each finished child; of several for one seed and fold, the last one's."""
-        return [run.data.metrics for run in self._finished().values()]
+        """Final numbers of each finished child; of several for one seed and fold, the last one's."""
+        return [read_numbers(run) for run in self._finished().values()]
 
     def finished_repeats(self) -> set[Repeat]:
         """Seeds and folds that have a finished child."""
@@ -101,16 +100,16 @@ class ParentRun:
         """Logs mean and standard deviation of the scores and costs that all finished children have.
 
         Returns:
-            The number of children that are finished in MLflow; mean and standard deviation by metric. The deviation
+            The number of children that are finished in MLflow; mean and standard deviation by name. The deviation
             is that of a sample (n - 1), 0 for a single child.
         """
         children = self.finished_children()
         summary = mean_and_deviation(children)
-        self.run.log_metrics(
+        self.run.log_numbers(
             {
-                prefix + name: value
+                f"{statistic}/{name}": value
                 for name, both in summary.items()
-                for prefix, value in zip((MEAN_PREFIX, DEVIATION_PREFIX), both, strict=True)
+                for statistic, value in zip(vocabulary.STATISTICS, both, strict=True)
             }
         )
         return len(children), summary

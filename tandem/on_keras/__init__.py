@@ -13,7 +13,7 @@ from tandem.on_keras.acceleration import (
 )
 from tandem.on_keras.architecture import layers_of
 from tandem.on_keras.average import average_weights
-from tandem.on_keras.backbones import blocks_of, check_builder, set_trainable
+from tandem.on_keras.backbones import blocks_of, check_builder, fix_batch_norm, has_batch_norm, set_trainable
 from tandem.on_keras.backends import (
     backend,
     limit_threads,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras.callbacks import Callback
 
-from tandem.on_keras.backbones import leaf_layers
+from tandem.on_keras.backbones import batch_norms_of, has_fixed_statistics
 from tandem.on_keras.weights import assign, values_of
 
 
@@ -27,8 +27,8 @@ class Averages:
         """
         self.optimizer = model.optimizer
         self.optimizer.build(model.trainable_variables)
-        norms = [layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
-        statistics = [variable for norm in norms if norm.trainable for variable in norm.non_trainable_variables]
+        norms = [norm for norm in batch_norms_of(model) if not has_fixed_statistics(norm)]
+        statistics = [variable for norm in norms for variable in norm.non_trainable_variables]
         self.variables: list[keras.Variable] = [*model.trainable_variables, *statistics]
         self.averages: list[keras.Variable] = [
             self.optimizer.add_variable_from_reference(variable, name="average") for variable in self.variables

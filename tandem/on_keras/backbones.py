@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -128,6 +129,40 @@ def set_trainable(layers: list[keras.layers.Layer], trainable: bool) -> None:
         if isinstance(layer, keras.layers.Dropout):
             rate = _dropout_rates.setdefault(layer, layer.rate)
             layer.rate = rate if trainable else 0.0
+
+
+def fix_batch_norm(network: keras.Model, fixed: bool) -> None:
+    """Keeps batch norm in inference mode, or lets it train again; it takes effect with the next compile().
+
+    Fixed, it keeps its statistics and normalises with them, while its scale and offset are trained; trainable = False
+    would freeze those as well. Saved models are as without it.
+    """
+    for layer in batch_norms_of(network):
+        if fixed:
+            layer.call = functools.partial(_call_in_inference_mode, layer)
+        elif "call" in vars(layer):
+            del layer.call  # its class's again
+
+
+def _call_in_inference_mode(
+    layer: keras.layers.BatchNormalization, inputs: Any, training: bool | None = None, mask: Any = None
+) -> Any:
+    return type(layer).call(layer, inputs, training=False, mask=mask)
+
+
+def has_fixed_statistics(layer: keras.layers.BatchNormalization) -> bool:
+    """True if the statistics of batch norm do not change in training."""
+    return not layer.trainable or "call" in vars(layer)
+
+
+def has_batch_norm(network: keras.Model) -> bool:
+    """True if there is batch norm in a network."""
+    return any(True for _ in batch_norms_of(network))
+
+
+def batch_norms_of(network: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
+    """The batch norm of a network, layer by layer."""
+    return (layer for layer in leaf_layers(network) if isinstance(layer, keras.layers.BatchNormalization))
 
 
 # Layers of published files that a backbone may lack: heads by their names in Keras Applications and in the two formats,

@@ -11,9 +11,9 @@ import numpy as np
 from tandem.on_keras.average import WithAverages
 from tandem.on_keras.backbones import (
     BuiltBackbone,
+    batch_norms_of,
     build_backbone,
     build_with_imagenet_head,
-    leaf_layers,
     load_weights,
 )
 from tandem.on_keras.distributed import bring_together, share_out
@@ -101,8 +101,7 @@ def build_off_the_shelf(settings: Settings, weights_file: Path | None = None) ->
 
 def _assemble(settings: Settings, built: BuiltBackbone, head: keras.Sequential) -> Classifier:
     if settings.batch_norm_momentum is not None:
-        for layer in leaf_layers(built.network):
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = settings.batch_norm_momentum
+        for layer in batch_norms_of(built.network):
+            layer.momentum = settings.batch_norm_momentum
     pixels = Pixels(settings.data.image_size, scaling_of(built.scaling, settings.pixel_scaling))
     return Classifier(pixels, built.network, head)

@@ -30,7 +30,13 @@ from tandem.on_torch.lightning_loop import EpochSums, LeanLightningModule, keybo
 from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.loss import mean_loss
 from tandem.on_torch.mapped_head import map_head
-from tandem.on_torch.networks import Classifier, build_classifier, build_off_the_shelf
+from tandem.on_torch.networks import (
+    Classifier,
+    build_classifier,
+    build_off_the_shelf,
+    fix_batch_norm,
+    has_batch_norm,
+)
 from tandem.on_torch.optimizers import Blocks, build_optimizer, build_schedule
 from tandem.on_torch.random_numbers import random_state, restore_random_state
 from tandem.on_torch.serving import save_model

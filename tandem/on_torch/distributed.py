@@ -444,8 +444,8 @@ class SharedBatches(DDPStrategy):
 
     def __init__(self, settings: Settings, phase: Phase) -> None:
         # No broadcast of buffers at each forward pass: they are equal anyway, and processes whose share of the
-        # validation images has fewer batches would wait forever. DDP sees by itself that a frozen backbone's weights
-        # have no gradients.
+        # validation images has fewer batches would wait forever. DDP then broadcasts none at the beginning either:
+        # setup does. DDP sees by itself that a frozen backbone's weights have no gradients.
         super().__init__(cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False)
         self._phase = phase
         self._dropout = np.random.SeedSequence([settings.seed, phase.number, distributed.get_rank()]).generate_state(1)
@@ -460,6 +460,9 @@ class SharedBatches(DDPStrategy):
 
     def setup(self, trainer: lightning.Trainer) -> None:
         super().setup(trainer)
+        assert self.lightning_module is not None
+        for buffer in self.lightning_module.buffers():  # batch norm's statistics, which came with the first's weights
+            distributed.broadcast(buffer, src=0)
         # Lightning has given all processes one seed; the same dropout mask in each would be for different images
         torch.manual_seed(int(self._dropout[0]))
 

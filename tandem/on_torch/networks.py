@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tandem.errors import UserError
 from tandem.on_torch.backbones import BuiltBackbone, build_backbone, load_weights
@@ -75,6 +76,22 @@ def inference_mode_of(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def fix_batch_norm(network: nn.Module) -> None:
+    """Puts batch norm into inference mode until train(): it keeps its statistics and normalises with them."""
+    for module in batch_norms_of(network):
+        module.eval()
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """True if there is batch norm in a network."""
+    return any(True for _ in batch_norms_of(network))
+
+
+def batch_norms_of(network: nn.Module) -> Iterator[_BatchNorm]:
+    """The batch norm of a network, module by module."""
+    return (module for module in network.modules() if isinstance(module, _BatchNorm))
+
+
 def build_classifier(settings: Settings, num_classes: int, weights_file: Path | None = None) -> Classifier:
     """Pixel scaling, backbone with the settings' weights, new head.
 
@@ -115,8 +132,7 @@ def build_off_the_shelf(settings: Settings, weights_file: Path | None = None) ->
 
 def _assemble(settings: Settings, built: BuiltBackbone, head: nn.Module) -> Classifier:
     if settings.batch_norm_momentum is not None:
-        for module in built.network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = 1 - settings.batch_norm_momentum
+        for module in batch_norms_of(built.network):
+            module.momentum = 1 - settings.batch_norm_momentum
     pixels = Pixels(settings.data.image_size, scaling_of(built.scaling, settings.pixel_scaling))
     return Classifier(pixels, built.network, head)

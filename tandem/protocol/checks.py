@@ -45,6 +45,7 @@ def check_settings(settings: Settings, framework: Framework) -> None:
     _check_regime(settings)
     _check_optimizer(settings)
     _check_features(settings)
+    _check_batch_norm(settings)
     if settings.loss.class_weights == {}:
         refuse("loss.class_weights", {}, "none, balanced, or a mapping of one or more classes, like {melanoma: 5}")
     if settings.precision == "float16" and settings.device == "cpu":
@@ -226,6 +227,21 @@ def _check_features(settings: Settings) -> None:
         refuse("cache_views", views, "null unless num_devices is 1, since features are cached on one device only")
     if all(phase.trainable != "head" for phase in phases_of(settings)):
         refuse("cache_views", views, f"null with regime {settings.regime}, in which no phase trains only the head")
+
+
+def _check_batch_norm(settings: Settings) -> None:
+    if settings.backbone_batch_norm == "train":
+        return
+    if all(phase.trainable == "head" for phase in phases_of(settings)):
+        allowed = f"train with regime {settings.regime}, which does not train the backbone"
+    elif settings.regime == "scratch":
+        allowed = "train with regime scratch, whose backbone has no statistics to keep"
+    elif settings.weights == "random" or settings.allow_random_weights:
+        name, value = ("weights", "random") if settings.weights == "random" else ("allow_random_weights", "true")
+        allowed = f"train with {name} {value}, since a random backbone has no statistics to keep"
+    else:
+        return
+    refuse("backbone_batch_norm", settings.backbone_batch_norm, allowed)
 
 
 def _check_devices(settings: Settings, framework: Framework) -> None:

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tandem.protocol.settings import AugmentationSettings, MixingSettings, PhaseSettings, Settings, Trainable
+from tandem.protocol.settings import (
+    AugmentationSettings,
+    BatchNorm,
+    MixingSettings,
+    PhaseSettings,
+    Settings,
+    Trainable,
+)
 
 T = TypeVar("T")
 
@@ -35,6 +42,8 @@ class Phase:
     """Learning rate of the head, before the schedule."""
     max_epochs: int
     """Epoch limit."""
+    batch_norm: BatchNorm = "train"
+    """That of the trained part of the backbone: `frozen` for fixed statistics, with scale and offset trained."""
 
     @property
     def words(self) -> str:
@@ -51,6 +60,7 @@ def phases_of(settings: Settings) -> tuple[Phase, ...]:
             blocks=phase.blocks,
             learning_rate=phase.learning_rate or settings.learning_rate,
             max_epochs=phase.max_epochs or settings.max_epochs,
+            batch_norm=settings.backbone_batch_norm,
         )
         for number, phase in enumerate(_listed(settings), start=1)
     )

@@ -20,6 +20,7 @@ NUM_MAGNITUDES = 31
 Regime = Literal["off_the_shelf", "scratch", "frozen", "two_stage", "finetune", "gradual"]
 Trainable = Literal["head", "last", "all"]
 Recipe = Literal["best", "fast"]
+BatchNorm = Literal["train", "frozen"]
 Views = Literal["none", "flip", "flip_and_crops"]
 
 FOLD_SPLITS = ("folds", "publisher_folds")
@@ -407,8 +408,9 @@ class Settings:
 
     recipe: Recipe | None = setting(None, affects="nothing")
     """Settings to start from, read before --config and the command line, which override them. `best`: a linear probe,
-    then everything with layer-wise rates, AdamW, cosine with warm-up, label smoothing, flips and random crops. `fast`:
-    only the head, on features that are computed once. The files are tandem/protocol/recipe_NAME.yaml."""
+    then everything with layer-wise rates and fixed batch-norm statistics, AdamW, cosine with warm-up, label smoothing,
+    flips and random crops. `fast`: only the head, on features that are computed once. The files are
+    tandem/protocol/recipe_NAME.yaml."""
     regime: Regime = setting("finetune", affects="numbers")
     """Way of training: `off_the_shelf` (pretrained network with its ImageNet head, no training), `scratch` (random
     weights), `frozen` (pretrained backbone, only a new head is trained), `two_stage` (like frozen, then everything at a
@@ -435,6 +437,11 @@ class Settings:
     batch_norm_momentum: float | None = setting(0.9, affects="numbers", at_least=0, at_most=0.9999)
     """Share of its running statistics that batch norm keeps at each step (Keras's convention; torch's momentum is 1
     minus this). null keeps each network's own value: 0.9 in torchvision, up to 0.999 in Keras."""
+    backbone_batch_norm: BatchNorm = setting("train", affects="numbers")
+    """Batch norm of a thawed backbone. `train`: it normalises with each batch's own mean and variance and moves its
+    running statistics towards them. `frozen`: it keeps the pretrained running statistics and normalises with them, in
+    training as in prediction; its scale and offset are trained. A frozen backbone's is always frozen, and a head's
+    trains. Without effect on networks without batch norm, such as vgg16."""
     learning_rate: float = setting(1e-3, affects="numbers", at_least=1e-12, at_most=10)
     """Learning rate of all phases, except the second one of `two_stage` (see `thawed_rate_factor`) and those of
     `phases` with a rate of their own."""

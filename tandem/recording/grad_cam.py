@@ -14,6 +14,7 @@ import numpy as np
 import plotly.colors
 from PIL import Image, ImageDraw, ImageFont
 
+from tandem import interrupts
 from tandem.errors import UserError
 from tandem.evaluation.predictions import Predictions
 from tandem.files import whole_file
@@ -187,6 +188,7 @@ def make_grad_cam(
     for start in range(0, len(rows), batch_size):
         batch = slice(start, start + batch_size)
         for place, classes in enumerate(labels):
+            interrupts.check()
             features, gradients = features_and_gradients(images[batch], classes[batch])
             if features.shape[1:3] == (1, 1):
                 return None

@@ -39,7 +39,7 @@ def record_off_the_shelf(run: Run, data: PreparedData, logits: np.ndarray, outpu
     """
     predictions = predictions_of_test(data, mapped_logits(logits, outputs))
     scores = scores_over_all_outputs(logits, predictions.truth, outputs)
-    run.log_metrics({vocabulary.TEST_PREFIX + name: value for name, value in scores.items()})
+    run.log_numbers({vocabulary.TEST_PREFIX + name: value for name, value in scores.items()})
     folder = run.folder / vocabulary.FINAL_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     answers = run.folder / vocabulary.IMAGENET_ANSWERS_FILE

@@ -155,7 +155,7 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
         run: The run that is being recorded.
         predictions: Of the network in its present state.
         folder: Of the artifacts, and of the local files within the run's folder.
-        prefix: Of the names of the metrics, such as "phase_1/"; "" for the trained network.
+        prefix: Of the names of the scores, such as "phase_1/"; "" for the trained network.
 
     Returns:
         The scores, by name without the prefix.
@@ -176,7 +176,7 @@ def record_evaluation(run: Run, predictions: Predictions, *, folder: str, prefix
     ):
         run.log_artifact(local / name, folder=folder)
     result = scores(predictions)
-    run.log_metrics({f"{prefix}{vocabulary.TEST_PREFIX}{name}": value for name, value in result.items()}, step=0)
+    run.log_numbers({f"{prefix}{vocabulary.TEST_PREFIX}{name}": value for name, value in result.items()})
     return result
 
 
@@ -191,7 +191,7 @@ def record_views(run: Run, settings: Settings, plain: Predictions, over_views: P
     """
     count = num_views(settings.test_time_augmentation)
     scores_over_views = record_evaluation(run, over_views, folder=vocabulary.TTA, prefix=f"{vocabulary.TTA}/")
-    run.log_metrics({vocabulary.TTA_VIEWS: count}, step=0)
+    run.log_numbers({vocabulary.TTA_VIEWS: count})
     say(
         f"Mean over {count} views per test image: accuracy {scores_over_views['accuracy']:.4f}; "
         f"of the plain image {scores(plain)['accuracy']:.4f}",
@@ -221,7 +221,7 @@ def record_phase(
     if outcome.frozen_before != outcome.frozen_after:
         raise RuntimeError(f"the frozen backbone changed in phase {phase.number}: its hash differs from before")
     first_epoch = next(row for row in curves.rows if row["phase"] == phase.number)
-    run.log_metrics(
+    run.log_numbers(
         {
             f"{prefix}/{name}": value
             for name, value in {
@@ -337,10 +337,13 @@ def record_end(
     }
     if curves.rows:
         costs[vocabulary.SECONDS_PER_EPOCH] = statistics.median(row[vocabulary.EPOCH_SECONDS] for row in curves.rows)
-    run.log_metrics(costs)
+    run.log_numbers(costs)
     if ended := [str(number) for number, outcome in enumerate(outcomes, start=1) if outcome.ended_by_time_limit]:
         run.set_tags({vocabulary.TIME_LIMIT: f"ended phase {', '.join(ended)}"})
     test_scores = record_evaluation(run, predictions, folder=vocabulary.FINAL_FOLDER, prefix="")
+    numbers = run.folder / vocabulary.NUMBERS_FILE
+    write_text(numbers, run.numbers_table())
+    run.log_artifact(numbers)
     title = f"{settings.backbone}, {settings.regime}, {framework}, {data.name}"
     history = pd.DataFrame(curves.rows)
     page, maps, rows = run.folder / vocabulary.RUN_PAGE_FILE, run.folder / vocabulary.GRAD_CAM_FILE, data.rows("test")

@@ -31,6 +31,7 @@ def save_image_model(network: Path, description: Description, folder: Path) -> N
     """
     parts = folder.with_name(f"{folder.name}-{_PARTS_FOLDER}")
     data = parts / "data"
+    shutil.rmtree(parts, ignore_errors=True)  # a killed process may have left it
     data.mkdir(parents=True)
     try:
         module = ship(CODE, parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,12 @@ from mlflow.tracking import MlflowClient
 
 from tandem import interrupts
 from tandem.errors import UserError
+from tandem.files import write_text
 from tandem.output import warn
+from tandem.tracking import vocabulary
+from tandem.tracking.creation import create_run
 from tandem.tracking.mlflow_store import METRICS_PER_REQUEST, PARAMS_PER_REQUEST, chunks, explained
+from tandem.tracking.numbers import Numbers
 from tandem.tracking.provenance import parameter_text
 from tandem.tracking.start import status_after
 
@@ -40,6 +45,23 @@ class AuxiliaryRun:
             for some_metrics in chunks(metrics, METRICS_PER_REQUEST):
                 self.client.log_batch(self.id, metrics=some_metrics)
 
+    def log_numbers(self, values: Mapping[str, float]) -> None:
+        """Logs numbers of the whole run once: as metrics what people chart, the others in tags, all in a file.
+
+        Raises:
+            UserError: MLflow does not answer or refuses one.
+        """
+        numbers = Numbers()
+        metrics, tags = numbers.add(values)
+        self.log_metrics(metrics)
+        with explained(self.client.tracking_uri):
+            for tag, text in tags.items():
+                self.client.set_tag(self.id, tag, text)
+        with tempfile.TemporaryDirectory(prefix="tandem-") as folder:
+            file = Path(folder) / vocabulary.NUMBERS_FILE
+            write_text(file, numbers.table())
+            self.log_artifacts([file])
+
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Logs parameters: strings, numbers, lists, None.
 
@@ -60,6 +82,7 @@ class AuxiliaryRun:
         try:
             with explained(self.client.tracking_uri):
                 for path in paths:
+                    interrupts.check()
                     self.client.log_artifact(self.id, str(path))
         except OSError as error:
             raise UserError(
@@ -102,7 +125,7 @@ def auxiliary_run(
     with interrupts.watch():
         with explained(client.tracking_uri):
             if continued is None:
-                run_id = client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id
+                run_id = create_run(client, experiment_id, name=name, tags=tags)
             else:
                 run_id = continued
                 client.update_run(run_id, status="RUNNING")

@@ -31,6 +31,7 @@ from rich.progress import Progress
 from tandem.errors import UserError, one_line, run_program
 from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
+from tandem.tracking.creation import create_run, find_model, write_model
 from tandem.tracking.mlflow_store import (
     METRICS_PER_REQUEST,
     PARAMS_PER_REQUEST,
@@ -39,10 +40,8 @@ from tandem.tracking.mlflow_store import (
     connect,
     database_file,
     explained,
-    find_model,
     find_or_create_experiment,
     resolve_uri,
-    write_model,
 )
 
 RUNS_PER_PAGE = 1000
@@ -127,12 +126,14 @@ class _Copier:
         run = self._source.get_run(run.info.run_id)  # search results do not include a run's models
         tags = self._tags(run)
         if copy is None:
-            copy = self._target.create_run(
+            created = create_run(
+                self._target,
                 self._experiment_ids[run.info.experiment_id],
-                start_time=run.info.start_time,
+                name=run.info.run_name,
                 tags={**tags, vocabulary.COPIED_FROM: _origin(run)},
-                run_name=run.info.run_name,
+                start_time=run.info.start_time,
             )
+            copy = self._target.get_run(created)
             self._copies[_origin(run)] = copy
         copy_id = copy.info.run_id
         self._copy_values(run, copy, tags)

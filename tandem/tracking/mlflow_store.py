@@ -13,7 +13,6 @@ import os
 import shlex
 import shutil
 import sqlite3
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -32,15 +31,11 @@ from mlflow.entities import (
     DatasetInput,
     Experiment,
     InputTag,
-    LoggedModel,
-    LoggedModelOutput,
-    LoggedModelStatus,
     Metric,
     Param,
     RunTag,
 )
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
@@ -50,6 +45,7 @@ from tandem.errors import UserError, one_line
 from tandem.protocol.addresses import resolve_address, sqlite_file, strip
 from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
+from tandem.tracking.creation import write_model
 from tandem.tracking.database import (
     ARTIFACTS_FOLDER,
     create_database,
@@ -246,6 +242,11 @@ class RunWriter:
             return False
         return True
 
+    def mark_as_killed(self) -> None:
+        """Marks the run as KILLED, if MLflow answers."""
+        with contextlib.suppress(Exception):  # a replay, or the next run in the same experiment, corrects it
+            self._client.set_terminated(self._run_id, "KILLED")
+
     def _check_that_mlflow_answers(self, error: Exception) -> None:
         try:
             self._client.get_run(self._run_id)
@@ -326,45 +327,6 @@ class RunWriter:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def write_model(
-    client: MlflowClient, *, experiment_id: str, run_id: str, folder: Path, name: str, step: int = 0
-) -> None:
-    """Uploads a folder that a save_model function of MLflow wrote, as a logged model; repeating it has no effect.
-
-    Args:
-        client: A client of the MLflow that has the run.
-        experiment_id: The run's experiment.
-        run_id: The run that produced the model.
-        folder: The model's files. The uploaded MLmodel file names this run and the new model.
-        name: The model's name, unique within the run.
-        step: The run's step at which the model was produced.
-    """
-    # An earlier attempt may have created the model and died before it was confirmed.
-    logged = find_model(client, experiment_id=experiment_id, run_id=run_id, name=name) or client.create_logged_model(
-        experiment_id, name=name, source_run_id=run_id
-    )
-    client.log_model_artifacts(logged.model_id, str(folder))
-    description = Model.load(str(folder))
-    description.run_id = run_id
-    description.model_id = description.model_uuid = logged.model_id
-    description.artifact_path = logged.artifact_location
-    with tempfile.TemporaryDirectory() as scratch:
-        description.save(str(Path(scratch) / "MLmodel"))
-        client.log_model_artifact(logged.model_id, str(Path(scratch) / "MLmodel"))
-    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    outputs = client.get_run(run_id).outputs
-    if logged.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
-
-
-def find_model(client: MlflowClient, *, experiment_id: str, run_id: str, name: str) -> LoggedModel | None:
-    """Logged model of a run by its name, None if there is none."""
-    found = client.search_logged_models(
-        [experiment_id], filter_string=f"name = '{name}' AND source_run_id = '{run_id}'", max_results=1
-    )
-    return found[0] if found else None
 
 
 def _leading_batch(pending: deque[Entry]) -> list[Entry]:

@@ -23,6 +23,7 @@ from tandem.errors import UserError, is_full_disk, one_line
 from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, database_file, explained, resolve_uri
+from tandem.tracking.numbers import read_numbers, without_numbers
 
 RUNS_PER_PAGE = 5000  # MLflow allows 50,000; a server needs some seconds for 5,000
 
@@ -45,7 +46,7 @@ class RunRecord:
     """Milliseconds since 1970, UTC."""
     params: dict[str, str]
     metrics: dict[str, float]
-    """Last value of each metric."""
+    """Last value of each metric, and the numbers of the whole run that MLflow has in tags."""
     tags: dict[str, str]
     artifact_uri: str
 
@@ -186,8 +187,8 @@ def _record_of(run: MlflowRun, uri: str) -> RunRecord:
         status=run.info.status,
         start_time=run.info.start_time,
         params=run.data.params,
-        metrics=run.data.metrics,
-        tags=run.data.tags,
+        metrics=read_numbers(run),
+        tags=without_numbers(run.data.tags),
         artifact_uri=run.info.artifact_uri,
     )
 

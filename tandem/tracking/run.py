@@ -34,6 +34,7 @@ from tandem.tracking.mlflow_store import (
     database_file,
     resolve_uri,
 )
+from tandem.tracking.numbers import Numbers
 from tandem.tracking.provenance import parameter_text
 from tandem.tracking.sender import Sender
 from tandem.tracking.views import MODEL_TRAINING
@@ -77,7 +78,8 @@ class Run:
         self._experiment_id = experiment_id
         self._params: dict[str, str] = {}
         self._models: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._numbers = Numbers()
         self._logged: set[tuple[str, int]] = set()
         self._logged_files: set[tuple[str, str]] = set()
         self._has_dataset = False
@@ -97,6 +99,8 @@ class Run:
                     self._logged |= {(name, entry.content["step"]) for name in entry.content["values"]}
                 case "params":
                     self._params |= entry.content["values"]
+                case "tags":
+                    self._numbers.restore(entry.content["values"], self.id)
                 case "dataset":
                     self._has_dataset = True
                 case "artifact" if entry.number not in content.refusals:
@@ -134,6 +138,21 @@ class Run:
         """
         if new := {name: value for name, value in values.items() if (name, int(step)) not in self._logged}:
             self._record("metrics", step=int(step), values=encode_values(new))
+
+    def log_numbers(self, values: Mapping[str, float]) -> None:
+        """Logs numbers of the whole run: as metrics what people chart, the others in tags (tandem.tracking.numbers).
+
+        One that the run logged before it was interrupted stays as it is.
+        """
+        with self._lock:
+            metrics, tags = self._numbers.add(values)
+            self.log_metrics(metrics)
+            if tags:
+                self._record("tags", values=tags)
+
+    def numbers_table(self) -> str:
+        """All numbers of the whole run so far as CSV: one row per name, one column per phase."""
+        return self._numbers.table()
 
     def num_logged(self, prefix: str) -> int:
         """Number of steps that an interrupted run has logged of the metrics whose names begin like this."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 
 from rich.console import Console
@@ -14,6 +15,8 @@ from tandem.tracking.mlflow_store import Outage, RunWriter
 
 SECONDS_BETWEEN_BATCHES = 1.0
 SECONDS_AFTER_SIGNAL = 5.0  # of sending the rest; a scheduler kills the process soon
+SECONDS_OF_MARKING = 3.0  # of telling MLflow that the run has ended, after those
+SECONDS_BETWEEN_QUESTIONS = 0.1  # whether a signal has come
 SECONDS_WITHOUT_PROGRESS = 5.0  # until a server is asked whether it still answers
 SILENT_PROBES = 2  # without an answer, after which the run does not wait any longer; each takes 10 s in all
 LONGEST_PAUSE = 60.0  # seconds between two attempts while MLflow does not answer
@@ -48,7 +51,7 @@ class Sender:
     def close(self) -> None:
         """Sends all pending entries; gives up, after half a minute at most, if MLflow does not answer.
 
-        After a signal it gives up after some seconds.
+        After a signal it gives up after some seconds, and marks the run as KILLED if MLflow does not know its end.
         """
         self._closing.set()
         with Console(stderr=True).status("Sending the rest of the run to MLflow"), interrupts.holding():
@@ -58,18 +61,32 @@ class Sender:
                 silent = 0 if self._writer.is_reachable() else silent + 1
             if interrupts.received() is not None:
                 self._thread.join(SECONDS_AFTER_SIGNAL)
+                self._mark_as_killed()
         if self._thread.is_alive():
             self._gave_up = True
             warn(
-                f"MLflow at {self._destination} accepts connections but does not answer: not waiting any longer for it"
+                f"sending the rest of the run to MLflow at {self._destination} was interrupted"
+                if interrupts.received() is not None
+                else f"MLflow at {self._destination} accepts connections but does not answer: not waiting any longer "
+                "for it"
             )
 
+    def _mark_as_killed(self) -> None:
+        """Tells MLflow that the run is over while its last entries are still on their way; a replay corrects it."""
+        if not self._thread.is_alive() or not self._pending:
+            return
+        marking = threading.Thread(target=self._writer.mark_as_killed, name="mlflow-mark", daemon=True)
+        marking.start()
+        marking.join(SECONDS_OF_MARKING)
+
     def _is_busy(self) -> bool:
-        """True if the thread runs and sends nothing for a while."""
-        while self._thread.is_alive():
-            before = len(self._pending)
-            self._thread.join(SECONDS_WITHOUT_PROGRESS)
-            if len(self._pending) == before:
+        """True if the thread runs and sends nothing for a while, or a signal comes."""
+        before, since = len(self._pending), time.monotonic()
+        while self._thread.is_alive() and interrupts.received() is None:
+            self._thread.join(SECONDS_BETWEEN_QUESTIONS)
+            if len(self._pending) != before:
+                before, since = len(self._pending), time.monotonic()
+            elif time.monotonic() - since >= SECONDS_WITHOUT_PROGRESS:
                 break
         return self._thread.is_alive()
 

@@ -20,6 +20,7 @@ from tandem.protocol.frameworks import Framework
 from tandem.protocol.settings import Settings, flatten
 from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
+from tandem.tracking.creation import create_run
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
 from tandem.tracking.places import folder_of_runs
 from tandem.tracking.process import SignsOfLife, this_process
@@ -144,8 +145,7 @@ def _create_run(
     title = f"{settings.backbone}-{settings.regime}-{framework}"
     name = settings.tracking.run_name or run_title(settings, framework)
     with explained(client.tracking_uri):
-        created = client.create_run(experiment_id, start_time=int(started * 1000), tags=tags, run_name=name)
-    run_id = created.info.run_id
+        run_id = create_run(client, experiment_id, name=name, tags=tags, start_time=int(started * 1000))
     try:
         timestamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started))
         folder = parent / f"{timestamp}-{vocabulary.file_name(title)}-{run_id[:8]}"

@@ -63,7 +63,7 @@ def _curves() -> tuple[str, str]:
         _line(vocabulary.EPOCH_SECONDS),
     ]
     columns = [
-        *(_column("metrics", name) for name in (vocabulary.EPOCHS, vocabulary.VAL_LOSS, vocabulary.VAL_ACCURACY)),
+        *(_column("metrics", name) for name in (vocabulary.TRAIN_LOSS, vocabulary.VAL_LOSS, vocabulary.VAL_ACCURACY)),
         *(_column("params", name) for name in ("backbone", "regime", "learning_rate", "batch_size")),
         *(_column("tags", name) for name in (vocabulary.FRAMEWORK, vocabulary.FAILURE)),
     ]

@@ -23,6 +23,7 @@ ONNX_HARDWARE = "tandem.onnx_hardware"  # that of ONNX_LATENCY_MILLISECONDS; onl
 DEVICE = "tandem.device"  # cpu or gpu, whichever the framework used
 VERSION_PREFIX = "tandem.version."  # followed by tandem, python, torch, keras, ...
 PROCESS = "tandem.process"  # host, boot, number and start time of the process that works on the run, as JSON
+REQUEST = "tandem.request"  # number of the request that creates a run through a server; removed at once
 RESUMED = "tandem.resumed"  # number of times that the run was continued after an interruption
 INTERRUPTED = "tandem.interrupted"  # signal, and what is kept; only on interrupted runs
 FAILURE = "tandem.failure"  # reason for the status FAILED, one line
@@ -38,6 +39,7 @@ RANGE_TEST = "tandem.range_test"  # suggested learning rate; on range tests, in 
 DATA_REPORT = "tandem.data_report"  # split hash of the data; only on reports on a data set
 WEIGHTS_ORIGIN = "tandem.weights_origin"  # random, imagenet, the hash of a file, or the earlier run
 RANDOM_FOR_IMAGENET = "random (imagenet could not be downloaded)"  # the origin where allow_random_weights applied
+NUMBERS = "tandem.numbers"  # JSON of the numbers of the whole run that are no metrics; NUMBERS.phase_1: of a phase
 BUDGET = "tandem.budget"  # full or small; tables never mix the two
 DESCRIPTION = "mlflow.note.content"  # Markdown, which the MLflow UI shows as the description of a run or experiment
 COPIED_FROM = "tandem.copied_from"  # id of the original run; only on copies
@@ -91,6 +93,23 @@ TEST_PREFIX = "test/"
 TTA = "tta"  # prefix of the scores, and folder of the predictions, with test-time augmentation; see TEST_PREFIX
 TTA_VIEWS = "tta/views"  # views per test image, and so passes through the network, the plain image included
 
+STATISTICS = ("mean", "std")  # prefixes of scores and costs on parent runs: over their children
+
+# Numbers of a whole run that people chart, sort or filter by. MLflow draws a chart of each metric, so all others are in
+# the tags NUMBERS (tandem.tracking.numbers); runs of version 0.2.0 and earlier have them as metrics.
+CHARTED = frozenset(
+    (
+        TRAIN_SECONDS,
+        LATENCY_MILLISECONDS,
+        PARAMETERS,
+        *(
+            TEST_PREFIX + score
+            for score in ("accuracy", "balanced_accuracy", "f1_macro", "f1_min", "log_loss", "roc_auc_macro")
+        ),
+        f"{TTA}/{TEST_PREFIX}accuracy",
+    )
+)
+
 DEFAULT_URI = "sqlite:///mlflow.db"  # used if no tracking URI is configured
 
 # Artifacts
@@ -106,6 +125,7 @@ GRAD_CAM_FILE = "final/grad_cam.npz"  # images and maps, read by tandem.recordin
 GRAD_CAM_SHEET_FILE = "final/grad_cam.png"
 RUN_PAGE_FILE = "run.html"
 MODEL_CARD_FILE = "model_card.md"
+NUMBERS_FILE = "numbers.csv"  # all numbers of the whole run: one line per number, one column per phase
 ARCHITECTURE_FILE = "architecture.csv"  # one line per layer
 BEST_SETTINGS_FILE = "best.yaml"
 TRIALS_FILE = "trials.csv"

@@ -157,6 +157,17 @@ def test_settings_that_a_regime_does_not_read_make_no_column(make_run: MakeRun) 
     assert [one.settings for one in group.configurations] == [(), ()]
 
 
+def test_fixed_statistics_of_a_thawed_backbone_make_no_column_for_a_frozen_one(make_run: MakeRun) -> None:
+    runs = [make_run(regime="frozen"), make_run(regime="two_stage", params={"backbone_batch_norm": "frozen"})]
+    (group,), _ = group_runs(runs)
+    assert [one.settings for one in group.configurations] == [(), ()]
+    (group,), _ = group_runs([*runs, make_run(regime="two_stage", params={"backbone_batch_norm": "train"})])
+    assert {one.settings for one in group.configurations if one.regime == "two_stage"} == {
+        (("backbone_batch_norm", "frozen"),),
+        (("backbone_batch_norm", "train"),),
+    }
+
+
 def test_settings_of_training_do_not_separate_networks_off_the_shelf(make_run: Callable[..., RunRecord]) -> None:
     training = {"max_epochs": "20", "learning_rate": "0.1", "head.hidden": "[8]", "optimizer.name": "sgd"}
     training |= {"mixing.mixup_alpha": "0.2", "loss.label_smoothing": "0.1", "sampling": "balanced"}

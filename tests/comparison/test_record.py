@@ -31,11 +31,17 @@ def test_page_is_an_artifact_of_a_run_that_is_no_training_run(client: MlflowClie
 def test_recommendation_replaces_only_that_of_the_last_comparison() -> None:
     first = "### Recommendation of compare.py\n- a\n*End of the recommendation of compare.py*"
     second = first.replace("- a", "- b")
-    assert with_recommendation("", first) == first
-    assert with_recommendation(first, second) == second
-    mine = with_recommendation("Photographs of my garden.", first)
-    assert mine == f"Photographs of my garden.\n\n{first}"
-    assert with_recommendation(mine + "\nMore notes.", second) == f"Photographs of my garden.\n\n{second}\nMore notes."
+    begin, again = "A is best. <!-- from compare.py -->\n\n", "B is best. <!-- from compare.py -->\n\n"
+    alone = with_recommendation("", "A is best.", first)
+    assert alone == begin + first
+    assert with_recommendation(alone, "B is best.", second) == again + second
+    mine = with_recommendation("Photographs of my garden.", "A is best.", first)
+    assert mine == f"{begin}Photographs of my garden.\n\n{first}"
+    renewed = with_recommendation(mine + "\nMore notes.", "B is best.", second)
+    assert renewed == f"{again}Photographs of my garden.\n\n{second}\nMore notes."
+    # as an earlier version wrote it, and with a line that somebody put first since
+    assert with_recommendation(f"Mine.\n\n{first}", "B is best.", second) == f"{again}Mine.\n\n{second}"
+    assert with_recommendation(f"Note.\n{mine}", "B is best.", second).startswith(f"{again}Note.\nPhoto")
 
 
 def test_experiment_gets_the_recommendation_as_its_description(
@@ -49,7 +55,11 @@ def test_experiment_gets_the_recommendation_as_its_description(
     for _ in range(2):
         describe_experiment(comparison, runs, "mine")
         text = client.get_experiment(experiment).tags["mlflow.note.content"]
-        assert text.startswith("My garden.\n\n### Recommendation of compare.py\n")
+        line, rest = text.split("\n\n", maxsplit=1)
+        assert line.startswith("The most accurate is finetune torch: 1.") and line.endswith(
+            "). <!-- from compare.py -->"
+        )
+        assert rest.startswith("My garden.\n\n### Recommendation of compare.py\n")
         (group,) = comparison.groups
         for sentence in group.recommendation:
             assert text.count(f"- {sentence}\n") == 1

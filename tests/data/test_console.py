@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
+from tandem import interrupts
 from tandem.data import console
 from tandem.data.console import num_cores, on_all_cores, say, with_bar
 
@@ -52,6 +54,24 @@ def test_error_of_an_item_is_raised_and_ends_the_work(monkeypatch: pytest.Monkey
         list(on_all_cores(work, range(2000), title="Working", quiet=True))
     assert done[:40] == list(range(40))
     assert len(done) < 1000  # tasks that had not begun were cancelled
+
+
+def test_signal_ends_the_work_after_the_items_that_have_begun(
+    interrupted: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "num_cores", lambda: 2)
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        time.sleep(0.02)  # a task has 32 items, and so takes more than half a second
+        done.append(item)
+
+    threading.Timer(0.2, interrupted).start()
+    begun = time.monotonic()
+    with pytest.raises(interrupts.Interrupted), interrupts.watch():
+        list(on_all_cores(work, range(2000), title="Working", quiet=True))
+    assert time.monotonic() - begun < 0.2 + 2 * console.SECONDS_BETWEEN_QUESTIONS + 0.2
+    assert done
 
 
 def test_no_bar_is_drawn_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

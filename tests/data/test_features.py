@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import resource
 import shutil
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from tandem import interrupts
 from tandem.data import features
 from tandem.data.features import NO_FEATURES, Compute, find_phase_features, open_features
 from tandem.data.phase_streams import training_stream
@@ -190,7 +192,7 @@ def test_second_process_waits_for_the_first_ones_features(images: np.memmap, cap
     assert [np.array_equal(result, features_of(rows)) for result in results] == [True, True]
 
 
-def test_interrupted_pass_leaves_no_features(images: np.memmap, tmp_path: Path) -> None:
+def test_interrupted_pass_keeps_the_features_that_it_has_computed(images: np.memmap, tmp_path: Path) -> None:
     calls = iter([None, KeyboardInterrupt])
 
     def interrupt() -> None:
@@ -200,8 +202,35 @@ def test_interrupted_pass_leaves_no_features(images: np.memmap, tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         open_quietly(images, np.arange(8), Backbone(before=interrupt))
     backbone = Backbone()
-    open_quietly(images, np.arange(8), backbone)
-    assert backbone.asked == list(range(8))
+    assert np.array_equal(open_quietly(images, np.arange(8), backbone), features_of(np.arange(8)))
+    assert backbone.asked == list(range(BATCH, 8))
+
+
+def test_signal_ends_a_pass_after_its_batch_and_keeps_what_it_has(
+    images: np.memmap, interrupted: Callable[[], None]
+) -> None:
+    calls = itertools.count()
+    first = Backbone(before=lambda: interrupted() if next(calls) == 1 else None)
+    with pytest.raises(interrupts.Interrupted), interrupts.watch():
+        open_quietly(images, np.arange(NUM_IMAGES), first)
+    assert first.asked == list(range(2 * BATCH))
+    second = Backbone()
+    assert np.array_equal(open_quietly(images, np.arange(NUM_IMAGES), second), features_of(np.arange(NUM_IMAGES)))
+    assert second.asked == list(range(2 * BATCH, NUM_IMAGES))
+
+
+def test_features_are_kept_during_a_long_pass(
+    images: np.memmap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "SECONDS_BETWEEN_KEEPING", 0.0)
+    missing: list[int] = []
+
+    def look() -> None:
+        if found := list(tmp_path.glob("features/*/seconds.npy")):
+            missing.append(int(np.isnan(np.load(found[0])).sum()))
+
+    open_quietly(images, np.arange(NUM_IMAGES), Backbone(before=look))
+    assert missing == [NUM_IMAGES - BATCH, NUM_IMAGES - 2 * BATCH]
 
 
 def test_leftovers_of_killed_passes_are_removed_except_busy_ones(images: np.memmap, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tandem import interrupts
 from tandem.data import store as store_module
 from tandem.data.manifest import Manifest, scan
 from tandem.data.source import Source
@@ -408,6 +409,32 @@ def test_store_with_a_bad_file_is_built_from_the_files(write_images: WriteImages
     assert images[0].shape == (9, 14, 14, 3)
     assert np.array_equal(images[0], built_from_files(folder, tmp_path, image_size=14)[0])
     assert stores(tmp_path, ".partial") == []
+
+
+def test_signal_ends_a_scan_and_leaves_no_half_filled_store(
+    write_images: WriteImages, tmp_path: Path, interrupted: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_images({"cat": 60, "dog": 60})
+    found = find_source(DataSettings(source=str(folder)))
+    monkeypatch.setattr("tandem.data.console.num_cores", lambda: 1)
+    read: list[str] = []
+
+    def count(key: str) -> bytes:
+        read.append(key)
+        time.sleep(0.02)
+        if len(read) == 2 * NUM_LOOKED_AT:
+            interrupted()
+        return found.read(key)
+
+    source = dataclasses.replace(found, read=count)
+    with (
+        pytest.raises(interrupts.Interrupted),
+        interrupts.watch(),
+        staged_stores(source, settings_of(tmp_path), for_crops=False, quiet=True),
+    ):
+        scan(source, tmp_path / "cache", quiet=True)
+    assert len(read) < 2 * NUM_LOOKED_AT + 20
+    assert stores(tmp_path) == stores(tmp_path, ".partial") == []
 
 
 def test_failed_scan_leaves_no_half_filled_store(write_images: WriteImages, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tandem import interrupts
 from tandem.evaluation.batching import computed_as_fits, eval_batch_size, in_batches, predict_as_fits
 from tandem.protocol.settings import Settings
 
@@ -46,6 +47,20 @@ def test_smaller_batch_is_padded_and_its_padding_dropped() -> None:
     sizes: list[int] = []
     outputs = predict_as_fits(prediction(sizes, room=8), batches(8, 3), is_out_of_memory=is_too_large, pad=True)
     assert outputs.tolist() == [[2.0 * number] for number in range(11)]
+    assert sizes == [8, 8]
+
+
+def test_signal_ends_a_prediction_after_its_batch(interrupted: Callable[[], None]) -> None:
+    sizes: list[int] = []
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        sizes.append(len(images))
+        if len(sizes) == 2:
+            interrupted()
+        return images
+
+    with pytest.raises(interrupts.Interrupted), interrupts.watch():
+        predict_as_fits(predict, batches(8, 8, 8, 3), is_out_of_memory=is_too_large, pad=False)
     assert sizes == [8, 8]
 
 

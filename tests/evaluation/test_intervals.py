@@ -8,6 +8,9 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from tandem import interrupts
+from tandem.evaluation import scored_rows
+from tandem.evaluation.contributions import Contributions
 from tandem.evaluation.intervals import (
     MINIMA,
     Interval,
@@ -35,6 +38,34 @@ MakeRun = Callable[..., Predictions]
 def limits(interval: Interval) -> tuple[float, float]:
     assert interval.low is not None and interval.high is not None
     return interval.low, interval.high
+
+
+@pytest.mark.parametrize("score", ["accuracy", "f1_macro", "roc_auc_macro", "recall_min"])
+def test_signal_ends_intervals_before_the_next_score(
+    score: str, make_run: MakeRun, interrupted: Callable[[], None]
+) -> None:
+    rows = ScoredRows([[make_run(0, images=60)]])
+    with pytest.raises(interrupts.Interrupted), interrupts.watch():
+        score_interval(rows, "log_loss", 0)
+        interrupted()
+        score_interval(rows, score, 0)
+        raise AssertionError("the score was computed")
+
+
+def test_signal_ends_scores_of_many_rows_after_one_run(
+    make_run: MakeRun, interrupted: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+
+    def compute(split: object, run: object) -> Contributions:
+        computed.append(1)
+        interrupted()
+        return Contributions(score=0.5, bias=0.0, images=np.zeros(60))
+
+    monkeypatch.setitem(scored_rows._CONTRIBUTIONS, "accuracy", compute)
+    with pytest.raises(interrupts.Interrupted), interrupts.watch():
+        ScoredRows([[make_run(seed, images=60)] for seed in range(3)]).score("accuracy")
+    assert len(computed) == 1
 
 
 def test_accuracy_of_one_run_has_the_exact_binomial_interval(make_run: MakeRun) -> None:

@@ -6,11 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tandem import interrupts
 from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions
 from tandem.evaluation.resampling import class_counts, class_scores, class_support, weight_blocks
 
 MakeRun = Callable[..., Predictions]
+
+
+def test_signal_ends_the_resamples_after_a_block(interrupted: Callable[[], None]) -> None:
+    drawn = 0
+    with pytest.raises(interrupts.Interrupted), interrupts.watch():
+        for columns, _ in weight_blocks(np.zeros(20, np.int64), 2000, 0):
+            drawn = columns.stop
+            interrupted()
+    assert drawn == 250
 
 
 def test_scores_of_resampled_classes_are_those_of_the_images_drawn(make_run: MakeRun) -> None:

@@ -94,6 +94,9 @@ class MadePackage:
     def count_parameters(self, network: LinearNetwork) -> tuple[int, int]:
         return network.backbone.size + network.head.size, network.head.size
 
+    def has_batch_norm(self, backbone: np.ndarray) -> bool:
+        return False
+
     def count_macs(self, network: LinearNetwork) -> int:
         return network.backbone.size + network.head.size
 

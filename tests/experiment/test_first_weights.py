@@ -9,7 +9,7 @@ from tandem.data.prepare import PreparedData
 from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.experiment.first_weights import first_network, locate_weights
 from tandem.protocol.settings import TrackingSettings
-from tests.experiment.made_framework import MadeScript
+from tests.experiment.made_framework import MadePackage, MadeScript
 from tests.small_runs import RecordingRun, small_settings
 
 
@@ -54,6 +54,24 @@ def test_random_weights_replace_imagenet_s_if_allowed(data: PreparedData, capsys
     assert script.calls == ["build with imagenet weights", "build with random weights"]
     assert run.tags == {"tandem.weights_origin": "random (imagenet could not be downloaded)"}
     assert "weights: no network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("has_batch_norm", "batch_norm", "told"), [(False, "frozen", 1), (True, "frozen", 0), (False, "train", 0)]
+)
+def test_line_says_that_frozen_batch_norm_has_no_effect_without_batch_norm(
+    has_batch_norm: bool,
+    batch_norm: str,
+    told: int,
+    data: PreparedData,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(MadePackage, "has_batch_norm", lambda self, backbone: has_batch_norm)
+    settings = small_settings(weights="imagenet", backbone="alexnet", backbone_batch_norm=batch_norm)
+    first_network(MadeScript().framework(), settings, data, RecordingRun())  # type: ignore[arg-type]
+    line = "backbone_batch_norm frozen has no effect: alexnet has no batch norm\n"
+    assert capsys.readouterr().err.count(line) == told
 
 
 @pytest.mark.parametrize(

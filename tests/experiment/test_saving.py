@@ -40,6 +40,17 @@ def test_weights_and_model_are_logged_unless_they_are_switched_off(
         assert not any(file.suffix in (".pkl", ".pickle", ".pth") for file in folder.rglob("*"))
 
 
+def test_parts_that_a_killed_process_has_left_are_replaced(data: PreparedData, tmp_path: Path) -> None:
+    for part in ("weights", "network", "model", "model-parts/data"):
+        (tmp_path / part).mkdir(parents=True)
+        (tmp_path / part / "half").write_text("written")
+    script, run = MadeScript(), RecordingRun(tmp_path)
+    settings = small_settings()
+    save_network(script.framework(), script.build_network(settings, data, None), settings, data, run)  # type: ignore[arg-type]
+    assert {file.name for file in tmp_path.iterdir()} == {"architecture.csv", "model", "weights"}
+    assert not list(tmp_path.rglob("half"))
+
+
 def test_weights_are_written_to_another_place_if_the_disk_of_the_run_is_full(
     data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,9 +61,11 @@ def test_parent_run_has_mean_and_deviation_of_finished_child_runs(folder: Path) 
     assert run.data.metrics == {
         "mean/test/accuracy": pytest.approx(sum(accuracies) / 3),
         "std/test/accuracy": pytest.approx(statistics.stdev(accuracies)),
-        "mean/cost/epochs": 4.0,
-        "std/cost/epochs": 0.0,
     }
+    assert json.loads(run.data.tags["tandem.numbers.mean"]) == {"cost/epochs": 4.0}
+    assert json.loads(run.data.tags["tandem.numbers.std"]) == {"cost/epochs": 0.0}
+    (table,) = folder.glob(f"mlartifacts/*/{parent.id}/artifacts/numbers.csv")
+    assert table.read_text().splitlines()[:2] == ["number,run,mean,std", "cost/epochs,,4.0,0.0"]
 
 
 def test_comparisons_ignore_parent_runs(folder: Path) -> None:

@@ -33,6 +33,12 @@ MUTATIONS = (
         new="2 * on_torch.mean_loss(logits, targets), logits, targets)",
         tests="on_torch",
     ),
+    Mutation(
+        file="train_keras.py",
+        old='phase.batch_norm == "frozen")',
+        new="False)",
+        tests="on_keras/test_fixed_batch_norm.py",
+    ),
     # protocol
     Mutation(
         file="tandem/protocol/regimes.py",

@@ -117,6 +117,8 @@ def newest_run(machine: Machine, experiment: str) -> dict[str, Any]:
     """Tags, metrics and histories of the newest run of an experiment."""
     from mlflow.tracking import MlflowClient
 
+    from tandem.tracking.numbers import read_numbers
+
     client = MlflowClient(tracking_uri=f"sqlite:///{machine.folder / 'mlflow.db'}")
     found = client.get_experiment_by_name(experiment)
     assert found is not None
@@ -125,7 +127,7 @@ def newest_run(machine: Machine, experiment: str) -> dict[str, Any]:
         name: [metric.value for metric in client.get_metric_history(run.info.run_id, name)]
         for name in ("train/loss", "val/loss", "epoch/seconds")
     }
-    return {"tags": run.data.tags, "metrics": run.data.metrics, "history": history}
+    return {"tags": run.data.tags, "metrics": read_numbers(run), "history": history}
 
 
 def last_line(text: str) -> str:

@@ -15,6 +15,7 @@ from tandem.errors import UserError
 from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.parser import parse_settings, read_settings
+from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import PhaseSettings, Settings, flatten
 from tandem.protocol.settings_hash import settings_hash
 
@@ -567,6 +568,32 @@ def test_layer_decay_is_refused_if_the_backbone_is_not_trained(regime: str) -> N
 )
 def test_layer_decay_is_allowed_if_a_part_of_the_backbone_is_trained(options: list[str]) -> None:
     assert read_settings("torch", [*options, "--optimizer.layer_decay", "0.5"]).optimizer.layer_decay == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ("--regime scratch", "regime scratch, whose backbone has no statistics to keep"),
+        ("--regime frozen", "regime frozen, which does not train the backbone"),
+        ("--regime off_the_shelf", "regime off_the_shelf, which does not train the backbone"),
+        ("--weights random", "weights random, since a random backbone has no statistics to keep"),
+        ("--allow_random_weights true", "allow_random_weights true, since a random backbone has no statistics to keep"),
+    ],
+)
+def test_frozen_batch_norm_is_refused_without_pretrained_statistics_of_a_trained_backbone(
+    options: str, cause: str
+) -> None:
+    words = [*options.split(), "--backbone_batch_norm", "frozen"]
+    assert refusal(*words) == f"backbone_batch_norm: received 'frozen', allowed: train with {cause}"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("backbone", ["resnet50", "vgg16"])
+def test_frozen_batch_norm_is_that_of_each_phase(framework: Any, backbone: str) -> None:
+    words = ["--regime", "two_stage", "--backbone", backbone]
+    settings = read_settings(framework, [*words, "--backbone_batch_norm", "frozen"])
+    assert [phase.batch_norm for phase in phases_of(settings)] == ["frozen", "frozen"]
+    assert [phase.batch_norm for phase in phases_of(read_settings(framework, words))] == ["train", "train"]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def test_best_thaws_with_layer_wise_rates_after_a_linear_probe() -> None:
     assert (settings.optimizer.name, settings.schedule.name) == ("adamw", "cosine")
     assert settings.optimizer.layer_decay < 1 and settings.schedule.warmup_epochs > 0
     assert settings.loss.label_smoothing == 0.1
+    assert [phase.batch_norm for phase in (head, everything)] == ["frozen", "frozen"]
     assert settings.augmentation.horizontal_flip and settings.augmentation.random_resized_crop is not None
 
 

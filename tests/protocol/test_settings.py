@@ -303,6 +303,7 @@ def test_explicit_settings_are_unchanged_when_resolved() -> None:
 def test_values_before_are_those_of_older_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values_before() == {
         "accumulate": 1,
+        "backbone_batch_norm": "train",
         "ema_decay": None,
         "max_minutes": None,
         "cache_features": False,

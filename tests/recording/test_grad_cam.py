@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from scipy.ndimage import zoom
 
+from tandem import interrupts
 from tandem.errors import UserError
 from tandem.evaluation.predictions import Predictions
 from tandem.protocol.settings import Settings, TrackingSettings
@@ -140,6 +142,20 @@ def test_each_image_has_the_map_of_its_predicted_and_of_its_true_class() -> None
     corners = made.maps[:, :, [0, 0, 3, 3], [0, 3, 0, 3]]
     assert corners.argmax(axis=2).tolist() == [[0, 2], [1, 3]]
     assert (corners.max(axis=2) == 255).all()
+
+
+def test_signal_ends_grad_cam_after_a_batch(interrupted: Callable[[], None]) -> None:
+    batches: list[int] = []
+
+    def network(images: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        batches.append(len(images))
+        interrupted()
+        return np.ones((len(images), 2, 2, 1), np.float32), np.ones((len(images), 2, 2, 1), np.float32)
+
+    with pytest.raises(interrupts.Interrupted), interrupts.watch():
+        predictions = make_predictions([0, 1, 1], ["a", "b", "c"])
+        make_grad_cam(predictions, np.zeros((3, 4, 4, 3), np.uint8), np.arange(3), network, batch_size=1)
+    assert batches == [1]
 
 
 def test_single_cell_gives_no_maps() -> None:

@@ -12,6 +12,7 @@ from tandem.errors import UserError, WeightsNotDownloaded
 from tandem.evaluation.predictions import Predictions
 from tandem.protocol.settings import Settings, TrackingSettings
 from tandem.recording.run import predictions_of_test, record_evaluation, record_weights, without_imagenet
+from tandem.tracking.numbers import read_numbers
 from tandem.tracking.start import start_run
 from tests.small_runs import RecordingRun, small_data
 
@@ -41,7 +42,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MlflowClie
 
 def test_scores_are_logged_under_the_phase_and_for_the_run(recorded) -> None:
     _, client, run_id, scores = recorded
-    metrics = client.get_run(run_id).data.metrics
+    metrics = read_numbers(client.get_run(run_id))
     assert scores["accuracy"] == pytest.approx(4 / 6)
     for name, value in scores.items():
         assert metrics[f"test/{name}"] == pytest.approx(value)

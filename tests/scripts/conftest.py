@@ -17,6 +17,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from sklearn.datasets import load_digits
 
+from tandem.tracking.numbers import read_numbers
+
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("torch", "keras")
 
@@ -127,7 +129,7 @@ class Recorded:
 
     @property
     def metrics(self) -> dict[str, float]:
-        return self.run.data.metrics
+        return read_numbers(self.run)
 
     @property
     def artifacts(self) -> Path:

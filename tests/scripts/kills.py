@@ -4,13 +4,19 @@
     python -m tests.scripts.kills --kills 20 --during checkpoints
 
 Each run is killed with SIGKILL up to five times, between its start and its end, and continued until it ends by itself.
+Moments are counted in the processor time of the run, so that they are spread over it on a busy machine, too. The first
+of a run is anywhere in it, the others come soon after it has been continued. Processes are forked from one that has
+imported the framework; the first run of each framework is compared with one of the script as users start it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +28,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 from mlflow.tracking import MlflowClient
+
+from tandem.tracking import vocabulary
+from tandem.tracking.numbers import read_numbers
+from tests.scripts.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS_PER_RUN = 5
@@ -58,9 +69,13 @@ class Report:
     runs: int = 0
     equal: int = 0
     seconds: float = 0.0
-    """Of the run that nothing killed."""
+    """Elapsed time of the run that nothing killed."""
+    processor_seconds: float = 0.0
+    """Processor time of that run."""
     problems: list[str] = field(default_factory=list)
     places: Counter[str] = field(default_factory=Counter)
+    half_written: int = 0
+    """Kills that left a checkpoint under its temporary name."""
 
 
 def command(framework: str) -> list[str]:
@@ -76,41 +91,62 @@ def kill_runs(framework: str, num_kills: int, *, seed: int, during: str, folder:
     done = subprocess.run(command(framework), cwd=whole, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report.seconds = time.monotonic() - start
+    preloaded = Preloaded(framework, WORDS)
+    unkilled = _start_again(folder / "unkilled", whole)
+    started = preloaded.start(unkilled, unkilled / "output.txt")
+    assert started.wait() == 0, (unkilled / "output.txt").read_text()
+    report.processor_seconds = started.seconds
+    if problem := difference(whole, unkilled):
+        report.problems.append(f"two runs without a kill: {problem}")
     while report.kills < num_kills:
         report.runs += 1
-        work = folder / f"run {report.runs}"
-        work.mkdir()
-        shutil.copytree(whole / "cache", work / "cache")
+        work = _start_again(folder / f"run {report.runs}", whole)
         killed = _kill_and_continue(
-            framework, work, min(KILLS_PER_RUN, num_kills - report.kills), report, moments, during
+            preloaded, work, min(KILLS_PER_RUN, num_kills - report.kills), report, moments, during
         )
         report.kills += killed
         problem = difference(whole, work)
+        print(
+            f"{framework}: run {report.runs} killed {killed} times: {problem or 'equal'}", file=sys.stderr, flush=True
+        )
         if problem:
-            report.problems.append(f"run {report.runs}: {problem}")
+            report.problems.append(f"{work}: {problem}")
         else:
             report.equal += 1
             shutil.rmtree(work)
+    preloaded.close()
     return report
 
 
+def _start_again(work: Path, whole: Path) -> Path:
+    """A folder in which images are stored already."""
+    work.mkdir()
+    shutil.copytree(whole / "cache", work / "cache")
+    return work
+
+
 def _kill_and_continue(
-    framework: str, work: Path, num_kills: int, report: Report, moments: random.Random, during: str
+    preloaded: Preloaded, work: Path, num_kills: int, report: Report, moments: random.Random, during: str
 ) -> int:
     """Starts the command until it ends by itself; returns the number of times that it was killed."""
     killed = 0
     while True:
-        with (work / "output.txt").open("a") as output:
-            process = subprocess.Popen(command(framework), cwd=work, stdout=output, stderr=subprocess.STDOUT)
-        moment = time.monotonic() + moments.uniform(0.1, 1.0) * report.seconds
+        process = preloaded.start(work, work / "output.txt")
+        moment = moments.uniform(0.0, 0.5 if killed else 1.0) * report.processor_seconds
+        is_time, watched = False, psutil.Process(process.pid)
         while process.poll() is None and killed < num_kills:
-            writing = any(work.glob("runs/*/*/checkpoint/*.partial"))
-            if (during == "checkpoints" and writing) or (during == "all" and time.monotonic() >= moment):
-                process.kill()
-                report.places[place(work)] += 1
+            is_time = is_time or _seconds_of(watched) >= moment
+            if is_time and (during == "all" or is_writing(work)):
+                os.kill(process.pid, signal.SIGKILL)
+                if process.wait() != -signal.SIGKILL:
+                    break  # it has just ended
+                where = place(work, process.pid)
+                report.places[where] += 1
+                print(f"{report.framework}: killed {where}", file=sys.stderr, flush=True)
+                report.half_written += is_writing(work)
                 killed += 1
                 break
-            time.sleep(0.0002 if during == "checkpoints" else 0.01)
+            time.sleep(0.0002 if is_time else 0.01)
         status = process.wait()
         if status == 0:
             return killed
@@ -121,6 +157,20 @@ def _kill_and_continue(
             return max(killed, 1)
 
 
+def _seconds_of(process: psutil.Process) -> float:
+    """Processor time of a process that runs."""
+    try:
+        times = process.cpu_times()
+    except psutil.Error:  # it has just ended
+        return 0.0
+    return float(times.user + times.system)
+
+
+def is_writing(work: Path) -> bool:
+    """True if there is a checkpoint under its temporary name."""
+    return any(work.glob("runs/*/*/checkpoint/*.partial"))
+
+
 def has_finished(work: Path) -> bool:
     """True if MLflow has a finished run."""
     if not (work / "mlflow.db").exists():
@@ -128,10 +178,11 @@ def has_finished(work: Path) -> bool:
     return any(run.info.status == "FINISHED" for run in _runs(work))
 
 
-def place(work: Path) -> str:
-    """The part of a run that was killed, by its files."""
-    if not list(work.glob("runs/*/*/journal.jsonl")):
-        return "before the run"
+def place(work: Path, pid: int) -> str:
+    """The part of a run in which a process was killed, by the run's files."""
+    records = list(work.glob(f"runs/*/*/{vocabulary.PROCESS_FILE}"))
+    if not records or json.loads(records[0].read_text())["process"]["pid"] != pid:
+        return "before it began or continued the run"
     if list(work.glob("runs/*/*/final/*")):
         return "after the training"
     names = {path.name for path in work.glob("runs/*/*/checkpoint/*")}
@@ -150,8 +201,15 @@ def difference(whole: Path, killed: Path) -> str:
     frames = [pd.read_parquet(_artifacts(run) / "final/predictions.parquet") for run in (one, other)]
     if not np.array_equal(*(frame.filter(like="probability:").to_numpy() for frame in frames)):
         return "predictions differ"
-    for name in one.data.metrics:
+    numbers, others = read_numbers(one), read_numbers(other)
+    if set(numbers) != set(others):
+        return f"numbers of one run only: {sorted(set(numbers) ^ set(others))}"
+    for name in numbers:
         if name.startswith(("system/", "cost/")) or "seconds" in name or "/cost/" in name:
+            continue
+        if numbers[name] != others[name]:
+            return f"{name}: {numbers[name]} and {others[name]}"
+        if name not in one.data.metrics:
             continue
         points = [_points(folder, run, name) for folder, run in ((whole, one), (killed, other))]
         if points[0] != points[1]:
@@ -185,16 +243,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--framework", choices=("torch", "keras"), action="append")
     parser.add_argument("--during", choices=("all", "checkpoints"), default="all", help="moments of the kills")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="for the runs; those with a problem stay (default: temporary)")
     arguments = parser.parse_args(argv)
     failed = False
     for framework in arguments.framework or ("torch", "keras"):
         with tempfile.TemporaryDirectory() as folder:
             report = kill_runs(
-                framework, arguments.kills, seed=arguments.seed, during=arguments.during, folder=Path(folder)
+                framework,
+                arguments.kills,
+                seed=arguments.seed,
+                during=arguments.during,
+                folder=(arguments.folder or Path(folder)) / framework,
             )
         print(
-            f"{framework}: {report.kills} kills in {report.runs} runs of {report.seconds:.0f} s, {report.equal} of "
-            f"them equal to the last bit; killed {dict(report.places)}",
+            f"{framework}: {report.kills} kills in {report.runs} runs of {report.seconds:.0f} s ("
+            f"{report.processor_seconds:.0f} s of a processor), {report.equal} of "
+            f"them equal to the last bit; killed {dict(report.places)}; {report.half_written} kills left a checkpoint "
+            "half-written",
             *report.problems,
             sep="\n",
             flush=True,

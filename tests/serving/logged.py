@@ -16,7 +16,7 @@ from mlflow.types import Schema, TensorSpec
 from tandem.evaluation.predictions import Predictions
 from tandem.serving.image_model import Description
 from tandem.serving.logged_model import save_image_model
-from tandem.tracking.mlflow_store import write_model
+from tandem.tracking.creation import write_model
 from tests.serving import mean_colours
 from tests.serving.photographs import CLASSES
 

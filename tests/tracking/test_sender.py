@@ -10,6 +10,7 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tandem import interrupts
 from tandem.protocol.settings import Settings, TrackingSettings
 from tandem.tracking import sender
 from tandem.tracking.journal import Entry, Journal, read_journal
@@ -30,6 +31,7 @@ class Writer:
         self.reachable = True
         self.attempts: list[float] = []
         self.sent: list[int] = []
+        self.is_marked = False
 
     def send(self, pending: deque[Entry], journal: Journal) -> None:
         if not pending:
@@ -49,6 +51,9 @@ class Writer:
 
     def is_reachable(self) -> bool:
         return self.reachable
+
+    def mark_as_killed(self) -> None:
+        self.is_marked = True
 
 
 @pytest.fixture
@@ -174,6 +179,34 @@ def test_server_that_never_answers_is_not_waited_for(
     assert time.monotonic() - begun < 5
     assert "accepts connections but does not answer: not waiting any longer for it" in capsys.readouterr().err
     assert [entry.number for entry in read_journal(journal.path).unsent()] == [1]
+    writer.hangs_until.set()
+    sending._thread.join()
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_signal_while_the_rest_is_sent_ends_that_within_seconds(
+    hangs: bool,
+    start: Callable[..., Sender],
+    writer: Writer,
+    journal: Journal,
+    interrupted: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sender, "SECONDS_AFTER_SIGNAL", 0.5 if hangs else 30.0)
+    writer.hangs_until = threading.Event()
+    sending = start(seconds_between_batches=60)
+    log(sending, journal, 2)
+    threading.Timer(0.3, interrupted).start()
+    if not hangs:
+        threading.Timer(0.6, writer.hangs_until.set).start()
+    begun = time.monotonic()
+    with pytest.raises(interrupts.Interrupted), interrupts.watch():
+        sending.close()
+    assert time.monotonic() - begun < 3
+    assert writer.is_marked == hangs
+    assert ("was interrupted" in capsys.readouterr().err) == hangs
+    assert len(read_journal(journal.path).unsent()) == (2 if hangs else 0)
     writer.hangs_until.set()
     sending._thread.join()
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,13 @@ import yaml
 from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 
+from tandem import interrupts
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings, flatten
-from tandem.tracking import vocabulary
+from tandem.tracking import sender, vocabulary
+from tandem.tracking.journal import Entry
+from tandem.tracking.mlflow_store import RunWriter
+from tandem.tracking.replay import replay
 from tandem.tracking.run import Run
 from tandem.tracking.start import start_run
 
@@ -196,6 +201,27 @@ def test_four_processes_share_a_new_database_and_signals_end_them_as_killed(tmp_
     dead = client.get_run(started[2][0])
     assert (dead.info.status, dead.data.metrics["a"]) == ("KILLED", 1)
     assert dead.info.end_time - dead.info.start_time < 60_000
+
+
+def test_signal_during_an_upload_marks_the_run_and_a_replay_completes_it(
+    settings: Settings, interrupted: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "SECONDS_AFTER_SIGNAL", 0.3)
+    upload, may_go_on = RunWriter._write_artifact, threading.Event()
+
+    def slow(writer: RunWriter, entry: Entry) -> None:
+        may_go_on.wait(60)
+        raise OSError("the process has ended")
+
+    monkeypatch.setattr(RunWriter, "_write_artifact", slow)
+    with pytest.raises(interrupts.Interrupted), start_run(settings, **START) as run:
+        run.log_metrics({"train/loss": 0.5})
+        threading.Timer(1.5, interrupted).start()  # while the rest is sent
+    assert recorded(run).info.status == "KILLED"
+    monkeypatch.setattr(RunWriter, "_write_artifact", upload)
+    assert replay(run.folder) > 0
+    assert recorded(run).info.status == "FINISHED"
+    may_go_on.set()
 
 
 @pytest.mark.parametrize("name", ["..", "../../outside", "x" * 250, "/tmp/outside"])
