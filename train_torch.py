@@ -62,7 +62,8 @@ def train_and_evaluate(settings: Settings, data: PreparedData, run: Run) -> None
         network, predictions = experiment.evaluate_off_the_shelf(FRAMEWORK, network, settings, data, run)
     for phase in progress.phases_left():
         if not progress.is_trained(phase):
-            progress.add_outcome(train_phase(network, phase, settings, data, progress.curves))
+            with progress.keeping_good_weights():
+                progress.add_outcome(train_phase(network, phase, settings, data, progress.curves))
         predictions = experiment.predict_test(FRAMEWORK, network, settings, data)
         progress.add_predictions(phase, predictions)  # fails if the hash of a frozen part has changed
     experiment.save_network(FRAMEWORK, network, settings, data, run)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import psutil
+
 from tandem import interrupts
 from tandem.call_stack import call_with_room
 from tandem.output import protect_output
@@ -16,6 +18,41 @@ from tandem.secrets import hide_secrets
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of an OSError on a full disk; the second one is that of a user's quota."""
+
+# Words of the libraries that compute.
+_TOO_LITTLE_MEMORY = (
+    # torch: CUDA's allocator, and the CPU's in its earlier and its present form
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    # TensorFlow; JAX, and XLA within TensorFlow
+    "OOM when allocating",
+    "Dst tensor is not initialized",
+    "std::bad_alloc",
+    "RESOURCE_EXHAUSTED",
+    # the CUDA driver, in any framework; AMD's
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "cudaErrorMemoryAllocation",
+    "hipErrorOutOfMemory",
+    # cuBLAS and cuDNN, which allocate workspaces of their own
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+_TOO_LARGE = (
+    # cuDNN, where no algorithm fits
+    "CUDNN_STATUS_NOT_SUPPORTED",
+    "Unable to find a valid cuDNN algorithm",
+    "unable to find an engine",
+    "No algorithm worked",
+    # kernels of torch that count elements with 32 bits, at 2^31 and more of them
+    "canUse32BitIndexMath",
+    "32-bit index math",
+    "INT_MAX",
+    "integer out of range",
+)
+
+# Exceptions of TensorFlow and JAX that are no RuntimeError in each version.
+_WITH_THEIR_OWN_TYPE = ("OpError", "ResourceExhaustedError", "InternalError", "XlaRuntimeError", "JaxRuntimeError")
 
 LONGEST_LINE = 300
 """Characters of an error's line."""
@@ -33,6 +70,10 @@ class UserError(Exception):
 
 class TrainingDiverged(UserError):
     """The loss is no longer a number. The run has failed; a smaller learning rate usually helps."""
+
+
+class OutOfMemory(UserError):
+    """A device or the machine has too little memory for the settings."""
 
 
 class TrainingPruned(Exception):
@@ -74,6 +115,24 @@ def is_full_disk(error: BaseException) -> bool:
     return False
 
 
+def says_out_of_memory(error: BaseException) -> bool:
+    """True if an exception's message is one of those for a batch that is too large for a CPU or a GPU.
+
+    The caller checks the exception's type: any text may hold these words.
+    """
+    message = str(error)
+    return any(words in message for words in (*_TOO_LITTLE_MEMORY, *_TOO_LARGE))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if an exception of any library says that a device or the machine has too little memory."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    names = {kind.__name__ for kind in type(error).__mro__}
+    is_of_a_library = isinstance(error, RuntimeError) or not names.isdisjoint(_WITH_THEIR_OWN_TYPE)
+    return is_of_a_library and any(words in str(error) for words in _TOO_LITTLE_MEMORY)
+
+
 def some_of(names: Sequence[str], most: int = MOST_NAMES) -> str:
     """Names for a line of text: all of them, or the first ones and the number of the others."""
     if len(names) <= most:
@@ -106,6 +165,8 @@ def run_program(program: str, main: Callable[[list[str] | None], None], argv: li
     except UserError as error:
         exit_with(program, error)
     except OSError as error:
+        if is_out_of_memory(error):
+            exit_with(program, _out_of_memory(error))
         if str(error.strerror).startswith("No usable temporary directory"):
             exit_with(
                 program, UserError(f"{error.strerror}: set TMPDIR to a folder that you may write and that has room")
@@ -119,9 +180,21 @@ def run_program(program: str, main: Callable[[list[str] | None], None], argv: li
         print("\n".join([f"{program}: interrupted{cause}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(interrupts.exit_status(number))
     except Exception as error:  # libraries wrap an OSError, or only quote it
+        if is_out_of_memory(error):
+            exit_with(program, _out_of_memory(error))
         if not is_full_disk(error):
             raise
         exit_with(program, _full_disk(error))
+
+
+def _out_of_memory(error: BaseException) -> OutOfMemory:
+    memory = psutil.virtual_memory()
+    reason = f" ({one_line(error)})" if str(error) else ""
+    free = f"{memory.available / 1e9:.1f} of the machine's {memory.total / 1e9:.1f} GB are free"
+    return OutOfMemory(
+        f"there is too little memory{reason}: {free}; end other programs, run fewer processes at once, or take fewer "
+        "or smaller images"
+    )
 
 
 def _full_disk(error: Exception) -> UserError:

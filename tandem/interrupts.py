@@ -13,8 +13,10 @@ If nothing has asked for a while, Interrupted is raised wherever the program is,
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +32,11 @@ SECONDS_OF_A_STEP = 5.0
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
 ]  # Slurm can announce the end of a job with SIGUSR1; Windows has neither this nor SIGHUP
+
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal that a process gets when its parent dies
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -142,6 +149,22 @@ def end_on_signals(program: str) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
+
+
+def end_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
+    """Lets Linux's kernel send this process a signal when its parent dies.
+
+    To be called between fork and exec, where other threads' locks may be held: one call, and no imports. Without it a
+    script whose grid was killed would train on, and its run would be trained twice.
+
+    Args:
+        parent: Number of the process that forks.
+        number: The signal.
+    """
+    assert _libc is not None
+    _libc.prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:  # it has died since the fork
+        os._exit(exit_status(number))
 
 
 def exit_status(number: int | None) -> int:

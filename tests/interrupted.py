@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from tandem.data.prepare import PreparedData
+from tandem.errors import TrainingDiverged
 from tandem.experiment import Framework, Progress, predict_test
 from tandem.protocol.settings import (
     AugmentationSettings,
@@ -162,3 +164,45 @@ def check_case(name: str, framework: Framework, data: PreparedData, folder: Path
         assert continued.rows == whole.rows, number
         assert continued.outcomes == whole.outcomes, number
         assert np.array_equal(continued.probabilities, whole.probabilities), number
+
+
+def check_divergence(framework: Framework, data: PreparedData, folder: Path) -> tuple[Path, Any]:
+    """Fails unless a training whose weights explode says where, and keeps those of the epoch before.
+
+    Returns:
+        The file of kept weights, and a network that was trained for as many epochs as they were.
+    """
+    settings = small_settings(
+        regime="finetune",
+        learning_rate=10.0,
+        max_epochs=100,
+        # decoupled weight decay: each step multiplies the weights by 1 - 10 * 1
+        optimizer=OptimizerSettings(name="adamw", weight_decay=1.0),
+        early_stopping=EarlyStoppingSettings(patience=None, restore="last"),
+    )
+    run, steps = RecordingRun(folder), 4  # per epoch
+    framework.set_up(settings)
+    network = framework.build_network(settings, data, None)
+    progress = Progress(framework, network, settings, run)  # type: ignore[arg-type]
+    (phase,) = progress.phases_left()
+    with pytest.raises(TrainingDiverged) as caught, progress.keeping_good_weights():
+        framework.train_phase(network, phase, settings, data, progress.curves)
+    message = str(caught.value)
+    found = re.match(r"training diverged in epoch (\d+) of the run, step (\d+): train loss (nan|inf)", message)
+    assert found and "\n" not in message, message
+    epoch, step = int(found[1]), int(found[2])
+    losses = np.array([[values["train/loss"], values["val/loss"]] for _, values in run.logged])
+    num_logged = int(np.isfinite(losses).all(axis=1).sum())
+    assert 2 <= epoch == num_logged + 1 and 1 <= step <= steps
+    assert f"use a learning_rate below 10; kept: the weights of the training up to {num_logged} epochs" in message
+    file = Path(message.rpartition("--weights ")[2])
+    assert file == folder / "good_weights" / framework.package.BACKBONE_FILE and file.is_file()
+    # without the first bad step, nothing else happens: an epoch that ends before it is like any other
+    settings = dataclasses.replace(settings, max_epochs=num_logged)
+    (folder / "again").mkdir()
+    framework.set_up(settings)
+    network = framework.build_network(settings, data, None)
+    again = Progress(framework, network, settings, RecordingRun(folder / "again"))  # type: ignore[arg-type]
+    (phase,) = again.phases_left()
+    framework.train_phase(network, phase, settings, data, again.curves)
+    return file, network

@@ -32,6 +32,51 @@ def test_errors_of_users_are_one_line_and_exit_status_2(
     assert capsys.readouterr().err == "train_torch.py: error: seed: received ['a'], allowed: 1\n"
 
 
+class ResourceExhaustedError(Exception):
+    """TensorFlow's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), ""),
+        (MemoryError("Unable to allocate 9.00 GiB"), " (MemoryError: Unable to allocate 9.00 GiB)"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), " (OSError: [Errno 12] Cannot allocate memory)"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nto"),
+            " (RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried)",
+        ),
+        (
+            ResourceExhaustedError("OOM when allocating tensor"),
+            " (ResourceExhaustedError: OOM when allocating tensor)",
+        ),
+        (RuntimeError("RESOURCE_EXHAUSTED: 5 bytes"), " (RuntimeError: RESOURCE_EXHAUSTED: 5 bytes)"),
+    ],
+    ids=str,
+)
+def test_too_little_memory_is_one_line_in_every_program(
+    error: Exception, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(argv: list[str] | None) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_program("compare.py", main)
+    assert caught.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"compare.py: error: there is too little memory{reason}: ") and line.count("\n") == 1
+    assert "GB are free; end other programs" in line
+
+
+@pytest.mark.parametrize("error", [RuntimeError("value INT_MAX"), ValueError("out of memory")])
+def test_other_errors_keep_their_traceback(error: Exception) -> None:
+    def main(argv: list[str] | None) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run_program("compare.py", main)
+
+
 def test_program_that_succeeds_returns(capsys: pytest.CaptureFixture[str]) -> None:
     received: list[list[str] | None] = []
     run_program("compare.py", received.append)

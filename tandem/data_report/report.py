@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tandem.data.console import say
 from tandem.data.prepare import PreparedData
 from tandem.data_report.page import make_data_page
@@ -89,6 +91,7 @@ def record_data_report(data: PreparedData, tracking: TrackingSettings, report: D
         name=data.name,
         split_hash=data.split.hash,
         params=_params(data),
+        lock_folder=_cache_of(data),
         make=make,
     )
 
@@ -102,6 +105,12 @@ def record_data_report_after_run(data: PreparedData, tracking: TrackingSettings)
         return
     if run_id is not None:
         say(f"Report of the data set {data.name}: run {run_id} of {tracking.experiment}, {PAGE_FILE}", quiet=False)
+
+
+def _cache_of(data: PreparedData) -> Path | None:
+    """Folder of the stores of images."""
+    file = data.images.filename if isinstance(data.images, np.memmap) else None
+    return None if file is None else Path(file).parent.parent
 
 
 def _params(data: PreparedData) -> dict[str, Any]:

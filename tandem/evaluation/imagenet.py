@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from scipy.special import logsumexp
 from sklearn.metrics import precision_recall_fscore_support
 
 from tandem.errors import UserError
+from tandem.protocol.yaml_text import read_file
 
 CLASSES_FILE = Path(__file__).with_name("imagenet_classes.csv")
 
@@ -168,12 +168,7 @@ def letters_and_digits(text: str) -> str:
 
 def _read_mapping(file: str, classes: Sequence[str]) -> dict[str, list[str]]:
     expected = "a YAML file that gives classes an ImageNet name or WordNet id, or a list of them, such as `ants: [ant]`"
-    try:
-        content = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"imagenet_classes: received {file!r} ({error.strerror}); allowed: {expected}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"imagenet_classes: {file} is not YAML; allowed: {expected}") from None
+    content = read_file(Path(file).expanduser(), "imagenet_classes", f"allowed: {expected}")
     if not isinstance(content, dict):
         raise UserError(f"imagenet_classes: {file} does not hold a mapping; allowed: {expected}")
     mapping: dict[str, list[str]] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import shutil
 from collections.abc import Iterator
 
-from tandem.data.console import say
 from tandem.data.prepare import PreparedData
+from tandem.errors import TrainingDiverged
 from tandem.evaluation.predictions import Predictions
 from tandem.experiment.framework import Framework, Network
 from tandem.protocol.regimes import Phase, phases_of
@@ -25,7 +27,8 @@ class Progress:
         progress = Progress(FRAMEWORK, network, settings, run)
         for phase in progress.phases_left():
             if not progress.is_trained(phase):
-                progress.add_outcome(train_phase(network, phase, settings, data, progress.curves))
+                with progress.keeping_good_weights():
+                    progress.add_outcome(train_phase(network, phase, settings, data, progress.curves))
             progress.add_predictions(phase, predictions)
         progress.record_end(data, predictions, cost)
 
@@ -51,11 +54,7 @@ class Progress:
         self._settings = settings
         self._run = run
         self._phases = phases_of(settings)
-        # one process of several would have to tell the others where to begin
-        keeps = settings.num_devices == 1 or framework.name == "keras"
-        folder = run.folder / vocabulary.CHECKPOINT_FOLDER if keeps else None
-        if not keeps:
-            say("This run on several devices keeps no checkpoints: if it is interrupted, it begins again", quiet=False)
+        folder = run.folder / vocabulary.CHECKPOINT_FOLDER
         self._checkpoints = run.checkpoints = Checkpoints(folder, minutes=settings.checkpoint_minutes)
         self.curves = curves or Curves(run)
         self.curves.checkpoints = self._checkpoints
@@ -76,6 +75,34 @@ class Progress:
     def is_trained(self, phase: Phase) -> bool:
         """True if the run trained the phase before it was interrupted."""
         return phase.number <= len(self.outcomes)
+
+    @contextlib.contextmanager
+    def keeping_good_weights(self) -> Iterator[None]:
+        """If the training of a phase diverges in the with block, writes the weights of the last checkpoint to a file.
+
+        Raises:
+            TrainingDiverged: With the file's path.
+        """
+        try:
+            yield
+        except TrainingDiverged as error:
+            raise TrainingDiverged(f"{error}; {self._good_weights()}") from error
+
+    def _good_weights(self) -> str:
+        """Writes the last good weights, and says where they are."""
+        package, folder = self._framework.package, self._run.folder / vocabulary.GOOD_WEIGHTS_FOLDER
+        place = self._checkpoints.good_weights
+        if place is None and (state := self._checkpoints.last_phase()) is not None:
+            package.restore_weights(self._network, state["network"])
+            place = f"the training up to the end of phase {len(state['outcomes'])}"
+        if place is None:
+            return "no weights are kept, since no checkpoint was written before it"
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            package.save_weights(self._network, folder)
+        except OSError as error:
+            return f"the weights of {place} could not be written to {folder} ({error.strerror or error})"
+        return f"kept: the weights of {place}, for --weights {folder / package.BACKBONE_FILE}"
 
     def add_outcome(self, outcome: PhaseOutcome) -> None:
         """Keeps the outcome and the weights of the phase that was just trained."""

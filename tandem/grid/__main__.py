@@ -50,6 +50,7 @@ from tandem.grid.file import (
 from tandem.grid.processes import LocalProcesses, Outcome, divide, num_cores
 from tandem.grid.runner import Pool, run_cells
 from tandem.launch.scripts import training_script
+from tandem.launch.slurm import requeue_after
 from tandem.protocol.frameworks import Framework
 from tandem.protocol.gpus import visible_gpus
 from tandem.rendering.tables import format_value
@@ -156,6 +157,13 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
         f"Slurm: {SLURM_GPUS})",
     )
 
+    machines.add_argument(
+        "--requeue",
+        action="store_true",
+        help="in a job of Slurm: after SIGUSR1, end the running cells with a checkpoint and put the job back into the "
+        "queue; the scripts of --slurm do so",
+    )
+
 
 def _at_least(low: int, kind: type[int] | type[float]) -> Callable[[str], float]:
     def read(text: str) -> float:
@@ -203,7 +211,14 @@ def main(argv: list[str] | None = None) -> None:
         return
     if arguments.slurm:
         write_array_job(waiting, arguments, more_options, console)
-    elif not run_grid(waiting, open_pool(waiting, arguments, num_cells=len(cells)), console):
+        return
+    try:
+        is_complete = run_grid(waiting, open_pool(waiting, arguments, num_cells=len(cells)), console)
+    except KeyboardInterrupt as error:
+        if arguments.requeue:
+            requeue_after(error)
+        raise
+    if not is_complete:
         sys.exit(1)
 
 
@@ -348,7 +363,7 @@ def run_grid(waiting: Sequence[GridCell], pool: Pool, console: Console) -> bool:
 
     Raises:
         UserError: A cell cannot be started.
-        KeyboardInterrupt: On Ctrl-C, SIGTERM or SIGHUP, once the running cells have ended.
+        Interrupted: On Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, once the running cells have ended.
     """
     if words := pool.describe():
         console.print(words)

@@ -36,6 +36,7 @@ from tandem.protocol.parser import given_settings, read_settings
 from tandem.protocol.regimes import num_cached_views, phases_of
 from tandem.protocol.settings import FIELDS, FOLD_SPLITS, Settings, flatten
 from tandem.protocol.settings_hash import settings_hash
+from tandem.protocol.yaml_text import read_file
 
 FRAMEWORKS: tuple[Framework, ...] = typing.get_args(Framework)
 
@@ -321,14 +322,10 @@ def _points(
 
 def _read_content(path: Path) -> Any:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(
-            f"cannot read the grid file: received {str(path)!r} ({reason}); give one such as configs/birds.yaml"
-        ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
+        content = read_file(path, "grid file", "give a file such as configs/birds.yaml", yaml.SafeLoader)
+    except UserError as error:
+        problem = str(error).removeprefix("grid file.").removeprefix("grid file: ")
+        raise UserError(f"{path}: {problem}") from None
     if not isinstance(content, dict):
         _refuse(str(path), content, "a mapping with experiment and cells, such as configs/birds.yaml")
     _check_keys(

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tandem.errors import UserError
 from tandem.grid.file import GridCell
 from tandem.grid.processes import Outcome
+from tandem.interrupts import SIGNALS, Interrupted
 from tandem.rendering.tables import format_value
 
 
@@ -56,7 +57,7 @@ def run_cells(cells: Sequence[GridCell], pool: Pool, console: Console) -> Iterat
 
     Raises:
         UserError: A cell cannot be started; the running cells have ended.
-        KeyboardInterrupt: On Ctrl-C, SIGTERM or SIGHUP, once the running cells have ended.
+        Interrupted: On Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, once the running cells have ended.
     """
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -101,7 +102,7 @@ def run_cells(cells: Sequence[GridCell], pool: Pool, console: Console) -> Iterat
                 progress.update(bar, advance=1, left=left, description=_describe_running(running))
                 yield outcome
         if signals.count:
-            raise KeyboardInterrupt
+            raise Interrupted(signals.number)
         if not_started:
             raise not_started
 
@@ -129,19 +130,22 @@ class Signals:
 
     def __init__(self) -> None:
         self.count = 0
+        self.number = signal.SIGINT
+        """The first one."""
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         # No exception here: it could arrive while a process is being started, which would then be lost.
+        if self.count == 0:
+            self.number = signal.Signals(number)
         self.count += 1
 
 
 @contextlib.contextmanager
 def counted_signals() -> Iterator[Signals]:
-    """Counts SIGINT, SIGTERM and SIGHUP for the length of a with block, in place of their usual effect."""
+    """Counts SIGINT, SIGTERM, SIGHUP and SIGUSR1 for the length of a with block, in place of their usual effect."""
     signals = Signals()
     # An ignored signal stays ignored, such as SIGHUP under nohup.
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.signal(n, signals.handle) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
+    before = {n: signal.signal(n, signals.handle) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
     try:
         yield signals
     finally:

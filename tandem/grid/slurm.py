@@ -47,7 +47,7 @@ def array_script(cells: Sequence[GridCell], words: Sequence[str], *, jobs: int |
         **({"gres": f"gpu:{gpus}"} if gpus else {}),
         "output": log_file(cells[0]).parent / "slurm-%A_%a.log",
         "requeue": None,
-        "signal": f"B:TERM@{SECONDS_TO_END}",
+        "signal": f"B:USR1@{SECONDS_TO_END}",
     }
     lines = [
         "#!/bin/bash",
@@ -66,7 +66,7 @@ def array_script(cells: Sequence[GridCell], words: Sequence[str], *, jobs: int |
         f"cd {shlex.quote(os.getcwd())}",
         f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
-        "# exec replaces this shell, so that Slurm's signal reaches Python",
+        "# exec replaces this shell, so that Slurm's signal reaches Python, which then requeues the task",
         f"exec {_command(words, shift, cpus)}",
     ]
     return "\n".join(lines) + "\n"
@@ -89,7 +89,7 @@ def _command(words: Sequence[str], shift: int, cpus: int) -> str:
     parts = [
         '"$PYTHON" -m tandem.grid',
         shlex.join(words[:end]),
-        f'--cell "{cell}" --cpus_per_cell "${{SLURM_CPUS_PER_TASK:-{cpus}}}"',
+        f'--cell "{cell}" --cpus_per_cell "${{SLURM_CPUS_PER_TASK:-{cpus}}}" --requeue',
         shlex.join(words[end:]),
     ]
     return " ".join(filter(None, parts))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +12,7 @@ from typing import BinaryIO
 
 from tandem import interrupts
 from tandem.errors import run_program
+from tandem.launch.slurm import requeue_after
 from tandem.launch.start_up import StartUpMessages
 from tandem.output import protect_output
 from tandem.protocol.environment import prepare_environment
@@ -23,8 +22,6 @@ from tandem.protocol.repeats import repeats_of
 from tandem.protocol.settings import Settings
 
 _start_up: list[StartUpMessages] = []  # from begin() to run_script()
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal that a process gets when its parent dies
 
 
 def begin(framework: Framework) -> Settings:
@@ -52,7 +49,16 @@ def run_script(framework: Framework, main: Callable[[Settings], None], settings:
     """Calls a training script's main(settings); what a user can fix ends in one line and exit status 2."""
     while _start_up:
         _start_up.pop().stop()
-    run_program(training_script(framework).name, lambda _: main(settings))
+
+    def run(_: object) -> None:
+        try:
+            main(settings)
+        except KeyboardInterrupt as error:
+            if settings.requeue:
+                requeue_after(error)
+            raise
+
+    run_program(training_script(framework).name, run)
 
 
 def training_script(framework: str) -> Path:
@@ -90,17 +96,5 @@ def start_process(
         stderr=None if output is None else subprocess.STDOUT,
         env={**os.environ, **(variables or {})},
         start_new_session=own_session,
-        preexec_fn=functools.partial(_end_with_parent, os.getpid()) if sys.platform == "linux" else None,
+        preexec_fn=functools.partial(interrupts.end_with_parent, os.getpid()) if sys.platform == "linux" else None,
     )
-
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _end_with_parent(parent: int) -> None:
-    # Runs between fork and exec, where other threads' locks may be held: one call, and no imports. Without it a script
-    # whose grid or Ray worker was killed would train on, and its run would be trained twice.
-    assert _libc is not None
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it has died since the fork
-        os._exit(interrupts.exit_status(signal.SIGTERM))

@@ -7,7 +7,7 @@ import time
 import keras
 
 from tandem.data.stream import Batch, Stream
-from tandem.evaluation.out_of_memory import says_out_of_memory
+from tandem.errors import says_out_of_memory
 from tandem.on_keras.backends import backend_module, has_gpu, uses_gpu
 from tandem.on_keras.networks import Classifier
 from tandem.protocol.devices import check_gpu

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras.callbacks import Callback, ReduceLROnPlateau
 
 from tandem import interrupts
+from tandem.errors import TrainingDiverged
 from tandem.on_keras.backends import random_state, restore_random_state
 from tandem.on_keras.early_stopping import EarlyStoppingWithBestWeights
 from tandem.on_keras.feed import StreamLoader
@@ -26,6 +28,8 @@ class KeepCheckpoints(Callback):
 
     Keras's BackupAndRestore does not save the state of callbacks, such as the best weights so far, nor the sums of an
     epoch under way, and continues at the start of an epoch.
+
+    It ends a training whose loss is not finite any more, and puts the weights of the last checkpoint in place.
     """
 
     def __init__(
@@ -69,6 +73,14 @@ class KeepCheckpoints(Callback):
         Returns:
             The number of epochs trained, including those before the checkpoint.
         """
+        try:
+            return self._fit(fit, max_epochs)
+        except TrainingDiverged:
+            if (good := self.checkpoints.last_good_network()) is not None:
+                assign(self.model.variables, good)
+            raise
+
+    def _fit(self, fit: Callable[..., Any], max_epochs: int) -> int:
         first, batch = self.checkpoints.epoch, self.checkpoints.batch
         with interrupts.asking():
             if batch:
@@ -107,9 +119,14 @@ class KeepCheckpoints(Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         done = self._first_batch + batch + 1
+        passes = self.model.optimizer.gradient_accumulation_steps or 1
+        if (loss := (logs or {}).get("loss")) is not None and not math.isfinite(loss):  # the mean of the epoch so far
+            raise self.log_epochs.curves.diverged(
+                num_finite=(done - 1) // passes, loss=loss, learning_rate=self.log_epochs.learning_rate
+            )
         if done == self._first_batch + len(self.loader):
             return  # the epoch ends first
-        if done % (self.model.optimizer.gradient_accumulation_steps or 1):
+        if done % passes:
             return  # the step needs more passes
         if self.loader.begins_within_epochs and self.checkpoints.is_due():
             self._save(batch=done)

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tandem.data.stream import Batch
-from tandem.errors import UserError
-from tandem.evaluation.out_of_memory import says_out_of_memory
+from tandem.errors import UserError, says_out_of_memory
 from tandem.on_torch.loss import mean_loss
 from tandem.on_torch.networks import Classifier, inference_mode_of
 from tandem.protocol.devices import check_gpu

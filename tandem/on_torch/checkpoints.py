@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from tandem import interrupts
+from tandem.errors import TrainingDiverged
 from tandem.on_torch.average import UseAverages
+from tandem.on_torch.distributed import of_all_processes, of_first_process, rank
 from tandem.on_torch.early_stopping import EarlyStoppingWithBestWeights
 from tandem.on_torch.log_epochs import LogEpochs
 from tandem.on_torch.random_numbers import random_state, restore_random_state
 from tandem.tracking.checkpoints import PhaseCheckpoints
+
+BATCHES_BETWEEN_LOOKS = 50  # at the loss, for which the program waits for the device
 
 
 class KeepCheckpoints(Callback):
@@ -27,6 +32,10 @@ class KeepCheckpoints(Callback):
 
     Lightning's ModelCheckpoint does not save the step of a plateau schedule after its epoch, nor random numbers, and
     its loop cannot begin within an epoch without repeating hooks.
+
+    It ends a training whose loss is not finite any more, and puts the weights of the last checkpoint in place.
+
+    Of several processes the first one writes, with the random numbers and sums of all, and all continue from its state.
     """
 
     def __init__(
@@ -52,6 +61,7 @@ class KeepCheckpoints(Callback):
         self.averages = averages
 
     def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
+        self.checkpoints.continue_from(of_first_process(self.checkpoints.state))
         if self.checkpoints.state is not None:
             self.loader.stream.restore_digests(self.checkpoints.state["digests"])
             self.loader.begin_at(self.checkpoints.epoch, self.checkpoints.batch)
@@ -62,6 +72,7 @@ class KeepCheckpoints(Callback):
         self.checkpoints.begin()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        module.sums.begin_at(0)
         if self.checkpoints.state is not None:
             self._restore(trainer, module)
         elif trainer.current_epoch > 0:
@@ -73,12 +84,32 @@ class KeepCheckpoints(Callback):
             return  # the epoch ends first
         if (index + 1) % trainer.accumulate_grad_batches:
             return  # the step needs more passes
-        if self.loader.begins_within_epochs and self.checkpoints.is_due():
+        looks = (index + 1) % BATCHES_BETWEEN_LOOKS == 0
+        is_due = self.loader.begins_within_epochs and self.checkpoints.is_due()
+        if trainer.world_size > 1:  # all have to do the same, and agreeing on it takes time
+            is_due = looks and trainer.strategy.reduce_boolean_decision(is_due, all=False)
+        elif is_due or looks:  # several processes end at the end of the epoch
+            self._look_at_loss(trainer, module)
+        if is_due:
             self._save(trainer, module, batch=index + 1)
         interrupts.check()
 
+    def on_exception(self, trainer: lightning.Trainer, module: Any, exception: BaseException) -> None:
+        if isinstance(exception, TrainingDiverged) and (good := self.checkpoints.last_good_network()) is not None:
+            module.network.load_state_dict(as_tensors(good))
+
+    def _look_at_loss(self, trainer: lightning.Trainer, module: Any) -> None:
+        if not math.isfinite(loss := module.sums.train_loss()):
+            raise self.log_epochs.curves.diverged(
+                num_finite=module.sums.num_finite // trainer.accumulate_grad_batches,
+                loss=loss,
+                learning_rate=self.log_epochs.learning_rate,
+            )
+
     def _save(self, trainer: lightning.Trainer, module: Any, batch: int) -> None:
-        if not self.checkpoints.is_kept:
+        own = {"random": random_state(), "sums": as_arrays(module.sums.state_dict())}
+        processes = of_all_processes(own)
+        if not self.checkpoints.is_kept or not all(_are_finite(each["sums"]) for each in processes):
             return
         state = {
             "network": module.network.state_dict(),
@@ -87,9 +118,10 @@ class KeepCheckpoints(Callback):
             "precision": trainer.precision_plugin.state_dict(),
             "early_stopping": self.early_stopping.state_dict(),
             "averages": [callback.state_dict() for callback in self.averages],
-            "sums": module.sums.state_dict(),
+            "sums": processes[0]["sums"],
             "log_epochs": self.log_epochs.state_dict() if batch else {},
-            "backend_random": random_state(),
+            "backend_random": processes[0]["random"],
+            "others": processes[1:],
             "digests": self.loader.stream.digests(None if trainer.current_epoch else batch),
         }
         self.checkpoints.save(trainer.current_epoch, batch, as_arrays(state))
@@ -97,8 +129,11 @@ class KeepCheckpoints(Callback):
     def _restore(self, trainer: lightning.Trainer, module: Any) -> None:
         found, self.checkpoints.state = self.checkpoints.state, None
         assert found is not None
-        restore_random_state(found["backend_random"])
         state = as_tensors(found)
+        own = {"random": found["backend_random"], "sums": state["sums"]}
+        if (number := rank()) > 0:
+            own = {"random": found["others"][number - 1]["random"], "sums": state["others"][number - 1]["sums"]}
+        restore_random_state(own["random"])
         module.network.load_state_dict(state["network"])
         for optimizer, of_optimizer in zip(trainer.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(of_optimizer)
@@ -109,7 +144,8 @@ class KeepCheckpoints(Callback):
         self.early_stopping.load_state_dict(state["early_stopping"])
         for callback, of_averages in zip(self.averages, state.get("averages", []), strict=True):  # not in older ones
             callback.load_state_dict(of_averages)
-        module.sums.load_state_dict(state["sums"], trainer.strategy.root_device)
+        module.sums.load_state_dict(own["sums"], trainer.strategy.root_device)
+        module.sums.begin_at(self.checkpoints.batch)
         self.log_epochs.load_state_dict(state["log_epochs"])
 
 
@@ -119,6 +155,10 @@ def _lay_out_like_weights(optimizer: torch.optim.Optimizer) -> None:
         for name, value in moments.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:
                 moments[name] = torch.empty_like(weight).copy_(value)
+
+
+def _are_finite(sums: Mapping[str, tuple[Any, Any, int]]) -> bool:
+    return all(np.isfinite(loss).all() for loss, _, _ in sums.values())
 
 
 def begin_at(trainer: lightning.Trainer, epoch: int, batch: int) -> None:

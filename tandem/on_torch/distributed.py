@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import signal
@@ -35,6 +36,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasti
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, distributed
 
+from tandem import interrupts
 from tandem.data.console import num_cores
 from tandem.data.prepare import PreparedData, prepare
 from tandem.data.stream import Batch, Stream
@@ -53,6 +55,8 @@ EVALUATING = timedelta(days=30)  # the others wait while the first one prepares 
 LEAVING_SECONDS = 3.0  # for the end of processes that were started here and have nothing left to do
 
 _FAILURES = "failures"
+_FIRST_PHASE = "first phase"
+_NO_PHASE = 1_000_000
 
 # Messages between the processes, outside of the collectives of training: a wait here ends with the first process.
 _store: distributed.Store | None = None
@@ -212,7 +216,7 @@ def train_along(
         data = prepare(settings.data, settings.augmentation, quiet=True)
         network = build_network(dataclasses.replace(settings, weights="random"), data, None)
         curves = Curves(_Silence(), quiet=True)  # type: ignore[arg-type]
-        for phase in phases_of(settings):
+        for phase in _phases_to_train(settings):
             train_phase(network, phase, settings, data, curves)
         with contextlib.suppress(RuntimeError):  # the first process may have ended already
             wait_for_first("end")  # all processes leave a process group together
@@ -225,6 +229,17 @@ def train_along(
         if is_out_of_memory(error):
             raise does_not_fit(settings, gpu=uses_gpu(settings)) from error
         raise
+
+
+def _phases_to_train(settings: Settings) -> list[Phase]:
+    """The phases without those that the first process had trained before the run was interrupted."""
+    phases = phases_of(settings)
+    if not phases:
+        return []
+    assert _store is not None
+    _store.wait([_FIRST_PHASE], EVALUATING)
+    first = int(_store.get(_FIRST_PHASE))
+    return [phase for phase in phases if phase.number >= first]
 
 
 class _Silence:
@@ -261,6 +276,10 @@ def _start_others(num_devices: int, port: int) -> list[subprocess.Popen[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches the first process, which ends this one
+            # it has nothing to keep
+            preexec_fn=functools.partial(interrupts.end_with_parent, os.getpid(), signal.SIGKILL)
+            if sys.platform == "linux"
+            else None,
         )
         atexit.register(_end, process)
         processes.append(process)
@@ -295,6 +314,7 @@ def _leave() -> None:
     assert _store is not None
     with contextlib.suppress(RuntimeError):  # torchrun keeps the store, and may have ended
         _store.add(_FAILURES, 1)
+        _store.set(_FIRST_PHASE, str(_NO_PHASE))  # for a run that was interrupted after its training
         wait_for_first("end")
     if distributed.is_initialized():
         distributed.destroy_process_group()
@@ -373,6 +393,29 @@ def share_out(stream: Stream, *, pin_memory: bool) -> StreamLoader:
     return Share(stream, pin_memory=pin_memory, rank=rank, num_processes=num_processes)
 
 
+def of_first_process(value: Any) -> Any:
+    """The first process's value, of Python and numpy, in all of them."""
+    if not distributed.is_initialized():
+        return value
+    values = [value if is_first() else None]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def of_all_processes(value: Any) -> list[Any]:
+    """The values of all processes, of Python and numpy, in the order of their ranks."""
+    if not distributed.is_initialized():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def rank() -> int:
+    """This process's number among those of the run; 0 in a run of one process."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
 def sum_over_processes(values: Tensor) -> Tensor:
     """Sums over the processes, in place, identical in all of them to the last bit."""
     if distributed.is_initialized():
@@ -407,6 +450,9 @@ class SharedBatches(DDPStrategy):
         self._phase = phase
         self._dropout = np.random.SeedSequence([settings.seed, phase.number, distributed.get_rank()]).generate_state(1)
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
+        if is_first():
+            assert _store is not None
+            _store.set(_FIRST_PHASE, str(phase.number))  # which the others read once
 
     def setup_environment(self) -> None:
         wait_for_first(f"phase {self._phase.number}")  # which evaluates between phases

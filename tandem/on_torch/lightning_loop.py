@@ -57,6 +57,7 @@ class EpochSums:
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[Any, Any, int]] = {}  # loss, correct answers, images
+        self._num_finite: Any = 0
 
     def add(self, part: str, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch.
@@ -70,11 +71,28 @@ class EpochSums:
         """
         correct = (logits.argmax(dim=1) == classes_of(targets)).sum()
         loss_sum, num_correct, num_images = self._sums.get(part, (0, 0, 0))
-        self._sums[part] = loss_sum + loss.detach() * len(targets), num_correct + correct, num_images + len(targets)
+        loss_sum = loss_sum + loss.detach() * len(targets)
+        self._sums[part] = loss_sum, num_correct + correct, num_images + len(targets)
+        if part == "train":  # a sum that is not finite stays so
+            self._num_finite = self._num_finite + torch.isfinite(loss_sum)
 
     def state_dict(self) -> dict[str, tuple[Any, Any, int]]:
         """The sums so far, to continue an epoch with."""
         return dict(self._sums)
+
+    @property
+    def num_finite(self) -> int:
+        """Training batches of the epoch before the first one whose loss was not finite."""
+        return int(self._num_finite)
+
+    def begin_at(self, batch: int) -> None:
+        """Begins an epoch at a batch, counted from 0, before which all losses were finite."""
+        self._num_finite = batch
+
+    def train_loss(self) -> float:
+        """Mean over this process's training batches of the epoch so far."""
+        loss_sum, _, num_images = self._sums["train"]
+        return float(loss_sum) / num_images
 
     def load_state_dict(self, sums: dict[str, tuple[Any, Any, int]], device: torch.device) -> None:
         self._sums = {

@@ -43,4 +43,5 @@ class LogEpochs(Callback):
             train_accuracy=numbers["train/accuracy"],
             val_loss=numbers["val/loss"],
             val_accuracy=numbers["val/accuracy"],
+            num_finite=module.sums.num_finite // trainer.accumulate_grad_batches,
         )

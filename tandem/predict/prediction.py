@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tandem.errors import UserError
+from tandem.errors import UserError, says_out_of_memory
 from tandem.evaluation.batching import predict_as_fits
 from tandem.evaluation.ensemble import mean_probabilities
-from tandem.evaluation.out_of_memory import says_out_of_memory
 from tandem.predict.files import FileReader
 from tandem.serving.image_model import ImageModel
 

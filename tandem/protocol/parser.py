@@ -68,6 +68,7 @@ def read_data_settings(parser: ArgumentParser, argv: list[str] | None = None) ->
     Raises:
         UserError: A word cannot be read, or a value is out of its limits.
     """
+    _check_words(sys.argv[1:] if argv is None else argv)
     try:
         values = parser.parse_args(argv)
     except argparse.ArgumentError as error:

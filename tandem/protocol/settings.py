@@ -515,6 +515,9 @@ class Settings:
     continue. With several seeds or folds, that is their parent run, whose finished runs are kept."""
     checkpoint_minutes: float | None = setting(10.0, affects="nothing", above=0)
     """Minutes between two checkpoints within an epoch; null for none. There is one at the end of each epoch, too."""
+    requeue: bool = setting(False, affects="nothing")
+    """In a job of Slurm: after SIGUSR1, which announces the end of the job's time (`sbatch --signal=B:USR1@120`), write
+    a checkpoint and put the job back into the queue, where it continues."""
     find_learning_rate: bool = setting(False, affects="nothing")
     """Run the learning-rate range test instead of training: raise the rate step by step in the first phase, record the
     loss, and suggest a rate."""

@@ -186,6 +186,27 @@ def _events(text: str, name: str) -> Iterator[None]:
             stack[-1].key = None
 
 
+def read_file(path: Path, name: str, expected: str, loader: Any = Loader) -> Any:
+    """The content of a YAML file that is no file of settings, with the same bounds.
+
+    Args:
+        path: The file.
+        name: The setting, or the kind of file, for messages.
+        expected: What to give instead, for messages.
+        loader: A kind of SafeLoader.
+
+    Raises:
+        UserError: It cannot be read, is not YAML, or exceeds a bound.
+    """
+    text = read_text(path, name, expected)
+    check(text, name)
+    try:
+        return yaml.load(text, Loader=loader)  # nosec B506: a kind of SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        reason = one_line(UserError(" ".join(str(error).split())))
+        raise UserError(f"{name}: {cut(str(path))} is not YAML: {reason}; {expected}") from None
+
+
 def load(text: str) -> Any:
     """The content of a YAML text; a value of the command line that is only a comment is a text."""
     value = yaml.load(text, Loader=Loader)  # nosec B506: a kind of SafeLoader

@@ -124,6 +124,8 @@ class Checkpoints:
         """Reason why the last checkpoint could not be written."""
         self.place = "nothing yet: it would begin again"
         """The point from which a continued run would train, in words."""
+        self.good_weights: str | None = None
+        """The point whose weights the network has got back after a divergence, in words."""
         self.after_phase = read_state(folder / PHASE_FILE) if folder else None
         """State after the last trained phase; None before that."""
         self._in_phase = read_state(folder / EPOCH_FILE) if folder else None
@@ -142,6 +144,10 @@ class Checkpoints:
         """The state within a phase that an interrupted run left; None if it left none."""
         found = self._in_phase
         return found if found is not None and found["phase"] == number else None
+
+    def last_phase(self) -> dict[str, Tree] | None:
+        """The last state after a phase that was written; None without one."""
+        return read_state(self.folder / PHASE_FILE) if self.folder else None
 
     def remove(self) -> None:
         """Removes all checkpoints of a run that has finished."""
@@ -187,13 +193,18 @@ class PhaseCheckpoints:
         self._checkpoints = checkpoints
         self._phase = phase
         self._rows = rows
-        self.state = checkpoints.in_phase(phase)
+        self.state: dict[str, Tree] | None = None
         self.epoch, self.batch, self.seconds = 0, 0, 0.0
-        if self.state is not None:
-            self.epoch, self.batch, self.seconds = (self.state[name] for name in ("epoch", "batch", "seconds"))
-            rows[:] = self.state["rows"]
-            checkpoints.place = self._place(self.epoch, self.batch)
+        self.continue_from(checkpoints.in_phase(phase))
         self._start = self._last = time.perf_counter()
+
+    def continue_from(self, state: dict[str, Tree] | None) -> None:
+        """Continues from a state, such as that of another process of the run; None begins the phase."""
+        self.state = state
+        if state is not None:
+            self.epoch, self.batch, self.seconds = (state[name] for name in ("epoch", "batch", "seconds"))
+            self._rows[:] = state["rows"]
+            self._checkpoints.place = self._place(self.epoch, self.batch)
 
     def begin(self) -> None:
         """Begins to count the seconds of training."""
@@ -219,6 +230,18 @@ class PhaseCheckpoints:
         }
         self._checkpoints.write_epoch({**state, **common}, self._place(epoch, batch))
         self._last = time.perf_counter()
+
+    def last_good_network(self) -> Tree | None:
+        """The weights of the last checkpoint within the phase, for a network that has diverged; None without one.
+
+        It also notes that the network gets them back.
+        """
+        folder = self._checkpoints.folder
+        state = read_state(folder / EPOCH_FILE) if folder else None
+        if state is None or state["phase"] != self._phase:
+            return None
+        self._checkpoints.good_weights = self._place(state["epoch"], state["batch"])
+        return state["network"]
 
     @property
     def is_kept(self) -> bool:

@@ -55,8 +55,19 @@ class Curves:
         train_accuracy: float,
         val_loss: float,
         val_accuracy: float,
+        num_finite: int | None = None,
     ) -> None:
         """Logs an epoch of a phase, and prints its line.
+
+        Args:
+            phase: The epoch's.
+            learning_rate: At the epoch's first step.
+            seconds: Of training and validation.
+            train_loss: Mean over the training images.
+            train_accuracy: Share of the training images.
+            val_loss: Mean over the validation images.
+            val_accuracy: Share of the validation images.
+            num_finite: Steps before the first one whose training loss was not finite; None if unknown.
 
         Raises:
             TrainingDiverged: A loss is infinite or not a number.
@@ -77,11 +88,25 @@ class Curves:
             number = len(self.seconds_of(phase))
             print(in_words(phase, number, train_loss, val_loss, val_accuracy, seconds), file=sys.stderr, flush=True)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+            where = "" if math.isfinite(train_loss) or num_finite is None else f", step {num_finite + 1}"
             raise TrainingDiverged(
-                f"training diverged in epoch {step + 1} of the run: train loss {train_loss}, val loss {val_loss}; "
-                f"use a learning_rate below {learning_rate:g}"
+                f"training diverged in epoch {step + 1} of the run{where}: train loss {train_loss}, val loss "
+                f"{val_loss}; use a learning_rate below {learning_rate:g}"
             )
         self.after_epoch(self.rows[-1])
+
+    def diverged(self, *, num_finite: int, loss: float, learning_rate: float) -> TrainingDiverged:
+        """The error of an epoch under way whose training loss is not finite any more.
+
+        Args:
+            num_finite: Steps of the epoch before the first one whose loss was not finite.
+            loss: Mean over the epoch so far.
+            learning_rate: At the epoch's first step.
+        """
+        return TrainingDiverged(
+            f"training diverged in epoch {len(self.rows) + 1} of the run, step {num_finite + 1}: train loss {loss}; "
+            f"use a learning_rate below {learning_rate:g}"
+        )
 
     def checkpoints_of(self, phase: Phase) -> PhaseCheckpoints:
         """Checkpoints within a phase. If it continues an interrupted one, the rows are those of the checkpoint."""

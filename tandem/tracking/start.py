@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tandem import interrupts
-from tandem.errors import TrainingPruned, is_full_disk
+from tandem.errors import OutOfMemory, TrainingPruned, is_full_disk
 from tandem.files import write_text
 from tandem.protocol.frameworks import Framework
 from tandem.protocol.settings import Settings, flatten
@@ -190,7 +190,7 @@ def _can_be_continued(error: BaseException, status: str) -> bool:
     """True after an interruption, and after a failure whose cause lies outside of the run: a full disk or memory."""
     if status == "KILLED":
         return not isinstance(error, TrainingPruned)
-    return isinstance(error, MemoryError) or is_full_disk(error)
+    return isinstance(error, MemoryError | OutOfMemory) or is_full_disk(error)
 
 
 def _say_how_to_continue(run: Run, settings: Settings, error: BaseException) -> None:

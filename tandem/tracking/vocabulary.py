@@ -133,6 +133,7 @@ SWEEP_PAGE_FILE = "sweep.html"
 RANGE_TEST_FILE = "range_test.csv"
 RANGE_TEST_PAGE_FILE = "range_test.html"
 WEIGHTS_FOLDER = "weights"
+GOOD_WEIGHTS_FOLDER = "good_weights"  # in a run's folder, after a divergence; not among the artifacts
 TRACEBACK_FILE = "traceback.txt"
 PROCESS_FILE = "process.json"
 CHECKPOINT_FOLDER = "checkpoint"

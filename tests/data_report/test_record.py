@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,10 +37,22 @@ def make(made: list[Path]) -> Make:
     return write
 
 
-def log(client: MlflowClient, make: Make, *, experiment: str = "mine", split_hash: str = "0123") -> str | None:
-    params = {"data.source": "pets", "data.split_seed": 0}
+def log(
+    client: MlflowClient,
+    make: Make,
+    *,
+    experiment: str = "mine",
+    split_hash: str = "0123",
+    lock_folder: Path | None = None,
+) -> str | None:
     return log_data_report(
-        client.tracking_uri, experiment, name="pets", split_hash=split_hash, params=params, make=make
+        client.tracking_uri,
+        experiment,
+        name="pets",
+        split_hash=split_hash,
+        params={"data.source": "pets", "data.split_seed": 0},
+        lock_folder=lock_folder,
+        make=make,
     )
 
 
@@ -65,6 +80,33 @@ def test_second_time_nothing_is_made(client: MlflowClient, make: Make, made: lis
     experiment = client.get_experiment_by_name("mine")
     assert len(client.search_runs([experiment.experiment_id])) == 1
     assert len(made) == 1 and not made[0].exists()
+
+
+def test_of_four_processes_at_once_one_makes_the_report(client: MlflowClient, make: Make, tmp_path: Path) -> None:
+    client.create_experiment("mine")
+    begin = threading.Barrier(4)
+
+    def make_slowly(folder: Path) -> dict[str, float]:
+        time.sleep(1.0)
+        return make(folder)
+
+    def log_at_once(number: int) -> str | None:
+        begin.wait()
+        return log(client, make_slowly, lock_folder=tmp_path)
+
+    with ThreadPoolExecutor(4) as pool:
+        logged = list(pool.map(log_at_once, range(4)))
+    assert len([run_id for run_id in logged if run_id is not None]) == 1
+    experiment = client.get_experiment_by_name("mine")
+    assert len(client.search_runs([experiment.experiment_id])) == 1
+    # the lock is free again, and that of another experiment is another one
+    assert log(client, make, lock_folder=tmp_path) is None
+    assert log(client, make, experiment="other", lock_folder=tmp_path) is not None
+
+
+def test_cache_that_cannot_be_written_needs_no_lock(client: MlflowClient, make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert log(client, make, lock_folder=tmp_path / "file") is not None
 
 
 def test_other_images_and_other_experiments_have_their_own(client: MlflowClient, make: Make) -> None:

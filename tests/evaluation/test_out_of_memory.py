@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tandem.evaluation.out_of_memory import does_not_fit, says_out_of_memory
+from tandem.errors import says_out_of_memory
+from tandem.evaluation.out_of_memory import does_not_fit
 from tandem.protocol import gpus
 from tandem.protocol.settings import Settings
 from tests.made_nvml import Nvml
@@ -37,8 +38,8 @@ def test_error_says_what_does_not_fit_where_and_what_to_do(monkeypatch: pytest.M
     monkeypatch.setattr(gpus, "pynvml", Nvml("NVIDIA T4"))
     assert str(does_not_fit(Settings(batch_size=64, backbone="vgg16"), gpu=True)) == (
         "batch_size: received 64, but vgg16 with such batches does not fit into the GPU memory of 8.0 GB; allowed: "
-        "what fits, with a smaller batch_size, such as 32, --precision bfloat16, a smaller data.image_size (now 224) "
-        "or a smaller backbone"
+        "what fits, with --accumulate 2 (the same steps in half the memory), a smaller batch_size, such as 32, "
+        "--precision bfloat16, a smaller data.image_size (now 224) or a smaller backbone"
     )
     line = str(does_not_fit(Settings(batch_size=2, precision="float16"), gpu=False))
     assert "main memory of" in line and "smaller batch_size" not in line and "bfloat16" not in line

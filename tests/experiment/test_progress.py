@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tandem.data.prepare import PreparedData
 from tandem.experiment import Progress, predict_test
@@ -41,14 +40,3 @@ def test_run_continues_after_its_last_trained_phase(data: PreparedData, tmp_path
     last, _ = begin(script, settings, data, tmp_path)
     assert list(last.phases_left()) == [second] and last.is_trained(second)
     assert last.results == [result]
-
-
-def test_torch_on_several_devices_keeps_no_checkpoints_and_says_so(
-    data: PreparedData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    script, settings = MadeScript(), small_settings(num_devices=2)
-    progress, network = begin(script, settings, data, tmp_path)
-    assert "keeps no checkpoints" in capsys.readouterr().err
-    phase = next(progress.phases_left())
-    progress.add_outcome(script.train_phase(network, phase, settings, data, progress.curves))
-    assert list(tmp_path.iterdir()) == []

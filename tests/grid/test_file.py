@@ -382,7 +382,14 @@ def test_options_of_the_user_override_the_small_budget(write: Write) -> None:
 
 
 WRONG = {
-    "invalid YAML": ("cells: [", ["invalid YAML"]),
+    "invalid YAML": ("cells: [", ["is not YAML"]),
+    "too deep": ("settings: " + "[" * 21 + "]" * 21 + "\ncells: []", ["deeper than the 20 allowed"]),
+    "too long": ("#" * 2_000_001, ["characters, allowed: at most 2,000,000"]),
+    "a bomb of aliases": (
+        "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+        ["more than 200,000 values"],
+    ),
+    "a key twice": ("cells: []\ncells: [{frameworks: [torch]}]", ["cells", "given twice"]),
     "unknown key": ("cels: []\ncells: []", ["'cels'", "experiment, cells, settings, required"]),
     "no cells": ("settings: {}", ["cells is missing", "a list"]),
     "no blocks": ("cells: []", ["cells: received []", "one or more blocks"]),

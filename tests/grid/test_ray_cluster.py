@@ -187,7 +187,7 @@ def test_interrupted_grid_ends_its_cells_on_all_nodes(cluster: Cluster) -> None:
     with started_grid(cluster, seeds=[0, 1, 2], max_epochs=100_000) as grid:
         grid.send_signal(signal.SIGTERM)
         output, errors = grid.communicate(timeout=300)
-    assert grid.returncode == 130, output + errors
+    assert grid.returncode == 143, output + errors
     assert "0 failed, 3 left" in output and errors.splitlines()[-1] == "tandem.grid: interrupted"
     assert [run.info.status for run in recorded_runs()] == ["KILLED"] * 2
     assert scripts_here() == []

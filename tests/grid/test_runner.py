@@ -142,7 +142,7 @@ def test_failed_cell_does_not_stop_the_others() -> None:
     assert "3 resnet50" not in printed and "1 resnet50 frozen torch: failed with exit status 7 after" in printed
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_signal_ends_all_running_cells_and_starts_no_more(number: signal.Signals) -> None:
     session = Session([TIDY, TIDY, TIDY], jobs=2)
     start = time.monotonic()

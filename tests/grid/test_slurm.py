@@ -56,7 +56,7 @@ def test_directives_request_the_cells_and_their_resources() -> None:
         "--gres=gpu:2",
         "--output=grid/my_birds/slurm-%A_%a.log",
         "--requeue",
-        "--signal=B:TERM@120",
+        "--signal=B:USR1@120",
     ]
     without = directives(script(["birds.yaml"], gpus=0))
     assert "--array=1-2,5" in without and not [line for line in without if "gres" in line]
@@ -72,7 +72,7 @@ def test_cells_with_high_numbers_have_indices_below_slurms_limit(tmp_path: Path)
     text = re.sub(r"^PYTHON=.*$", f"PYTHON={fake}", text, flags=re.MULTILINE)
     environment = {"PATH": os.environ["PATH"], "SLURM_ARRAY_TASK_ID": "750"}
     done = subprocess.run(["bash"], input=text, env=environment, capture_output=True, text=True)
-    assert done.stdout == "-m tandem.grid birds.yaml --cell 1950 --cpus_per_cell 1\n"
+    assert done.stdout == "-m tandem.grid birds.yaml --cell 1950 --cpus_per_cell 1 --requeue\n"
 
 
 @pytest.mark.parametrize(("highest", "indices"), [(1000, "1-2,1000"), (1001, "0-1,1000")])
@@ -109,7 +109,7 @@ def test_bash_passes_each_argument_unchanged(tmp_path: Path, monkeypatch: pytest
         done = subprocess.run(["bash"], input=text, env=environment, capture_output=True, text=True)
         place, argv = done.stdout.splitlines()
         assert place == str([str(folder), "jax", "http://lab:5000"])
-        options = ["--cell", "5", "--cpus_per_cell", cpus]
+        options = ["--cell", "5", "--cpus_per_cell", cpus, "--requeue"]
         assert argv == str(["-m", "tandem.grid", *words[:3], *options, *words[3:]])
         assert parse_arguments([*words[:3], *options])[0].cell == 5
 

@@ -469,7 +469,7 @@ MUTATIONS = (
         tests="experiment/test_run.py",
     ),
     Mutation(
-        file="tandem/evaluation/out_of_memory.py",
+        file="tandem/errors.py",
         old='    "canUse32BitIndexMath",\n',
         new="",
         tests="evaluation/test_out_of_memory.py",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from tandem.on_torch.distributed import (
 from tandem.on_torch.feed import StreamLoader
 from tandem.on_torch.synchronized_batch_norm import synchronized_batch_norm
 from tandem.protocol.settings import AugmentationSettings
+from tandem.tracking.checkpoints import read_state
 from tests.small_runs import assert_same_outputs, small_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -296,6 +298,39 @@ def test_two_processes_record_one_run_with_the_same_batches(way: str, trained: d
     assert tags["tandem.phase_2.backbone_after"] != tags["tandem.phase_2.backbone_before"]
     assert (alone.data.params["num_devices"], shared.data.params["num_devices"]) == ("1", "2")
     assert len(list((trained[way] / "runs").glob("*/*/journal.jsonl"))) == 1
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_killed_run_continues_with_all_its_processes(
+    trained: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = folder_with_settings(tmp_path_factory)
+    shutil.copytree(trained["two by itself"] / "cache", folder / "cache")
+    words = STARTED["two by itself"]
+    with started(folder, *words) as process:
+        while not (
+            any(folder.glob("runs/*/*/checkpoint/epoch.npz")) and any(folder.glob("runs/*/*/checkpoint/phase.npz"))
+        ):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        others = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate()
+    assert others and leaves_nothing_running(others)
+    (killed,) = (folder / "runs").glob("*/*/checkpoint")
+    assert read_state(killed / "epoch.npz")["phase"] == 2  # type: ignore[index]
+    with started(folder, *words) as process:
+        _, errors = process.communicate(timeout=500)
+    assert process.returncode == 0 and "Continuing the run" in errors, errors
+    for name in LOSSES:
+        assert history(folder, name) == history(trained["two by itself"], name), name
+    columns = [name for name in predictions(folder) if name.startswith("probability:")]
+    assert predictions(folder)[columns].equals(predictions(trained["two by itself"])[columns])
+    (run,) = runs_of(folder)
+    assert run.info.status == "FINISHED" and run.data.tags["tandem.resumed"] == "1"
+    batches_hash = runs_of(trained["two by itself"])[0].data.tags["tandem.batches_hash"]
+    assert run.data.tags["tandem.batches_hash"] == batches_hash
 
 
 def leaves_nothing_running(processes: list[psutil.Process]) -> bool:

@@ -149,7 +149,7 @@ NO_NUMBERS = {
         "acceleration.deterministic",
     },
     "nothing": {
-        *("eval_batch_size", "find_learning_rate", "data.cache_folder", "resume", "checkpoint_minutes"),
+        *("eval_batch_size", "find_learning_rate", "data.cache_folder", "resume", "checkpoint_minutes", "requeue"),
         "recipe",
         "test_time_augmentation",
         *(name for name in flatten(Settings()) if name.startswith(("tracking.", "sweep."))),
