@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # on two cores, two processes with two threads each are many times slower than with one thread each
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo serve test test-common test-torch test-keras test-long test-long-common test-long-torch test-long-keras lint types audit clean kills test-exports test-gpu bench-gpu
+.PHONY: help setup demo serve test test-common test-torch test-keras test-long test-long-common test-long-torch test-long-keras lint types audit clean kills server-kills test-exports test-gpu bench-gpu
 
 help:
 	@echo "make demo        five runs per framework on handwritten digits, then their comparison (under 5 minutes)"
@@ -15,7 +15,9 @@ help:
 	@echo "make setup       the environment in $(VENV) with all development tools"
 	@echo "make test        the tests (under 10 minutes)"
 	@echo "make test-long   the tests that take minutes each"
-	@echo "make kills       kills 50 runs per framework at random moments, and continues them (an hour or two)"
+	@echo "make kills       kills runs at random moments and continues them: 80 kills per framework, then 40 while files"
+	@echo "                 are written (an hour or two)"
+	@echo "make server-kills kills an MLflow server 21 times during runs, delays and loses its answers (half an hour)"
 	@echo "make test-gpu    sixteen checks on one NVIDIA GPU (8 minutes), in an environment that has a framework"
 	@echo "make bench-gpu   throughput on one NVIDIA GPU, on one page"
 	@echo "make lint types  ruff and mypy"
@@ -77,7 +79,12 @@ test-exports: $(VENV)/requirements-dev.done
 
 kills: $(VENV)/requirements-dev.done
 	$(BIN)/python -m tests.scripts.kills --kills 50
+	$(BIN)/python -m tests.scripts.kills --kills 10 --during first_phase
 	$(BIN)/python -m tests.scripts.kills --kills 20 --during checkpoints
+	$(BIN)/python -m tests.scripts.write_kills --kills 10
+
+server-kills: $(VENV)/requirements-dev.done
+	$(BIN)/python -m tests.scripts.server_kills --kills 20
 
 # Not from requirements.txt, which has no CUDA packages for Keras: GPU_PYTHON is a Python with a framework for the GPU.
 GPU_PYTHON ?= $(shell test -x .venv-torch/bin/python && echo .venv-torch/bin/python || echo $(BIN)/python)

@@ -30,7 +30,7 @@ class Server:
             self.process = subprocess.Popen(
                 self._command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT.parent, start_new_session=True
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180  # a busy machine
         while True:
             try:
                 if requests.get(f"{self.uri}/health", timeout=1).ok:

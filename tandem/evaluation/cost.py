@@ -20,6 +20,7 @@ TIME_LIMIT_SECONDS = 3.0
 def median_seconds(call: Callable[[], object]) -> float:
     """Median time of a call: up to 20 calls after 3 untimed ones, stopping early once they took 3 seconds."""
     for _ in range(WARM_UP_CALLS):
+        interrupts.check()
         call()
     seconds: list[float] = []
     while len(seconds) < TIMED_CALLS and sum(seconds) < TIME_LIMIT_SECONDS:

@@ -28,6 +28,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.progress import Progress
 
+from tandem import interrupts
 from tandem.errors import UserError, one_line, run_program
 from tandem.secrets import shown_uri
 from tandem.tracking import vocabulary
@@ -88,6 +89,7 @@ def copy_runs(source_uri: str, target_uri: str, experiments: Sequence[str] | Non
     with Progress() as progress:
         bar = progress.add_task("Copying runs", total=len(runs))
         for run in runs:
+            interrupts.check()
             with _naming_the_run(run, sum(counts.values()), len(runs)):
                 counts[copier.copy(run)] += 1
             progress.advance(bar)
@@ -282,6 +284,7 @@ def _copy_files(source: ArtifactRepository, target: ArtifactRepository, scratch:
     """Copies files that the target lacks at the same path with the same size; with `again`, all files."""
     there = {} if again else dict(_files(target))
     for path, size in _files(source):
+        interrupts.check()
         if there.get(path) != size:
             local = source.download_artifacts(path, str(scratch))
             folder = str(PurePosixPath(path).parent)

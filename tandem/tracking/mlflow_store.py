@@ -40,6 +40,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from tandem import interrupts
 from tandem.commands import module_command
 from tandem.errors import UserError, one_line
 from tandem.protocol.addresses import resolve_address, sqlite_file, strip
@@ -209,6 +210,7 @@ class RunWriter:
         """
         one_by_one = 0
         while pending:
+            interrupts.check()  # of a replay; a training run sends in a thread of its own
             batch = [pending[0]] if one_by_one else _leading_batch(pending)
             one_by_one = max(0, one_by_one - 1)
             refusal = None

@@ -1,6 +1,7 @@
 """Kills training runs at random moments, repeats the command, and compares the predictions with an unkilled run's.
 
     python -m tests.scripts.kills --kills 50
+    python -m tests.scripts.kills --kills 10 --during first_phase
     python -m tests.scripts.kills --kills 20 --during checkpoints
 
 Each run is killed with SIGKILL up to five times, between its start and its end, and continued until it ends by itself.
@@ -37,6 +38,7 @@ from tests.scripts.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS_PER_RUN = 5
+DURING = ("all", "first_phase", "checkpoints")
 
 # Two phases, the first one with cached features, dropout, augmentation and a plateau schedule.
 WORDS = (
@@ -71,7 +73,9 @@ class Report:
     seconds: float = 0.0
     """Elapsed time of the run that nothing killed."""
     processor_seconds: float = 0.0
-    """Processor time of that run."""
+    """Processor time of such a run without imports."""
+    first_phase_seconds: float = 0.0
+    """Processor time of its part before the second phase."""
     problems: list[str] = field(default_factory=list)
     places: Counter[str] = field(default_factory=Counter)
     half_written: int = 0
@@ -94,6 +98,10 @@ def kill_runs(framework: str, num_kills: int, *, seed: int, during: str, folder:
     preloaded = Preloaded(framework, WORDS)
     unkilled = _start_again(folder / "unkilled", whole)
     started = preloaded.start(unkilled, unkilled / "output.txt")
+    watched = psutil.Process(started.pid)
+    while started.poll() is None and not list(unkilled.glob("runs/*/*/checkpoint/phase.npz")):
+        report.first_phase_seconds = _seconds_of(watched)
+        time.sleep(0.005)
     assert started.wait() == 0, (unkilled / "output.txt").read_text()
     report.processor_seconds = started.seconds
     if problem := difference(whole, unkilled):
@@ -132,11 +140,12 @@ def _kill_and_continue(
     killed = 0
     while True:
         process = preloaded.start(work, work / "output.txt")
-        moment = moments.uniform(0.0, 0.5 if killed else 1.0) * report.processor_seconds
+        longest = report.processor_seconds * (0.5 if killed else 1.0)
+        moment = moments.uniform(0.0, report.first_phase_seconds if during == "first_phase" else longest)
         is_time, watched = False, psutil.Process(process.pid)
         while process.poll() is None and killed < num_kills:
             is_time = is_time or _seconds_of(watched) >= moment
-            if is_time and (during == "all" or is_writing(work)):
+            if is_time and (during != "checkpoints" or is_writing(work)):
                 os.kill(process.pid, signal.SIGKILL)
                 if process.wait() != -signal.SIGKILL:
                     break  # it has just ended
@@ -183,7 +192,7 @@ def place(work: Path, pid: int) -> str:
     records = list(work.glob(f"runs/*/*/{vocabulary.PROCESS_FILE}"))
     if not records or json.loads(records[0].read_text())["process"]["pid"] != pid:
         return "before it began or continued the run"
-    if list(work.glob("runs/*/*/final/*")):
+    if any("phase_2/test/" in path.read_text() for path in work.glob("runs/*/*/journal.jsonl")):
         return "after the training"
     names = {path.name for path in work.glob("runs/*/*/checkpoint/*")}
     if "phase.npz" in names:
@@ -241,7 +250,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.scripts.kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="number of kills in each framework")
     parser.add_argument("--framework", choices=("torch", "keras"), action="append")
-    parser.add_argument("--during", choices=("all", "checkpoints"), default="all", help="moments of the kills")
+    parser.add_argument(
+        "--during", choices=("all", "first_phase", "checkpoints"), default="all", help="moments of the kills"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="for the runs; those with a problem stay (default: temporary)")
     arguments = parser.parse_args(argv)

@@ -270,6 +270,20 @@ def sometimes(moments: random.Random, share: float, *fates: str) -> Callable[[st
     return lambda method, path: moments.choice(fates) if moments.random() < share else PASS
 
 
+def losing(moments: random.Random) -> Callable[[str, str], str]:
+    """A fate for each request: the first answers to those that create a run or a model are lost, and many others."""
+    otherwise, seen = sometimes(moments, 0.3, LOSE, REFUSE_AFTER), set()
+
+    def fate(method: str, path: str) -> str:
+        creates = path.endswith(("/runs/create", "/logged-models", "/experiments/create"))
+        if method == "POST" and creates and path not in seen:
+            seen.add(path)
+            return LOSE
+        return otherwise(method, path)
+
+    return fate
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.scripts.server_kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="number of kills of servers that start again")
@@ -291,13 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             lambda: kill_for_good(folder, cache, curves),
             lambda: disturb("answers after 2 s", slowly(2.0), folder, cache, curves),
             lambda: disturb("500 in place of an answer", sometimes(moments, 0.3, REFUSE), folder, cache, curves),
-            lambda: disturb(
-                "answers lost after the work was done",
-                sometimes(moments, 0.3, LOSE, REFUSE_AFTER),
-                folder,
-                cache,
-                curves,
-            ),
+            lambda: disturb("answers lost after the work was done", losing(moments), folder, cache, curves),
             lambda: kill_servers(folder, cache, arguments.kills, seed=arguments.seed, curves=curves),
         ):
             reports.append(start())

@@ -72,8 +72,8 @@ class Report:
     kind: str
     kills: int = 0
     equal: int = 0
-    half_written: int = 0
-    """Kills that left something incomplete behind."""
+    early: int = 0
+    """Kills that came before the result was complete."""
     operations: int = 0
     """On files, of a process that nothing kills."""
     seconds: float = 0.0
@@ -83,7 +83,7 @@ class Report:
     def __str__(self) -> str:
         line = (
             f"{self.kind}: {self.kills} kills in {self.seconds:.1f} s and {self.operations} operations on files, "
-            f"{self.half_written} left something incomplete, {self.equal} times the same result afterwards"
+            f"{self.early} of them before the result was complete, {self.equal} times the same result afterwards"
         )
         return "\n  ".join([line, *self.problems])
 
@@ -110,7 +110,7 @@ def kill_writers(kind: str, num_kills: int, *, seed: int, folder: Path) -> Repor
         if ended is not None:
             continue  # it was faster than the kill
         report.kills += 1
-        report.half_written += any(".partial" in path.name for path in here.rglob("*"))
+        report.early += not KINDS[kind].is_complete(here, wanted)
         try:
             run(kind, here)
             found = KINDS[kind].content(here)

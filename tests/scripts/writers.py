@@ -87,20 +87,24 @@ def features_content(folder: Path) -> dict[str, bytes]:
 
 def write_checkpoint(folder: Path) -> None:
     """Writes the checkpoints of a phase, from the one that it finds on."""
-    checkpoints = Checkpoints(folder / "checkpoint")
+    checkpoints, log = Checkpoints(folder / "checkpoint"), folder / "epochs.log"
+    num_done = log.stat().st_size if log.exists() else 0
     if checkpoints.after_phase is not None:
         assert np.array_equal(checkpoints.after_phase["weights"], _weights(NUM_STATES))
         return
     found = checkpoints.in_phase(1)
     assert found is None or np.array_equal(found["weights"], _weights(found["epoch"])), "parts of two states"
+    assert num_done <= (found["epoch"] if found else 0), "a checkpoint is lost"
     for epoch in range(found["epoch"] + 1 if found else 1, NUM_STATES + 1):
         checkpoints.write_epoch({"phase": 1, "epoch": epoch, "weights": _weights(epoch)}, "an epoch")
+        with log.open("ab") as file:
+            file.write(b".")
     checkpoints.write_phase({"epoch": NUM_STATES, "weights": _weights(NUM_STATES)}, number=1)
     assert checkpoints.problem is None
 
 
 def checkpoint_content(folder: Path) -> dict[str, bytes]:
-    names = {str(path.relative_to(folder)): b"" for path in folder.rglob("*") if path.is_file()}
+    names = {str(path.relative_to(folder)): b"" for path in folder.rglob("*.*") if path.is_file()}
     state = read_state(folder / "checkpoint/phase.npz")  # the file itself has the time in it
     return names | {"state": b"" if state is None else state["weights"].tobytes()}
 
@@ -144,6 +148,11 @@ class Kind:
     """The result, by name."""
     prepare: Callable[[Path], None] = lambda folder: None
     """Makes what the command starts from."""
+
+    def is_complete(self, folder: Path, wanted: dict[str, bytes]) -> bool:
+        """True if a command that was killed had written its whole result."""
+        # opening the database would create it
+        return ("mlflow.db" not in wanted or (folder / "mlflow.db").exists()) and self.content(folder) == wanted
 
 
 def _prepare_features(folder: Path) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tandem import interrupts
 from tandem.errors import UserError
 from tandem.protocol.settings import Settings
 from tandem.tracking.journal import read_journal
+from tandem.tracking.mlflow_store import RunWriter
 from tandem.tracking.replay import main, replay
 from tandem.tracking.run import Run
 from tandem.tracking.start import start_run
@@ -64,6 +66,32 @@ def test_repeated_sending_duplicates_nothing(
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(line for line in lines if "mark" not in json.loads(line)))
     assert replay(run.folder) == len(read_journal(journal).entries)
+    assert everything(tmp_path / "mlflow.db") == before
+
+
+def test_signal_ends_a_replay_after_an_entry_and_another_one_completes_it(
+    settings: Settings,
+    tmp_path: Path,
+    save_doubling_model: Callable[[Path], None],
+    interrupted: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with start_run(settings, **START) as run:
+        log_one_of_each(run, save_doubling_model)
+    before = everything(tmp_path / "mlflow.db")
+    journal = run.folder / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if "mark" not in json.loads(line)))
+    upload = RunWriter._write_artifact
+    monkeypatch.setattr(RunWriter, "_write_artifact", lambda *entry: (interrupted(), upload(*entry)))
+    with pytest.raises(interrupts.Interrupted), interrupts.watch():
+        replay(run.folder)
+    (number,) = (
+        entry.number for entry in read_journal(journal).entries if entry.content.get("path") == "settings.yaml"
+    )
+    assert read_journal(journal).unsent()[0].number == number + 1
+    monkeypatch.setattr(RunWriter, "_write_artifact", upload)
+    assert replay(run.folder) > 0
     assert everything(tmp_path / "mlflow.db") == before
 
 
