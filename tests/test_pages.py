@@ -18,16 +18,18 @@ from optuna.trial import TrialState, create_trial
 from playwright.sync_api import Browser, sync_playwright
 from playwright.sync_api import Page as Tab
 
+from tandem.comparison.class_figures import confusion_over_runs, f1_over_runs
 from tandem.comparison.comparison import compare_runs
 from tandem.comparison.page import make_page, make_plots
 from tandem.comparison.predictions import SavedPredictions
 from tandem.data_report.page import make_data_page
 from tandem.data_report.statistics import describe
 from tandem.data_report.tables import make_tables
+from tandem.evaluation.metrics import per_class_table
 from tandem.evaluation.predictions import Predictions, softmax
 from tandem.protocol.learning_rate_finder import LearningRateFinder
 from tandem.protocol.settings import flatten
-from tandem.recording.figures import class_curves
+from tandem.recording.figures import class_curves, f1_bars
 from tandem.recording.grad_cam import GradCam, choose_images
 from tandem.recording.page import write_run_page
 from tandem.rendering.page import Page, Plot, Section, write_page
@@ -131,15 +133,31 @@ def write_run(path: Path) -> None:
     )
 
 
-def write_curves(path: Path) -> None:
-    """Curves of 2, 10 and 200 classes with long names."""
-    figures = [
-        class_curves(predictions_of(tuple(f"great spotted woodpecker of kind {kind}" for kind in range(number)), 400))
-        for number in (2, 10, 200)
-    ]
-    blocks = tuple(Plot(figure=figure, caption=f"Curves {place}.") for place, figure in enumerate(figures) if figure)
-    assert len(blocks) == 3
-    write_page(path, Page(title="Curves", lead="", sections=(Section(title="All", anchor="all", blocks=blocks),)))
+def write_class_figures(path: Path) -> None:
+    """Figures of two classes of which one has a long name, and of 5 and 200 classes with long names."""
+    names = [f"great spotted woodpecker of kind {kind}" for kind in range(200)]
+    rows = (
+        "two_stage torch",
+        "two_stage keras",
+        "scratch torch",
+        "finetune keras, learning_rate 0.001",
+        "frozen keras",
+    )
+    blocks = []
+    for classes in (("cat & dog", names[0]), tuple(names[:5]), tuple(names)):
+        predictions = predictions_of(classes, 400)
+        f1 = per_class_table(predictions)["f1"]
+        figures = {
+            "Confusions": confusion_over_runs({rows[0]: predictions, f"{rows[3]}, data.image_size 224": predictions}),
+            "F1 of rows": f1_over_runs(pd.DataFrame(dict.fromkeys(rows, f1.to_numpy()), index=list(classes))),
+            "F1": f1_bars(predictions),
+            "Curves": class_curves(predictions),
+        }
+        for name, figure in figures.items():
+            assert figure is not None
+            blocks.append(Plot(figure=figure, caption=f"{name}, {len(classes)} classes."))
+    section = Section(title="All", anchor="all", blocks=tuple(blocks))
+    write_page(path, Page(title="Classes", lead="", sections=(section,)))
 
 
 def write_data_set(path: Path) -> None:
@@ -222,10 +240,12 @@ def faults_everywhere(browser: Browser, file: Path) -> list[str]:
 def test_nothing_on_a_page_overlaps_or_is_cut(
     browser: Browser, make_run: MakeRun, make_predictions: MakePredictions, tmp_path: Path
 ) -> None:
-    files = {name: tmp_path / f"{name}.html" for name in ("report", "run", "curves", "data_set", "range_test", "sweep")}
+    files = {
+        name: tmp_path / f"{name}.html" for name in ("report", "run", "classes", "data_set", "range_test", "sweep")
+    }
     write_report(files["report"], make_run, make_predictions)
     write_run(files["run"])
-    write_curves(files["curves"])
+    write_class_figures(files["classes"])
     write_data_set(files["data_set"])
     write_learning_rates(files["range_test"])
     write_sweep(files["sweep"])

@@ -47,6 +47,10 @@ def f1_over_runs(f1: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(
         {"type": "category", "side": "top", "showgrid": False, "showline": True, "mirror": True},
         tickangle=-45 if num_runs > 4 else 0,
+        # all of them, where plotly would leave some out
+        tickmode="array",
+        tickvals=list(heatmap.x),
+        ticktext=list(heatmap.x),
     )
     figure.update_yaxes(class_axis([str(name) for name in f1.index], height), title="class", autorange="reversed")
     return figure

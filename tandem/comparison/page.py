@@ -293,7 +293,7 @@ def _group_sections(
         ("Confusions", "confusions", [plot("confusions"), table("confusions")]),
         ("Calibration", "calibration", [plot("reliability")]),
         ("Negative transfer", "transfer", [table("transfer"), plot("transfer"), table("transfer_classes")]),
-        ("Images", "images", image_blocks(analysis.tested, maps)),
+        ("Images", "images", image_blocks(analysis.tested, maps, folder)),
         ("Grad-CAM", "grad-cam", map_blocks(maps)),
     )
     sections = []

@@ -51,6 +51,7 @@ FORMAT_VERSION = 1  # to be raised when pixels are made in another way: all stor
 CROP_STORE_RATIO = 8 / 7
 
 IMAGES_FILE = "images.npy"
+STORED_AS_IT_IS = "as it is"  # in the name of a store whose images have their own size
 CHECKSUM_FILE = "checksum.txt"
 CHECKSUM_BLOCK = 1 << 24  # bytes read at once
 
@@ -222,6 +223,27 @@ def open_store(
     return images
 
 
+def find_store(cache_folder: Path, hashes: Sequence[str], resize: str) -> np.memmap | None:
+    """The stored images of an earlier run, as open_store returned them; None if there is no such store.
+
+    Args:
+        cache_folder: That of the run.
+        hashes: SHA-256 of each image's file, in the order of the keys.
+        resize: The run's data.resize.
+    """
+    for file in sorted(cache_folder.glob(f"stores/*/{IMAGES_FILE}")):
+        try:
+            images = np.load(file, mmap_mode="r")
+        except (OSError, ValueError):
+            continue
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(hashes):
+            continue
+        names = [_store_name(*images.shape[1:3], how, list(hashes)) for how in (resize, STORED_AS_IT_IS)]
+        if file.parent.name in names:
+            return images
+    return None
+
+
 def open_stores(
     source: Source,
     manifest: Manifest,
@@ -323,11 +345,16 @@ def _num_bytes(full_shape: tuple[int, ...]) -> int:
 def _path(manifest: Manifest, settings: DataSettings) -> Path:
     # Without Pillow's version: the two frameworks' environments on one machine have to see the same pixels.
     shape = store_shape(manifest, settings)
-    how = settings.resize if shape.resized else "as it is"
-    value: list[Any] = [FORMAT_VERSION, shape.height, shape.width, how, manifest.images["hash"].tolist()]
+    how = settings.resize if shape.resized else STORED_AS_IT_IS
+    more = []
     if manifest.pixel_range not in (None, PixelRange(whole=FULL_RANGE)):  # the range of older stores
-        value.append(dataclasses.astuple(manifest.pixel_range))
-    return Path(settings.cache_folder).expanduser() / "stores" / hash_of(value)[:32]
+        more.append(dataclasses.astuple(manifest.pixel_range))
+    name = _store_name(shape.height, shape.width, how, manifest.images["hash"].tolist(), *more)
+    return Path(settings.cache_folder).expanduser() / "stores" / name
+
+
+def _store_name(height: int, width: int, how: str, hashes: list[str], *more: Any) -> str:
+    return hash_of([FORMAT_VERSION, height, width, how, hashes, *more])[:32]
 
 
 def _open_whole(store: Path, shape: tuple[int, ...]) -> np.memmap | None:

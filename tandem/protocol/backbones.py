@@ -412,6 +412,9 @@ def find_backbone(name: str, framework: str) -> Backbone:
     raise UserError(f"backbone: received {shown(name)}, {allowed}{_hint(name, framework)}")
 
 
+MOST_OF_A_FAMILY = 3  # names that are suggested for resnet
+
+
 def _hint(name: str, framework: str) -> str:
     """The name that was probably meant, of the catalogue or a library."""
     by_letters = {_letters(entry): entry for entry in CATALOGUE}
@@ -419,8 +422,10 @@ def _hint(name: str, framework: str) -> str:
         for known in _names_in(library):
             by_letters.setdefault(_letters(known), f"{library}:{known}")
     wanted = _letters(name.rpartition(":")[2])
-    close = difflib.get_close_matches(wanted[:100], by_letters, n=1)
-    return f"; did you mean {by_letters[close[0]]}?" if close else ""
+    of_family = [entry for entry in CATALOGUE if wanted.isalpha() and _letters(entry).startswith(wanted)]
+    close = [by_letters[match] for match in difflib.get_close_matches(wanted[:100], by_letters, n=1)]
+    meant = of_family[:MOST_OF_A_FAMILY] or close
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
 # How the libraries' sources declare a network. Importing the libraries would take seconds.

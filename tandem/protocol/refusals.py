@@ -33,6 +33,24 @@ _TYPE_WORDS = {
     PhaseSettings: "a phase",
 }
 CONFIG_FILE = "give the path of a YAML file of settings by name, such as `regime: frozen`"
+# Names that other programs have for a setting, so that their users find ours.
+OTHER_NAMES = {
+    "model": "backbone",
+    "arch": "backbone",
+    "network": "backbone",
+    "pretrained": "weights",
+    "dataset": "data.source",
+    "data_dir": "data.source",
+    "img_size": "data.image_size",
+    "imgsz": "data.image_size",
+    "size": "data.image_size",
+    "optim": "optimizer.name",
+    "wd": "optimizer.weight_decay",
+    "gpus": "num_devices",
+    "workers": "threads",
+    "project": "tracking.experiment",
+    "output": "tracking.folder",
+}
 EXAMPLES = {
     int: "256, 128",
     float: "0.7, 0.1, 0.2",
@@ -97,12 +115,19 @@ def refusal_of(error: argparse.ArgumentError) -> str:
         if "Namespace(" in value:  # how the parser writes the phases of a list that it has understood
             value = "a list that holds something else"
         return f"{name}: received {shown(value)}, allowed: {describe(name)}{close_value(name, value)}"
+    if found := re.match(r"argument (?P<option>[^\s:]+): expected one argument", message):
+        name = found["option"].partition("/")[0].lstrip("-")
+        if name == "config":
+            return f"config: received no value; {CONFIG_FILE}"
+        return f"{name}: received no value, allowed: {describe(name)}"
+    if found := re.match(r"argument (?P<option>[^\s:]+): ignored explicit argument (?P<value>.*)", message):
+        return f"{found['option'].replace('/', ' and ')}: received {cut(found['value'])}, takes no value"
     if found := re.search(r"Group '(?P<group>[^']*)' does not accept option '(?P<option>[^']*)'", message):
         return _unknown(f"{found['group']}.{found['option']}", names)
     if found := re.search(r"Option '(?P<option>[^']*)' is not accepted", message):
         return _unknown(found["option"], names)
     if found := re.match(r"unrecognized arguments: (?P<word>\S*)", message):
-        if not found["word"].startswith("-"):
+        if not found["word"].strip("-") or not found["word"].startswith("-"):
             return f"{cut(found['word'])}: unexpected word on the command line; names of settings begin with --"
         return _unknown(found["word"].split("=")[0].lstrip("-"), names)
     if message.startswith(("Unexpected config:", "Key must be a string")):
@@ -123,9 +148,27 @@ def close_value(name: str, value: Any) -> str:
             if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
                 return f"; did you mean {name}.{key} {value}?"
         return ""
+    if listed := _as_list(name, value):
+        return f"; did you mean '{listed}'?"
     words = {word.replace("_", ""): word for word in map(str, typing.get_args(_hint_of(name))) if word.isidentifier()}
     close = difflib.get_close_matches(re.sub(r"[\s_-]", "", str(value).lower())[:100], words, n=1, cutoff=0.8)
     return f"; did you mean {words[close[0]]}?" if close else ""
+
+
+def _as_list(name: str, value: Any) -> str:
+    """Values without brackets as the list that was probably meant: 0 as [0]; empty if that is no list of the type."""
+    hint = _hint_of(name)
+    lists = [one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is list]
+    kinds = [kind for one in lists for kind in typing.get_args(one) if kind in (int, float, str)]
+    items = [item for item in re.split(r"[\s,]+", str(value).strip("[](){} ,")) if item]
+    if not kinds or not items:
+        return ""
+    try:
+        for item in items:
+            kinds[0](item)
+    except ValueError:
+        return ""
+    return f"[{', '.join(items)}]"
 
 
 def _hint_of(name: str) -> Any:
@@ -158,8 +201,17 @@ def _similar(option: str, names: list[str]) -> list[str]:
     return [name for name, ratio in zip(close, ratios, strict=True) if ratio > ratios[0] - 0.15]
 
 
+def _with_word(option: str, names: list[str]) -> list[str]:
+    """The settings of the same group that have the option's name as a word: horizontal_flip for flip."""
+    group, _, last = option.rpartition(".")
+    prefix = f"{group}." if group else ""
+    rest = (name.removeprefix(prefix) for name in names if group and name.startswith(prefix))
+    return [prefix + name for name in rest if last in name.split("_")]
+
+
 def _unknown(option: str, names: list[str]) -> str:
-    close = [name for name in names if name.endswith(f".{option}")] or _similar(option[:100], names)
+    close = [name for name in names if name.endswith(f".{option}")] or _with_word(option, names)
+    close = close or [OTHER_NAMES[option]] if option in OTHER_NAMES else close or _similar(option[:100], names)
     # initials: lr
     close += [name for name in names if option == "".join(word[:1] for word in name.split("_")) and name not in close]
     hint = f"did you mean {' or '.join(close)}?" if close else "--help lists all settings"

@@ -9,6 +9,11 @@
   const NARROW = 600; // pixels; narrower figures have no colour bar beside them
   const LINE = 26; // most characters per line of the title of a narrow figure's axis
   const SMALLEST_ZOOM = 0.6; // of figures that cannot be drawn for another width; below it their words are illegible
+  const NAME = 14; // most characters of a class's name beside an axis of a narrow figure
+  const ROW = 28; // and of a row's name above its columns
+  const CHOICE = 40; // and in a menu
+  const NAME_ROOM = 10; // pixels per name of an axis, below which none is shown
+  const AUTOMATIC = 60; // names on an axis that has no list of them
   const PANEL_GAP = 84; // pixels between the panels of a column, for the marks of an axis and the next title
 
   // ---- figures
@@ -72,6 +77,7 @@
     const width = Math.min(own, available);
     const titles = titled(layout, width);
     const changes = { ...titles, width, height: width < own && own < Infinity ? Math.round((height * width) / own) : height };
+    Object.assign(changes, named(layout, changes));
     return layout.meta?.panels ? { ...changes, ...arranged(layout, width) } : changes;
   };
   // Titles of horizontal axes in lines that fit a narrow figure.
@@ -89,6 +95,43 @@
       changes[`${name}.title.text`] = lines.join("<br>");
     }
     return changes;
+  };
+  // A name of at most so many characters, without its middle; names are HTML.
+  const shortened = (name, most) => {
+    const text = new DOMParser().parseFromString(name, "text/html").body.textContent;
+    if (text.length <= most) return name;
+    const end = Math.floor((most - 3) * 0.45);
+    const short = `${text.slice(0, most - 3 - end)}...${text.slice(-end)}`;
+    return short.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  };
+  // Names beside the axes, and in the menus, of a narrow figure: shorter, or none where they would overlap.
+  const named = (layout, { width, height }) => {
+    const [changes, narrow] = [{}, width < NARROW];
+    for (const [name, axis] of Object.entries(layout)) {
+      if (!/^[xy]axis/.test(name) || axis.type !== "category") continue;
+      const isRow = axis.tickangle === -45; // labels of rows, above their columns
+      const shown = axis.ticktext?.length ?? AUTOMATIC;
+      changes[`${name}.showticklabels`] = !narrow || (name.startsWith("x") ? width : height) / shown >= NAME_ROOM;
+      if (axis.ticktext) changes[`${name}.ticktext`] = axis.ticktext.map((text) => (narrow ? shortened(text, isRow ? ROW : NAME) : text));
+      if (axis.labelalias)
+        changes[`${name}.labelalias`] = Object.fromEntries(
+          Object.entries(axis.labelalias).map(([key, text]) => [key, narrow ? shortened(text, NAME) : text]),
+        );
+      if (isRow) changes[`${name}.tickangle`] = narrow ? -90 : -45;
+    }
+    for (const [menu, { buttons }] of (layout.updatemenus ?? []).entries())
+      buttons.forEach(({ label }, index) => {
+        changes[`updatemenus[${menu}].buttons[${index}].label`] = narrow ? shortened(label, CHOICE) : label;
+      });
+    return changes;
+  };
+  // Menus begin at the left edge of a narrow figure, whose margin is known once it is drawn.
+  const placeMenus = (plot) => {
+    const menus = originals.get(plot).updatemenus ?? [];
+    const { l, w } = plot._fullLayout._size;
+    const narrow = plot._fullLayout.width < NARROW;
+    const changes = Object.fromEntries(menus.map((menu, index) => [`updatemenus[${index}].x`, narrow ? -l / w : menu.x]));
+    return menus.length ? Plotly.relayout(plot, changes) : undefined;
   };
   const sized = (plot, changes) => {
     plot.style.height = `${changes.height}px`;
@@ -111,6 +154,7 @@
     Object.assign(drawn, { width: changes.width, height: changes.height });
     Plotly.newPlot(plot, data, drawn, { displaylogo: false, displayModeBar: finger.matches ? false : "hover" })
       .then(() => (layout.meta?.panels || changes.width < NARROW) && Plotly.relayout(plot, changes))
+      .then(() => placeMenus(plot))
       .then(() => {
         plot.dataset.state = "drawn";
       });
@@ -120,7 +164,7 @@
     const colors = printing ? templates.light : template();
     const changes = { ...sized(plot, fitted(plot)), template: colors };
     const traces = heatmaps(plot);
-    if (traces.length) Plotly.update(plot, scaled(), changes, traces);
+    if (traces.length) Plotly.update(plot, scaled(), changes, traces).then(() => placeMenus(plot));
     else Plotly.relayout(plot, changes);
   };
 

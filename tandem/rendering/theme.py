@@ -157,7 +157,8 @@ def class_axis(names: Iterable[str], pixels: int) -> dict[str, Any]:
         "mirror": True,
     }
     if len(names) > MAX_CLASSES_WITH_NAMES:
-        return axis | {"tickmode": "auto", "nticks": 60, "tickfont": {"size": 9}}
+        short = {plain(name): plain(shorten(name)) for name in names if len(name) > LONGEST_NAME}
+        return axis | {"tickmode": "auto", "nticks": 60, "tickfont": {"size": 9}, "labelalias": short}
     return axis | {
         "tickmode": "array",
         "tickvals": [plain(name) for name in names],

@@ -51,8 +51,8 @@ def split(blocks: list[Block]) -> tuple[dict[str, Table], list[Gallery]]:
     return tables, [block for block in blocks if isinstance(block, Gallery)]
 
 
-def test_hard_images_and_those_that_one_row_gets_right_are_listed(rows: list[Row]) -> None:
-    tables, galleries = split(image_blocks(rows, {}))
+def test_hard_images_and_those_that_one_row_gets_right_are_listed(rows: list[Row], tmp_path: Path) -> None:
+    tables, galleries = split(image_blocks(rows, {}, tmp_path))
     assert rows_of(tables["all_wrong"]) == [{"image": "39.png", "truth": "class 3", "predicted": "class 0", "rows": 3}]
     assert tables["all_wrong"].title == "Wrong in all rows: 1 of 40 images"
     assert rows_of(tables["only_right"]) == [
@@ -63,27 +63,27 @@ def test_hard_images_and_those_that_one_row_gets_right_are_listed(rows: list[Row
     assert galleries == []
 
 
-def test_images_with_maps_are_shown(rows: list[Row]) -> None:
-    _, galleries = split(image_blocks(rows, {"a": grad_cam()}))
+def test_images_with_maps_are_shown(rows: list[Row], tmp_path: Path) -> None:
+    _, galleries = split(image_blocks(rows, {"a": grad_cam()}, tmp_path))
     assert [(gallery.title, [picture.caption for picture in gallery.pictures]) for gallery in galleries] == [
-        ("Wrong in all rows", ["39.png: class 3"]),
-        ("Right in only one row", ["0.png: class 0\nonly a"]),
+        ("Wrong in all rows", ["class 3\n3 of 3 rows predict class 0\n39.png"]),
+        ("Right in only one row", ["class 0\nonly a is right\n0.png"]),
     ]
 
 
-def test_long_lists_are_cut(make_predictions: MakePredictions) -> None:
+def test_long_lists_are_cut(make_predictions: MakePredictions, tmp_path: Path) -> None:
     right = [[number % 8 == place for number in range(240)] for place in (0, 1)]
     rows = [
         Row(configuration=configuration(label), predictions=(make_predictions(of_row),))
         for label, of_row in zip("ab", right, strict=True)
     ]
-    tables, _ = split(image_blocks(rows, {}))
+    tables, _ = split(image_blocks(rows, {}, tmp_path))
     assert (len(tables["all_wrong"].rows), tables["all_wrong"].notes) == (50, ("The first 50.",))
     assert (len(tables["only_right"].rows), tables["only_right"].notes) == (20, ("The first 10 of each row.",))
 
 
-def test_single_row_has_no_images_to_compare(rows: list[Row]) -> None:
-    assert image_blocks(rows[:1], {}) == []
+def test_single_row_has_no_images_to_compare(rows: list[Row], tmp_path: Path) -> None:
+    assert image_blocks(rows[:1], {}, tmp_path) == []
 
 
 def test_maps_of_one_image_are_side_by_side() -> None:

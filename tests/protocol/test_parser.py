@@ -15,6 +15,7 @@ from tandem.errors import UserError
 from tandem.protocol.backbones import CATALOGUE
 from tandem.protocol.data_sets import resolve_split
 from tandem.protocol.parser import parse_settings, read_settings
+from tandem.protocol.refusals import OTHER_NAMES
 from tandem.protocol.regimes import phases_of
 from tandem.protocol.settings import PhaseSettings, Settings, flatten
 from tandem.protocol.settings_hash import settings_hash
@@ -304,10 +305,81 @@ def test_group_for_a_value_is_refused() -> None:
     assert refusal(*config("seed: [1]")).startswith("seed: received ")
 
 
-@pytest.mark.parametrize("option", ["seed", "regime", "data.image_size", "config"])
-def test_option_without_a_value_is_named(option: str) -> None:
-    assert f"--{option}: expected one argument" in refusal(f"--{option}")
-    assert option in refusal(f"--{option}", "--max_epochs", "3")
+@pytest.mark.parametrize(
+    ("option", "allowed"),
+    [
+        ("seed", ", allowed: a whole number, at least 0, at most 2147483647"),
+        ("seeds", ", allowed: a list of whole numbers, like [256, 128] or null, at least 0, at most 2147483647"),
+        ("regime", ", allowed: off_the_shelf, scratch, frozen, two_stage, finetune, gradual"),
+        ("backbone", ", allowed: a text"),
+        ("data.image_size", ", allowed: a whole number, at least 8, at most 2048"),
+        ("tracking.experiment", ", allowed: a text"),
+        ("config", "; give the path of a YAML file of settings by name, such as `regime: frozen`"),
+    ],
+)
+def test_option_without_a_value_is_named_with_what_is_allowed(option: str, allowed: str) -> None:
+    for rest in ([], ["--max_epochs", "3"]):
+        assert refusal(f"--{option}", *rest) == f"{option}: received no value{allowed}"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "meant"),
+    [
+        ("seeds", "0", "[0]"),
+        ("seeds", "0,1,2", "[0, 1, 2]"),
+        ("seeds", "[0, 1", "[0, 1]"),
+        ("data.fractions", "0.7, 0.1, 0.2", "[0.7, 0.1, 0.2]"),
+        ("data.classes", "cat,dog", "[cat, dog]"),
+        ("seeds", "some", None),
+        ("seeds", "1.5", None),
+    ],
+)
+def test_list_without_brackets_is_refused_with_the_list_that_was_meant(
+    option: str, value: str, meant: str | None
+) -> None:
+    message = refusal(f"--{option}", value)
+    assert message.startswith(f"{option}: received ")
+    assert message.endswith(f"; did you mean '{meant}'?") if meant else "did you mean" not in message
+    if meant:
+        read_settings("torch", [f"--{option}", meant, "--data.source", "."])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-h2"], "-h and --help: received '2', takes no value"),
+        (["--", "--x"], "--: unexpected word on the command line; names of settings begin with --"),
+        (["--model", "a"], "model: there is no such setting; did you mean backbone?"),
+        (["--dataset", "a"], "dataset: there is no such setting; did you mean data.source?"),
+        (["--lr", "1"], "lr: there is no such setting; did you mean learning_rate?"),
+        (
+            ["--augmentation.flip", "true"],
+            "augmentation.flip: there is no such setting; did you mean augmentation.horizontal_flip or "
+            "augmentation.vertical_flip?",
+        ),
+    ],
+)
+def test_words_of_other_programs_get_a_useful_line(words: list[str], message: str) -> None:
+    assert refusal(*words) == message
+
+
+def test_names_of_other_programs_lead_to_settings_that_exist() -> None:
+    names = set(flatten(Settings()))
+    assert set(OTHER_NAMES.values()) <= names and not names & set(OTHER_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("resnet", "resnet50 or resnet101 or resnet152"),
+        ("vgg", "vgg16 or vgg19"),
+        ("MobileNet", "mobilenet_v2"),
+        ("efficientnet", "efficientnet_b0 or efficientnet_v2_b0"),
+    ],
+)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_name_of_a_family_suggests_its_networks_in_both_frameworks(given: str, meant: str, framework: str) -> None:
+    assert refusal("--backbone", given, framework=framework).endswith(f"; did you mean {meant}?")
 
 
 @pytest.mark.parametrize("words", [["stray"], ["--regime", "frozen", "stray"], ["--seed", "1", "2"]])
