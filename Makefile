@@ -73,9 +73,11 @@ test-long-torch: $(VENV)/requirements-dev.done
 test-long-keras: $(VENV)/requirements-dev.done
 	$(PYTEST) tests/on_keras -m long
 
-# Exports of all backbones from Keras, with up to 16 GB of memory.
+# Exports of all backbones from Keras, each in a process of its own, which checks that it took at most 7.5 GB of memory.
+EXPORTS := tests/on_keras/test_onnx_export.py::test_onnx_file_gives_the_probabilities_of_the_network
 test-exports: $(VENV)/requirements-dev.done
-	TANDEM_TEST_EXPORTS=1 $(PYTEST) tests/on_keras/test_onnx_export.py -m long
+	for name in $$($(BIN)/python -c 'from tandem.protocol.backbones import CATALOGUE; print(*CATALOGUE)'); do \
+		TANDEM_TEST_EXPORTS=1 $(PYTEST) "$(EXPORTS)[$$name]" || exit 1; done
 
 kills: $(VENV)/requirements-dev.done
 	$(BIN)/python -m tests.scripts.kills --kills 50

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tandem.errors import run_program
+from tandem.errors import UserError, run_program
 
 PROGRAM = "python -m tandem.export"
 
@@ -58,6 +58,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    if arguments.unchecked and arguments.format != "onnx":
+        raise UserError(
+            f"--unchecked: received with --format {arguments.format}, allowed: with --format onnx, the only one whose "
+            "predictions are compared; leave it out"
+        )
     from tandem.export.exporting import export_model  # after parsing: --help should not wait for its imports
 
     export = export_model(

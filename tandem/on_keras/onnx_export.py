@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+
+MOST_NUMBERS_OF_A_CONSTANT = 100_000
+"""Weights with more numbers than this are not part of the graph while it is converted."""
 
 
 def load_network(network: Path) -> keras.Model:
@@ -35,45 +39,56 @@ def write_onnx(network: Path, path: Path, *, input_name: str, output_name: str, 
     """
     import onnx
     import tensorflow as tf
-    from tf2onnx import tf_loader, tf_utils, tfonnx
+    from tf2onnx import optimizer, tf_loader, tfonnx
 
     model = load_network(network)
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name=input_name)
+    # tf2onnx copies all constants again and again, 14 GB for AlexNet's 240 MB. So large weights are inputs of the graph
+    # while it is converted, and become constants of the file afterwards.
+    large = [variable for variable in model.variables if math.prod(variable.shape) > MOST_NUMBERS_OF_A_CONSTANT]
+    names = [f"weight_{number}" for number in range(len(large))]
+    specs = [tf.TensorSpec(each.shape, each.dtype, name=name) for name, each in zip(names, large, strict=True)]
+
+    def probabilities(images: Any, *weights: Any) -> Any:
+        with keras.StatelessScope(list(zip(large, weights, strict=True))):
+            return model(images, training=False)
+
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    # The steps of tf2onnx.convert.from_function for large models. Its usual ones keep a copy of all weights per
-    # optimization, more than 12 GB for AlexNet's 240 MB, and its way to write large models fails with NumPy 2.
     with contextlib.redirect_stdout(io.StringIO()):
-        function = tf.function(lambda images: model(images, training=False)).get_concrete_function(images)
-        received, returned = images.name + ":0", function.outputs[0].name
-        frozen = tf_loader.from_function(function, [received], [returned], large_model=True)
-        weights = tf_utils.compress_graph_def(frozen)  # takes them out of the graph
+        function = tf.function(probabilities).get_concrete_function(images, *specs)
+        received, returned = [f"{name}:0" for name in (input_name, *names)], function.outputs[0].name
+        frozen = tf_loader.from_function(function, received, [returned])
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(frozen, name="")
             converted = tfonnx.process_tf_graph(
                 graph,
                 opset=opset,
-                input_names=[received],
+                input_names=received,
                 output_names=[returned],
-                tensors_to_rename={received: input_name, returned: output_name},
-                const_node_values=weights,
+                tensors_to_rename=dict(zip(received, (input_name, *names), strict=True)) | {returned: output_name},
             )
-            converted = _optimize(converted)
-    onnx.save_model(converted.make_model("Tandem"), str(path))
+            converted = optimizer.optimize_graph(converted, catch_errors=False)
+    exported = converted.make_model("Tandem")
+    _make_constants(exported.graph, dict(zip(names, large, strict=True)))
+    onnx.save_model(exported, str(path))
 
 
-def _optimize(graph: Any) -> Any:
-    """Removes transpositions and repetitions from a graph of tf2onnx, without keeping a copy of it per optimization."""
-    from tf2onnx import optimizer
+def _make_constants(graph: Any, weights: Mapping[str, keras.Variable]) -> None:
+    """Turns inputs of a graph of ONNX into constants, and transposes those that it transposes."""
+    from onnx import numpy_helper
 
-    def after_collection(make: Callable[[], Any]) -> Callable[[], Any]:
-        def collect_and_make() -> Any:
-            gc.collect()  # graphs refer to themselves, and each optimization leaves one with all weights behind
-            return make()
-
-        return collect_and_make
-
-    optimizers = {name: after_collection(make) for name, make in optimizer._get_optimizers().items()}
-    return optimizer.optimize_graph(graph, catch_errors=False, optimizers=optimizers)
+    for name, variable in weights.items():
+        readers = [node for node in graph.node if name in node.input]
+        value = keras.ops.convert_to_numpy(variable)
+        if len(readers) == 1 and readers[0].op_type == "Transpose":
+            (node,) = readers
+            (order,) = (attribute.ints for attribute in node.attribute)
+            name, value = node.output[0], value.transpose(order)
+            graph.node.remove(node)
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    inputs = [each for each in graph.input if each.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
 
 
 def write_saved_model(network: Path, folder: Path) -> None:

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from mlflow.tracking import MlflowClient
 from onnx import TensorProto, helper
 
 from tandem.errors import UserError
+from tandem.export import exporting
+from tandem.export.__main__ import main
 from tandem.serving.onnx_file import DESCRIPTION_KEY, INPUT, OUTPUT, open_onnx
-from tests.serving.logged import DESCRIPTION
+from tests.serving.logged import DESCRIPTION, log_run
 from tests.serving.mean_colours import mean_colours
 from tests.serving.photographs import CLASSES
 from tests.small_runs import assert_same_outputs, random_images
@@ -57,3 +60,50 @@ def test_files_that_are_no_exports_are_refused(tmp_path: Path) -> None:
         open_onnx(tmp_path / "text.onnx")
     with pytest.raises(UserError, match=r"bare.onnx has no description of its classes"):
         open_onnx(write_mean_colours(tmp_path / "bare.onnx", described=False))
+
+
+@pytest.mark.parametrize("kind", ["torch_export", "saved_model"])
+def test_format_without_a_check_refuses_unchecked(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        main(["runs:/1", "--format", kind, "--unchecked", "--output", str(tmp_path / "network")])
+    assert str(caught.value) == (
+        f"--unchecked: received with --format {kind}, allowed: with --format onnx, the only one whose predictions are "
+        "compared; leave it out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("framework", "kind", "allowed"),
+    [("torch", "saved_model", "onnx, torch_export"), ("keras", "torch_export", "onnx, saved_model")],
+)
+def test_format_of_the_other_framework_is_refused(
+    framework: str, kind: str, allowed: str, client: MlflowClient, tmp_path: Path
+) -> None:
+    run_id = log_run(client, tmp_path, framework=framework)
+    with pytest.raises(
+        UserError, match=rf"^--format: received {kind} for a network of {framework}; allowed: {allowed}$"
+    ):
+        main([f"runs:/{run_id}", "--format", kind, "--tracking.uri", f"sqlite:///{tmp_path}/mlflow.db"])
+
+
+def test_unchecked_onnx_file_is_compared_with_the_network_but_not_with_recorded_predictions(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = log_run(client, tmp_path)  # without its settings, so its test images cannot be found
+    monkeypatch.setattr(exporting, "_write_onnx", lambda stored, path, name: write_mean_colours(path))
+    words = [
+        f"runs:/{run_id}",
+        "--tracking.uri",
+        f"sqlite:///{tmp_path}/mlflow.db",
+        "--output",
+        str(tmp_path / "m.onnx"),
+    ]
+    with pytest.raises(UserError):
+        main(words)
+    assert not list(tmp_path.glob("*.onnx"))
+    capsys.readouterr()
+    main([*words, "--unchecked"])
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.endswith(", on images of noise") and second.startswith("Latency in ONNX Runtime on one thread: ")
+    assert last == f"Exported: {tmp_path / 'm.onnx'}" and open_onnx(tmp_path / "m.onnx").description == DESCRIPTION
+    assert client.get_run(run_id).data.metrics["cost/onnx_latency_milliseconds"] > 0

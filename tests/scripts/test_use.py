@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from mlflow.tracking import MlflowClient
 
 from tests.serving.photographs import CLASSES, write_photographs
 from tests.small_runs import assert_same_outputs
@@ -32,9 +34,19 @@ SMALL = (
 pytestmark = pytest.mark.long
 
 
-def commands() -> list[str]:
+def blocks() -> list[str]:
+    """The indented blocks of the page: commands, or code in Python."""
     page = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
-    return re.findall(r"^    ((?:python|mlflow models|echo) .*)$", page, flags=re.MULTILINE)
+    found = re.findall(r"(?:^(?: {4}.*)?\n)+", page, flags=re.MULTILINE)
+    return [textwrap.dedent(block).strip() for block in found if block.strip()]
+
+
+def commands() -> list[str]:
+    """All lines of commands: those of programs, and for HTTP the server's and a client's."""
+    lines = [line for block in blocks() if not block.startswith("import") for line in block.splitlines()]
+    assert all(line.startswith(("python ", "mlflow models serve ", "echo ")) for line in lines), lines
+    assert len(lines) > 7 and lines[0].startswith("python train_torch.py")
+    return lines
 
 
 class Place:
@@ -90,16 +102,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str])
 @pytest.fixture(scope="module")
 def recorded(place: Place) -> pd.DataFrame:
     """Recorded probabilities of the registered run's test images, by file."""
-    code = (
-        "import mlflow\n"
-        "client = mlflow.MlflowClient()\n"
-        "run_id = client.get_model_version_by_alias('pets', 'recommended').run_id\n"
-        "print(client.download_artifacts(run_id, 'final/predictions.parquet'))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=place.folder, env=place.environment, capture_output=True, text=True
-    )
-    table = pd.read_parquet(done.stdout.splitlines()[-1])
+    client = MlflowClient(place.environment["MLFLOW_TRACKING_URI"])
+    return recorded_of(client, client.get_model_version_by_alias("pets", "recommended").run_id)
+
+
+def recorded_of(client: MlflowClient, run_id: str) -> pd.DataFrame:
+    table = pd.read_parquet(client.download_artifacts(run_id, "final/predictions.parquet"))
     table.index = pd.Index([f"photographs/{key}" for key in table["key"]])
     return table.filter(like="probability:").rename(columns=lambda name: name.removeprefix("probability:"))
 
@@ -109,6 +117,24 @@ def recorded(place: Place) -> pd.DataFrame:
 def test_programs_give_the_recorded_predictions(place: Place, recorded: pd.DataFrame, table: str) -> None:
     received = place.table(table).loc[recorded.index, recorded.columns]
     assert_same_outputs(received, recorded, atol=1e-4)
+
+
+def test_code_of_the_page_predicts_the_image_that_it_names(place: Place) -> None:
+    (code,) = (block for block in blocks() if block.startswith("import"))
+    (path,) = re.findall(r"photographs/\w+/[\w.]+", code)
+    *lines, last = code.splitlines()
+    environment = {name: value for name, value in place.environment.items() if name != "PYTHONPATH"}
+    words = [sys.executable, "-c", "\n".join([*lines, f"frame = {last}", "print(frame.to_json(orient='records'))"])]
+    done = subprocess.run(words, cwd=place.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    table = pd.read_csv(place.folder / "predictions.csv", index_col="path")
+    assert row["class"] == table.loc[path, "class"]
+    assert (
+        row["probability"]
+        == row[f"probability:{row['class']}"]
+        == pytest.approx(table.loc[path, "probability"], abs=1e-4)
+    )
 
 
 PREDICT_PATHS = """
@@ -162,6 +188,46 @@ def test_server_gives_the_recorded_predictions(place: Place, recorded: pd.DataFr
 def test_export_adds_a_latency_that_the_comparison_shows(place: Place) -> None:
     place.run("python compare.py --experiment pets --output costs")
     assert "latency in ONNX" in (place.folder / "costs" / "cost.md").read_text()
+
+
+# Programs that read the files of an export as their frameworks do, and predict photographs with them.
+READ_EXPORT = {
+    "torch": """
+import torch
+program = torch.export.load("model.pt2").module()
+network = lambda images: program(torch.from_numpy(images)).detach().numpy()
+""",
+    "keras": """
+import tensorflow
+program = tensorflow.saved_model.load("saved_model")
+network = lambda images: program.serve(images).numpy()
+""",
+}
+PREDICT_WITH_NETWORK = """
+import sys, json
+from tandem.serving.image_model import ImageModel
+from tandem.serving.opening import find_stored_model
+model = ImageModel(find_stored_model(sys.argv[1], None).description, network)
+model.predict(json.loads(sys.argv[2])).filter(like="probability:").to_parquet("exported.parquet")
+"""
+
+
+@pytest.mark.parametrize(("framework", "kind"), [("torch", "torch_export"), ("keras", "saved_model")])
+def test_export_of_the_framework_s_own_format_gives_the_recorded_predictions(
+    framework: str, kind: str, place: Place
+) -> None:
+    client = MlflowClient(place.environment["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("pets")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`tandem.framework` = '{framework}'")
+    assert place.run(f"python -m tandem.export runs:/{run.info.run_id} --format {kind}").startswith("Exported: ")
+    expected = recorded_of(client, run.info.run_id)
+    code = READ_EXPORT[framework] + PREDICT_WITH_NETWORK
+    words = [sys.executable, "-c", code, f"runs:/{run.info.run_id}", json.dumps(expected.index.tolist())]
+    done = subprocess.run(words, cwd=place.folder, env=place.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    received = pd.read_parquet(place.folder / "exported.parquet")
+    assert_same_outputs(received[[f"probability:{name}" for name in expected.columns]], expected, atol=1e-5)
 
 
 def test_recommended_run_has_a_model_card(place: Place) -> None:
