@@ -2,8 +2,8 @@
 
     python -m tandem.launch.demo
 
-Source task: digits 0 to 4, from scratch. Target task: digits 5 to 9 with twenty training images per class, from the source
-run's weights. A framework's runs follow one another; the two frameworks run side by side with one thread each.
+Source task: digits 0 to 4, from scratch. Target task: digits 5 to 9 with twenty training images per class, from the
+source run's weights. A framework's runs follow one another; the two frameworks run side by side with one thread each.
 """
 
 from __future__ import annotations
