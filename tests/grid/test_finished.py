@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from mlflow.tracking import MlflowClient
 from tandem.grid.file import GridCell, read_grid
 from tandem.grid.finished import finished_cells, identity_of, settle_earlier_attempts
 from tandem.protocol.frameworks import Framework
+from tandem.tracking.process import this_process
 from tests.grid.small_cells import TINY, Record
+from tests.processes import dead_process
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -125,6 +128,19 @@ def test_threads_count_in_the_file_but_not_after_the_dashes(tiny: Path, tmp_path
     assert finished_cells(read_grid(more_threads, more_options=["--threads", "3"]).cells) == {1}
     two_devices = read_grid(tiny, frameworks=["torch"], more_options=["--num_devices", "2"]).cells
     assert finished_cells(two_devices) == {1}
+
+
+def test_attempt_whose_process_is_gone_is_left_to_be_continued(
+    tiny: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem.grid.finished.SECONDS_TO_END", 0.1)
+    cell = read_grid(tiny).cells[0]
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').absolute()}")
+    gone, living = (record(cell, status="RUNNING", start_time=2000) for _ in range(2))
+    client.set_tag(gone, "tandem.process", json.dumps(dead_process()))
+    client.set_tag(living, "tandem.process", json.dumps(this_process()))
+    assert not settle_earlier_attempts(cell, identity_of(cell), since=2000)
+    assert [client.get_run(run).info.status for run in (gone, living)] == ["RUNNING", "FAILED"]
 
 
 def test_attempts_on_lost_machines_are_marked_failed(tiny: Path, record: Record) -> None:
