@@ -6,9 +6,11 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from mlflow.entities import Run
 
+from tandem import interrupts
 from tandem.grid.file import GridCell
 from tandem.protocol.frameworks import backend_of
 from tandem.protocol.settings import flatten
@@ -16,7 +18,7 @@ from tandem.protocol.settings_hash import settings_hash, values_before
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
 from tandem.tracking.places import place_of_runs
-from tandem.tracking.process import is_gone
+from tandem.tracking.process import is_gone, this_process
 from tandem.tracking.provenance import parameter_text
 from tandem.tracking.reader import NoRuns, read_runs
 
@@ -100,11 +102,43 @@ def settle_earlier_attempts(cell: GridCell, identity: Identity, since: int) -> b
     return any(run.info.status == "FINISHED" and _counts_as(cell, run.data.params) for run in runs)
 
 
+def wait_for_earlier_attempts(cells: Sequence[GridCell]) -> None:
+    """Waits for scripts on this machine that a killed grid has left: they write a checkpoint and end within a minute.
+
+    A cell that began before that would be trained a second time beside them.
+
+    Raises:
+        UserError: MLflow does not answer.
+    """
+    wanted, boot = {identity_of(cell) for cell in cells}, this_process()["boot"]
+    found = []
+    for uri, name in _experiments(cells):
+        client = connect(resolve_uri(uri))
+        with explained(client.tracking_uri):
+            if (experiment := client.get_experiment_by_name(name)) is not None:
+                running = "attributes.status = 'RUNNING'"
+                found += client.search_runs([experiment.experiment_id], filter_string=running)
+    deadline = time.monotonic() + SECONDS_TO_END
+    for run in found:
+        process = _process_of(run)
+        if process is None or process.get("boot") != boot or _identity_of_run(run.data.tags) not in wanted:
+            continue
+        while not is_gone(process) and time.monotonic() < deadline:
+            interrupts.check()
+            time.sleep(0.2)
+
+
+def _process_of(run: Run) -> dict[str, Any] | None:
+    try:
+        process: dict[str, Any] = json.loads(run.data.tags[vocabulary.PROCESS])
+    except (KeyError, ValueError):
+        return None
+    return process
+
+
 def _is_gone(run: Run, cell: GridCell) -> bool:
     """True if a run's process has ended within a minute from now; a run without one is not known to."""
-    try:
-        process = json.loads(run.data.tags[vocabulary.PROCESS])
-    except (KeyError, ValueError):
+    if (process := _process_of(run)) is None:
         return False
     records = place_of_runs(cell.settings).glob(f"*-{run.info.run_id[:8]}/{vocabulary.PROCESS_FILE}")
     record = next(records, None)
