@@ -111,7 +111,7 @@ def wait_for_earlier_attempts(cells: Sequence[GridCell]) -> None:
         UserError: MLflow does not answer.
     """
     wanted, boot = {identity_of(cell) for cell in cells}, this_process()["boot"]
-    found = []
+    found: list[Run] = []
     for uri, name in _experiments(cells):
         client = connect(resolve_uri(uri))
         with explained(client.tracking_uri):
