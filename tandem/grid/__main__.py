@@ -284,9 +284,10 @@ def prepare(cells: Sequence[GridCell], console: Console) -> list[GridCell]:
     Raises:
         UserError: MLflow does not answer.
     """
-    from tandem.grid.finished import finished_cells, prepare_experiments
+    from tandem.grid.finished import finished_cells, prepare_experiments, wait_for_earlier_attempts
 
     prepare_experiments(cells)
+    wait_for_earlier_attempts(cells)
     finished = finished_cells(cells)
     waiting = [cell for cell in cells if cell.number not in finished]
     if len(waiting) < len(cells):

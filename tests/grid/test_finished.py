@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
 from tandem.grid.file import GridCell, read_grid
-from tandem.grid.finished import finished_cells, identity_of, settle_earlier_attempts
+from tandem.grid.finished import (
+    finished_cells,
+    identity_of,
+    settle_earlier_attempts,
+    wait_for_earlier_attempts,
+)
 from tandem.protocol.frameworks import Framework
+from tandem.tracking.process import this_process
 from tests.grid.small_cells import TINY, Record
+from tests.processes import dead_process
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -125,6 +136,37 @@ def test_threads_count_in_the_file_but_not_after_the_dashes(tiny: Path, tmp_path
     assert finished_cells(read_grid(more_threads, more_options=["--threads", "3"]).cells) == {1}
     two_devices = read_grid(tiny, frameworks=["torch"], more_options=["--num_devices", "2"]).cells
     assert finished_cells(two_devices) == {1}
+
+
+def test_attempt_whose_process_is_gone_is_left_to_be_continued(
+    tiny: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem.grid.finished.SECONDS_TO_END", 0.1)
+    cell = read_grid(tiny).cells[0]
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').absolute()}")
+    gone, living = (record(cell, status="RUNNING", start_time=2000) for _ in range(2))
+    client.set_tag(gone, "tandem.process", json.dumps(dead_process()))
+    client.set_tag(living, "tandem.process", json.dumps(this_process()))
+    assert not settle_earlier_attempts(cell, identity_of(cell), since=2000)
+    assert [client.get_run(run).info.status for run in (gone, living)] == ["RUNNING", "FAILED"]
+
+
+def test_script_that_a_killed_grid_has_left_is_waited_for(
+    tiny: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = read_grid(tiny).cells
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').absolute()}")
+    left, own = (record(cells[0], status="RUNNING") for _ in range(2))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"]) as script:
+        started = psutil.Process(script.pid).create_time()
+        client.set_tag(left, "tandem.process", json.dumps({**this_process(), "pid": script.pid, "started": started}))
+        wait_for_earlier_attempts(cells[1:])  # not one of these
+        assert psutil.Process(script.pid).status() != psutil.STATUS_ZOMBIE
+        wait_for_earlier_attempts(cells)
+        assert psutil.Process(script.pid).status() == psutil.STATUS_ZOMBIE
+    monkeypatch.setattr("tandem.grid.finished.SECONDS_TO_END", 0.3)
+    client.set_tag(own, "tandem.process", json.dumps(this_process()))
+    wait_for_earlier_attempts(cells)  # not for ever
 
 
 def test_attempts_on_lost_machines_are_marked_failed(tiny: Path, record: Record) -> None:
