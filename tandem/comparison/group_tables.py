@@ -140,9 +140,10 @@ def summary_table(analysis: Analysis, more_scores: Sequence[str] = ()) -> Table:
             (Column(key="tied", heading="letters"), attrgetter("letters")),
             (Column(key="against_best", heading="against the best"), attrgetter("against_best")),
         ]
+        pairs = f"{len(analysis.pairs)} pair{'s' if len(analysis.pairs) > 1 else ''}"
         notes.append(
             "Rows without a common letter differ significantly in accuracy (0.05, corrected over "
-            f"{len(analysis.pairs)} pairs). A common letter, like an underline, does not show that they are equal."
+            f"{pairs}). A common letter, like an underline, does not show that they are equal."
         )
         notes.append(
             f"Against the best, corrected over the same pairs: worse, significantly; {verdict_words(analysis.margin)}."

@@ -79,6 +79,8 @@ def describe(name: str) -> str:
     if last not in hints:
         return "a setting of this name"
     words = _type_in_words(hints[last])
+    if name == "seeds":
+        words = words.replace(EXAMPLES[int], "0, 1, 2")
     limits = next(item.metadata for item in dataclasses.fields(owner) if item.name == last)
     for key, text in (("above", "above"), ("at_least", "at least"), ("at_most", "at most")):
         if key in limits:

@@ -309,7 +309,7 @@ def test_group_for_a_value_is_refused() -> None:
     ("option", "allowed"),
     [
         ("seed", ", allowed: a whole number, at least 0, at most 2147483647"),
-        ("seeds", ", allowed: a list of whole numbers, like [256, 128] or null, at least 0, at most 2147483647"),
+        ("seeds", ", allowed: a list of whole numbers, like [0, 1, 2] or null, at least 0, at most 2147483647"),
         ("regime", ", allowed: off_the_shelf, scratch, frozen, two_stage, finetune, gradual"),
         ("backbone", ", allowed: a text"),
         ("data.image_size", ", allowed: a whole number, at least 8, at most 2048"),
