@@ -16,12 +16,13 @@ HEAVY = {"mlflow", "pandas", "sklearn", "scipy", "plotly"}
 SIDES = ("on_torch", "on_keras")
 
 # Packages that each package may import beside itself; every package may import EVERYWHERE.
-EVERYWHERE = {"commands", "errors", "files", "interrupts", "output", "secrets", ""}
+EVERYWHERE = {"commands", "errors", "files", "interrupts", "output", "secrets", "start_up", ""}
 ALLOWED = {
     "commands": set(),
     "secrets": set(),
     "output": {"secrets"},
     "files": set(),
+    "start_up": set(),
     "errors": {"output", "secrets"},
     "protocol": set(),
     "rendering": set(),
