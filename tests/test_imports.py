@@ -16,13 +16,14 @@ HEAVY = {"mlflow", "pandas", "sklearn", "scipy", "plotly"}
 SIDES = ("on_torch", "on_keras")
 
 # Packages that each package may import beside itself; every package may import EVERYWHERE.
-EVERYWHERE = {"call_stack", "commands", "errors", "files", "interrupts", "output", "secrets", ""}
+EVERYWHERE = {"call_stack", "commands", "errors", "files", "interrupts", "output", "secrets", "start_up", ""}
 ALLOWED = {
     "call_stack": set(),
     "commands": set(),
     "secrets": set(),
     "output": {"secrets"},
     "files": set(),
+    "start_up": set(),
     "errors": {"call_stack", "output", "secrets"},
     "protocol": set(),
     "rendering": set(),

@@ -25,6 +25,7 @@ from tandem.protocol.parser import read_settings
 from tandem.serving.image_model import Description, ImageModel
 from tandem.serving.onnx_file import DESCRIPTION_KEY, INPUT, OUTPUT, open_onnx
 from tandem.serving.opening import StoredModel, find_stored_model, open_network
+from tandem.start_up import quiet_start
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import explained
 from tandem.tracking.numbers import tags_with
@@ -115,9 +116,10 @@ def _write_own_format(stored: StoredModel, path: Path) -> None:
         (file,) = stored.network.rglob("*.pt2")
         shutil.copyfile(file, path)
         return
-    from tandem.on_keras.onnx_export import write_saved_model  # only where Keras is installed
+    with quiet_start():
+        from tandem.on_keras.onnx_export import write_saved_model  # only where Keras is installed
 
-    write_saved_model(stored.network, path)
+        write_saved_model(stored.network, path)
 
 
 def _write_onnx(stored: StoredModel, path: Path, name: str) -> None:
@@ -127,7 +129,8 @@ def _write_onnx(stored: StoredModel, path: Path, name: str) -> None:
         if stored.description.framework == "torch":
             from tandem.on_torch.onnx_export import write_onnx
         else:
-            from tandem.on_keras.onnx_export import write_onnx
+            with quiet_start():
+                from tandem.on_keras.onnx_export import write_onnx
     except ImportError as error:
         raise UserError(
             f"exporting {name} needs {stored.description.framework} and onnx ({one_line(error)}): "

@@ -13,13 +13,13 @@ from typing import BinaryIO
 from tandem import interrupts
 from tandem.errors import run_program
 from tandem.launch.slurm import requeue_after
-from tandem.launch.start_up import StartUpMessages
 from tandem.output import protect_output
 from tandem.protocol.environment import prepare_environment
 from tandem.protocol.frameworks import Framework
 from tandem.protocol.parser import parse_settings
 from tandem.protocol.repeats import repeats_of
 from tandem.protocol.settings import Settings
+from tandem.start_up import StartUpMessages
 
 _start_up: list[StartUpMessages] = []  # from begin() to run_script()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from tandem.secrets import shown_uri
 from tandem.serving.image_model import Description, ImageModel, Network, load_network
 from tandem.serving.logged_model import network_folder, read_description
 from tandem.serving.onnx_file import open_onnx
+from tandem.start_up import quiet_start
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import artifact_root, explained
 from tandem.tracking.reader import RunRecord, connect_existing, download, find_run, temporary_folder
@@ -74,7 +76,8 @@ def open_network(stored: StoredModel, name: str) -> Network:
         Function from uint8 images of shape (n, height, width, 3) to probabilities of shape (n, classes).
     """
     try:
-        return load_network(stored.network)
+        with quiet_start() if stored.description.framework == "keras" else contextlib.nullcontext():
+            return load_network(stored.network)
     except ImportError as error:
         framework = stored.description.framework
         raise UserError(

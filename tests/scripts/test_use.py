@@ -119,37 +119,24 @@ def test_programs_give_the_recorded_predictions(place: Place, recorded: pd.DataF
     assert_same_outputs(received, recorded, atol=1e-4)
 
 
-def test_code_of_the_page_predicts_the_image_that_it_names(place: Place) -> None:
+def test_code_of_the_page_gives_the_recorded_predictions_of_paths(place: Place, recorded: pd.DataFrame) -> None:
     (code,) = (block for block in blocks() if block.startswith("import"))
     (path,) = re.findall(r"photographs/\w+/[\w.]+", code)
     *lines, last = code.splitlines()
+    lines += [
+        f"frame = {last}",
+        "print(frame.to_json(orient='records'))",
+        f"model.predict({recorded.index.tolist()}).filter(like='probability:').to_parquet('paths.parquet')",
+    ]
     environment = {name: value for name, value in place.environment.items() if name != "PYTHONPATH"}
-    words = [sys.executable, "-c", "\n".join([*lines, f"frame = {last}", "print(frame.to_json(orient='records'))"])]
+    words = [sys.executable, "-c", "\n".join(lines)]
     done = subprocess.run(words, cwd=place.folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     table = pd.read_csv(place.folder / "predictions.csv", index_col="path")
     assert row["class"] == table.loc[path, "class"]
-    assert (
-        row["probability"]
-        == row[f"probability:{row['class']}"]
-        == pytest.approx(table.loc[path, "probability"], abs=1e-4)
-    )
-
-
-PREDICT_PATHS = """
-import sys, json, mlflow
-files = json.loads(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/pets@recommended")
-model.predict(files).filter(like="probability:").to_parquet("paths.parquet")
-"""
-
-
-def test_pyfunc_gives_the_recorded_predictions_of_paths(place: Place, recorded: pd.DataFrame) -> None:
-    environment = {name: value for name, value in place.environment.items() if name != "PYTHONPATH"}
-    words = [sys.executable, "-c", PREDICT_PATHS, json.dumps(recorded.index.tolist())]
-    done = subprocess.run(words, cwd=place.folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert row["probability"] == row[f"probability:{row['class']}"]
+    assert row["probability"] == pytest.approx(table.loc[path, "probability"], abs=1e-4)
     assert_same_outputs(pd.read_parquet(place.folder / "paths.parquet"), recorded, atol=1e-5)
 
 

@@ -8,10 +8,25 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Iterator
 
 NOISE = re.compile(rb"WARNING: All log messages before absl::InitializeLog\(\)|I\d{4} \S+ +\d+ \S+:\d+\] ")
 """TensorFlow's lines of level INFO on its CPU kernels and missing GPU drivers, which its C++ code prints to the file
 descriptor at every start, whatever TF_CPP_MIN_LOG_LEVEL says."""
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Hides TensorFlow's messages in a with block that loads it, unless TF_CPP_MIN_LOG_LEVEL is set."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    messages = StartUpMessages()
+    try:
+        yield
+    finally:
+        messages.stop()
 
 
 class StartUpMessages:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 PROGRAM = """
 import os, sys
-from tandem.launch.start_up import StartUpMessages
+from tandem.start_up import StartUpMessages
 messages = StartUpMessages()
 os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\\n")
 os.write(2, b"I0000 00:00:1795895784.831447   30010 port.cc:153] oneDNN custom operations are on.\\n")
@@ -38,3 +39,20 @@ def test_traceback_of_a_failed_import_is_printed() -> None:
     lines = stderr_of("import a_module_that_does_not_exist")
     assert lines[-1] == "ModuleNotFoundError: No module named 'a_module_that_does_not_exist'"
     assert "Traceback (most recent call last):" in lines and not any(line.startswith("I0000") for line in lines)
+
+
+def test_quiet_start_hides_them_once_unless_the_user_wants_them() -> None:
+    code = """
+import os
+from tandem.start_up import quiet_start
+line = b"I0000 00:00:1795895784.831447   30010 port.cc:153] oneDNN custom operations are on.\\n"
+with quiet_start():
+    os.write(2, line)
+os.write(2, b"level " + os.environ["TF_CPP_MIN_LOG_LEVEL"].encode())
+"""
+    for level, expected in ((None, ["level 3"]), ("0", ["oneDNN", "level 0"])):
+        environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+        environment |= {} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+        lines = done.stderr.splitlines()
+        assert len(lines) == len(expected) and all(map(str.__contains__, lines, expected)), lines
