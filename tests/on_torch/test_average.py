@@ -36,9 +36,13 @@ def values_of(network: Any) -> list[np.ndarray]:
     return [value.detach().numpy().copy() for value in network.state_dict().values() if value.is_floating_point()]
 
 
+@pytest.mark.parametrize("trained_before", [False, True], ids=["first phase", "later phase"])
 def test_statistics_of_batch_norm_are_averaged_like_weights(
-    framework: Framework, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+    framework: Framework, data: PreparedData, monkeypatch: pytest.MonkeyPatch, *, trained_before: bool
 ) -> None:
+    if trained_before:  # a phase ends in inference mode
+        framework = dataclasses.replace(framework, build_network=lambda *given: build_small_network(*given).eval())
+
     def after_each_step(settings: Settings) -> list[list[np.ndarray]]:
         steps = []
         with monkeypatch.context() as patch:

@@ -38,6 +38,8 @@ from tests.scripts.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS_PER_RUN = 5
+MOST_CHECKPOINTS, SECONDS_OF_WRITING = 12, 0.1
+"""A run that is killed while it writes a checkpoint dies in one of so many, within this time."""
 DURING = ("all", "first_phase", "checkpoints")
 
 # Two phases, the first one with cached features, dropout, augmentation and a plateau schedule.
@@ -139,24 +141,25 @@ def _kill_and_continue(
     """Starts the command until it ends by itself; returns the number of times that it was killed."""
     killed = 0
     while True:
-        process = preloaded.start(work, work / "output.txt")
+        dies_in = None
+        if during == "checkpoints" and killed < num_kills:
+            dies_in = moments.randint(1, MOST_CHECKPOINTS), moments.uniform(0.0, SECONDS_OF_WRITING)
+        process = preloaded.start(work, work / "output.txt", dies_in)
         longest = report.processor_seconds * (0.5 if killed else 1.0)
         moment = moments.uniform(0.0, report.first_phase_seconds if during == "first_phase" else longest)
-        is_time, watched = False, psutil.Process(process.pid)
+        watched = psutil.Process(process.pid)
         while process.poll() is None and killed < num_kills:
-            is_time = is_time or _seconds_of(watched) >= moment
-            if is_time and (during != "checkpoints" or is_writing(work)):
+            if during != "checkpoints" and _seconds_of(watched) >= moment:
                 os.kill(process.pid, signal.SIGKILL)
-                if process.wait() != -signal.SIGKILL:
-                    break  # it has just ended
-                where = place(work, process.pid)
-                report.places[where] += 1
-                print(f"{report.framework}: killed {where}", file=sys.stderr, flush=True)
-                report.half_written += is_writing(work)
-                killed += 1
                 break
-            time.sleep(0.0002 if is_time else 0.01)
+            time.sleep(0.01)
         status = process.wait()
+        if status == -signal.SIGKILL:
+            where = place(work, process.pid)
+            report.places[where] += 1
+            print(f"{report.framework}: killed {where}", file=sys.stderr, flush=True)
+            report.half_written += is_writing(work)
+            killed += 1
         if status == 0:
             return killed
         if has_finished(work):  # killed after its end: the same command would begin another run

@@ -9,15 +9,18 @@ not begun.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,10 +37,17 @@ class Preloaded:
             text=True,
         )
 
-    def start(self, folder: Path, output: Path) -> Started:
-        """Starts a run in a folder."""
+    def start(self, folder: Path, output: Path, dies_in: tuple[int, float] | None = None) -> Started:
+        """Starts a run in a folder.
+
+        Args:
+            folder: Where it works.
+            output: File of what it prints.
+            dies_in: Number of the checkpoint during which it kills itself, counted from 1, and the seconds after the
+                beginning of its writing.
+        """
         assert self._server.stdin is not None and self._server.stdout is not None
-        self._server.stdin.write(json.dumps({"folder": str(folder), "output": str(output)}) + "\n")
+        self._server.stdin.write(json.dumps({"folder": str(folder), "output": str(output), "dies_in": dies_in}) + "\n")
         self._server.stdin.flush()
         return Started(self._server, int(self._server.stdout.readline()))
 
@@ -73,6 +83,19 @@ class Started:
         return self.status
 
 
+def _die_in_checkpoint(number: int, seconds: float) -> None:
+    from tandem.tracking import checkpoints
+
+    write, numbers = checkpoints.write_state, itertools.count(1)
+
+    def write_state(*arguments: Any) -> None:
+        if next(numbers) == number:
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        write(*arguments)
+
+    checkpoints.write_state = write_state
+
+
 def main() -> None:
     framework, *words = sys.argv[1:]
     script = ROOT / f"train_{framework}.py"
@@ -94,6 +117,8 @@ def main() -> None:
             for number in (1, 2):
                 os.dup2(output, number)
             status = 1
+            if request["dies_in"]:
+                _die_in_checkpoint(*request["dies_in"])
             try:
                 run_script(framework, module.main, begin(framework))
                 status = 0

@@ -45,7 +45,7 @@ WORDS = (
     *("--regime", "two_stage", "--weights", "random", "--backbone", "mobilenet_v2", "--threads", "1"),
     *("--device", "cpu", "--data.source", "digits", "--data.classes", '["0", "1"]', "--data.images_per_class", "20"),
     *("--data.image_size", "32", "--batch_size", "8", "--learning_rate", "0.01", "--early_stopping.patience", "null"),
-    *("--max_epochs", "30", "--tracking.data_report", "false", "--tracking.grad_cam_images", "2"),
+    *("--max_epochs", "60", "--tracking.data_report", "false", "--tracking.grad_cam_images", "2"),
     *("--tracking.experiment", EXPERIMENT, "--tracking.system_interval", "1"),
 )
 
