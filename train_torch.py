@@ -97,6 +97,7 @@ def freeze_or_thaw(network: on_torch.Classifier, phase: Phase, blocks: on_torch.
     Frozen blocks have no gradients and are in inference mode: batch norm uses its statistics and keeps them, and
     dropout is off. (Lightning's BaseFinetuning.freeze lets batch norm normalise with the batch's statistics.)
     """
+    network.head.train()  # in inference mode after an earlier phase
     network.backbone.requires_grad_(phase.trainable == "all")
     network.backbone.train(phase.trainable == "all")
     _, trained = split_blocks(phase, blocks)
