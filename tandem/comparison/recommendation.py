@@ -66,8 +66,7 @@ def recommend(analysis: Analysis) -> tuple[str, ...]:
         *_as_good(analysis),
         *_cannot_tell(analysis, analysis.best),
         *_thawing(analysis),
-        *_negative_transfer(analysis),
-        *_dominated(analysis),
+        *_avoided(analysis),
         *_frameworks(analysis),
         *_ensemble(analysis, best),
         *_undecided(analysis),
@@ -210,20 +209,25 @@ def _some(sentences: Mapping[str, str], rest: str) -> list[str]:
     return [*list(sentences.values())[:SENTENCES_ALIKE], *([f"{rest}: {some(others)}."] if others else [])]
 
 
-def _negative_transfer(analysis: Analysis) -> list[str]:
-    sentences = []
-    for pair in analysis.transfer:
-        if pair.better is pair.second:
-            change = _change_with_limits(pair.tested["accuracy"].value, pair.first.decimals)
-            sentences.append(
-                f"Avoid {pair.first.label}: pretraining made it significantly less accurate than {pair.second.label} "
-                f"({change})."
-            )
-    return sentences
+def _avoided(analysis: Analysis) -> list[str]:
+    """Rows that scratch surpasses despite their pretrained weights, then others that a cheaper row surpasses."""
+    transfer = _negative_transfer(analysis)
+    dominated = {label: sentence for label, sentence in _dominated(analysis).items() if label not in transfer}
+    return [*transfer.values(), *_some(dominated, "Avoid, for the same reason")]
 
 
-def _dominated(analysis: Analysis) -> list[str]:
-    """Rows that another row surpasses significantly with no more training."""
+def _negative_transfer(analysis: Analysis) -> dict[str, str]:
+    """A sentence per row with pretrained weights that is significantly less accurate than scratch, by its label."""
+    return {
+        pair.first.label: f"Avoid {pair.first.label}: despite its pretrained weights it is significantly less accurate "
+        f"than {pair.second.label} ({_change_with_limits(pair.tested['accuracy'].value, pair.first.decimals)})."
+        for pair in analysis.transfer
+        if pair.better is pair.second
+    }
+
+
+def _dominated(analysis: Analysis) -> dict[str, str]:
+    """A sentence per row that another row surpasses significantly with no more training, by its label."""
     better_than: dict[Row, list[Row]] = {}
     for pair in analysis.pairs:
         if pair.better is None or pair.worse is None or not pair.same_costs:
@@ -239,7 +243,7 @@ def _dominated(analysis: Analysis) -> list[str]:
                 f"Avoid {row.label}: {other.label} is significantly more accurate ({_accuracy(other)} against "
                 f"{_accuracy(row)}) after {_train_time(other)} of training, no more than its {_train_time(row)}."
             )
-    return _some(sentences, "Avoid, for the same reason")
+    return sentences
 
 
 def _frameworks(analysis: Analysis) -> list[str]:

@@ -191,8 +191,18 @@ def test_negative_transfer_is_avoided(recommended: Callable[..., Sentences]) -> 
     sentences = recommended(("torch", "scratch", 0.8, 60.0, 4.0), ("torch", "frozen", 0.6, 20.0, 4.0))
     (sentence,) = starting(sentences, "Avoid")
     assert sentence.startswith(
-        "Avoid frozen torch: pretraining made it significantly less accurate than scratch torch (-0.200, 95 % "
+        "Avoid frozen torch: despite its pretrained weights it is significantly less accurate than scratch torch "
     )
+
+
+def test_row_is_avoided_for_one_reason(recommended: Callable[..., Sentences]) -> None:
+    sentences = recommended(
+        ("torch", "scratch", 0.8, 60.0, 4.0),
+        ("torch", "finetune", 0.9, 60.0, 4.0),
+        ("torch", "two_stage", 0.6, 80.0, 4.0),
+    )
+    (sentence,) = starting(sentences, "Avoid two_stage torch")
+    assert "despite its pretrained weights" in sentence
 
 
 def test_transfer_that_may_be_chance_is_not_called_negative(recommended: Callable[..., Sentences]) -> None:
