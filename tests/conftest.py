@@ -41,6 +41,17 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
+@pytest.fixture(autouse=True)
+def address_of_no_other_test() -> Iterator[None]:
+    """Puts back MLFLOW_TRACKING_URI, which mlflow.set_tracking_uri sets and programs of later tests would read."""
+    name = "MLFLOW_TRACKING_URI"
+    before = os.environ.get(name)
+    yield
+    os.environ.pop(name, None)
+    if before is not None:
+        os.environ[name] = before
+
+
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sends all requests to a proxy that does not exist."""

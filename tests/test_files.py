@@ -114,7 +114,7 @@ WRITTEN_IN_PLACE = {
     "tandem/serving/logged_model.py": "a folder that is uploaded and removed",
     "tandem/serving/shipped_code.py": "a folder that is uploaded and removed",
     "tandem/tracking/checkpoints.py": "one partial name, so that killed processes leave at most one partial checkpoint",
-    "tandem/tracking/mlflow_store.py": "a folder that is uploaded and removed",
+    "tandem/tracking/creation.py": "a folder that is uploaded and removed",
 }
 
 

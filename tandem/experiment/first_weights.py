@@ -28,6 +28,11 @@ def first_network(framework: Framework, settings: Settings, data: PreparedData, 
         network = framework.build_network(settings, data, weights_file)
     except UserError as error:
         settings = without_imagenet(run, settings, error)
+        if settings.backbone_batch_norm == "frozen":
+            say(
+                "backbone_batch_norm frozen keeps the initial statistics of random weights: only a rehearsal",
+                quiet=False,
+            )
         network = framework.build_network(settings, data, None)
     if settings.backbone_batch_norm == "frozen" and not framework.package.has_batch_norm(network.backbone):
         say(f"backbone_batch_norm frozen has no effect: {settings.backbone} has no batch norm", quiet=False)

@@ -236,9 +236,8 @@ def _check_batch_norm(settings: Settings) -> None:
         allowed = f"train with regime {settings.regime}, which does not train the backbone"
     elif settings.regime == "scratch":
         allowed = "train with regime scratch, whose backbone has no statistics to keep"
-    elif settings.weights == "random" or settings.allow_random_weights:
-        name, value = ("weights", "random") if settings.weights == "random" else ("allow_random_weights", "true")
-        allowed = f"train with {name} {value}, since a random backbone has no statistics to keep"
+    elif settings.weights == "random":
+        allowed = "train with weights random, since a random backbone has no statistics to keep"
     else:
         return
     refuse("backbone_batch_norm", settings.backbone_batch_norm, allowed)

@@ -47,13 +47,17 @@ def test_tag_names_the_origin_of_the_weights(data: PreparedData, tmp_path: Path)
     assert run.tags == {"tandem.weights_origin": f"sha256:{digest}"}
 
 
-def test_random_weights_replace_imagenet_s_if_allowed(data: PreparedData, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("batch_norm", "told"), [("train", 0), ("frozen", 1)])
+def test_random_weights_replace_imagenet_s_if_allowed(
+    batch_norm: str, told: int, data: PreparedData, capsys: pytest.CaptureFixture[str]
+) -> None:
     script, run = MadeScript(error=WeightsNotDownloaded("weights: no network")), RecordingRun()
-    settings = small_settings(weights="imagenet", allow_random_weights=True)
+    settings = small_settings(weights="imagenet", allow_random_weights=True, backbone_batch_norm=batch_norm)
     assert first_network(script.framework(), settings, data, run) is not None  # type: ignore[arg-type]
     assert script.calls == ["build with imagenet weights", "build with random weights"]
     assert run.tags == {"tandem.weights_origin": "random (imagenet could not be downloaded)"}
-    assert "weights: no network" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "weights: no network" in printed and printed.count("statistics of random weights: only a rehearsal") == told
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tandem.errors import UserError
 from tandem.export import exporting
 from tandem.export.__main__ import main
 from tandem.serving.onnx_file import DESCRIPTION_KEY, INPUT, OUTPUT, open_onnx
+from tandem.tracking.numbers import read_numbers
 from tests.serving.logged import DESCRIPTION, log_run
 from tests.serving.mean_colours import mean_colours
 from tests.serving.photographs import CLASSES
@@ -106,4 +107,4 @@ def test_unchecked_onnx_file_is_compared_with_the_network_but_not_with_recorded_
     first, second, last = capsys.readouterr().out.splitlines()
     assert first.endswith(", on images of noise") and second.startswith("Latency in ONNX Runtime on one thread: ")
     assert last == f"Exported: {tmp_path / 'm.onnx'}" and open_onnx(tmp_path / "m.onnx").description == DESCRIPTION
-    assert client.get_run(run_id).data.metrics["cost/onnx_latency_milliseconds"] > 0
+    assert read_numbers(client.get_run(run_id))["cost/onnx_latency_milliseconds"] > 0

@@ -649,7 +649,6 @@ def test_layer_decay_is_allowed_if_a_part_of_the_backbone_is_trained(options: li
         ("--regime frozen", "regime frozen, which does not train the backbone"),
         ("--regime off_the_shelf", "regime off_the_shelf, which does not train the backbone"),
         ("--weights random", "weights random, since a random backbone has no statistics to keep"),
-        ("--allow_random_weights true", "allow_random_weights true, since a random backbone has no statistics to keep"),
     ],
 )
 def test_frozen_batch_norm_is_refused_without_pretrained_statistics_of_a_trained_backbone(

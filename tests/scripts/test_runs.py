@@ -163,7 +163,7 @@ def test_artifacts_are_those_of_the_vocabulary(pair: Runs, framework: str) -> No
     expected = {f"{name}/{file}" for name in folders for file in evaluation}
     expected |= {f"{vocabulary.DATA_FOLDER}/{file}" for file in (SPLIT_FILE, REPORT_FILE)}
     expected |= {vocabulary.SETTINGS_FILE, vocabulary.RUN_PAGE_FILE, vocabulary.ARCHITECTURE_FILE}
-    expected |= {vocabulary.MODEL_CARD_FILE}
+    expected |= {vocabulary.MODEL_CARD_FILE, vocabulary.NUMBERS_FILE}
     found = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     assert found == expected | WEIGHT_FILES[framework]
 
