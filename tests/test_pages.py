@@ -253,6 +253,21 @@ def test_nothing_on_a_page_overlaps_or_is_cut(
     assert not faults, "\n".join(faults)
 
 
+def test_names_beside_a_narrow_figure_are_shown_where_they_have_room(browser: Browser, tmp_path: Path) -> None:
+    for number, shown in ((8, 8), (200, 0)):
+        names = [f"finetune {index}" for index in range(number)]
+        figure = go.Figure(go.Scatter(x=list(range(number)), y=names, mode="markers"))
+        figure.update_layout(height=260, yaxis={"type": "category"})
+        section = Section(title="All", anchor="all", blocks=(Plot(figure=figure, caption="Rows."),))
+        write_page(tmp_path / "page.html", Page(title="Names", lead="", sections=(section,)))
+        context = browser.new_context(viewport={"width": PHONE, "height": 900}, offline=True)
+        tab = context.new_page()
+        tab.goto((tmp_path / "page.html").as_uri())
+        draw_all(tab)
+        assert tab.locator(".ytick text").count() == shown
+        context.close()
+
+
 def test_overflowing_table_and_overlapping_label_are_noticed(browser: Browser, tmp_path: Path) -> None:
     columns = tuple(Column(key=f"{index}", heading=f"column {index}", kind="score") for index in range(12))
     table = Table(name="wide", title="Wide", columns=columns, rows=((0.5,) * 12, (0.6,) * 12))

@@ -13,7 +13,7 @@
   const ROW = 28; // and of a row's name above its columns
   const CHOICE = 40; // and in a menu
   const NAME_ROOM = 10; // pixels per name of an axis, below which none is shown
-  const AUTOMATIC = 60; // names on an axis that has no list of them
+  const AUTOMATIC = 60; // most names on an axis that has no list of them
   const PANEL_GAP = 84; // pixels between the panels of a column, for the marks of an axis and the next title
 
   // ---- figures
@@ -38,6 +38,7 @@
   const plots = [...document.querySelectorAll(".plot > div")];
   const template = () => (dark.matches ? templates.dark : templates.light);
   const originals = new Map(); // plot -> the layout that it has at its full width
+  const categories = new Map(); // plot -> the number of different values on each of its axes
   const page = document.documentElement;
   let printing = false;
   const room = () => (printing ? PAPER_WIDTH : document.querySelector("main").clientWidth);
@@ -77,7 +78,7 @@
     const width = Math.min(own, available);
     const titles = titled(layout, width);
     const changes = { ...titles, width, height: width < own && own < Infinity ? Math.round((height * width) / own) : height };
-    Object.assign(changes, named(layout, changes));
+    Object.assign(changes, named(layout, categories.get(plot), changes));
     return layout.meta?.panels ? { ...changes, ...arranged(layout, width) } : changes;
   };
   // Titles of horizontal axes in lines that fit a narrow figure.
@@ -104,13 +105,23 @@
     const short = `${text.slice(0, most - 3 - end)}...${text.slice(-end)}`;
     return short.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   };
+  // The number of different values on each axis of a figure.
+  const counted = (data) => {
+    const values = {};
+    for (const trace of data)
+      for (const way of ["x", "y"]) {
+        const axis = `${way}axis${(trace[`${way}axis`] ?? way).slice(1)}`;
+        values[axis] = new Set([...(values[axis] ?? []), ...(trace[way] ?? [])]);
+      }
+    return Object.fromEntries(Object.entries(values).map(([axis, found]) => [axis, found.size]));
+  };
   // Names beside the axes, and in the menus, of a narrow figure: shorter, or none where they would overlap.
-  const named = (layout, { width, height }) => {
+  const named = (layout, numbers, { width, height }) => {
     const [changes, narrow] = [{}, width < NARROW];
     for (const [name, axis] of Object.entries(layout)) {
       if (!/^[xy]axis/.test(name) || axis.type !== "category") continue;
       const isRow = axis.tickangle === -45; // labels of rows, above their columns
-      const shown = axis.ticktext?.length ?? AUTOMATIC;
+      const shown = axis.ticktext?.length ?? Math.min(numbers[name] || AUTOMATIC, AUTOMATIC);
       changes[`${name}.showticklabels`] = !narrow || (name.startsWith("x") ? width : height) / shown >= NAME_ROOM;
       if (axis.ticktext) changes[`${name}.ticktext`] = axis.ticktext.map((text) => (narrow ? shortened(text, isRow ? ROW : NAME) : text));
       if (axis.labelalias)
@@ -145,6 +156,7 @@
     plot.dataset.state = "drawing";
     const { data, layout } = resolve(parse(plot.dataset.figure));
     originals.set(plot, layout);
+    categories.set(plot, counted(data));
     const drawn = structuredClone(layout);
     drawn.template = template();
     // A finger moving over a figure scrolls the page.
