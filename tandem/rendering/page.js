@@ -38,7 +38,7 @@
   const plots = [...document.querySelectorAll(".plot > div")];
   const template = () => (dark.matches ? templates.dark : templates.light);
   const originals = new Map(); // plot -> the layout that it has at its full width
-  const categories = new Map(); // plot -> the number of different values on each of its axes
+  const categories = new Map(); // plot -> the number of different names on each of its axes
   const page = document.documentElement;
   let printing = false;
   const room = () => (printing ? PAPER_WIDTH : document.querySelector("main").clientWidth);
@@ -105,13 +105,14 @@
     const short = `${text.slice(0, most - 3 - end)}...${text.slice(-end)}`;
     return short.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   };
-  // The number of different values on each axis of a figure.
+  // The number of different names on each axis of a figure.
   const counted = (data) => {
     const values = {};
     for (const trace of data)
       for (const way of ["x", "y"]) {
         const axis = `${way}axis${(trace[`${way}axis`] ?? way).slice(1)}`;
-        values[axis] = new Set([...(values[axis] ?? []), ...(trace[way] ?? [])]);
+        const given = Array.isArray(trace[way]) ? trace[way] : []; // numbers may be encoded, names never
+        values[axis] = new Set([...(values[axis] ?? []), ...given]);
       }
     return Object.fromEntries(Object.entries(values).map(([axis, found]) => [axis, found.size]));
   };
