@@ -13,24 +13,12 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 
 from tandem.protocol.settings import Settings
 from tandem.tracking.run import Run
 from tandem.tracking.start import start_run
-
-START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
-
-
-def recorded(run: Run) -> MlflowRun:
-    return MlflowClient(tracking_uri=f"sqlite:///{Path.cwd()}/mlflow.db").get_run(run.id)
-
-
-def artifacts(run: Run) -> dict[str, Path]:
-    """Artifacts of a run by path, found without MLflow."""
-    (root,) = Path("mlartifacts").glob(f"*/{run.id}/artifacts")
-    return {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+from tests.recorded_runs import START, artifacts, recorded
 
 
 def journal_lines(run: Run) -> list[dict[str, Any]]:

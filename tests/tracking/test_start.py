@@ -8,13 +8,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jsonargparse
 import mlflow
 import pytest
 import yaml
-from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 
 from tandem import interrupts
@@ -24,20 +22,8 @@ from tandem.tracking import sender, vocabulary
 from tandem.tracking.journal import Entry
 from tandem.tracking.mlflow_store import RunWriter
 from tandem.tracking.replay import replay
-from tandem.tracking.run import Run
 from tandem.tracking.start import start_run
-
-START: dict[str, Any] = {"framework": "torch", "backend": "torch", "versions": {"torch": "2.15.0"}}
-
-
-def recorded(run: Run) -> MlflowRun:
-    return MlflowClient(tracking_uri=f"sqlite:///{Path.cwd()}/mlflow.db").get_run(run.id)
-
-
-def artifacts(run: Run) -> dict[str, Path]:
-    """Artifacts of a run by path, found without MLflow."""
-    (root,) = Path("mlartifacts").glob(f"*/{run.id}/artifacts")
-    return {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+from tests.recorded_runs import START, artifacts, recorded
 
 
 def test_every_setting_is_a_parameter(settings: Settings) -> None:
