@@ -28,7 +28,7 @@ def test_both_scripts_take_the_settings_of_every_run(framework: Framework, regim
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_demonstration_shows_that_transfer_helps_in_both_frameworks(tmp_path: Path) -> None:
+def test_demonstration_shows_the_same_order_of_regimes_in_both_frameworks(tmp_path: Path) -> None:
     foreign = ("MLFLOW_TRACKING_URI", "KERAS_BACKEND", "PYTHONWARNINGS")
     environment = {name: value for name, value in os.environ.items() if name not in foreign}
     done = subprocess.run(
@@ -64,8 +64,8 @@ def test_demonstration_shows_that_transfer_helps_in_both_frameworks(tmp_path: Pa
         assert ("phase_2/cost/train_seconds" in numbers) == (run.data.params["regime"] == "two_stage")
     assert len({run.data.tags["tandem.test_hash"] for run in trained}) == 1
     for framework in ("torch", "keras"):
-        assert set(accuracy[framework]) == {"scratch", "frozen", "two_stage", "finetune"}
-        assert accuracy[framework]["finetune"] > accuracy[framework]["scratch"] + 0.1, accuracy
+        order = sorted(accuracy[framework], key=accuracy[framework].__getitem__, reverse=True)
+        assert order == ["finetune", "scratch", "two_stage", "frozen"], accuracy  # as on five seeds in docs/results.md
 
     table = (tmp_path / "comparison" / "summary.md").read_text(encoding="utf-8")
     for framework, regimes in accuracy.items():
