@@ -32,6 +32,7 @@ _TYPE_WORDS = {
     dict[str, float]: "a mapping of classes to numbers, like {melanoma: 5}",
     PhaseSettings: "a phase",
 }
+LONGEST_LIST = 60  # characters of a list that is suggested
 CONFIG_FILE = "give the path of a YAML file of settings by name, such as `regime: frozen`"
 # Names that other programs have for a setting, so that their users find ours.
 OTHER_NAMES = {
@@ -158,12 +159,16 @@ def close_value(name: str, value: Any) -> str:
 
 
 def _as_list(name: str, value: Any) -> str:
-    """Values without brackets as the list that was probably meant: 0 as [0]; empty if that is no list of the type."""
+    """Values without brackets as the list that was probably meant: 0 as [0]; empty if that is no list of the type.
+
+    Also empty if they are not plain words that a person would repeat: control characters, quotes, or very many.
+    """
     hint = _hint_of(name)
     lists = [one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is list]
     kinds = [kind for one in lists for kind in typing.get_args(one) if kind in (int, float, str)]
     items = [item for item in re.split(r"[\s,]+", str(value).strip("[](){} ,")) if item]
-    if not kinds or not items:
+    plain = len(str(value)) <= LONGEST_LIST and all(re.fullmatch(r"[\w.+-]+", item) for item in items)
+    if not kinds or not items or not plain:
         return ""
     try:
         for item in items:

@@ -188,7 +188,7 @@ def test_interrupted_grid_ends_its_cells_on_all_nodes(cluster: Cluster) -> None:
         grid.send_signal(signal.SIGTERM)
         output, errors = grid.communicate(timeout=300)
     assert grid.returncode == 143, output + errors
-    assert "0 failed, 3 left" in output and errors.splitlines()[-1] == "tandem.grid: interrupted"
+    assert "0 failed, 3 left" in output and errors.splitlines()[-1] == "tandem.grid: interrupted by SIGTERM"
     assert [run.info.status for run in recorded_runs()] == ["KILLED"] * 2
     assert scripts_here() == []
     assert not ray.is_initialized()  # only the grid was a driver

@@ -332,7 +332,11 @@ def test_option_without_a_value_is_named_with_what_is_allowed(option: str, allow
         ("data.classes", "cat,dog", "[cat, dog]"),
         ("seeds", "some", None),
         ("seeds", "1.5", None),
+        ("data.classes", "\x1b", None),
+        ("data.classes", "it's", None),
+        ("data.classes", "a" * 100_000, None),
     ],
+    ids=lambda value: repr(value)[:20],
 )
 def test_list_without_brackets_is_refused_with_the_list_that_was_meant(
     option: str, value: str, meant: str | None

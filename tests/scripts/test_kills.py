@@ -37,4 +37,4 @@ def test_files_of_killed_writers_are_written_again_with_the_same_content(tmp_pat
 def test_points_and_files_arrive_once_on_a_server_that_is_killed_three_times(tmp_path: Path) -> None:
     report = kill_servers(tmp_path, tmp_path / "cache", 3, seed=1, curves=None, kills_per_run=3)
     assert report.problems == []
-    assert report.kills == 3 and report.points > 500 and report.files > 10
+    assert report.kills == 3 and report.points > 300 and report.files > 10
