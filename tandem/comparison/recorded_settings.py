@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tandem.protocol.settings import FIELDS, Affects
+from tandem.protocol.fields import Affects
+from tandem.protocol.settings import FIELDS
 from tandem.protocol.settings_hash import values_before
 from tandem.tracking import vocabulary
 

@@ -7,24 +7,19 @@ files are scanned for the first time, the scan fills the stores, so that each fi
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import os
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import xxhash
 from filelock import Timeout
 from PIL import Image
 
-from tandem import interrupts
 from tandem.data.cache import (
     NoRoom,
     check_room,
@@ -38,10 +33,11 @@ from tandem.data.cache import (
 )
 from tandem.data.console import on_all_cores, say
 from tandem.data.decoding import FULL_RANGE, PixelRange, prepare_pillow, resize, to_rgb
+from tandem.data.image_file import IMAGES_FILE, ImageFile, is_damaged, num_bytes, write_checksum
 from tandem.data.manifest import Manifest, hash_of
 from tandem.data.source import Source
 from tandem.errors import UserError
-from tandem.files import PARTIAL, whole_file
+from tandem.files import PARTIAL
 from tandem.protocol.settings import DataSettings
 
 FORMAT_VERSION = 1  # to be raised when pixels are made in another way: all stores are then built again
@@ -50,15 +46,7 @@ FORMAT_VERSION = 1  # to be raised when pixels are made in another way: all stor
 # usual pair since Krizhevsky, Sutskever and Hinton (2012).
 CROP_STORE_RATIO = 8 / 7
 
-IMAGES_FILE = "images.npy"
 STORED_AS_IT_IS = "as it is"  # in the name of a store whose images have their own size
-CHECKSUM_FILE = "checksum.txt"
-CHECKSUM_BLOCK = 1 << 24  # bytes read at once
-
-FLUSH_BYTES = 4_000_000  # written to an image file between two flushes to the disk
-
-FLUSH = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
-
 NUM_LOOKED_AT = 16  # files whose sizes a staged store's shape is guessed from
 
 
@@ -97,7 +85,7 @@ class StagedStore:
         self._how = how
         self._row_of = {key: row for row, key in enumerate(keys)}
         self._is_kept = np.zeros(len(keys), bool)
-        self._images = _ImageFile(path, (len(keys), shape.height, shape.width, 3))
+        self._images = ImageFile(path, (len(keys), shape.height, shape.width, 3))
 
     def keep(self, key: str, image: Image.Image) -> None:
         """Stores an upright RGB image. Any thread may call it."""
@@ -122,7 +110,7 @@ class StagedStore:
     def move(self, store: Path) -> None:
         """Renames the staged store to the final one."""
         self._images.sync()
-        _write_checksum(self.path.parent)
+        write_checksum(self.path.parent)
         shutil.rmtree(store, ignore_errors=True)
         os.replace(self.path.parent, store)
         sync_folder(store.parent)
@@ -149,7 +137,7 @@ def staged_stores(
     except OSError:
         yield ()
         return
-    needed = sum(_num_bytes((len(keys), shape.height, shape.width, 3)) for shape in shapes)
+    needed = sum(num_bytes((len(keys), shape.height, shape.width, 3)) for shape in shapes)
     with ExitStack() as stack:
         staged: list[StagedStore] = []
         try:
@@ -196,7 +184,7 @@ def open_store(
     store = _path(manifest, settings)
     full_shape = _full_shape(manifest, settings)
     images = _open_whole(store, full_shape)
-    if images is not None and not _is_damaged(store):
+    if images is not None and not is_damaged(store):
         return images
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +196,7 @@ def open_store(
         ) from None
     with lock:
         images = _open_whole(store, full_shape)
-        if images is not None and _is_damaged(store):
+        if images is not None and is_damaged(store):
             say(f"The decoded images in {store} are damaged: decoding them again", quiet=quiet)
             images = None
         if images is None:
@@ -278,7 +266,7 @@ def open_stores(
     stores = {_path(manifest, wanted): wanted for wanted in _wanted(settings, for_crops=True)}
     shapes = {store: _full_shape(manifest, wanted) for store, wanted in stores.items()}
     needed = sum(
-        _num_bytes(shape)
+        num_bytes(shape)
         for store, shape in shapes.items()
         if _open_whole(store, shape) is None and not any(each.holds(manifest, stores[store]) for each in staged)
     )
@@ -338,10 +326,6 @@ def _full_shape(manifest: Manifest, settings: DataSettings) -> tuple[int, int, i
     return len(manifest.images), shape.height, shape.width, 3
 
 
-def _num_bytes(full_shape: tuple[int, ...]) -> int:
-    return int(np.prod(full_shape, dtype=np.int64))
-
-
 def _path(manifest: Manifest, settings: DataSettings) -> Path:
     # Without Pillow's version: the two frameworks' environments on one machine have to see the same pixels.
     shape = store_shape(manifest, settings)
@@ -365,28 +349,6 @@ def _open_whole(store: Path, shape: tuple[int, ...]) -> np.memmap | None:
     return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
-def _write_checksum(store: Path) -> None:
-    with whole_file(store / CHECKSUM_FILE, sync=True) as file:
-        file.write(_checksum(store))
-
-
-def _is_damaged(store: Path) -> bool:
-    """True if the images are not those that were written. Stores of earlier versions have no checksum."""
-    try:
-        return (store / CHECKSUM_FILE).read_text() != _checksum(store)
-    except FileNotFoundError:
-        return False
-
-
-def _checksum(store: Path) -> str:
-    checksum = xxhash.xxh3_64()
-    with (store / IMAGES_FILE).open("rb") as file:
-        while block := file.read(CHECKSUM_BLOCK):
-            interrupts.check()
-            checksum.update(block)
-    return checksum.hexdigest()
-
-
 def _build(
     source: Source,
     manifest: Manifest,
@@ -396,12 +358,12 @@ def _build(
     *,
     quiet: bool,
 ) -> None:
-    needed = _num_bytes(full_shape)
+    needed = num_bytes(full_shape)
     with whole_folder(store) as partial:
         _check_room(store.parent, needed)
         say(f"Decoding {full_shape[0]:,} images into {in_megabytes(needed)} in {store}", quiet=quiet)
         _decode_all(source, manifest, settings, partial / IMAGES_FILE, full_shape, quiet=quiet)
-        _write_checksum(partial)
+        write_checksum(partial)
 
 
 def _decode_all(
@@ -417,7 +379,7 @@ def _decode_all(
     keys: list[str] = manifest.images["key"].tolist()
     hashes: list[str] = manifest.images["hash"].tolist()
     prepare_pillow()  # before the threads start
-    with closing(_ImageFile(path, full_shape)) as images:
+    with closing(ImageFile(path, full_shape)) as images:
 
         def decode(row: int) -> None:
             image = _read(source, keys[row], hashes[row], manifest.pixel_range)
@@ -426,53 +388,6 @@ def _decode_all(
         for _ in on_all_cores(decode, range(num_images), title="Decoding images", quiet=quiet):
             pass
         images.sync()
-
-
-class _ImageFile:
-    """A file of images in numpy's format that several threads write.
-
-    It is not written through a memory map, whose page faults take a quarter of the time of decoding a small JPEG file.
-    Written images are flushed to the disk while others are decoded: one flush at the end takes a quarter of the time of
-    decoding.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
-        self._path = path
-        self._bytes_per_image = _num_bytes(shape[1:])
-        self._offset = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).offset
-        _reserve(path)
-        self._handle = os.open(path, os.O_WRONLY)
-        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
-        self._flush: Future[None] | None = None
-        self._num_unflushed_bytes = 0
-        self._lock = threading.Lock()
-
-    def write(self, row: int, image: Image.Image) -> None:
-        pixels = image.tobytes()
-        assert len(pixels) == self._bytes_per_image
-        if os.pwrite(self._handle, pixels, self._offset + row * self._bytes_per_image) != len(pixels):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-        with self._lock:
-            self._num_unflushed_bytes += len(pixels)
-            if self._num_unflushed_bytes >= FLUSH_BYTES and (self._flush is None or self._flush.done()):
-                self._raise_failure()
-                self._num_unflushed_bytes = 0
-                self._flush = self._flusher.submit(FLUSH, self._handle)
-
-    def sync(self) -> None:
-        """Returns when all images are on the disk."""
-        self._raise_failure()
-        os.fsync(self._handle)
-        sync_folder(self._path.parent)
-
-    def close(self) -> None:
-        self._flusher.shutdown()
-        os.close(self._handle)
-
-    def _raise_failure(self) -> None:
-        # the system reports a failed write once, and the flush may have received that report
-        if self._flush is not None:
-            self._flush.result()
 
 
 def _read(source: Source, key: str, expected_hash: str, pixel_range: PixelRange | None) -> Image.Image:
@@ -485,17 +400,3 @@ def _read(source: Source, key: str, expected_hash: str, pixel_range: PixelRange 
     if hashlib.sha256(file).hexdigest() != expected_hash:
         raise UserError(f"{key}: the file has changed since it was scanned; run again when nothing writes to it")
     return to_rgb(source.decode(key, file), pixel_range)
-
-
-def _reserve(path: Path) -> None:
-    """Reserves the file's whole size on the disk, so that a full disk is reported before images are decoded."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise UserError(
-                f"data.cache_folder: {in_megabytes(path.stat().st_size)} cannot be reserved in {path.parent.parent} "
-                f"({error.strerror}); make room, name a folder on another disk, or lower data.image_size"
-            ) from None

@@ -18,11 +18,13 @@ import pytest
 from PIL import Image
 
 from tandem import interrupts
+from tandem.data import image_file
 from tandem.data import store as store_module
+from tandem.data.image_file import IMAGES_FILE
 from tandem.data.manifest import Manifest, scan
 from tandem.data.source import Source
 from tandem.data.sources import find_source
-from tandem.data.store import IMAGES_FILE, NUM_LOOKED_AT, open_store, open_stores, staged_stores
+from tandem.data.store import NUM_LOOKED_AT, open_store, open_stores, staged_stores
 from tandem.errors import UserError
 from tandem.protocol.settings import DataSettings
 
@@ -234,8 +236,8 @@ def test_disk_error_during_the_build_fails_the_build(
         if len(flushed) == num_flushes:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(store_module, "FLUSH_BYTES", flush_bytes)
-    monkeypatch.setattr(store_module, "FLUSH", flush)
+    monkeypatch.setattr(image_file, "FLUSH_BYTES", flush_bytes)
+    monkeypatch.setattr(image_file, "FLUSH", flush)
     monkeypatch.setattr(os, "pwrite", slow_pwrite)
     source, manifest = scanned(write_images({"cat": 8, "dog": 8}), tmp_path)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
