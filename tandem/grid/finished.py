@@ -18,15 +18,12 @@ from tandem.protocol.settings_hash import settings_hash, values_before
 from tandem.tracking import vocabulary
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
 from tandem.tracking.places import place_of_runs
-from tandem.tracking.process import is_gone, this_process
+from tandem.tracking.process import SECONDS_TO_END, is_gone, this_process
 from tandem.tracking.provenance import parameter_text
 from tandem.tracking.reader import NoRuns, read_runs
 
 Identity = tuple[str, str, str, str]
 """Framework, backend, settings hash and budget; equal for a cell and its run."""
-
-SECONDS_TO_END = 60.0
-"""Time for an earlier attempt to end, which writes a checkpoint and sends the rest."""
 
 # Settings for optional results: if a cell requests one, its finished run must have it.
 _KEPT = ("tracking.log_model", "tracking.log_weights")
@@ -146,6 +143,7 @@ def _is_gone(run: Run, cell: GridCell) -> bool:
     while not is_gone(process, record):
         if time.monotonic() > deadline:
             return False
+        interrupts.check()
         time.sleep(0.5)
     return True
 

@@ -35,7 +35,7 @@ from tandem.tracking.auxiliary import AuxiliaryRun, auxiliary_run
 from tandem.tracking.mlflow_store import connect, explained, find_or_create_experiment, resolve_uri
 from tandem.tracking.numbers import read_numbers
 from tandem.tracking.places import folder_of_runs
-from tandem.tracking.process import SignsOfLife, is_gone, this_process
+from tandem.tracking.process import SECONDS_TO_END, SignsOfLife, is_gone, this_process
 from tandem.tracking.provenance import hide_password, method_title
 from tandem.tracking.unfinished import (
     INTERRUPTED,
@@ -47,9 +47,6 @@ from tandem.tracking.unfinished import (
     mark_dead_runs,
     process_tag,
 )
-
-SECONDS_TO_END = 60.0
-"""Time for a child to end after its parent was killed; it writes a checkpoint and sends the rest."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ SECONDS_BETWEEN_SIGNS = 15.0
 LEASE_SECONDS = 120.0
 """Without a sign of life, after which a process on another machine counts as gone."""
 
+SECONDS_TO_END = 60.0
+"""Time for a process to end whose parent was killed; it writes a checkpoint and sends the rest."""
+
 START_TOLERANCE = 2.0  # seconds; the start time is computed from the machine's clock, which may be set
 
 
